@@ -1,0 +1,39 @@
+"""Keyed random draws: every generator is named by what it is for, never by what was drawn before.
+
+Order and place of evaluation therefore never matter (DESIGN: invariants), and no global generator is read.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What a draw is for. The numbers are part of a run's reproducibility: append, never renumber."""
+
+    SHOTS = 1
+    SPLIT = 2
+    RENDER = 3
+    CONTEXT = 4
+    PROJECTION = 5
+    PARAMETERS = 6
+    PERTURBATION = 7
+    BATCH = 8
+    VIEW = 9
+    TRAINING = 10
+
+
+def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:
+    """The generator of (seed, stream, index): counter-based Philox (Salmon et al., SC 2011).
+
+    Seed and stream are the 128-bit key. Up to three indices fill the high words of the 256-bit counter; its
+    lowest word is what the generator itself counts, so that generators of different indices never overlap.
+
+    Raises:
+        ValueError: more than three indices, or a negative seed or index.
+    """
+    if len(index) > 3 or min((seed, *index)) < 0:
+        raise ValueError(f"a key takes a seed and up to three indices, none negative; got {seed}, {index}")
+    counter = np.array([0, *index, *[0] * (3 - len(index))], dtype=np.uint64)
+    key = np.array([seed, int(stream)], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
