@@ -1,0 +1,249 @@
+"""The one config tree: typed, frozen, read from YAML, overridable field by field on the command line.
+
+The defaults of `prompt`, `optimizer` and `budget` are the published setting of ZIP (Park et al., ICLR 2025,
+section 5 and the released code). Units stand in each field's docstring.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zip_ray.errors import InputError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+# Seeds key a 64-bit counter-based generator; the command line and JSON hold them exactly up to 2^53.
+Seed = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class Section(BaseModel):
+    """A part of the config: immutable, and an unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TaskConfig(Section):
+    """What is classified."""
+
+    name: str = "digits"
+    """A built-in task (digits, count, texture, shape, letter, colour), or `folder` for your own images."""
+    root: Path | None = None
+    """For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder a class, split by the seed."""
+    template: str | None = None
+    """Sentence with {} for the class name; the task's own where absent."""
+    shots: Count = 16
+    """Training images a class; validation gets min(shots, 4) a class."""
+    batch_size: Count = 128
+    """Images in a mini-batch; a training set smaller than this is one batch."""
+    views: Annotated[int, Field(ge=0)] = 0
+    """Keyed random crops of each training image, encoded once; 0 = the image as at test time."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Smallest and largest area of a random crop, as a share of the image (RandomResizedCrop)."""
+    flip: bool = True
+    """Whether a random crop may be mirrored."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TaskConfig":
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_scale is {self.crop_scale}: give 0 < smallest <= largest <= 1")
+        if self.template is not None and self.template.count("{}") != 1:
+            raise ValueError(f"template is '{self.template}': it needs {{}} once, where the class name goes")
+        if (self.name == "folder") != (self.root is not None):
+            raise ValueError("root goes with name 'folder', and name 'folder' needs root: the folder of the images")
+        return self
+
+
+class ModelConfig(Section):
+    """The frozen model, as open_clip names it."""
+
+    name: str = "local-dir:zip_ray/tiny_clip/model"
+    """open_clip model name, `local-dir:PATH` or `hf-hub:ORG/REPO`. A relative PATH is looked for in the working
+    directory, then beside the installed package; the default is the small CLIP that ships with it."""
+    pretrained: str | None = None
+    """open_clip pretrained tag, or a checkpoint file; not used with local-dir: and hf-hub:."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where an actor runs the model; auto = cuda where the actor has been given a GPU."""
+
+
+class PromptConfig(Section):
+    """What is tuned: ZIP's low-rank space over the context tokens."""
+
+    tokens: Count = 8
+    """m, the number of context tokens; with `init` given as words, their number of tokens is used instead."""
+    intrinsic_dim: Count = 500
+    """Intrinsic dimension; each token gets floor(intrinsic_dim / m) numbers."""
+    rank: Count = 5
+    """r, the rank of the low-rank factors."""
+    init: str = "random"
+    """Initial context: `random` = N(0, 0.02^2) as published, `template` = the words before {} in the task's
+    template, or any words."""
+
+
+class OptimizerConfig(Section):
+    """How the parameters move: SPSA pairs, gains, clipping."""
+
+    method: Literal["zip", "spsa", "spsa-gc"] = "zip"
+    """zip = clipped at sqrt(number of parameters); spsa = no clipping; spsa-gc = no clipping, with momentum."""
+    pairs_per_step: Count = 5
+    """K, perturbation pairs averaged in one step; a step costs 2 K queries."""
+    perturbation: Literal["segmented-uniform", "random-sign"] = "segmented-uniform"
+    """Law of the entries of a perturbation: random sign times U[0.5, 1], or random signs."""
+    a: Positive = 0.01
+    """Step size gain: a_k = a / (k + offset)^alpha, k = 1, 2, ..."""
+    c: Positive = 0.01
+    """Perturbation gain: c_k = c / k^gamma."""
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Decay of the step size."""
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Decay of the perturbation."""
+    offset: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Offset o of the step size's counter."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    """b of spsa-gc: m <- b m + g, the update is g + b m. Other methods do not use it."""
+
+
+class BudgetConfig(Section):
+    """When to stop: whichever comes first. Evaluation on validation and test images is not counted."""
+
+    queries: Count | None = 5000
+    """Queries: evaluations of the model on one mini-batch at one prompt."""
+    seconds: Positive | None = None
+    """Seconds of tuning, over all resumes."""
+    steps: Count | None = None
+    """Updates of the parameters."""
+    target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Validation accuracy, a share between 0 and 1."""
+
+    @model_validator(mode="after")
+    def _finite(self) -> "BudgetConfig":
+        if self.queries is None and self.seconds is None and self.steps is None:
+            raise ValueError("no limit is set: give queries, seconds or steps (target_accuracy may never be reached)")
+        return self
+
+
+class ClusterConfig(Section):
+    """Where the queries run."""
+
+    pool: Literal["ray", "in-process"] = "ray"
+    """ray = actors on a Ray cluster; in-process = one scorer inside the driver, no Ray."""
+    address: str | None = None
+    """Ray cluster to join (`auto`, `ray://host:port`, `host:port`); absent = RAY_ADDRESS, or else a local one."""
+    actors: Count = 2
+    """Actors, each with its own copy of the model."""
+    cpus_per_actor: Annotated[float, Field(ge=0)] = 1
+    """CPU cores that Ray reserves for an actor."""
+    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves for an actor: 0, 1/k or whole ones."""
+    threads_per_actor: Count = 1
+    """CPU threads of an actor's forward pass. The same number gives the same bits on any number of actors."""
+    start_timeout: Positive = 300
+    """Seconds to wait for the first actor to have loaded its model."""
+
+
+class ValidationConfig(Section):
+    """How progress is judged; apart from the budget."""
+
+    every_queries: Count = 250
+    """Queries between two evaluations on the validation images."""
+    deploy: Literal["last", "best"] = "last"
+    """Which iterate becomes the tuned prompt: the last (published) or the best by validation accuracy."""
+
+
+class OutputConfig(Section):
+    """Where the run is written."""
+
+    dir: Path | None = None
+    """Run folder, which must not exist; absent = runs/TASK-DATE-TIME."""
+    checkpoint_every_steps: Count = 10
+    """Steps between two checkpoints: what a killed driver has to do again."""
+
+
+class TrackingConfig(Section):
+    """MLflow. The JSON lines in the run folder are the record; MLflow is a copy of them."""
+
+    enabled: bool = True
+    """Whether the run is sent to MLflow."""
+    uri: str = "sqlite:///mlflow.db"
+    """MLflow tracking server, or a local sqlite file."""
+    experiment: str = "zip-ray"
+    """MLflow experiment."""
+
+
+class Config(Section):
+    """A run of zip-ray."""
+
+    seed: Seed = 1
+    """Keys every draw: the few-shot images, the random projection and context, perturbations, mini-batches."""
+    task: TaskConfig = TaskConfig()
+    model: ModelConfig = ModelConfig()
+    prompt: PromptConfig = PromptConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    budget: BudgetConfig = BudgetConfig()
+    validation: ValidationConfig = ValidationConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    output: OutputConfig = OutputConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _one_step_fits(self) -> "Config":
+        step = 2 * self.optimizer.pairs_per_step
+        if self.budget.queries is not None and self.budget.queries < step:
+            raise ValueError(
+                f"budget.queries is {self.budget.queries}, less than one step: give at least {step} "
+                "(2 x optimizer.pairs_per_step)"
+            )
+        return self
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a YAML file.
+
+    Raises:
+        InputError: no such file, not YAML, an unknown key, a value of the wrong type or range.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give the path of a config, such as configs/quickstart.yaml") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if tree is not None and not isinstance(tree, dict):
+        raise InputError(f"{path}: holds a {type(tree).__name__}; a config is a mapping of sections")
+    return validate(tree or {}, source=str(path))
+
+
+def validate(tree: dict[str, Any], source: str) -> Config:
+    """The config that a tree of plain values describes.
+
+    Raises:
+        InputError: one line that names source, field, value and remedy of the first fault.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{source}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """One line about the first fault of a validation: field, value, remedy."""
+    fault = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in fault["loc"]) or "config"
+    if fault["type"] == "extra_forbidden":
+        return f"{field}: unknown key; known here: {', '.join(_siblings(fault['loc']))}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        return f"{field}: {message}" if fault["loc"] else message
+    return f"{field}: {fault['input']!r}: {message}"
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        section = annotation
+    return list(section.model_fields)

@@ -1,0 +1,65 @@
+"""The pool as the tuning loop sees it, and the in-process one (no Ray): one scorer inside the driver."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from zip_ray.work import Answer, Facts, Result, Work
+
+
+class PoolError(Exception):
+    """No scorer is left to answer; the message names the last error. State is saved and the run can be resumed."""
+
+
+class ScorerLike(Protocol):
+    """What a pool needs of a scorer."""
+
+    def facts(self) -> Facts: ...
+
+    def answer(self, work: Work) -> Result: ...
+
+
+class Pool(Protocol):
+    """A set of scorers: submit work, collect answers in any order."""
+
+    def facts(self) -> Facts:
+        """Facts of model and task. Waits for the first scorer to be ready.
+
+        Raises:
+            InputError: the model or the task cannot be used as configured.
+            PoolError: no scorer came up.
+        """
+
+    def submit(self, work: Work) -> None:
+        """Queue work. Never blocks; the id must not be in flight."""
+
+    def collect(self, timeout: float) -> list[Answer]:
+        """All answers that are ready, in any order, each id once; waits up to `timeout` seconds for the first.
+
+        Raises:
+            InputError: a scorer found that the input cannot be used (an unreadable image, say).
+            PoolError: no scorer is left.
+        """
+
+    def close(self) -> None:
+        """Free actors, processes and memory. May be called twice."""
+
+
+class InProcessPool:
+    """One scorer in the driver's own process; work is done when it is collected."""
+
+    def __init__(self, build: Callable[[], ScorerLike]) -> None:
+        self._scorer = build()
+        self._queue: deque[Work] = deque()
+
+    def facts(self) -> Facts:
+        return self._scorer.facts()
+
+    def submit(self, work: Work) -> None:
+        self._queue.append(work)
+
+    def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002 - the work itself is the wait
+        return [Answer(self._scorer.answer(self._queue.popleft()))] if self._queue else []
+
+    def close(self) -> None:
+        self._queue.clear()

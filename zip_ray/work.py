@@ -1,0 +1,134 @@
+"""What travels between the driver and a scorer: work out, results back. Plain numbers, picklable, no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+
+Split = Literal["train", "val", "test"]
+PerturbationLaw = Literal["segmented-uniform", "random-sign"]
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """The key of a perturbation: whoever holds it draws the same vector (see `optimizers.perturbations`)."""
+
+    law: PerturbationLaw
+    seed: int
+    step: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two queries at w + c z and w - c z on one mini-batch: two queries of the budget."""
+
+    id: int
+    """Unique in the run: (step - 1) * pairs_per_step + index. Re-issued work keeps its id."""
+    step: int
+    """k, counted from 1."""
+    version: int
+    """Updates that `w` had received when the pair was asked."""
+    w: Float64
+    """Parameters, shape (d,)."""
+    c: float
+    """Scale c_k of the perturbation."""
+    perturbation: Perturbation
+    batch: int
+    """Key of the mini-batch; pairs of one step share it."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and accuracy on a whole split, at parameters or at a hand-written template. Not charged."""
+
+    id: int
+    split: Split
+    prompt: Float64 | str
+    """Parameters, shape (d,), or a sentence with {} for the class name."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The context and the text features at parameters: what a tuned prompt carries. Not charged."""
+
+    id: int
+    w: Float64
+    """Parameters, shape (d,)."""
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """Answer to a `Pair`."""
+
+    id: int
+    plus: float
+    """Mean cross-entropy at w + c z; not finite if the model says so."""
+    minus: float
+    """Mean cross-entropy at w - c z."""
+    accuracy: float
+    """Share of the mini-batch classified rightly, mean of the two sides."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Answer to an `Evaluation`."""
+
+    id: int
+    loss: float
+    accuracy: float
+    images: int
+
+
+@dataclass(frozen=True)
+class EncodingResult:
+    """Answer to an `Encoding`."""
+
+    id: int
+    context: Float32
+    """Context token embeddings, shape (m, width)."""
+    text_features: Float32
+    """Unit-length text features, shape (classes, embed)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the driver must know of the model and the task; the same on every actor of a run."""
+
+    initial_context: Float32
+    """c0, shape (m, width)."""
+    classnames: tuple[str, ...]
+    template: str
+    """The task's plain template."""
+    templates: tuple[str, ...]
+    """Hand-written templates of the task, the plain one first."""
+    suffix: str
+    """Text after the class name in a tuned prompt."""
+    images: dict[Split, int]
+    """Images in each split."""
+    model: str
+    pretrained: str | None
+    weights_digest: str
+    """SHA-256 over names, shapes and values of the weights."""
+    preprocess: dict[str, object]
+    """Preprocessing of images, as open_clip describes it."""
+    logit_scale: float
+    """Factor of the cosine, already exponentiated."""
+    device: str
+
+
+Work = Pair | Evaluation | Encoding
+Result = PairResult | EvaluationResult | EncodingResult
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result as a pool hands it out: each submitted id exactly once."""
+
+    result: Result
+    attempts: int = 1
+    """How often the work was issued until this answer came (1 = no loss)."""
