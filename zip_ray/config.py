@@ -207,7 +207,7 @@ def load_config(path: Path) -> Config:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; give the path of a config, such as configs/quickstart.yaml") from error
+        raise InputError(f"{path}: {error.strerror}; give the path of a config (see configs/)") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if tree is not None and not isinstance(tree, dict):

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
 
 Split = Literal["train", "val", "test"]
 PerturbationLaw = Literal["segmented-uniform", "random-sign"]
@@ -32,7 +33,7 @@ class Pair:
     step: int
     """k, counted from 1."""
     version: int
-    """Updates that `w` had received when the pair was asked."""
+    """Steps that `w` had behind it when the pair was asked."""
     w: Float64
     """Parameters, shape (d,)."""
     c: float

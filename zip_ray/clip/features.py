@@ -1,0 +1,114 @@
+"""Image features: encoded once and kept, since only the text side of a query changes."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as vision
+
+from zip_ray.clip.model import FrozenClip
+from zip_ray.config import TaskConfig
+from zip_ray.data import ImageSet
+from zip_ray.keys import Stream, generator
+from zip_ray.work import Int64
+
+IMAGES_PER_PASS = 64
+"""Images that go through the tower at once; fixed, so that features have the same bits on every actor."""
+CROP_ATTEMPTS = 10
+ASPECT_RATIOS = (3 / 4, 4 / 3)
+
+
+@torch.inference_mode()
+def encode_images(clip: FrozenClip, images: Iterable[Tensor]) -> Tensor:
+    """Unit-length float32 features, shape (n, embed), of preprocessed images of shape (3, height, width)."""
+    features, chunk = [], []
+    for image in images:
+        chunk.append(image)
+        if len(chunk) == IMAGES_PER_PASS:
+            features.append(_encode(clip, chunk))
+            chunk = []
+    if chunk:
+        features.append(_encode(clip, chunk))
+    return functional.normalize(torch.cat(features), dim=-1)
+
+
+def test_features(clip: FrozenClip, images: ImageSet) -> Tensor:
+    """Features of a split as at test time, shape (n, embed)."""
+    return encode_images(clip, (clip.preprocess(images.image(i)) for i in range(len(images))))
+
+
+def train_features(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int) -> Tensor:
+    """Features of the training images, shape (views, n, embed).
+
+    With `views` = 0 one view, as at test time; otherwise that many keyed random crops of each image.
+    """
+    if task.views == 0:
+        return test_features(clip, images).unsqueeze(0)
+    crop = random_crop(clip, task)
+    return torch.stack(
+        [
+            encode_images(
+                clip, (crop(images.image(i), generator(seed, Stream.VIEW, 1 + view, i)) for i in range(len(images)))
+            )
+            for view in range(task.views)
+        ]
+    )
+
+
+def random_crop(clip: FrozenClip, task: TaskConfig) -> Callable[[Image.Image, np.random.Generator], Tensor]:
+    """CLIP's training transform with keyed draws: random resized crop, mirror, normalisation."""
+    config = clip.preprocess_config
+    size = config["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    interpolation = InterpolationMode(config["interpolation"])
+
+    def apply(image: Image.Image, rng: np.random.Generator) -> Tensor:
+        top, left, h, w = crop_box(image.height, image.width, task.crop_scale, rng)
+        cropped = vision.resized_crop(image, top, left, h, w, [height, width], interpolation)
+        if task.flip and rng.random() < 0.5:
+            cropped = vision.hflip(cropped)
+        tensor: Tensor = vision.normalize(vision.to_tensor(cropped), config["mean"], config["std"])
+        return tensor
+
+    return apply
+
+
+def crop_box(
+    height: int, width: int, scale: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """A random box (top, left, height, width): area a share of the image in `scale`, aspect ratio in 3/4 .. 4/3.
+
+    The law of RandomResizedCrop (Szegedy et al., CVPR 2015); a box that never fits falls back to the whole image.
+    """
+    for _ in range(CROP_ATTEMPTS):
+        area = height * width * rng.uniform(*scale)
+        ratio = np.exp(rng.uniform(*np.log(ASPECT_RATIOS)))
+        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    return 0, 0, height, width
+
+
+def mini_batch(images: int, views: int, batch_size: int, seed: int, batch: int) -> tuple[Int64, Int64]:
+    """Image and view of each place in the `batch`-th mini-batch, counted from 1.
+
+    An epoch is a keyed order of all images; its last partial batch is dropped when the set holds a whole one, and a
+    smaller set is one batch (reference protocol of CoOp and ZIP).
+
+    Returns:
+        Indices of images and of views, each of shape (min(batch_size, images),).
+    """
+    size = min(batch_size, images)
+    epoch, place = divmod(batch - 1, images // size)
+    order = generator(seed, Stream.BATCH, epoch).permutation(images)
+    view = generator(seed, Stream.VIEW, 0, batch).integers(views, size=size)
+    return order[place * size : (place + 1) * size], view
+
+
+def _encode(clip: FrozenClip, images: Sequence[Tensor]) -> Tensor:
+    features: Tensor = clip.model.encode_image(torch.stack(list(images)).to(clip.device))  # type: ignore[operator]
+    return features

@@ -1,0 +1,104 @@
+"""Loading a frozen model through open_clip: by name and pretrained tag, by file, or by `local-dir:`."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import zip_ray
+from zip_ray.config import ModelConfig
+from zip_ray.errors import InputError
+
+LOCAL_DIR = "local-dir:"
+Tokenizer = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class FrozenClip:
+    """A model of open_clip in evaluation mode, float32, without gradients."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    preprocess: Callable[[Image.Image], Tensor]
+    """Image to tensor of shape (3, height, width), as at test time."""
+    preprocess_config: dict[str, Any]
+    """What `preprocess` does: size, mean, std, interpolation, resize_mode."""
+    device: torch.device
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor of the cosine. A bias (SigLIP) is left out: neither softmax nor argmax sees it."""
+        return float(self.model.logit_scale.detach().exp())  # type: ignore[operator]
+
+
+def load_clip(config: ModelConfig, device: str) -> FrozenClip:
+    """Load a model.
+
+    Args:
+        config: name and weights.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        InputError: no such model, tag, folder or file, or weights that do not fit the architecture.
+    """
+    name = resolve_name(config.name)
+    if ":" not in name and config.pretrained is None:
+        raise InputError(
+            f"model.pretrained: none is given for model.name '{name}', whose weights would be random: give a tag "
+            f"({', '.join(open_clip.list_pretrained_tags_by_model(name)[:4]) or 'there is none'}) or a checkpoint file"
+        )
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=config.pretrained, precision="fp32", device=device
+        )
+        tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:  # open_clip, torch and the hub client raise whatever they like
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"model.name: '{config.name}' (pretrained: {config.pretrained}) cannot be loaded: {reason}; "
+            "give a model that open_clip lists, or local-dir:PATH with open_clip_config.json and weights"
+        ) from error
+    if not hasattr(model, "encode_text") or not hasattr(model, "logit_scale"):
+        raise InputError(f"model.name: '{config.name}' is a {type(model).__name__}, without a text tower to prompt")
+    model = model.float().eval().requires_grad_(False)
+    return FrozenClip(model, tokenizer, preprocess, dict(model.visual.preprocess_cfg), torch.device(device))
+
+
+def resolve_name(name: str) -> str:
+    """`local-dir:` with a relative path: taken from the working directory, or else from beside the package.
+
+    The name in a config is then the same on every machine that has the package, wherever it lies there.
+
+    Raises:
+        InputError: the folder is in neither place.
+    """
+    if not name.startswith(LOCAL_DIR):
+        return name
+    path = Path(name.removeprefix(LOCAL_DIR)).expanduser()
+    package_parent = Path(zip_ray.__file__).resolve().parent.parent
+    for candidate in (path, package_parent / path):
+        if (candidate / "open_clip_config.json").is_file():
+            return f"{LOCAL_DIR}{candidate}"
+    raise InputError(f"model.name: '{name}': no open_clip_config.json in {path}: give local-dir:FOLDER_OF_THE_MODEL")
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and float32 values of the weights, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def without_tf32() -> None:
+    """Keep float32 products exact on GPUs: TF32 flips the sign of loss differences at c ~ 0.01."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False

@@ -1,0 +1,162 @@
+"""The scorer: a frozen model, a task and a prompt space behind one method, `answer`. Work in, results out."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from zip_ray.clip.features import mini_batch, test_features, train_features
+from zip_ray.clip.model import FrozenClip, load_clip, weights_digest, without_tf32
+from zip_ray.clip.text import PromptEncoder, encode_texts, token_embedding, word_embeddings
+from zip_ray.config import Config, PromptConfig
+from zip_ray.data import ImageSet, Task, load_task
+from zip_ray.optimizers import perturbation
+from zip_ray.prompts import LowRankSpace
+from zip_ray.prompts.low_rank import random_context
+from zip_ray.work import (
+    Encoding,
+    EncodingResult,
+    Evaluation,
+    EvaluationResult,
+    Facts,
+    Float32,
+    Float64,
+    Int64,
+    Pair,
+    PairResult,
+    Result,
+    Split,
+    Work,
+)
+
+PUBLISHED_SUFFIX = "."
+
+
+def build_scorer(config: Config) -> "Scorer":
+    """The scorer of a run: what an actor calls once.
+
+    Raises:
+        InputError: the model, the task or their combination cannot be used as configured.
+    """
+    torch.set_num_threads(config.cluster.threads_per_actor)
+    without_tf32()
+    clip = load_clip(config.model, choose_device(config))
+    return Scorer(clip, load_task(config.task, config.seed), config)
+
+
+def choose_device(config: Config) -> str:
+    """`auto` is cuda for a scorer that has been given a GPU, or that has the machine for itself."""
+    if config.model.device != "auto":
+        return config.model.device
+    entitled = config.cluster.gpus_per_actor > 0 or config.cluster.pool == "in-process"
+    return "cuda" if entitled and torch.cuda.is_available() else "cpu"
+
+
+class Scorer:
+    """Losses of prompts on keyed mini-batches.
+
+    Image features are encoded once a split, when it is first needed; each query encodes its text only.
+    """
+
+    def __init__(self, clip: FrozenClip, task: Task, config: Config) -> None:
+        """Prepare model, prompts and the training images' features.
+
+        Raises:
+            InputError: a prompt is too long, the tower cannot be prompted, an image cannot be read.
+        """
+        self._clip, self._task, self._config = clip, task, config
+        before, after = task.template.split("{}")
+        words = before if config.prompt.init == "template" else config.prompt.init
+        self._suffix = after if config.prompt.init == "template" else PUBLISHED_SUFFIX
+        initial = self._initial_context(config.prompt, words)
+        self._space = LowRankSpace(config.prompt, initial, config.seed)
+        self._encoder = PromptEncoder(clip.model, clip.tokenizer, task.classnames, len(initial), self._suffix)
+        self._scale = clip.logit_scale
+        self._train = train_features(clip, task.train, config.task, config.seed)
+        # Without random crops the training views are the images as at test time.
+        self._features: dict[Split, Tensor] = {"train": self._train[0]} if config.task.views == 0 else {}
+
+    def facts(self) -> Facts:
+        """What the driver must know; the same on every actor of a run."""
+        task, model = self._task, self._config.model
+        return Facts(
+            initial_context=self._space.initial_context,
+            classnames=task.classnames,
+            template=task.template,
+            templates=task.templates,
+            suffix=self._suffix,
+            images={"train": len(task.train), "val": len(task.val), "test": len(task.test)},
+            model=model.name,
+            pretrained=model.pretrained,
+            weights_digest=weights_digest(self._clip.model.state_dict()),
+            preprocess=self._clip.preprocess_config,
+            logit_scale=self._scale,
+            device=str(self._clip.device),
+        )
+
+    def answer(self, work: Work) -> Result:
+        """Do a piece of work; the same work gives the same bits, wherever and whenever it is done."""
+        match work:
+            case Pair():
+                return self._pair(work)
+            case Evaluation():
+                return self._evaluate(work)
+            case Encoding():
+                context = self._space.context(work.w)
+                return EncodingResult(work.id, context, self._encode([work.w])[0].cpu().numpy())
+
+    def losses(self, points: list[Float64], batch: int) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy and accuracy of several prompts on one mini-batch.
+
+        Args:
+            points: parameters, each of shape (d,).
+            batch: key of the mini-batch.
+
+        Returns:
+            Two float64 tensors of shape (points,).
+        """
+        task = self._config.task
+        views, images = self._train.shape[:2]
+        image, view = mini_batch(images, views, task.batch_size, self._config.seed, batch)
+        features = self._train[torch.from_numpy(view), torch.from_numpy(image)]
+        return self._cross_entropy(features, self._task.train.labels[image], self._encode(points))
+
+    def _pair(self, pair: Pair) -> PairResult:
+        z = pair.c * perturbation(pair.perturbation, pair.w.size)
+        losses, accuracies = self.losses([pair.w + z, pair.w - z], pair.batch)
+        plus, minus = losses.tolist()
+        return PairResult(pair.id, plus, minus, float(accuracies.mean()))
+
+    def _evaluate(self, work: Evaluation) -> EvaluationResult:
+        images: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
+        labels = images[work.split].labels
+        if work.split not in self._features:
+            self._features[work.split] = test_features(self._clip, images[work.split])
+        if isinstance(work.prompt, str):
+            texts = [work.prompt.replace("{}", name) for name in self._task.classnames]
+            text = encode_texts(self._clip.model, self._clip.tokenizer, texts).unsqueeze(0)
+        else:
+            text = self._encode([work.prompt])
+        loss, accuracy = self._cross_entropy(self._features[work.split], labels, text)
+        return EvaluationResult(work.id, float(loss), float(accuracy), len(labels))
+
+    def _encode(self, points: list[Float64]) -> Tensor:
+        contexts = np.stack([self._space.context(w) for w in points])
+        return self._encoder.encode(torch.from_numpy(contexts))
+
+    @torch.inference_mode()
+    def _cross_entropy(self, images: Tensor, labels: Int64, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy of images (n, embed) against texts (prompts, classes, embed): two tensors (prompts,)."""
+        logits = self._scale * images @ text.transpose(1, 2)
+        target = torch.from_numpy(labels).to(logits.device).expand(len(text), -1)
+        # The mean in float64: a loss difference at c ~ 0.01 is a few thousand float32 roundings wide.
+        loss = functional.cross_entropy(logits.double().transpose(1, 2), target, reduction="none").mean(dim=1)
+        accuracy = (logits.argmax(dim=2) == target).double().mean(dim=1)
+        return loss.cpu(), accuracy.cpu()
+
+    def _initial_context(self, prompt: PromptConfig, words: str) -> Float32:
+        model = self._clip.model
+        if prompt.init == "random":
+            return random_context(prompt.tokens, token_embedding(model).embedding_dim, self._config.seed)
+        embeddings = word_embeddings(model, self._clip.tokenizer, words)
+        return np.asarray(embeddings.cpu().numpy(), dtype=np.float32)

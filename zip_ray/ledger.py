@@ -1,0 +1,82 @@
+"""The account of queries: each is charged once, whatever was re-issued, lost or duplicated."""
+
+from dataclasses import dataclass
+
+from zip_ray.work import Pair
+
+QUERIES_PER_PAIR = 2
+
+
+@dataclass(frozen=True)
+class Account:
+    """The four counters, in queries."""
+
+    issued: int = 0
+    """Sent out, re-issues counted."""
+    completed: int = 0
+    """Answered and told to the optimiser."""
+    charged: int = 0
+    """Counted against the budget; never exceeds it."""
+    wasted: int = 0
+    """Issued without use: re-issues, duplicates, and what a resume has to do again."""
+
+
+class Ledger:
+    """Accounts for pairs between issue and completion.
+
+    A pair is charged when its answer is told; what is in flight is held against the budget, so that `charged` cannot
+    pass it whatever arrives.
+    """
+
+    def __init__(self, budget: int | None, account: Account | None = None) -> None:
+        self._budget = budget
+        self._account = account or Account()
+        self._in_flight: set[int] = set()
+
+    @property
+    def account(self) -> Account:
+        """The counters now."""
+        return self._account
+
+    def admits(self, queries: int) -> bool:
+        """Whether the budget has room for that many more queries, beside those in flight."""
+        if self._budget is None:
+            return True
+        held = self._account.charged + QUERIES_PER_PAIR * len(self._in_flight)
+        return held + queries <= self._budget
+
+    def issue(self, pair: Pair) -> None:
+        """Hold a pair's queries against the budget.
+
+        Raises:
+            ValueError: the pair is in flight already, or the budget has no room for it.
+        """
+        if pair.id in self._in_flight:
+            raise ValueError(f"pair {pair.id} is in flight already")
+        if not self.admits(QUERIES_PER_PAIR):
+            raise ValueError(f"no room in the budget of {self._budget} queries for pair {pair.id}")
+        self._in_flight.add(pair.id)
+        self._add(issued=QUERIES_PER_PAIR)
+
+    def complete(self, pair_id: int, attempts: int) -> bool:
+        """Charge an answered pair; False for an answer that is not awaited, which only counts as waste.
+
+        Args:
+            pair_id: id of the pair.
+            attempts: how often it was issued until it was answered.
+        """
+        if pair_id not in self._in_flight:
+            self._add(wasted=QUERIES_PER_PAIR)
+            return False
+        self._in_flight.remove(pair_id)
+        again = QUERIES_PER_PAIR * (attempts - 1)
+        self._add(issued=again, completed=QUERIES_PER_PAIR, charged=QUERIES_PER_PAIR, wasted=again)
+        return True
+
+    def lose(self, queries: int) -> None:
+        """Count queries that were issued and answered, but whose effect a crash undid."""
+        self._add(issued=queries, wasted=queries)
+
+    def _add(self, issued: int = 0, completed: int = 0, charged: int = 0, wasted: int = 0) -> None:
+        a = self._account
+        self._account = Account(a.issued + issued, a.completed + completed, a.charged + charged, a.wasted + wasted)
