@@ -1,0 +1,57 @@
+"""The ledger: charged once, never past the budget, whatever arrives."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zip_ray.ledger import Account, Ledger
+from zip_ray.work import Pair, Perturbation
+
+
+def pair(number: int) -> Pair:
+    return Pair(number, 1, 0, np.zeros(1), 0.01, Perturbation("random-sign", 1, 1, number), 1)
+
+
+@given(
+    budget=st.integers(0, 40),
+    events=st.lists(st.tuples(st.sampled_from(["issue", "complete"]), st.integers(0, 12), st.integers(1, 4))),
+)
+def test_charged_never_exceeds_the_budget(budget: int, events: list[tuple[str, int, int]]) -> None:
+    ledger, flying, done, strays, again = Ledger(budget), set(), 0, 0, 0
+    for kind, number, attempts in events:
+        if kind == "issue" and number not in flying and ledger.admits(2):
+            ledger.issue(pair(number))
+            flying.add(number)
+        elif kind == "complete":
+            accepted = ledger.complete(number, attempts)
+            assert accepted == (number in flying)
+            flying.discard(number)
+            done, strays, again = (done + 1, strays, again + attempts - 1) if accepted else (done, strays + 1, again)
+        assert ledger.account.charged == ledger.account.completed == 2 * done
+        assert ledger.account.charged + 2 * len(flying) <= budget
+        assert ledger.account.wasted == 2 * (strays + again)
+        assert ledger.account.issued == 2 * (done + len(flying) + again)
+
+
+def test_refuses_a_pair_twice_in_flight_and_a_pair_past_the_budget() -> None:
+    ledger = Ledger(4)
+    ledger.issue(pair(0))
+    with pytest.raises(ValueError, match="in flight already"):
+        ledger.issue(pair(0))
+    ledger.issue(pair(1))
+    assert not ledger.admits(2)
+    with pytest.raises(ValueError, match="budget of 4 queries"):
+        ledger.issue(pair(2))
+
+
+def test_goes_on_from_an_account() -> None:
+    ledger = Ledger(100, Account(issued=60, completed=50, charged=50, wasted=10))
+    assert ledger.admits(50)
+    assert not ledger.admits(51)
+    ledger.lose(10)
+    assert ledger.account == Account(issued=70, completed=50, charged=50, wasted=20)
+
+
+def test_without_a_budget_there_is_always_room() -> None:
+    assert Ledger(None).admits(10**9)
