@@ -1,0 +1,26 @@
+"""The Ray actor that hosts one scorer."""
+
+import os
+from collections.abc import Callable
+
+from zip_ray.pool import ScorerLike
+from zip_ray.work import Facts, Result, Work
+
+
+class ScorerActor:
+    """Builds its scorer in a method, not in `__init__`: an exception there would leave the actor unusable and mute."""
+
+    def __init__(self, build: Callable[[], ScorerLike]) -> None:
+        self._build = build
+        self._scorer: ScorerLike | None = None
+
+    def load(self) -> tuple[Facts, int]:
+        """Build the scorer; facts, and the process id. An actor that has answered this is ready."""
+        self._scorer = self._build()
+        return self._scorer.facts(), os.getpid()
+
+    def answer(self, work: Work) -> Result:
+        """Do a piece of work; doing it twice gives the same answer."""
+        if self._scorer is None:
+            raise RuntimeError("the pool gave work to an actor that has not loaded")
+        return self._scorer.answer(work)

@@ -1,0 +1,111 @@
+"""Scorers without a model: a quadratic loss, with faults on request. numpy only, picklable."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zip_ray.errors import InputError
+from zip_ray.optimizers import perturbation
+from zip_ray.work import (
+    Encoding,
+    EncodingResult,
+    Evaluation,
+    EvaluationResult,
+    Facts,
+    Float64,
+    Pair,
+    PairResult,
+    Perturbation,
+    Result,
+    Work,
+)
+
+FACTS = Facts(
+    initial_context=np.zeros((2, 8), np.float32),
+    classnames=("left", "right"),
+    template="a photo of a {}.",
+    templates=("a photo of a {}.",),
+    suffix=".",
+    images={"train": 8, "val": 4, "test": 6},
+    model="fake",
+    pretrained=None,
+    weights_digest="0" * 64,
+    preprocess={"size": 8},
+    logit_scale=10.0,
+    device="cpu",
+)
+
+
+@dataclass(frozen=True)
+class FakeScorer:
+    """L(w) = mean (w - 1)^2 / 2 plus a little of the batch; accuracy grows as w nears 1."""
+
+    delay: float = 0.0
+    """Seconds an answer takes."""
+    die_at: tuple[int, ...] = ()
+    """Pair ids at which the process dies, once each (a file in `marks` remembers)."""
+    marks: Path | None = None
+    raise_at: tuple[int, ...] = ()
+    """Ids at which an exception is raised, once each where `marks` is given, else always."""
+    input_error_at: int | None = None
+    nan_from: int | None = None
+    """Pair id from which losses are NaN."""
+
+    def facts(self) -> Facts:
+        return FACTS
+
+    def answer(self, work: Work) -> Result:
+        time.sleep(self.delay)
+        if work.id in self.die_at and self._first(f"died-{work.id}"):
+            os._exit(1)
+        if work.id in self.raise_at and self._first(f"raised-{work.id}"):
+            raise RuntimeError(f"fault at {work.id}")
+        if work.id == self.input_error_at:
+            raise InputError("images/cat.png: unreadable image: replace it")
+        if isinstance(work, Pair):
+            z = work.c * perturbation(work.perturbation, work.w.size)
+            bad = self.nan_from is not None and work.id >= self.nan_from
+            plus, minus = (float("nan") if bad else loss(work.w + s * z, work.batch) for s in (1, -1))
+            return PairResult(work.id, plus, minus, accuracy(work.w))
+        if isinstance(work, Evaluation):
+            w = np.zeros(4) if isinstance(work.prompt, str) else work.prompt
+            return EvaluationResult(work.id, loss(w, 0), accuracy(w), FACTS.images[work.split])
+        assert isinstance(work, Encoding)
+        return EncodingResult(work.id, FACTS.initial_context, np.eye(2, 8, dtype=np.float32))
+
+    def _first(self, mark: str) -> bool:
+        if self.marks is None:
+            return True
+        try:
+            (self.marks / mark).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+
+def loss(w: Float64, batch: int) -> float:
+    return float(np.mean((w - 1) ** 2) / 2 * (1 + 0.1 * np.sin(batch)))
+
+
+def accuracy(w: Float64) -> float:
+    return float(np.clip(1 - np.mean(np.abs(w - 1)), 0, 1))
+
+
+def make_pair(number: int, step: int = 1, size: int = 6) -> Pair:
+    w = np.linspace(0, 1, size)
+    return Pair(number, step, step - 1, w, 0.01, Perturbation("random-sign", 1, step, number), step)
+
+
+def broken_build() -> FakeScorer:
+    raise RuntimeError("no weights here")
+
+
+def refused_build() -> FakeScorer:
+    raise InputError("model.name: 'nope' cannot be loaded: give another")
+
+
+def dying_build() -> FakeScorer:
+    os._exit(1)

@@ -1,0 +1,95 @@
+"""What every pool keeps: each submitted id answered exactly once, in whatever order, and faults of input named."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from actors import RayPool
+from tests.fakes import FACTS, FakeScorer, make_pair, refused_build
+from zip_ray.config import ClusterConfig
+from zip_ray.errors import InputError
+from zip_ray.pool import InProcessPool, Pool, ScorerLike
+from zip_ray.work import Answer, Encoding, Evaluation, EvaluationResult, PairResult
+
+Opener = Callable[[Callable[[], ScorerLike]], Pool]
+
+
+@pytest.fixture(params=["in-process", "ray"])
+def open_pool(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    pools: list[Pool] = []
+    address = request.getfixturevalue("ray_cluster") if request.param == "ray" else None
+
+    def opener(build: Callable[[], ScorerLike]) -> Pool:
+        pool: Pool = RayPool(build, ClusterConfig(address=address, actors=2)) if address else InProcessPool(build)
+        pools.append(pool)
+        return pool
+
+    yield opener
+    for pool in pools:
+        pool.close()
+
+
+def drain(pool: Pool, count: int) -> list[Answer]:
+    answers: list[Answer] = []
+    for _ in range(600):
+        if len(answers) >= count:
+            break
+        answers += pool.collect(0.5)
+    return answers
+
+
+def test_each_id_is_answered_exactly_once(open_pool: Opener) -> None:
+    pool = open_pool(FakeScorer)
+    pairs = [make_pair(i, step=1 + i // 5) for i in range(23)]
+    for pair in pairs[:13]:
+        pool.submit(pair)
+    answers = drain(pool, 5)
+    for pair in pairs[13:]:
+        pool.submit(pair)
+    answers += drain(pool, 23 - len(answers))
+    assert sorted(answer.result.id for answer in answers) == list(range(23))
+    assert pool.collect(0.1) == []
+    expected = {pair.id: FakeScorer().answer(pair) for pair in pairs}
+    assert all(answer.result == expected[answer.result.id] and answer.attempts == 1 for answer in answers)
+
+
+def test_answers_every_kind_of_work(open_pool: Opener) -> None:
+    pool = open_pool(FakeScorer)
+    pool.submit(make_pair(0))
+    pool.submit(Evaluation(-1, "test", "a drawing of a {}."))
+    pool.submit(Encoding(-2, make_pair(0).w))
+    results = {answer.result.id: answer.result for answer in drain(pool, 3)}
+    assert isinstance(results[0], PairResult)
+    assert isinstance(results[-1], EvaluationResult)
+    assert results[-1].images == 6
+    assert results[-2].text_features.shape == (2, 8)
+
+
+def test_facts_are_those_of_the_scorer(open_pool: Opener) -> None:
+    facts = open_pool(FakeScorer).facts()
+    assert (facts.classnames, facts.template, facts.images) == (FACTS.classnames, FACTS.template, FACTS.images)
+
+
+def test_nothing_outstanding_is_an_empty_collection(open_pool: Opener) -> None:
+    assert open_pool(FakeScorer).collect(5.0) == []
+
+
+def test_a_refusal_while_building_reaches_the_user(open_pool: Opener) -> None:
+    with pytest.raises(InputError, match="^model.name: 'nope' cannot be loaded: give another$"):
+        open_pool(refused_build).facts()
+
+
+def test_a_refusal_while_working_reaches_the_user(open_pool: Opener) -> None:
+    pool = open_pool(partial(FakeScorer, input_error_at=1))
+    for i in range(3):
+        pool.submit(make_pair(i))
+    with pytest.raises(InputError, match="^images/cat.png: unreadable image: replace it$"):
+        drain(pool, 3)
+
+
+def test_closing_twice_is_harmless(open_pool: Opener) -> None:
+    pool = open_pool(FakeScorer)
+    pool.facts()
+    pool.close()
+    pool.close()
