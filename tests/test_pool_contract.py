@@ -76,7 +76,7 @@ def test_nothing_outstanding_is_an_empty_collection(open_pool: Opener) -> None:
 
 
 def test_a_refusal_while_building_reaches_the_user(open_pool: Opener) -> None:
-    with pytest.raises(InputError, match="^model.name: 'nope' cannot be loaded: give another$"):
+    with pytest.raises(InputError, match=r"^model.name: 'nope' cannot be loaded: give another$"):
         open_pool(refused_build).facts()
 
 
@@ -84,7 +84,7 @@ def test_a_refusal_while_working_reaches_the_user(open_pool: Opener) -> None:
     pool = open_pool(partial(FakeScorer, input_error_at=1))
     for i in range(3):
         pool.submit(make_pair(i))
-    with pytest.raises(InputError, match="^images/cat.png: unreadable image: replace it$"):
+    with pytest.raises(InputError, match=r"^images/cat.png: unreadable image: replace it$"):
         drain(pool, 3)
 
 

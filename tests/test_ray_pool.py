@@ -149,7 +149,9 @@ def test_killed_node() -> None:
 
 
 def test_unreachable_cluster_is_named() -> None:
-    with pytest.raises(InputError, match=r"cluster.address: no Ray cluster answers at '127.0.0.1:1' .*ray start --head"):
+    with pytest.raises(
+        InputError, match=r"cluster.address: no Ray cluster answers at '127.0.0.1:1' .*ray start --head"
+    ):
         RayPool(FakeScorer, ClusterConfig(address="127.0.0.1:1"))
     assert not ray.is_initialized()
 

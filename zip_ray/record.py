@@ -1,0 +1,89 @@
+"""The run's record: JSON lines in the run folder, written first and believed first."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+from zip_ray.errors import InputError
+from zip_ray.files import write_whole
+
+FILE_NAME = "metrics.jsonl"
+Event = dict[str, object]
+
+
+class Record:
+    """An append-only file of events, one JSON object a line.
+
+    Every event has `event`, `step`, `queries` and `seconds`. A number that is not finite becomes null.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, making it if need be."""
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def append(self, event: Event) -> None:
+        """Write one line, whole, to the operating system; does not wait for the disk."""
+        os.write(self._file, _line(event))
+
+    def close(self) -> None:
+        """Have the lines on disk, and close the file."""
+        os.fsync(self._file)
+        os.close(self._file)
+
+
+def read_record(path: Path) -> list[Event]:
+    """The events of a record; a last line that was cut off by a crash is left out.
+
+    Raises:
+        InputError: no such file, or a damaged line before the last.
+    """
+    return read_from(path, 0)[0]
+
+
+def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
+    """The events behind a byte offset, and the offset behind them; a last line that is not complete is left out.
+
+    Raises:
+        InputError: no such file, or a damaged line.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}: give the folder of a run that `run.py tune` made") from error
+    *lines, torn = data.split(b"\n")
+    events = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"{path}: line {number} is damaged ({error}): restore the file, or tune anew") from error
+    return events, offset + len(data) - len(torn)
+
+
+def cut_record(path: Path, step: int) -> list[Event]:
+    """Drop the events after `step`, and a torn last line; they are what a resumed run writes again.
+
+    Returns:
+        The dropped events.
+
+    Raises:
+        InputError: as `read_record`.
+    """
+    events = read_record(path)
+    kept = [event for event in events if _step(event) <= step and event["event"] != "end"]
+    write_whole(path, b"".join(_line(event) for event in kept))
+    return [event for event in events if _step(event) > step]
+
+
+def _step(event: Event) -> int:
+    step = event["step"]
+    assert isinstance(step, int)
+    return step
+
+
+def _line(event: Event) -> bytes:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
+    return (json.dumps(finite, allow_nan=False) + "\n").encode()
