@@ -75,3 +75,19 @@ def _unreachable(address: str, error: Exception) -> InputError:
         f"cluster.address: no Ray cluster answers at '{address}' ({reason}): start one with `ray start --head`, "
         "correct the address (or RAY_ADDRESS), or leave it out for a local one"
     )
+
+
+def describe_cluster(cluster: ClusterConfig) -> str:
+    """Join or start the cluster, and say what it has.
+
+    Raises:
+        InputError: it cannot be reached.
+    """
+    local = connect(cluster)
+    try:
+        have = ray.cluster_resources()
+        nodes = len(ray.nodes())
+    finally:
+        ray.shutdown()
+    where = "a local one will be started" if local else "joined"
+    return f"{where}: {nodes} nodes, {have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU"

@@ -192,9 +192,26 @@ def replay(folder: Path, config: TrackingConfig) -> Replayed:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            f"tracking.uri: '{shown(config.uri)}' does not answer ({_line(error)}): start the server, or correct it"
-        ) from error
+        raise _silent(config.uri, error) from error
+
+
+def ping(config: TrackingConfig) -> None:
+    """Ask the server something cheap.
+
+    Raises:
+        InputError: it does not answer.
+    """
+    try:
+        _client(resolve_uri(config.uri)).search_experiments(max_results=1)
+    except Exception as error:
+        raise _silent(config.uri, error) from error
+
+
+def _silent(uri: str, error: Exception) -> InputError:
+    return InputError(
+        f"tracking.uri: '{shown(uri)}' does not answer ({_line(error)}): start the server, correct the address, "
+        "or switch it off with tracking.enabled: false"
+    )
 
 
 def run_key(folder: Path) -> str:

@@ -1,0 +1,239 @@
+"""zip-ray's command line and composition root: reads a config, builds the parts, starts the loop."""
+
+import contextlib
+import functools
+import io
+import logging
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import tyro
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from zip_ray.config import Config, TaskConfig, TrackingConfig, explain, load_config
+from zip_ray.errors import InputError
+from zip_ray.pool import InProcessPool, Pool, PoolError
+from zip_ray.runs import CONFIG, RunResult, resume, tune
+from zip_ray.tuned_prompt import TunedPrompt
+
+INTERRUPTED = 130
+console = Console()
+app = tyro.extras.SubcommandApp()
+Settings = Annotated[Config, arg(name="")]
+
+
+def open_pool(config: Config) -> Pool:
+    """The pool that the config names. Ray and torch are imported here, where they are first needed."""
+    from zip_ray.clip.scorer import build_scorer
+
+    build = partial(build_scorer, config)
+    if config.cluster.pool == "in-process":
+        return InProcessPool(build)
+    from actors import RayPool
+
+    return RayPool(build, config.cluster)
+
+
+def command(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Register a subcommand. The parser only binds its arguments: it runs when the parser is done with the line."""
+
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def bind(*args: object, **kwargs: object) -> Callable[[], int]:
+            return partial(function, *args, **kwargs)
+
+        app.command(bind, name=name)
+        return function
+
+    return register
+
+
+def base_config(arguments: list[str]) -> Config:
+    """What the overrides of this command line start from: the config file, or that of the run folder."""
+    command, *rest = arguments or [""]
+    if command not in ("tune", "resume", "doctor") or not rest or rest[0].startswith("-"):
+        return Config()
+    return load_config(Path(rest[0]) / CONFIG if command == "resume" else Path(rest[0]))
+
+
+def define_commands(default: Config) -> None:
+    """The subcommands; `default` is what the help shows and the overrides change."""
+
+    @command("tune")
+    def _tune(config: Positional[Path], settings: Settings = default) -> int:
+        """Tune a prompt, as a config file says; every field can be overridden.
+
+        Args:
+            config: YAML file, such as configs/quickstart.yaml.
+        """
+        with stop_on_signal() as stop:
+            return show(tune(settings, open_pool, stop.is_set), settings)
+
+    @command("resume")
+    def _resume(run_dir: Positional[Path], settings: Settings = default) -> int:
+        """Go on with a run that was cut off, or with more budget (--budget.queries); nothing is charged twice.
+
+        Args:
+            run_dir: the run's folder.
+        """
+        with stop_on_signal() as stop:
+            return show(resume(run_dir, settings, open_pool, stop.is_set), settings)
+
+    @command("evaluate")
+    def _evaluate(prompt: Positional[Path], task: TaskConfig | None = None, seed: int = 1) -> int:
+        """Test a tuned prompt on its own task, or on any other with the same model.
+
+        Args:
+            prompt: tuned_prompt.safetensors, or the folder that holds it.
+            task: the task; the prompt's own where absent.
+            seed: splits a folder without train/ and test/.
+        """
+        from zip_ray.inference import evaluate
+
+        tuned = TunedPrompt.load(prompt)
+        rows = evaluate(tuned, task or TaskConfig(name=tuned.card.task), seed)
+        console.print(accuracy_table(rows, {}))
+        return 0
+
+    @command("classify")
+    def _classify(prompt: Positional[Path], images: Positional[Path], classes: tuple[str, ...] = ()) -> int:
+        """Class and probability of each image file, one a line.
+
+        Args:
+            prompt: tuned_prompt.safetensors, or the folder that holds it.
+            images: an image, or a folder of images.
+            classes: class names to choose from; the prompt's own where absent.
+        """
+        from zip_ray.inference import classify
+
+        for found in classify(TunedPrompt.load(prompt), images, classes or None):
+            print(f"{found.path}\t{found.classname}\t{found.probability:.4f}")
+        return 0
+
+    @command("doctor")
+    def _doctor(config: Positional[Path | None] = None, settings: Settings = default) -> int:
+        """Check environment, devices, model, task, cluster and tracking server, and say what to do about faults.
+
+        Args:
+            config: YAML file; the defaults where absent.
+        """
+        from actors.cluster import describe_cluster
+        from zip_ray.doctor import examine
+
+        table = Table("check", "", "finding", box=None)
+        healthy = True
+        for finding in examine(settings, partial(describe_cluster, settings.cluster)):
+            mark = "[green]ok[/]" if finding.healthy else "[red]fault[/]"
+            table.add_row(finding.name, mark, finding.text)
+            healthy = healthy and finding.healthy
+        console.print(table)
+        return 0 if healthy else 1
+
+    @command("replay")
+    def _replay(run_dir: Positional[Path], tracking: TrackingConfig | None = None) -> int:
+        """Send to MLflow what it lacks of a run, say after its server was down; doing it again changes nothing.
+
+        Args:
+            run_dir: the run's folder.
+            tracking: the server; the run's own where absent.
+        """
+        from zip_ray.tracking import replay
+
+        done = replay(run_dir, tracking or load_config(run_dir / CONFIG).tracking)
+        console.print(f"MLflow run {done.run_id}: {done.metrics} points and {done.artifacts} files sent")
+        return 0
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second one ends the program at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    yield stop
+
+
+def show(result: RunResult, config: Config) -> int:
+    """Print how a run ended; the exit code."""
+    state = result.outcome.state
+    if not result.outcome.finished:
+        console.print(f"stopped: {'; '.join(result.outcome.reasons.values())}", soft_wrap=True)
+        console.print(f"{state.account.charged} queries done; go on with: python run.py resume {result.folder}")
+        return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
+    console.print(accuracy_table(result.accuracies, result.templates))
+    console.print(
+        f"{state.account.charged} queries in {state.seconds:.1f} s ({'; '.join(result.outcome.reasons.values())})\n"
+        f"tuned prompt  {result.folder / 'tuned_prompt.safetensors'}\n"
+        f"picture       {result.folder / 'accuracy.png'}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    if config.tracking.enabled:
+        uri = config.tracking.uri
+        local = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else f"open {uri}"
+        missing = f"incomplete: python run.py replay {result.folder}"
+        console.print(f"MLflow run    {result.run_id}: {local}" if result.tracked else f"MLflow        {missing}")
+    return 0
+
+
+def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> Table:
+    """Test accuracies as rows."""
+    table = Table("prompt", "test accuracy", "text")
+    for name, accuracy in accuracies.items():
+        kind = name if name == "tuned" else f"zero-shot, {name}"
+        table.add_row(kind, f"{accuracy:.1%}", templates.get(name, ""))
+    return table
+
+
+def parse_failure(text: str) -> str:
+    """The parser's framed message as one line."""
+    lines = [line.strip("│ ╭╮╰╯─") for line in text.splitlines()]
+    body = " ".join(line for line in lines[1:] if line)
+    body = re.sub(r"For further information visit \S+|For full helptext.*|__tyro-dummy-inner__\.settings\.", "", body)
+    return f"{body.strip()} (see run.py --help)"
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command line; the exit code: 0 done, 1 the run or a check failed, 2 bad input, 130 interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    complaint = io.StringIO()
+    try:
+        define_commands(base_config(arguments))
+        with contextlib.redirect_stderr(complaint):
+            run: Callable[[], int] = app.cli(args=arguments or ["--help"], prog="run.py", description=__doc__)
+        return run()
+    except InputError as error:
+        fail(str(error))
+    except ValidationError as error:
+        fail(explain(error))
+    except PoolError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as error:
+        if error.code and (text := complaint.getvalue()):
+            fail(parse_failure(text))
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

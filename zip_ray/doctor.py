@@ -1,0 +1,119 @@
+"""Checks of all that a run needs, each with what to do about a fault."""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from zip_ray.config import Config
+from zip_ray.errors import InputError
+from zip_ray.pool import PoolError
+
+PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "mlflow", "pydantic", "safetensors")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    name: str
+    healthy: bool
+    text: str
+    """What was found; for a fault, with its remedy."""
+
+
+def examine(config: Config, connect: Callable[[], str]) -> Iterator[Finding]:
+    """Run all checks; a fault of one does not keep the others from running.
+
+    Args:
+        config: what the run would use.
+        connect: joins or starts the cluster, says what it has, and leaves it.
+    """
+    checks: dict[str, Callable[[], str]] = {
+        "environment": _environment,
+        "devices": lambda: _devices(config),
+        "model": lambda: _model(config),
+        "task": lambda: _task(config),
+        "prompt": lambda: _prompt(config),
+        "cluster": connect,
+        "tracking": lambda: _tracking(config),
+    }
+    for name, check in checks.items():
+        try:
+            yield Finding(name, True, check())
+        except (InputError, PoolError) as error:
+            yield Finding(name, False, str(error))
+
+
+def _environment() -> str:
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError as error:
+            raise InputError(f"package {package} is missing: run `make install`") from error
+    return f"Python {platform.python_version()}, {', '.join(versions)}"
+
+
+def _devices(config: Config) -> str:
+    import torch
+
+    cores = len(os.sched_getaffinity(0))
+    wanted = config.cluster.actors * config.cluster.threads_per_actor
+    gpus = torch.cuda.device_count()
+    text = f"{cores} CPU cores, {gpus} GPUs"
+    if config.model.device == "cuda" and gpus == 0 and config.cluster.address is None:
+        raise InputError(f"model.device: 'cuda', but this machine shows {text}: use auto, or join a cluster with GPUs")
+    if config.cluster.address is None and config.cluster.gpus_per_actor == 0 and wanted > cores:
+        return f"{text}; {wanted} threads of actors will share them: lower cluster.actors for full speed"
+    if gpus and config.cluster.gpus_per_actor == 0:
+        return f"{text}; the GPUs stay idle: set cluster.gpus_per_actor to 1"
+    return text
+
+
+def _model(config: Config) -> str:
+    """Load the model, and hold a soft prompt of words against the model's own reading of them."""
+    import torch
+
+    from zip_ray.clip.model import load_clip
+    from zip_ray.clip.text import PromptEncoder, encode_texts, word_embeddings
+
+    clip = load_clip(config.model, "cpu")
+    words, name = "a photo of a", "cat"
+    context = word_embeddings(clip.model, clip.tokenizer, words).unsqueeze(0)
+    soft = PromptEncoder(clip.model, clip.tokenizer, [name], context.shape[1]).encode(context)[0]
+    difference = float((soft - encode_texts(clip.model, clip.tokenizer, [f"{words} {name}."])).abs().max())
+    if not difference < 1e-5 or not torch.isfinite(soft).all():
+        raise InputError(
+            f"model.name: '{config.model.name}' reads a soft prompt of words otherwise than the words "
+            f"(largest difference {difference:.1e}): choose another model"
+        )
+    size = sum(p.numel() for p in clip.model.parameters()) / 1e6
+    return f"{config.model.name}: {size:.1f}M parameters, soft prompt of words = words (difference {difference:.0e})"
+
+
+def _task(config: Config) -> str:
+    from zip_ray.data import load_task
+
+    task = load_task(config.task, config.seed)
+    sizes = f"{len(task.train)} training, {len(task.val)} validation, {len(task.test)} test images"
+    return f"{task.name}: {len(task.classnames)} classes, {sizes}, template '{task.template}'"
+
+
+def _prompt(config: Config) -> str:
+    from zip_ray.clip.scorer import build_scorer
+    from zip_ray.prompts import LowRankSpace
+
+    context = build_scorer(config).facts().initial_context
+    space = LowRankSpace(config.prompt, context, config.seed)
+    return f"{len(context)} context tokens of width {context.shape[1]}, {space.dimension} parameters"
+
+
+def _tracking(config: Config) -> str:
+    from zip_ray.tracking import ping, shown
+
+    if not config.tracking.enabled:
+        return "off"
+    ping(config.tracking)
+    return f"{shown(config.tracking.uri)} answers"

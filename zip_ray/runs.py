@@ -1,0 +1,313 @@
+"""A run from its config to its artifacts: the run folder, and what stands in it at each moment.
+
+config.yaml and metrics.jsonl come first, checkpoint.safetensors while it goes on, tuned_prompt.safetensors (+ .json)
+and accuracy.png at its end. Nothing is written before model, task and pool have shown that they can be used.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from zip_ray import report
+from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
+from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
+from zip_ray.config import Config
+from zip_ray.errors import InputError
+from zip_ray.files import write_whole
+from zip_ray.ledger import Ledger
+from zip_ray.optimizers import initial_state
+from zip_ray.pool import Pool
+from zip_ray.progress import ProgressView
+from zip_ray.prompts import LowRankSpace
+from zip_ray.record import FILE_NAME as RECORD
+from zip_ray.record import Event, Record, cut_record, read_record
+from zip_ray.tracking import Tracker
+from zip_ray.tuned_prompt import PromptCard, TunedPrompt
+from zip_ray.tuning import Outcome, Tuning, ask
+from zip_ray.work import Encoding, EncodingResult, Evaluation, EvaluationResult, Facts, Float64, Split
+
+CONFIG = "config.yaml"
+TRACKER_SECONDS = 20.0
+"""What MLflow gets to take the rest when a run ends."""
+PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
+RESUMABLE = {"budget", "cluster", "tracking"}
+"""Sections of the config that may change on resume: they leave the trajectory alone."""
+
+OpenPool = Callable[[Config], Pool]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a person wants to know when a run has ended."""
+
+    folder: Path
+    outcome: Outcome
+    accuracies: dict[str, float]
+    """Test accuracy, by what it is of; empty for a run that was cut off."""
+    templates: dict[str, str]
+    """The hand-written templates among them."""
+    tracked: bool
+    """Whether MLflow has everything."""
+    run_id: str
+
+
+def tune(config: Config, open_pool: OpenPool, interrupted: Callable[[], bool]) -> RunResult:
+    """Start a run.
+
+    Args:
+        config: the run.
+        open_pool: makes its pool.
+        interrupted: whether the run has been asked to stop.
+
+    Raises:
+        InputError: the run folder exists, or model, task or cluster cannot be used as configured.
+        PoolError: no scorer came up.
+    """
+    folder = config.output.dir or Path("runs") / f"{config.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if folder.exists():
+        raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
+    with _closing(open_pool(config)) as pool:
+        facts = pool.facts()
+        space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+        zero_shot = _zero_shot(pool, facts)
+        _create(folder, config)
+        state = RunState(initial_state(space.initial()))
+        with _locked(folder):
+            start = _start_event(config, facts, space, zero_shot)
+            return _Run(folder, config, pool, facts, space, start).go(state, interrupted)
+
+
+def resume(folder: Path, config: Config, open_pool: OpenPool, interrupted: Callable[[], bool]) -> RunResult:
+    """Go on with a run from its last checkpoint; the end is bit for bit that of an undisturbed run.
+
+    Args:
+        folder: the run folder.
+        config: its config; budget, cluster and tracking may differ from what was started.
+        open_pool: makes the pool.
+        interrupted: whether the run has been asked to stop.
+
+    Raises:
+        InputError: no run, a damaged one, one in use, another model, or a config that changes the trajectory.
+        PoolError: no scorer came up.
+    """
+    state = load_checkpoint(folder / CHECKPOINT)
+    events = read_record(folder / RECORD)
+    if not events or events[0]["event"] != "start":
+        raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
+    start = events[0]
+    _require_same(folder, start, config)
+    with _locked(folder), _closing(open_pool(config)) as pool:
+        facts = pool.facts()
+        if facts.weights_digest != start["weights_digest"]:
+            raise InputError(
+                f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
+            )
+        space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+        dropped = cut_record(folder / RECORD, state.optimizer.steps)
+        ledger = Ledger(None, state.account)
+        ledger.lose(2 * config.optimizer.pairs_per_step * sum(event["event"] == "step" for event in dropped))
+        return _Run(folder, config, pool, facts, space, start).go(replace(state, account=ledger.account), interrupted)
+
+
+class _Run:
+    """The parts of a run, put together."""
+
+    def __init__(
+        self, folder: Path, config: Config, pool: Pool, facts: Facts, space: LowRankSpace, start: Event
+    ) -> None:
+        self._folder, self._config, self._pool = folder, config, pool
+        self._facts, self._space, self._start = facts, space, start
+
+    def go(self, state: RunState, interrupted: Callable[[], bool]) -> RunResult:
+        config, folder = self._config, self._folder
+        record, checkpoints = Record(folder / RECORD), CheckpointWriter(folder / CHECKPOINT)
+        tracker = Tracker(folder, config.tracking) if config.tracking.enabled else None
+        accuracies: dict[str, float] = {}
+        tracked = False
+        try:
+            if (folder / RECORD).stat().st_size == 0:
+                record.append(self._start)
+                checkpoints.write(state)
+            if tracker:
+                tracker.start()
+            with ProgressView(config.budget) as progress:
+
+                def emit(event: Event) -> None:
+                    record.append(event)
+                    progress.event(event)
+
+                outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
+            if outcome.finished:
+                accuracies = self._finish(outcome, record)
+        finally:
+            checkpoints.close()
+            record.close()
+            tracked = tracker.close(TRACKER_SECONDS) if tracker else False
+        return RunResult(
+            folder, outcome, accuracies, _templates(self._start), tracked, tracker.run_id if tracker else ""
+        )
+
+    def _finish(self, outcome: Outcome, record: Record) -> dict[str, float]:
+        """Deploy an iterate: its accuracies, the tuned prompt, the end of the record, the picture."""
+        w, step = self._deployed(outcome.state)
+        tuned = ask(self._pool, Evaluation(-1, "test", w), EvaluationResult).accuracy
+        encoding = ask(self._pool, Encoding(-2, w), EncodingResult)
+        zero_shot: Any = self._start["zero_shot"]
+        accuracies = {**zero_shot["test"], "tuned": tuned}
+        card = self._card(outcome.state, step, accuracies)
+        TunedPrompt(
+            card, encoding.context, encoding.text_features, w, self._space.projection, self._space.initial_context
+        ).save(self._folder)
+        state = outcome.state
+        record.append(
+            {
+                "event": "end",
+                "step": state.optimizer.steps,
+                "queries": state.account.charged,
+                "seconds": state.seconds,
+                "reasons": outcome.reasons,
+                "deployed_step": step,
+                "test_accuracy": tuned,
+                "account": asdict(state.account),
+            }
+        )
+        title = f"{self._config.task.name}: {self._config.optimizer.method}, seed {self._config.seed}"
+        report.draw_accuracy(self._folder / report.FILE_NAME, read_record(self._folder / RECORD), title, accuracies)
+        return accuracies
+
+    def _deployed(self, state: RunState) -> tuple[Float64, int]:
+        if self._config.validation.deploy == "best" and state.best is not None:
+            return state.best.w, state.best.step
+        return state.optimizer.w, state.optimizer.steps
+
+    def _card(self, state: RunState, step: int, accuracies: dict[str, float]) -> PromptCard:
+        facts, config = self._facts, self._config
+        validation = {"validation": state.accuracy} if np.isfinite(state.accuracy) else {}
+        return PromptCard(
+            task=config.task.name,
+            classnames=facts.classnames,
+            template=facts.template,
+            suffix=facts.suffix,
+            model=facts.model,
+            pretrained=facts.pretrained,
+            weights_digest=facts.weights_digest,
+            preprocess=facts.preprocess,
+            logit_scale=facts.logit_scale,
+            method=config.optimizer.method,
+            seed=config.seed,
+            rank=config.prompt.rank,
+            deployed=config.validation.deploy,
+            step=step,
+            queries=state.account.charged,
+            seconds=state.seconds,
+            accuracies={f"test/{name}": value for name, value in accuracies.items()} | validation,
+        )
+
+
+def _zero_shot(pool: Pool, facts: Facts) -> dict[str, Any]:
+    """Test accuracy of the plain and of the best hand-written template, the latter chosen on the labelled images.
+
+    Choosing it on the test images would flatter it; training and validation images are what the user has.
+    """
+
+    def correct(template: str, split: Split) -> float:
+        result = ask(pool, Evaluation(-1, split, template), EvaluationResult)
+        return result.accuracy * result.images
+
+    best = max(facts.templates, key=lambda template: correct(template, "train") + correct(template, "val"))
+    chosen = {"plain template": facts.template, "best template": best}
+    test = facts.images["test"]
+    return {"templates": chosen, "test": {name: correct(text, "test") / test for name, text in chosen.items()}}
+
+
+def _templates(start: Event) -> dict[str, str]:
+    zero_shot: Any = start["zero_shot"]
+    templates: dict[str, str] = zero_shot["templates"]
+    return templates
+
+
+def _create(folder: Path, config: Config) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_whole(folder / CONFIG, text.encode())
+
+
+def _start_event(config: Config, facts: Facts, space: LowRankSpace, zero_shot: dict[str, Any]) -> Event:
+    return {
+        "event": "start",
+        "step": 0,
+        "queries": 0,
+        "seconds": 0.0,
+        "time": time.time(),
+        "config": config.model_dump(mode="json"),
+        "environment": _environment(facts),
+        "weights_digest": facts.weights_digest,
+        "parameters": space.dimension,
+        "images": facts.images,
+        "zero_shot": zero_shot,
+    }
+
+
+def _environment(facts: Facts) -> dict[str, object]:
+    """Where the run takes place, for whoever compares runs."""
+
+    def installed(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "device": facts.device,
+        **{package: installed(package) for package in PACKAGES},
+    }
+
+
+def _require_same(folder: Path, start: Event, config: Config) -> None:
+    was: Any = start["config"]
+    now = json.loads(json.dumps(config.model_dump(mode="json")))
+    for section in was:
+        if section not in RESUMABLE and was[section] != now[section]:
+            fields = was[section] if isinstance(was[section], dict) else {}
+            field = next((f".{name}" for name in fields if was[section][name] != now[section][name]), "")
+            raise InputError(
+                f"{section}{field}: differs from what {folder} was started with: only {', '.join(sorted(RESUMABLE))} "
+                "may change on resume; tune anew for the rest"
+            )
+
+
+@contextmanager
+def _closing(pool: Pool) -> Iterator[Pool]:
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder: two drivers on one folder would spoil each other's files."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{folder}: in use by another process: wait for it, or stop it first") from error
+        yield
