@@ -1,0 +1,178 @@
+"""The loop over a fake scorer: budgets, bitwise trajectories, interruption and resume, faults of losses."""
+
+import itertools
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.fakes import FakeScorer
+from zip_ray.checkpoint import RunState
+from zip_ray.config import Config, validate
+from zip_ray.ledger import Account
+from zip_ray.optimizers import initial_state
+from zip_ray.pool import InProcessPool, PoolError
+from zip_ray.record import Event
+from zip_ray.tuning import Outcome, Tuning
+from zip_ray.work import Answer, Pair, Work
+
+
+class ShuffledPool(InProcessPool):
+    """Answers in random order, in random portions; now and then an answer is late, or says it was issued twice."""
+
+    def __init__(self, seed: int, scorer: FakeScorer | None = None) -> None:
+        super().__init__(lambda: scorer or FakeScorer())
+        self._random = random.Random(seed)
+        self._held: list[Work] = []
+
+    def submit(self, work: Work) -> None:
+        self._held.append(work)
+
+    def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002
+        self._random.shuffle(self._held)
+        portion = [self._held.pop() for _ in range(self._random.randint(0, len(self._held)))]
+        return [Answer(self._scorer.answer(work), attempts=self._random.choice([1, 1, 2])) for work in portion]
+
+
+class FailingPool(InProcessPool):
+    """Loses its last scorer after so many answers."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__(FakeScorer)
+        self._left = answers
+
+    def collect(self, timeout: float) -> list[Answer]:
+        if self._left == 0:
+            raise PoolError("no actor is left after 7 deaths; last error: out of luck")
+        self._left -= 1
+        return super().collect(timeout)
+
+
+def make_config(**sections: dict) -> Config:
+    return validate({"budget": {"queries": 300}, "validation": {"every_queries": 50}, **sections}, "test")
+
+
+def fresh() -> RunState:
+    return RunState(initial_state(np.zeros(6)))
+
+
+def tune(config: Config, pool=None, state: RunState | None = None, **options) -> tuple[Outcome, list[Event]]:
+    events: list[Event] = []
+    saved: list[RunState] = []
+    tuning = Tuning(config, pool or InProcessPool(FakeScorer), state or fresh(), events.append, saved.append, **options)
+    outcome = tuning.run()
+    assert saved[-1] is outcome.state
+    return outcome, events
+
+
+def without_time(events: list[Event]) -> list[Event]:
+    return [{k: v for k, v in event.items() if k not in ("seconds", "queries_per_second")} for event in events]
+
+
+def test_uses_its_queries_and_no_more() -> None:
+    outcome, events = tune(make_config(budget={"queries": 307}))
+    assert outcome.finished
+    assert outcome.reasons == {"queries": "300 of 307 queries used"}
+    assert outcome.state.account == Account(issued=300, completed=300, charged=300, wasted=0)
+    steps = [event for event in events if event["event"] == "step"]
+    assert [event["queries"] for event in steps] == list(range(10, 301, 10))
+    validations = [event["queries"] for event in events if event["event"] == "validation"]
+    assert validations == [0, 50, 100, 150, 200, 250, 300]
+
+
+def test_learns_and_keeps_the_best_iterate() -> None:
+    outcome, events = tune(make_config(optimizer={"a": 0.5}, budget={"queries": 2000}))
+    accuracies = [event["accuracy"] for event in events if event["event"] == "validation"]
+    assert accuracies[-1] > accuracies[0] + 0.3
+    assert outcome.state.best is not None
+    assert outcome.state.best.accuracy == max(accuracies)
+    assert outcome.state.accuracy == accuracies[-1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_order_of_arrival_does_not_matter(seed: int) -> None:
+    straight, events = tune(make_config())
+    shuffled, shuffled_events = tune(make_config(), ShuffledPool(seed))
+    np.testing.assert_array_equal(shuffled.state.optimizer.w, straight.state.optimizer.w)
+    assert without_time(shuffled_events) == without_time(events)
+    account = shuffled.state.account
+    assert account.charged == 300
+    assert account.issued == account.completed + account.wasted
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 5, 17, 23, 101])
+def test_interrupted_and_resumed_is_bit_for_bit_the_same(after: int) -> None:
+    whole, events = tune(make_config())
+    looks = itertools.count()
+    first, head = tune(make_config(), interrupted=lambda: next(looks) >= after)
+    assert first.reasons == {"interrupted": "stopped on request"}
+    assert not first.finished
+    assert first.state.account.charged == 10 * first.state.optimizer.steps
+    rest, tail = tune(make_config(), state=first.state)
+    np.testing.assert_array_equal(rest.state.optimizer.w, whole.state.optimizer.w)
+    assert without_time(head + tail) == without_time(events)
+    assert rest.state.account.charged == 300
+    assert rest.state.account.issued == 300 + rest.state.account.wasted
+
+
+def test_lost_pool_ends_the_run_with_its_state() -> None:
+    outcome, _ = tune(make_config(), FailingPool(answers=18))
+    assert outcome.reasons == {"pool": "no actor is left after 7 deaths; last error: out of luck"}
+    assert outcome.state.optimizer.steps == 3  # one validation and 17 of 20 pairs were answered
+    rest, _ = tune(make_config(), state=outcome.state)
+    np.testing.assert_array_equal(rest.state.optimizer.w, tune(make_config())[0].state.optimizer.w)
+
+
+def test_more_budget_goes_on_where_less_ended() -> None:
+    half, _ = tune(make_config(budget={"queries": 150}))
+    rest, _ = tune(make_config(), state=half.state)
+    np.testing.assert_array_equal(rest.state.optimizer.w, tune(make_config())[0].state.optimizer.w)
+
+
+def test_other_budgets() -> None:
+    outcome, _ = tune(make_config(budget={"steps": 7}))
+    assert (outcome.state.optimizer.steps, list(outcome.reasons)) == (7, ["steps"])
+    outcome, _ = tune(make_config(budget={"target_accuracy": 0.4}, optimizer={"a": 0.5}))
+    assert list(outcome.reasons) == ["target_accuracy"]
+    assert outcome.state.accuracy >= 0.4
+    assert outcome.state.account.charged < 300
+    ticks = itertools.count()
+    outcome, _ = tune(make_config(budget={"queries": None, "seconds": 20}), clock=lambda: float(next(ticks)))
+    assert list(outcome.reasons) == ["seconds"]
+    assert 0 < outcome.state.optimizer.steps < 20
+
+
+def test_seconds_count_over_resumes() -> None:
+    outcome, _ = tune(make_config(budget={"queries": None, "seconds": 5}), state=replace(fresh(), seconds=5.0))
+    assert outcome.state.optimizer.steps == 0
+
+
+def test_nan_losses_are_counted_and_end_the_run_when_they_persist() -> None:
+    outcome, events = tune(make_config(), InProcessPool(lambda: FakeScorer(nan_from=12)))
+    assert outcome.finished
+    assert "10 steps in a row" in outcome.reasons["nonfinite"]
+    assert outcome.state.optimizer.steps == 13  # three with finite pairs, ten without
+    assert outcome.state.nonfinite_pairs == 3 + 50
+    assert np.isfinite(outcome.state.optimizer.w).all()
+    assert [event["nonfinite"] for event in events if event["event"] == "step"][2] == 3
+
+
+def test_a_fault_of_input_goes_through() -> None:
+    from zip_ray.errors import InputError
+
+    with pytest.raises(InputError, match=r"images/cat.png"):
+        tune(make_config(), InProcessPool(lambda: FakeScorer(input_error_at=8)))
+
+
+def test_every_pair_is_asked_once() -> None:
+    seen: list[int] = []
+
+    class Watched(InProcessPool):
+        def submit(self, work: Work) -> None:
+            if isinstance(work, Pair):
+                seen.append(work.id)
+            super().submit(work)
+
+    tune(make_config(), Watched(FakeScorer))
+    assert seen == list(range(150))
