@@ -1,0 +1,183 @@
+"""The scorer against plain forward passes, on the small CLIP that the project ships."""
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from zip_ray.clip.features import crop_box, mini_batch, random_crop, train_features
+from zip_ray.clip.model import load_clip, resolve_name
+from zip_ray.clip.scorer import Scorer, build_scorer
+from zip_ray.config import Config, ModelConfig, validate
+from zip_ray.data import load_task
+from zip_ray.errors import InputError
+from zip_ray.keys import Stream, generator
+from zip_ray.optimizers import perturbation
+from zip_ray.prompts import LowRankSpace
+from zip_ray.work import Encoding, Evaluation, Pair, Perturbation
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+def make_config(**sections: dict) -> Config:
+    return validate({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, **sections}, "test")
+
+
+@pytest.fixture(scope="module", params=["random", "template"])
+def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, LowRankSpace]:
+    config = make_config(prompt={"init": request.param})
+    scorer = build_scorer(config)
+    return config, scorer, LowRankSpace(config.prompt, scorer.facts().initial_context, config.seed)
+
+
+def plain_loss(config: Config, context: np.ndarray, images: list[Image.Image], labels: np.ndarray) -> float:
+    """Cross-entropy by the library's own forward pass: images encoded anew, prompts through a patched token table."""
+    model, _, preprocess = open_clip.create_model_and_transforms(resolve_name(config.model.name))
+    tokenizer = open_clip.get_tokenizer(resolve_name(config.model.name))
+    model.eval()
+    m = len(context)
+    # Words of the vocabulary that no class name uses, given the context's vectors as their embeddings.
+    unused = list(range(40_000, 40_000 + m))
+    ids = tokenizer([f"{' '.join(['x'] * m)} {name}." for name in "0123456789"])
+    ids[:, 1 : 1 + m] = torch.tensor(unused)
+    with torch.no_grad():
+        model.token_embedding.weight[unused] = torch.from_numpy(context)
+        logits, _ = model.get_logits(torch.stack([preprocess(image) for image in images]), ids)
+        return float(functional.cross_entropy(logits.double(), torch.from_numpy(labels)))
+
+
+def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+    config, scorer, space = built
+    task = load_task(config.task, config.seed)
+    rng = np.random.default_rng(5)
+    w = space.initial() + 0.1 * rng.standard_normal(space.dimension)
+    key = Perturbation("segmented-uniform", 1, 3, 2)
+    result = scorer.answer(Pair(12, 3, 2, w, 0.5, key, batch=3))
+    image, _ = mini_batch(len(task.train), 1, 128, config.seed, 3)
+    images, labels = [task.train.image(i) for i in image], task.train.labels[image]
+    z = 0.5 * perturbation(key, space.dimension)
+    for loss, point in ((result.plus, w + z), (result.minus, w - z)):
+        assert loss == pytest.approx(plain_loss(config, space.context(point), images, labels), rel=1e-5)
+    assert abs(result.plus - result.minus) > 1e-4
+
+
+def test_same_work_same_bits(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+    config, scorer, space = built
+    pair = Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1)
+    assert scorer.answer(pair) == scorer.answer(pair) == build_scorer(config).answer(pair)
+
+
+def test_start_at_the_template_is_zero_shot_with_it() -> None:
+    config = make_config(
+        prompt={"init": "template", "intrinsic_dim": 200}, task={"template": "a blurred {} in white on black."}
+    )
+    scorer = build_scorer(config)
+    facts = scorer.facts()
+    assert facts.suffix == " in white on black."
+    space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+    soft = scorer.answer(Evaluation(-1, "test", space.initial()))
+    words = scorer.answer(Evaluation(-2, "test", facts.template))
+    assert soft.accuracy == words.accuracy
+    assert soft.loss == pytest.approx(words.loss, rel=1e-6)
+    assert soft.images == 898
+
+
+def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+    config, scorer, space = built
+    w = space.initial()
+    encoding = scorer.answer(Encoding(-1, w))
+    np.testing.assert_array_equal(encoding.context, space.context(w))
+    clip, task = load_clip(config.model, "cpu"), load_task(config.task, config.seed)
+    with torch.no_grad():
+        pixels = torch.stack([clip.preprocess(task.val.image(i)) for i in range(len(task.val))])
+        images = functional.normalize(clip.model.encode_image(pixels), dim=-1).numpy()
+    right = (images @ encoding.text_features.T).argmax(1) == task.val.labels
+    assert scorer.answer(Evaluation(-2, "val", w)).accuracy == pytest.approx(right.mean())
+
+
+def test_facts(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+    config, scorer, _ = built
+    facts = scorer.facts()
+    assert facts.images == {"train": 40, "val": 40, "test": 898}
+    assert facts.classnames == tuple("0123456789")
+    tokens = 8 if config.prompt.init == "random" else 5
+    assert facts.initial_context.shape == (tokens, 128)
+    assert len(facts.weights_digest) == 64
+
+
+def test_mini_batches_cover_an_epoch_once() -> None:
+    epoch = [mini_batch(100, 3, 32, seed=4, batch=b) for b in (1, 2, 3)]
+    images = np.concatenate([image for image, _ in epoch])
+    assert len(images) == len(set(images.tolist())) == 96, "the last partial batch is dropped"
+    assert {int(v) for _, view in epoch for v in view} == {0, 1, 2}
+    again, _ = mini_batch(100, 3, 32, seed=4, batch=2)
+    np.testing.assert_array_equal(again, epoch[1][0])
+    following, _ = mini_batch(100, 3, 32, seed=4, batch=4)
+    assert not np.array_equal(following, epoch[0][0])
+    assert sorted(mini_batch(20, 1, 32, seed=4, batch=9)[0].tolist()) == list(range(20)), "a small set is one batch"
+
+
+def test_views_are_keyed_crops() -> None:
+    config = make_config(task={"shots": 1, "views": 3})
+    clip, task = load_clip(config.model, "cpu"), load_task(config.task, config.seed)
+    views = train_features(clip, task.train, config.task, seed=1)
+    assert views.shape[:2] == (3, 10)
+    assert torch.equal(views, train_features(clip, task.train, config.task, seed=1))
+    assert (views[0] - views[1]).abs().max() > 1e-3
+    crop = random_crop(clip, config.task)(task.train.image(4), generator(1, Stream.VIEW, 2, 4))
+    with torch.no_grad():
+        expected = functional.normalize(clip.model.encode_image(crop.unsqueeze(0)), dim=-1)[0]
+    np.testing.assert_allclose(views[1, 4].numpy(), expected.numpy(), atol=1e-5)
+
+
+def test_crop_boxes_keep_to_the_image_and_the_scale() -> None:
+    shares = []
+    for i in range(400):
+        top, left, h, w = crop_box(90, 60, (0.2, 0.5), generator(1, Stream.VIEW, 0, i))
+        assert 0 <= top <= 90 - h
+        assert 0 <= left <= 60 - w
+        shares.append(h * w / (90 * 60))
+    assert 0.19 < min(shares) < 0.25
+    assert 0.45 < max(shares) < 0.52
+    assert crop_box(1, 500, (0.9, 1.0), generator(1, Stream.VIEW, 0, 0)) == (0, 0, 1, 500), "never fits: whole image"
+
+
+def test_another_local_checkpoint_loads() -> None:
+    if not (SHARED / "models").is_dir():
+        pytest.skip("../shared/models is not here: it holds a second small CLIP")
+    name = f"local-dir:{SHARED / 'models' / 'natural_tiny'}"
+    root = SHARED / "data" / "cifar10"
+    config = make_config(model={"name": name}, task={"name": "folder", "root": str(root)}, prompt={"init": "template"})
+    result = build_scorer(config).answer(Evaluation(-1, "test", "a photo of a {}."))
+    assert result.images == 1000
+    assert result.accuracy == pytest.approx(0.55, abs=0.01)  # what the model's README says
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "local-dir:nowhere"}, r"model.name: 'local-dir:nowhere': no open_clip_config.json"),
+        ({"name": "ViT-B-32"}, r"model.pretrained: none is given .* 'ViT-B-32'"),
+        (
+            {"name": "ViT-B-99", "pretrained": "openai"},
+            r"model.name: 'ViT-B-99' \(pretrained: openai\) cannot be loaded",
+        ),
+        ({"name": "ViT-B-32", "pretrained": "/no/such.pt"}, r"model.name: 'ViT-B-32' .* cannot be loaded"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_named(model: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_clip(ModelConfig(**model), "cpu")
+
+
+def test_a_checkpoint_file_loads(tmp_path: Path) -> None:
+    """By name and file: an architecture of open_clip with weights from disk."""
+    model = open_clip.create_model("RN50", pretrained=None)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    clip = load_clip(ModelConfig(name="RN50", pretrained=str(tmp_path / "weights.pt")), "cpu")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(clip.model.state_dict()[name], tensor), name
