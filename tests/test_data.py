@@ -1,0 +1,226 @@
+"""Tasks: few-shot draws, the fixed test half of digits, folders in every state a user may bring them in."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from zip_ray.config import TaskConfig
+from zip_ray.data import load_task
+from zip_ray.data.digits import digits
+from zip_ray.data.few_shot import few_shot
+from zip_ray.data.folder import folder, list_images
+from zip_ray.data.images import read_image
+from zip_ray.errors import InputError
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@given(sizes=st.lists(st.integers(8, 30), min_size=1, max_size=5), shots=st.integers(1, 5), seed=st.integers(0, 2**40))
+def test_few_shot_draws(sizes: list[int], shots: int, seed: int) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    names = [f"class {i}" for i in range(len(sizes))]
+    if min(sizes) < shots + min(shots, 4):
+        with pytest.raises(InputError, match=r"task.shots"):
+            few_shot(labels, names, shots, seed)
+        return
+    train, val = few_shot(labels, names, shots, seed)
+    assert not set(train) & set(val)
+    assert np.bincount(labels[train]).tolist() == [shots] * len(sizes)
+    assert np.bincount(labels[val]).tolist() == [min(shots, 4)] * len(sizes)
+    again, _ = few_shot(labels, names, shots, seed)
+    np.testing.assert_array_equal(again, train)
+    # A class's draw does not depend on the classes after it.
+    first = labels == 0
+    alone, _ = few_shot(labels[first], names[:1], shots, seed)
+    np.testing.assert_array_equal(alone, train[:shots])
+
+
+def test_few_shot_depends_on_the_seed() -> None:
+    labels = np.repeat(np.arange(3), 50)
+    draws = {tuple(few_shot(labels, "abc", 4, seed)[0]) for seed in range(10)}
+    assert len(draws) == 10
+
+
+def test_too_few_images_are_named_with_numbers() -> None:
+    with pytest.raises(InputError, match=r"task.shots: 16 for training and 4 .* the 12 images of class 'cat': lower"):
+        few_shot(np.zeros(12, dtype=np.int64), ["cat"], 16, 1)
+
+
+@settings(deadline=None, max_examples=5)
+@given(seed=st.integers(0, 1000))
+def test_digits_keep_their_test_half(seed: int) -> None:
+    _, fixed = digits()
+    task = load_task(TaskConfig(), seed)
+    assert (len(task.train), len(task.val), len(task.test)) == (160, 40, 898)
+    np.testing.assert_array_equal(task.test.pixels, fixed.pixels)
+    pool_pixels = {image.tobytes() for image in digits()[0].pixels}
+    assert all(image.tobytes() in pool_pixels for image in task.train.pixels)
+
+
+def test_digits_are_the_data_set() -> None:
+    from sklearn.datasets import load_digits
+
+    pool, test = digits()
+    assert (len(pool), len(test)) == (899, 898)
+    pixels = np.concatenate([pool.pixels, test.pixels])
+    assert pixels.shape == (1797, 8, 8, 3)
+    assert pixels.max() == 255
+    assert int(pixels[..., 0].astype(int).sum()) == int(np.round(load_digits().images * 255 / 16).sum())
+    assert np.bincount(test.labels).min() > 70, "classes are balanced"
+
+
+@pytest.mark.parametrize("name", ["count", "texture", "shape", "letter", "colour"])
+def test_rendered_tasks_are_fixed_and_their_splits_apart(name: str) -> None:
+    few, more = (load_task(TaskConfig(name=name, shots=shots), 1) for shots in (2, 3))
+    np.testing.assert_array_equal(few.test.pixels, more.test.pixels)
+    assert np.bincount(few.test.labels).tolist() == [50] * len(few.classnames)
+    tests = {image.tobytes() for image in few.test.pixels}
+    assert not any(image.tobytes() in tests for image in more.train.pixels)
+    assert all(template.count("{}") == 1 for template in few.templates)
+    assert few.templates[0] == few.template
+
+
+def paint(path: Path, colour: tuple[int, ...] = (200, 10, 10), mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (12, 9), colour if mode in ("RGB", "RGBA") else 120).save(path)
+
+
+@pytest.fixture
+def two_classes(tmp_path: Path) -> Path:
+    for part, count in (("train", 6), ("test", 3)):
+        for name in ("sea_lion", "cat"):
+            for i in range(count):
+                paint(tmp_path / "data" / part / name / f"{i}.png", (i, 0, 0))
+    return tmp_path / "data"
+
+
+def task_of(root: Path, shots: int = 2, seed: int = 1):
+    return load_task(TaskConfig(name="folder", root=root, shots=shots), seed)
+
+
+def test_folder_with_train_and_test(two_classes: Path) -> None:
+    task = task_of(two_classes)
+    assert task.classnames == ("cat", "sea lion")
+    assert task.template == "a photo of a {}."
+    assert (len(task.train), len(task.val), len(task.test)) == (4, 4, 6)
+    assert task.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert task.train.image(0).mode == "RGB"
+
+
+def test_one_folder_is_split_by_the_seed(two_classes: Path) -> None:
+    root = two_classes / "train"
+    splits = {tuple(task_of(root, 1, seed).test.paths) for seed in range(8)}
+    assert len(splits) > 1
+    task = task_of(root, 1, 3)
+    assert task.test.paths == task_of(root, 1, 3).test.paths
+    assert np.bincount(task.test.labels).tolist() == [3, 3]
+    assert not set(task.test.paths) & set(task.train.paths + task.val.paths)
+
+
+def test_other_files_and_hidden_ones_are_passed_over(two_classes: Path) -> None:
+    (two_classes / "train" / "cat" / "Thumbs.db").write_text("x")
+    (two_classes / "train" / "cat" / "notes.txt").write_text("x")
+    paint(two_classes / "train" / "cat" / ".hidden.png")
+    paint(two_classes / "train" / ".git" / "a.png")
+    paint(two_classes / "train" / "cat" / "more" / "NESTED.JPG")
+    _, pool, _ = folder(two_classes, 1)
+    assert len(pool) == 13
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "1"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    paint(tmp_path / "a.png", (9, 9, 9, 0) if mode == "RGBA" else (9, 9, 9), mode)
+    image = read_image(tmp_path / "a.png")
+    assert image.mode == "RGB"
+    if mode == "RGBA":
+        assert image.getpixel((0, 0)) == (255, 255, 255), "transparent is white"
+
+
+def spoil(root: Path, how: str) -> Path:
+    cat = root / "train" / "cat"
+    if how == "missing":
+        return root / "nowhere"
+    if how == "a file":
+        paint(root / "x.png")
+        return root / "x.png"
+    if how == "empty":
+        for file in cat.iterdir():
+            file.unlink()
+    if how == "no test":
+        (root / "test").rename(root.parent / "gone")
+    if how == "different":
+        (root / "test" / "cat").rename(root / "test" / "dog")
+    if how == "single":
+        for part in ("train", "test"):
+            (root / part / "cat").rename(root.parent / f"{part}-cat")
+    if how == "twice":
+        paint(root / "train" / "sea lion" / "0.png")
+    if how == "escape":
+        paint(root.parent / "secret.png")
+        os.symlink(root.parent / "secret.png", cat / "link.png")
+    if how == "unreadable":
+        (cat / "0.png").write_bytes((cat / "0.png").read_bytes()[:40])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing", r"task.root: '.*nowhere' is not a folder: give the folder"),
+        ("a file", r"task.root: '.*x.png' is not a folder"),
+        ("empty", r"task.root: class folder '.*cat' holds no images: add some or remove it"),
+        ("no test", r"task.root: '.*' has no folder test/"),
+        ("different", r"task.root: '.*': train/ and test/ differ in the classes cat, dog"),
+        ("single", r"task.root: '.*train' holds 1 class folders: give at least two"),
+        ("twice", r"two folders in '.*train' are called 'sea lion': rename one"),
+        ("escape", r"task.root: '.*link.png' leads out of '.*': copy the image"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_named(two_classes: Path, how: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        task_of(spoil(two_classes, how))
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_image_is_named(two_classes: Path) -> None:
+    spoil(two_classes, "unreadable")
+    with pytest.raises(InputError, match=r"0.png: unreadable image \(.*\): replace or remove the file"):
+        read_image(two_classes / "train" / "cat" / "0.png")
+
+
+def test_unknown_task_lists_the_known() -> None:
+    with pytest.raises(InputError, match=r"task.name: 'diggits' is unknown: choose digits, count, .* or folder"):
+        load_task(TaskConfig(name="diggits"), 1)
+
+
+def test_own_template_comes_first() -> None:
+    task = load_task(TaskConfig(template="number {}"), 1)
+    assert task.template == task.templates[0] == "number {}"
+    assert len(task.templates) > 2
+
+
+def test_list_images(two_classes: Path) -> None:
+    cat = two_classes / "test" / "cat"
+    assert [p.name for p in list_images(cat)] == ["0.png", "1.png", "2.png"]
+    assert list_images(cat / "1.png") == [cat / "1.png"]
+    with pytest.raises(InputError, match="no such file or folder"):
+        list_images(cat / "nope")
+    (cat / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no images"):
+        list_images(cat / "empty")
+
+
+def test_real_photographs() -> None:
+    if not SHARED.is_dir():
+        pytest.skip("../shared/data is not here: it holds real photographs")
+    task = task_of(SHARED / "cifar10", shots=16)
+    assert len(task.classnames) == 10
+    assert (len(task.train), len(task.val), len(task.test)) == (160, 40, 1000)
+    halves = load_task(TaskConfig(name="folder", root=SHARED / "dtd10" / "images", shots=8), 2)
+    assert len(halves.test) == 600
+    assert halves.train.image(0).size[0] >= 96
