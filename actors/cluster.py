@@ -1,12 +1,13 @@
 """Joining a Ray cluster, or starting a local one."""
 
-import contextlib
 import math
 import os
-import socket
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import ray
 
 import actors
@@ -45,7 +46,7 @@ def connect(cluster: ClusterConfig) -> bool:
     _probe(address)
     try:
         ray.init(address=address, runtime_env=_code(), **quiet)
-    except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and gRPC's own here
+    except (Exception, SystemExit) as error:  # ConnectionError, RuntimeError, ValueError, gRPC's own, or just an exit
         raise _unreachable(address, error) from error
     return False
 
@@ -58,23 +59,62 @@ def _code() -> dict[str, Any]:
 
 
 def _probe(address: str) -> None:
-    """Knock at host:port first: Ray itself tries for most of a minute before it gives an answer."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # `auto`, or a name that Ray resolves itself
+    """Ask for a sign of life first: with nobody there, `ray.init` tries for five minutes and then raises SystemExit.
+
+    The head answers the standard gRPC health check; the Ray client server (`ray://`) speaks gRPC but does not know it.
+    """
+    if address == "auto":
+        address = _found_here()
+    if not re.fullmatch(r"(ray://)?[^/\s]+:\d+", address):
+        raise InputError(f"cluster.address: '{address}' is no address: give auto, HOST:PORT or ray://HOST:PORT")
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return  # the probe has no certificate to show
+    with grpc.insecure_channel(address.removeprefix("ray://"), options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=CONNECT_SECONDS)
+            is_head = True
+        except grpc.RpcError as error:
+            if error.code() not in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED):
+                raise _unreachable(address, error.details()) from error
+            is_head = error.code() is grpc.StatusCode.UNAUTHENTICATED
+    if is_head == address.startswith("ray://"):
+        right = "without ray://" if is_head else f"as ray://{address}, if it is a Ray client server"
+        raise InputError(f"cluster.address: '{address}' is not what this port answers to: write it {right}")
+
+
+def _found_here() -> str:
+    """What `auto` stands for: a head may be gone and its address still on record."""
+    from ray._private.services import canonicalize_bootstrap_address
+
     try:
-        with contextlib.closing(socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS)):
-            return
-    except OSError as error:
-        raise _unreachable(address, error) from error
+        return str(canonicalize_bootstrap_address("auto"))
+    except ConnectionError as error:
+        raise _unreachable("auto", error) from error
 
 
-def _unreachable(address: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200]
+def _unreachable(address: str, reason: object) -> InputError:
     return InputError(
-        f"cluster.address: no Ray cluster answers at '{address}' ({reason}): start one with `ray start --head`, "
-        "correct the address (or RAY_ADDRESS), or leave it out for a local one"
+        f"cluster.address: no Ray cluster answers at '{address}' ({' '.join(str(reason).split())[:200]}): start one "
+        "with `ray start --head`, correct the address (or RAY_ADDRESS), or leave it out for a local one"
     )
+
+
+def shortage(cluster: ClusterConfig) -> str | None:
+    """Why no node that is up could hold even one actor, with the numbers; None where one could."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    have = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
+    if any(cpus >= cluster.cpus_per_actor and gpus >= cluster.gpus_per_actor for cpus, gpus in have):
+        return None
+    lacking = "gpus" if all(gpus < cluster.gpus_per_actor for _, gpus in have) else "cpus"
+    return (
+        f"cluster.{lacking}_per_actor: an actor needs {cluster.cpus_per_actor:g} CPU and {cluster.gpus_per_actor:g} "
+        f"GPU on one node; there are nodes of {_list(have)}: lower it, or join a larger cluster"
+    )
+
+
+def _list(have: list[tuple[float, float]]) -> str:
+    kinds = sorted(Counter(have).items(), reverse=True)[:4]
+    return "; ".join(f"{cpus:g} CPU and {gpus:g} GPU ({count} x)" for (cpus, gpus), count in kinds)
 
 
 def describe_cluster(cluster: ClusterConfig) -> str:

@@ -6,6 +6,7 @@ hide the account of queries, and a restarted actor has no scorer. The pool repla
 
 import heapq
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from actors.cluster import connect
+from actors.cluster import connect, shortage
 from actors.scorer_actor import ScorerActor
 from zip_ray.config import ClusterConfig
 from zip_ray.errors import InputError
@@ -27,6 +28,8 @@ DEATHS_PER_ACTOR = 3
 """Deaths that a pool survives, times its actors; deaths at start-up count too."""
 FAILURES_PER_WORK = 3
 """Exceptions that one piece of work may raise before the run is given up."""
+TAKE_SECONDS = 30.0
+"""Longest wait for an answer that Ray has called ready: its node may die just then."""
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +75,7 @@ class RayPool:
         self._numbers = 0
         self._deaths = 0
         self._last_error = "none"
+        self._none_ready_since = time.monotonic()
         try:
             self._require_resources()
             for _ in range(cluster.actors):
@@ -81,13 +85,7 @@ class RayPool:
             raise
 
     def facts(self) -> Facts:
-        deadline = time.monotonic() + self._cluster.start_timeout
         while self._facts is None:
-            if time.monotonic() > deadline:
-                raise PoolError(
-                    f"no actor was ready after cluster.start_timeout = {self._cluster.start_timeout:g} s "
-                    f"(last error: {self._last_error})"
-                )
             self._wait(1.0)
         return self._facts
 
@@ -125,7 +123,7 @@ class RayPool:
     def _wait(self, timeout: float) -> list[Answer]:
         """Wait for any actor, then take all that is ready."""
         owner = {ref: member for member in self._members for ref in (member.loading, *member.held) if ref is not None}
-        ready, _ = ray.wait(list(owner), num_returns=1, timeout=timeout)
+        ready, _ = ray.wait(list(owner), num_returns=1, timeout=timeout) if owner else ([], [])
         if ready:  # everything else that has come in by now
             ready, _ = ray.wait(list(owner), num_returns=len(owner), timeout=0)
         answers = []
@@ -134,12 +132,14 @@ class RayPool:
             if member in self._members:  # it may have died earlier in this very loop
                 answers += self._take(member, ref)
         self._dispatch()
+        if not answers:
+            self._require_life()
         return answers
 
     def _take(self, member: _Member, ref: Any) -> list[Answer]:
         """The outcome of one finished call."""
         try:
-            value = ray.get(ref, timeout=0)
+            value = ray.get(ref, timeout=TAKE_SECONDS)
         except RayActorError as error:
             self._bury(member, f"actor died: {_line(error)}")
         except RayTaskError as error:
@@ -147,35 +147,41 @@ class RayPool:
         except (GetTimeoutError, RayError) as error:  # the answer was lost with its node
             self._bury(member, f"answer lost: {_line(error)}")
         else:
-            if ref is member.loading:
-                member.loading = None
-                self._facts, member.pid = self._facts or value[0], value[1]
+            if ref == member.loading:
+                self._loaded(member, *value)
                 return []
             return self._answered(member.held.pop(ref), value)
         return []
+
+    def _loaded(self, member: _Member, facts: Facts, pid: int) -> None:
+        member.loading, member.pid = None, pid
+        self._facts = self._facts or facts
+        if facts.weights_digest != self._facts.weights_digest:
+            raise InputError(
+                f"model.name: actor {member.number} loaded other weights ({facts.weights_digest[:12]}) than the first "
+                f"({self._facts.weights_digest[:12]}): put the same checkpoint on every node"
+            )
 
     def _answered(self, work: Work, result: Result) -> list[Answer]:
         self._failures.pop(work.id, None)
         return [Answer(result, self._attempts.pop(work.id))]
 
     def _failed(self, member: _Member, ref: Any, error: RayTaskError) -> None:
-        """An exception on an actor that lives on."""
+        """An exception. Its actor is replaced: after a CUDA error, say, all that it is given next would fail too."""
         if isinstance(error.cause, InputError):
             raise InputError(str(error.cause)) from error
         reason = _line(error.cause or error)
-        if ref is member.loading:
+        if ref == member.loading:
             self._bury(member, f"scorer not built: {reason}")
             return
-        work = member.held.pop(ref)
-        self._last_error = reason
+        work = member.held[ref]
         self._failures[work.id] = self._failures.get(work.id, 0) + 1
-        _log.warning("actor %d failed on work %d: %s", member.number, work.id, reason)
         if self._failures[work.id] >= FAILURES_PER_WORK:
-            raise PoolError(f"work {work.id} failed {FAILURES_PER_WORK} times, last with: {reason}")
-        self._queue(work)
+            raise PoolError(f"work {work.id} failed {FAILURES_PER_WORK} times, last with: {reason}") from error
+        self._bury(member, f"work {work.id} failed: {reason}")
 
     def _bury(self, member: _Member, reason: str) -> None:
-        """Take back a dead actor's work and put a new actor in its place, while the budget of deaths lasts."""
+        """Take back a lost actor's work and put a new actor in its place, while the budget of deaths lasts."""
         self._members.remove(member)
         ray.kill(member.handle)
         for work in member.held.values():
@@ -183,10 +189,24 @@ class RayPool:
         self._deaths += 1
         self._last_error = reason
         _log.warning("actor %d is lost (%s)", member.number, reason)
+        if member.state == "ready" and not self.pids():
+            self._none_ready_since = time.monotonic()
         if self._deaths <= DEATHS_PER_ACTOR * self._cluster.actors:
             self._add_member()
-        elif not self._members:
-            raise PoolError(f"no actor is left after {self._deaths} deaths; last error: {reason}")
+
+    def _require_life(self) -> None:
+        """Give up when no actor is left, or none that is ready and none has become so for `start_timeout`."""
+        if not self._members:
+            raise PoolError(f"no actor is left after {self._deaths} deaths; last error: {self._last_error}")
+        limit = self._cluster.start_timeout
+        if self.pids() or time.monotonic() - self._none_ready_since <= limit:
+            return
+        lack = shortage(self._cluster)
+        if lack and self._facts is None:
+            raise InputError(lack)
+        raise PoolError(
+            f"no actor was ready after cluster.start_timeout = {limit:g} s (last error: {lack or self._last_error})"
+        )
 
     def _dispatch(self) -> None:
         """Hand waiting work, lowest id first, to the least busy of the ready actors."""
@@ -213,25 +233,21 @@ class RayPool:
                 max_restarts=0,
                 max_task_retries=0,
             )
-            .remote(self._build)
+            .remote()
         )
-        self._members.append(_Member(self._numbers, handle, handle.load.remote()))
+        self._members.append(_Member(self._numbers, handle, handle.load.remote(self._build)))
 
     def _require_resources(self) -> None:
         """Refuse what this machine can never hold. A joined cluster may still grow: there it is a warning."""
-        wants = {"CPU": self._cluster.cpus_per_actor, "GPU": self._cluster.gpus_per_actor}
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        for kind, amount in wants.items():
-            most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
-            if amount <= most:
-                continue
-            name = f"cluster.{kind.lower()}s_per_actor"
-            text = f"{name}: {amount:g} is more than any node has ({most:g} {kind}): lower it, or join a larger cluster"
-            if self._local:
-                raise InputError(text)
-            _log.warning("%s; waiting for such a node", text)
+        lack = shortage(self._cluster)
+        if lack and self._local:
+            raise InputError(lack)
+        if lack:
+            _log.warning("%s; waiting up to cluster.start_timeout for such a node", lack)
 
 
 def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"{type(error).__name__}: {text}"[:300]
+    """One line: where Ray has much to say, its beginning and its end, which names the cause."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    text = text if len(text) <= 300 else f"{text[:100]} ... {text[-200:]}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -8,15 +8,14 @@ from zip_ray.work import Facts, Result, Work
 
 
 class ScorerActor:
-    """Builds its scorer in a method, not in `__init__`: an exception there would leave the actor unusable and mute."""
+    """Gets its scorer in a method: of what goes wrong in `__init__` Ray tells the death, but not the exception."""
 
-    def __init__(self, build: Callable[[], ScorerLike]) -> None:
-        self._build = build
+    def __init__(self) -> None:
         self._scorer: ScorerLike | None = None
 
-    def load(self) -> tuple[Facts, int]:
+    def load(self, build: Callable[[], ScorerLike]) -> tuple[Facts, int]:
         """Build the scorer; facts, and the process id. An actor that has answered this is ready."""
-        self._scorer = self._build()
+        self._scorer = build()
         return self._scorer.facts(), os.getpid()
 
     def answer(self, work: Work) -> Result:

@@ -1,9 +1,14 @@
 """Shared fixtures. Ray's and MLflow's own environment must not leak into the tests."""
 
 import os
+import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 os.environ.pop("RAY_ADDRESS", None)
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -11,13 +16,27 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[str]:
-    """Address of a running local cluster that pools join; shut down after the module."""
+def cluster() -> Iterator["Cluster"]:
+    """A running Ray cluster of one node with 4 CPUs, to which tests may add nodes; shut down after the module."""
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": 80 * 2**20})
-    yield cluster.address
+    head = {"num_cpus": 4, "object_store_memory": 80 * 2**20, "ray_client_server_port": free_port()}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.client_address = f"ray://127.0.0.1:{head['ray_client_server_port']}"
+    yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(cluster: "Cluster") -> str:
+    """Address of a running cluster that pools join."""
+    return str(cluster.address)

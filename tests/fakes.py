@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +109,22 @@ def refused_build() -> FakeScorer:
 
 def dying_build() -> FakeScorer:
     os._exit(1)
+
+
+class UnevenScorer(FakeScorer):
+    """The first one built is slow, the others are not; an answer to a pair names the delay as its accuracy."""
+
+    def __init__(self, marks: Path, slow: float) -> None:
+        super().__init__(marks=marks)
+        object.__setattr__(self, "delay", slow if self._first("built") else 0.0)
+
+    def answer(self, work: Work) -> Result:
+        result = super().answer(work)
+        return replace(result, accuracy=self.delay) if isinstance(result, PairResult) else result
+
+
+class OtherWeights(FakeScorer):
+    """The first one built has other weights than the others."""
+
+    def facts(self) -> Facts:
+        return replace(FACTS, weights_digest=("a" if self._first("built") else "b") * 64)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from actors import RayPool
 from tests.fakes import FACTS, FakeScorer, make_pair, refused_build
@@ -93,3 +95,40 @@ def test_closing_twice_is_harmless(open_pool: Opener) -> None:
     pool.facts()
     pool.close()
     pool.close()
+
+
+@pytest.mark.parametrize("kind", ["in-process", "ray"])
+def test_any_schedule_of_submitting_and_collecting(kind: str, request: pytest.FixtureRequest) -> None:
+    """A number of works submitted (positive), or a collection that may wait for so many hundredths (not positive)."""
+    address = request.getfixturevalue("ray_cluster") if kind == "ray" else None
+    pool: Pool = RayPool(FakeScorer, ClusterConfig(address=address, actors=2)) if address else InProcessPool(FakeScorer)
+
+    @settings(max_examples=15, deadline=None, database=None)
+    @given(st.lists(st.integers(-3, 7), max_size=12))
+    def check(schedule: list[int]) -> None:
+        submitted, answers = 0, []
+        for move in schedule:
+            for _ in range(move):
+                pool.submit(make_pair(submitted))
+                submitted += 1
+            if move <= 0:
+                answers += pool.collect(-move / 100)
+        answers += drain(pool, submitted - len(answers))
+        assert sorted(answer.result.id for answer in answers) == list(range(submitted))
+        assert pool.collect(0.0) == []
+
+    try:
+        check()
+    finally:
+        pool.close()
+
+
+def test_collecting_does_not_wait_longer_than_asked(ray_cluster: str) -> None:
+    pool = RayPool(partial(FakeScorer, delay=1.0), ClusterConfig(address=ray_cluster, actors=1))
+    try:
+        pool.submit(make_pair(0))
+        assert pool.collect(0.0) == []
+        assert pool.describe()[0][1] == "pending", "it came back before the actor was there"
+        assert len(drain(pool, 1)) == 1
+    finally:
+        pool.close()

@@ -2,16 +2,22 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
 from actors import RayPool
+from actors.cluster import connect
 from actors.pool import DEATHS_PER_ACTOR, FAILURES_PER_WORK, IN_FLIGHT
-from tests.fakes import FakeScorer, broken_build, dying_build, make_pair
+from tests.conftest import free_port
+from tests.fakes import FakeScorer, OtherWeights, UnevenScorer, broken_build, dying_build, make_pair
 from tests.test_pool_contract import drain
 from zip_ray.config import ClusterConfig
 from zip_ray.errors import InputError
@@ -20,6 +26,7 @@ from zip_ray.pool import PoolError
 
 @pytest.fixture
 def joined(ray_cluster: str) -> ClusterConfig:
+    """A cluster that outlives every pool that joins it: the tests of this module share it, one after another."""
     return ClusterConfig(address=ray_cluster, actors=2, start_timeout=60)
 
 
@@ -95,8 +102,10 @@ def test_an_exception_is_tried_again_and_then_named(joined: ClusterConfig, tmp_p
     try:
         for i in range(3):
             pool.submit(make_pair(i))
-        answers = drain(pool, 3)
-        assert {answer.result.id: answer.attempts for answer in answers} == {0: 1, 1: 2, 2: 1}
+        attempts = {answer.result.id: answer.attempts for answer in drain(pool, 3)}
+        assert attempts[1] == 2
+        assert sorted(attempts) == [0, 1, 2]
+        assert 3 in [number for number, _, _ in pool.describe()], "the actor that failed was replaced"
     finally:
         pool.close()
     pool = RayPool(partial(FakeScorer, raise_at=(1,)), joined)
@@ -108,55 +117,140 @@ def test_an_exception_is_tried_again_and_then_named(joined: ClusterConfig, tmp_p
         pool.close()
 
 
-def test_least_busy_actor_gets_the_work(joined: ClusterConfig) -> None:
-    pool = RayPool(partial(FakeScorer, delay=0.3), joined)
+def all_ready(pool: RayPool) -> None:
+    while any(state != "ready" for _, state, _ in pool.describe()):
+        pool._wait(0.5)
+
+
+def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfig, tmp_path: Path) -> None:
+    pool = RayPool(partial(UnevenScorer, tmp_path, slow=1.0), joined)
     try:
-        pool.facts()
-        while len(pool.pids()) < 2:
-            pool.collect(0.1)
-            pool._wait(0.5)
-        for i in range(7):
+        all_ready(pool)
+        for i in range(20):
             pool.submit(make_pair(i))
         assert [held for _, _, held in pool.describe()] == [IN_FLIGHT, IN_FLIGHT]
-        assert len(drain(pool, 7)) == 7
+        slow = sum(answer.result.accuracy == 1.0 for answer in drain(pool, 20))
+        assert 1 <= slow <= IN_FLIGHT + 2, "the fast actor took nearly all that waited"
     finally:
         pool.close()
 
 
-def test_a_joined_cluster_lives_on(joined: ClusterConfig) -> None:
-    RayPool(FakeScorer, joined).close()
-    pool = RayPool(FakeScorer, joined)
-    assert pool.facts().model == "fake"
-    pool.close()
-
-
-def test_killed_node() -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 * 2**20})
-    node = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-    pool = RayPool(partial(FakeScorer, delay=0.2), ClusterConfig(address=cluster.address, actors=2))
+def test_other_weights_on_one_actor_are_refused(joined: ClusterConfig, tmp_path: Path) -> None:
+    pool = RayPool(partial(OtherWeights, marks=tmp_path), joined)
     try:
+        with pytest.raises(InputError, match=r"^model.name: actor \d loaded other weights \([ab]{12}\) than the first"):
+            all_ready(pool)
+    finally:
+        pool.close()
+
+
+def test_killed_node(cluster: Cluster) -> None:
+    node = cluster.add_node(num_cpus=4, object_store_memory=80 * 2**20)
+    # Four CPUs an actor: one on each node.
+    pool = RayPool(partial(FakeScorer, delay=0.2), ClusterConfig(address=cluster.address, actors=2, cpus_per_actor=4))
+    try:
+        all_ready(pool)
         for i in range(12):
             pool.submit(make_pair(i))
         answers = drain(pool, 1)
-        while len(pool.pids()) < 2:
-            answers += pool.collect(0.5)
         cluster.remove_node(node, allow_graceful=False)
         answers += drain(pool, 12 - len(answers))
         assert sorted(answer.result.id for answer in answers) == list(range(12))
+        assert max(answer.attempts for answer in answers) == 2
+        assert sorted(state for _, state, _ in pool.describe()) == ["pending", "ready"], "it waits for a node"
     finally:
         pool.close()
-        cluster.shutdown()
+
+
+def test_no_actor_for_too_long_is_an_end_with_the_numbers(joined: ClusterConfig) -> None:
+    cluster = joined.model_copy(update={"cpus_per_actor": 64, "start_timeout": 1})
+    pool = RayPool(FakeScorer, cluster)
+    try:
+        text = (
+            r"cluster.cpus_per_actor: an actor needs 64 CPU and 0 GPU on one node; there are nodes of 4 CPU and 0 GPU"
+        )
+        with pytest.raises(InputError, match=text):
+            pool.facts()
+    finally:
+        pool.close()
+
+
+FOREIGN_DRIVER = """
+import sys
+sys.path.insert(0, sys.argv[1])  # of this process only: Ray gives workers the script's and the working directory
+from actors import RayPool
+from zip_ray.config import ClusterConfig
+from zip_ray.work import Evaluation, EvaluationResult, Facts
+
+class Scorer:
+    def facts(self):
+        return Facts(None, (), "", (), "", {}, "shipped", None, "", {}, 1.0, "cpu")
+    def answer(self, work):
+        return EvaluationResult(work.id, 0.5, 1.0, 7)
+
+pool = RayPool(Scorer, ClusterConfig(address=sys.argv[2], actors=1))
+for number in range(5):
+    pool.submit(Evaluation(number, "val", "a {}."))
+answers = []
+while len(answers) < 5:
+    answers += pool.collect(1.0)
+print(pool.facts().model, sorted((answer.result.id, answer.attempts) for answer in answers))
+pool.close()
+"""
+
+
+@pytest.mark.parametrize("road", ["address", "client_address"])
+def test_code_is_shipped_to_a_joined_cluster(cluster: Cluster, tmp_path: Path, road: str) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(FOREIGN_DRIVER)
+    command = [sys.executable, str(script), str(Path(__file__).parent.parent), getattr(cluster, road)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert run.stdout.strip() == "shipped [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]", run.stderr
 
 
 def test_unreachable_cluster_is_named() -> None:
-    with pytest.raises(
-        InputError, match=r"cluster.address: no Ray cluster answers at '127.0.0.1:1' .*ray start --head"
-    ):
-        RayPool(FakeScorer, ClusterConfig(address="127.0.0.1:1"))
+    address = f"127.0.0.1:{free_port()}"
+    for given in (address, f"ray://{address}"):
+        with pytest.raises(InputError, match=rf"cluster.address: no Ray .* at '{given}' .*ray start --head"):
+            RayPool(FakeScorer, ClusterConfig(address=given))
     assert not ray.is_initialized()
 
 
-def test_local_cluster_refuses_what_it_cannot_hold_and_closes_behind_itself() -> None:
-    with pytest.raises(InputError, match=r"cluster.gpus_per_actor: 64 is more than any node has \(\d+ GPU\)"):
-        RayPool(FakeScorer, ClusterConfig(gpus_per_actor=64))
+def test_a_port_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.cluster.CONNECT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(InputError, match=rf"cluster.address: no Ray cluster answers at '{address}'"):
+            RayPool(FakeScorer, ClusterConfig(address=address))
+
+
+def test_addresses_of_another_kind(cluster: Cluster) -> None:
+    with pytest.raises(InputError, match=r"^cluster.address: 'head-node' is no address: give auto, HOST:PORT or ray:"):
+        connect(ClusterConfig(address="head-node"))
+    with pytest.raises(
+        InputError, match=rf"^cluster.address: 'ray://{cluster.address}' is not .* write it without ray://$"
+    ):
+        connect(ClusterConfig(address=f"ray://{cluster.address}"))
+    client = cluster.client_address.removeprefix("ray://")
+    with pytest.raises(InputError, match=rf"write it as ray://{client}, if it is a Ray client server$"):
+        connect(ClusterConfig(address=client))
+
+
+def test_local_cluster_answers_and_leaves_nothing_behind() -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    pool = RayPool(FakeScorer, ClusterConfig(actors=2))
+    pool.submit(make_pair(0))
+    assert [answer.attempts for answer in drain(pool, 1)] == [1]
+    started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
+    assert started
+    pool.close()
+    assert not ray.is_initialized()
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
+
+
+def test_what_a_local_cluster_can_never_hold_is_refused(joined: ClusterConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.pool.connect", lambda cluster: not connect(cluster))  # joined, but taken for local
+    with pytest.raises(InputError, match=r"cluster.gpus_per_actor: an actor needs 1 CPU and 64 GPU on one node; there"):
+        RayPool(FakeScorer, joined.model_copy(update={"gpus_per_actor": 64}))
     assert not ray.is_initialized()
