@@ -21,7 +21,7 @@ from tyro.conf import Positional, arg
 
 from zip_ray.config import Config, TaskConfig, TrackingConfig, explain, load_config
 from zip_ray.errors import InputError
-from zip_ray.pool import InProcessPool, Pool, PoolError
+from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.runs import CONFIG, RunResult, resume, tune
 from zip_ray.tuned_prompt import TunedPrompt
 
@@ -31,10 +31,15 @@ app = tyro.extras.SubcommandApp()
 Settings = Annotated[Config, arg(name="")]
 
 
-def open_pool(config: Config) -> Pool:
-    """The pool that the config names. Ray and torch are imported here, where they are first needed."""
+def build_scorer(config: Config) -> ScorerLike:
+    """The scorer of a run. torch is imported here, in the process that scores: a Ray driver does without."""
     from zip_ray.clip.scorer import build_scorer
 
+    return build_scorer(config)
+
+
+def open_pool(config: Config) -> Pool:
+    """The pool that the config names."""
     build = partial(build_scorer, config)
     if config.cluster.pool == "in-process":
         return InProcessPool(build)

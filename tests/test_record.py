@@ -74,12 +74,21 @@ def test_missing_is_named(tmp_path: Path) -> None:
 def test_cutting_drops_what_came_after_a_checkpoint(tmp_path: Path) -> None:
     path = write(tmp_path / "r", EVENTS)
     path.write_bytes(path.read_bytes() + b'{"torn')
-    assert cut_record(path, 3) == EVENTS[4:]
+    assert cut_record(path, 3, 0) == EVENTS[4:-1]
     assert read_record(path) == EVENTS[:4]
-    assert cut_record(path, 3) == []
+    assert cut_record(path, 3, 0) == []
 
 
 def test_cutting_at_the_last_step_drops_the_end_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "r", EVENTS)
-    assert cut_record(path, 5) == []
+    assert cut_record(path, 5, 5) == []
     assert read_record(path) == EVENTS[:-1]
+
+
+def test_cutting_drops_a_validation_that_the_checkpoint_does_not_know(tmp_path: Path) -> None:
+    validation = {"event": "validation", "step": 0, "queries": 0, "seconds": 0.0, "accuracy": 0.5}
+    path = write(tmp_path / "r", [EVENTS[0], validation])
+    cut_record(path, 0, 0)
+    assert read_record(path) == [EVENTS[0], validation]
+    cut_record(path, 0, -1)
+    assert read_record(path) == [EVENTS[0]]

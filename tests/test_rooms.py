@@ -46,7 +46,7 @@ def test_the_driver_side_is_numpy_only(path: Path) -> None:
 
 def test_the_driver_does_not_load_torch() -> None:
     """Not even by way of something else: a driver on a head node must not touch CUDA."""
-    code = "import sys, zip_ray.runs, actors.pool; print('torch' in sys.modules)"
+    code = "import sys, run, zip_ray.runs, actors.pool; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

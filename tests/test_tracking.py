@@ -175,7 +175,7 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run(alive: Server, tmp_path: P
     first = Tracker(tmp_path, config)
     first.start()
     assert first.close(60)
-    cut_record(tmp_path / "metrics.jsonl", 5)
+    cut_record(tmp_path / "metrics.jsonl", 5, 5)
     write(tmp_path, [*step_events(6, 15), end_event(15)])
     second = Tracker(tmp_path, config)
     second.start()

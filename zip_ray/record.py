@@ -63,19 +63,25 @@ def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
     return events, offset + len(data) - len(torn)
 
 
-def cut_record(path: Path, step: int) -> list[Event]:
-    """Drop the events after `step`, and a torn last line; they are what a resumed run writes again.
+def cut_record(path: Path, step: int, validated_step: int) -> list[Event]:
+    """Drop what a run resumed from a checkpoint writes again: events after it, the end, and a torn last line.
+
+    Args:
+        path: the record.
+        step: step of the checkpoint.
+        validated_step: step of the latest validation that the checkpoint knows.
 
     Returns:
-        The dropped events.
+        The dropped steps.
 
     Raises:
         InputError: as `read_record`.
     """
     events = read_record(path)
-    kept = [event for event in events if _step(event) <= step and event["event"] != "end"]
+    last = {"start": 0, "step": step, "validation": validated_step}
+    kept = [event for event in events if _step(event) <= last.get(str(event["event"]), -1)]
     write_whole(path, b"".join(_line(event) for event in kept))
-    return [event for event in events if _step(event) > step]
+    return [event for event in events if event["event"] == "step" and _step(event) > step]
 
 
 def _step(event: Event) -> int:

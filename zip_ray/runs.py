@@ -115,9 +115,9 @@ def resume(folder: Path, config: Config, open_pool: OpenPool, interrupted: Calla
                 f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
             )
         space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
-        dropped = cut_record(folder / RECORD, state.optimizer.steps)
+        dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
         ledger = Ledger(None, state.account)
-        ledger.lose(2 * config.optimizer.pairs_per_step * sum(event["event"] == "step" for event in dropped))
+        ledger.lose(2 * config.optimizer.pairs_per_step * len(dropped))
         return _Run(folder, config, pool, facts, space, start).go(replace(state, account=ledger.account), interrupted)
 
 

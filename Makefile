@@ -1,0 +1,39 @@
+# Everything starts from a bare machine: Python 3.10 or newer with pip and venv, and make.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart install test lint types check clean figures
+
+quickstart: $(VENV)/project  ## install, then tune a prompt for handwritten digits
+	$(BIN)/python run.py tune configs/quickstart.yaml $(ARGS)
+
+install: $(VENV)/project
+
+test: $(VENV)/dev  ## all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev
+	$(BIN)/python -m mypy
+
+figures: $(VENV)/dev  ## measure again what docs/ quotes (about half an hour)
+	$(BIN)/python benchmarks/gains.py --write
+	$(BIN)/python benchmarks/accuracy.py --write --check
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/project: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "zip-ray needs Python 3.10 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/project
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
