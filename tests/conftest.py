@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -22,6 +23,11 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+# Properties are judged by what they say, not by how busy the machine is.
+settings.register_profile("zip-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zip-ray")
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator["Cluster"]:
     """A running Ray cluster of one node with 4 CPUs, to which tests may add nodes; shut down after the module."""
@@ -34,6 +40,11 @@ def cluster() -> Iterator["Cluster"]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+# Properties are judged by what they say, not by how busy the machine is.
+settings.register_profile("zip-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zip-ray")
 
 
 @pytest.fixture(scope="module")

@@ -236,6 +236,15 @@ def test_addresses_of_another_kind(cluster: Cluster) -> None:
         connect(ClusterConfig(address=client))
 
 
+def test_a_cluster_that_is_up_but_refuses_is_told_apart(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise SystemExit(15)  # what ray.init does after minutes of trying
+
+    monkeypatch.setattr("ray.init", refuse)
+    with pytest.raises(InputError, match=r"^cluster.address: the Ray .* is up but cannot be joined \(15\).*auth-token"):
+        connect(ClusterConfig(address=ray_cluster))
+
+
 def test_local_cluster_answers_and_leaves_nothing_behind() -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     pool = RayPool(FakeScorer, ClusterConfig(actors=2))

@@ -1,0 +1,96 @@
+"""What the programs under benchmarks/ share: runs without Ray and without files, tables, the machine in words."""
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from zip_ray.checkpoint import RunState
+from zip_ray.clip.scorer import Scorer, build_scorer
+from zip_ray.config import Config, validate
+from zip_ray.optimizers import initial_state
+from zip_ray.pool import InProcessPool
+from zip_ray.prompts import LowRankSpace
+from zip_ray.tuning import Tuning
+from zip_ray.work import Evaluation
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+TASKS = ("digits", "count", "texture", "shape", "letter")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One run."""
+
+    zero_shot: float
+    """Test accuracy with the task's plain template."""
+    tuned: float
+    """Test accuracy of the last iterate."""
+    best_validation: float
+    validation: float
+    """Validation accuracy of the last iterate."""
+    validation_loss: float
+    seconds: float
+    queries: int
+
+    @property
+    def gain(self) -> float:
+        """Points over zero-shot with the plain template."""
+        return 100 * (self.tuned - self.zero_shot)
+
+
+def configure(task: str, seed: int, queries: int, **sections: object) -> Config:
+    """A config for one in-process run; sections override."""
+    base = {"seed": seed, "task": {"name": task}, "budget": {"queries": queries}, "cluster": {"pool": "in-process"}}
+    return validate({**base, **sections}, "benchmark")
+
+
+def run(config: Config, scorer: Scorer | None = None) -> Figures:
+    """Tune with the loop, the ledger and the scorer of the program itself, in this process, on its thread."""
+    scorer = scorer or build_scorer(config)
+    facts = scorer.facts()
+    space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+    scorer.answer(Evaluation(-1, "test", facts.template))  # features of the test images are not part of the time
+    start = time.perf_counter()
+    pool = InProcessPool(lambda: scorer)
+    outcome = Tuning(config, pool, RunState(initial_state(space.initial())), lambda _: None, lambda _: None).run()
+    seconds = time.perf_counter() - start
+    state = outcome.state
+    zero_shot = scorer.answer(Evaluation(-1, "test", facts.template))
+    tuned = scorer.answer(Evaluation(-1, "test", state.optimizer.w))
+    validation = scorer.answer(Evaluation(-1, "val", state.optimizer.w))
+    return Figures(
+        zero_shot.accuracy,
+        tuned.accuracy,
+        state.best.accuracy if state.best else 0.0,
+        validation.accuracy,
+        validation.loss,
+        seconds,
+        state.account.charged,
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """The machine, for whoever reads the figures."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} cores of {model}, torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def peak_mebibytes() -> float:
+    """Peak resident memory of this process, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,95 @@
+"""Choose the gains a and c for the shipped model, on validation images: `python benchmarks/gains.py --help`.
+
+Every pair of gains tunes every task from the words of its plain template; the pair with the lowest mean validation
+loss, over tasks and seeds, is the choice. Validation accuracy moves in steps of a 1/40th and ties; the loss does not.
+Test images take no part.
+"""
+
+import sys
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import DOCS, TASKS, Figures, configure, machine, run, table
+
+
+@dataclass(frozen=True)
+class Options:
+    """Grid of gains a, c and pairs a step, judged on validation images."""
+
+    quick: bool = False
+    """One task, two step sizes, few queries: under a minute."""
+    check: bool = False
+    """Exit 1 unless configs/quickstart.yaml holds the chosen gains."""
+    write: bool = False
+    """Write the table to docs/gains.md."""
+    processes: int = 2
+    """Runs at a time."""
+    queries: int = 2000
+    """Budget of a run."""
+    seeds: tuple[int, ...] = (101, 102)
+    """Seeds of the grid; the figures in docs/accuracy.md use others."""
+    a: tuple[float, ...] = (0.01, 0.05, 0.2, 0.8)
+    c: tuple[float, ...] = (0.01, 0.1)
+    pairs: tuple[int, ...] = (1, 5)
+
+
+Point = tuple[float, float, int]
+
+
+def measure(job: tuple[Point, str, int, int]) -> tuple[Point, Figures]:
+    """One run of the grid."""
+    (a, c, pairs), task, seed, queries = job
+    optimizer = {"a": a, "c": c, "pairs_per_step": pairs}
+    return job[0], run(configure(task, seed, queries, prompt={"init": "template"}, optimizer=optimizer))
+
+
+def main(options: Options) -> int:
+    """Measure the grid; exit code."""
+    tasks, seeds, queries, steps = TASKS, options.seeds, options.queries, options.a
+    if options.quick:
+        tasks, seeds, queries, steps = ("digits",), options.seeds[:1], 200, options.a[:2]
+    points = [(a, c, k) for k in options.pairs for c in options.c for a in steps]
+    jobs = [(point, task, seed, queries) for point in points for task in tasks for seed in seeds]
+    found: dict[Point, list[Figures]] = defaultdict(list)
+    with ProcessPoolExecutor(options.processes) as pool:
+        for point, figures in pool.map(measure, jobs):
+            found[point].append(figures)
+    loss = {point: float(np.mean([f.validation_loss for f in found[point]])) for point in points}
+    chosen = min(points, key=loss.__getitem__)
+    rows = [
+        [
+            *(f"{x:g}" for x in point),
+            f"{loss[point]:.4f}",
+            f"{100 * np.mean([f.validation for f in found[point]]):.1f}%",
+            "chosen" if point == chosen else "",
+        ]
+        for point in points
+    ]
+    text = table(["a", "c", "pairs a step", "validation loss", "validation accuracy", ""], rows)
+    head = f"{queries} queries, tasks {', '.join(tasks)}, seeds {', '.join(map(str, seeds))}, {machine()}"
+    print(f"{head}\n\n{text}\n\nchosen: a = {chosen[0]:g}, c = {chosen[1]:g}, pairs a step = {chosen[2]}")
+    if options.write:
+        note = (
+            "Made by `python benchmarks/gains.py --write`. The published gains (a = 0.01, c = 0.01, 5 pairs) are a row."
+        )
+        (DOCS / "gains.md").write_text(f"# The gains of the shipped model\n\n{note}\n\n{head}\n\n{text}\n")
+    return int(options.check and not options.quick and chosen != shipped())
+
+
+def shipped() -> Point:
+    """The gains in configs/quickstart.yaml."""
+    from zip_ray.config import load_config
+
+    optimizer = load_config(DOCS.parent / "configs" / "quickstart.yaml").optimizer
+    return optimizer.a, optimizer.c, optimizer.pairs_per_step
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Options)))

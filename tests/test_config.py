@@ -1,0 +1,51 @@
+"""The config tree beyond what the command line's tests show."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from zip_ray.config import Config, load_config, validate
+from zip_ray.errors import InputError
+
+
+def test_written_config_reads_back(tmp_path: Path) -> None:
+    config = validate({"seed": 7, "task": {"views": 2}, "budget": {"queries": None, "seconds": 3}}, "x")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("# nothing\n")
+    assert load_config(tmp_path / "c.yaml") == Config()
+
+
+def test_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Config().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"tsk": {}}, "x: tsk: unknown key; known here: seed, task,"),
+        ({"budget": {"quries": 3}}, "x: budget.quries: unknown key; known here: queries, seconds,"),
+        ({"budget": {"queries": None}}, "x: budget: no limit is set: give queries, seconds or steps"),
+        ({"budget": {"target_accuracy": 50}}, "x: budget.target_accuracy: 50: Input should be less than or equal to 1"),
+        ({"optimizer": {"a": float("nan")}}, "x: optimizer.a: nan: Input should be "),
+        ({"optimizer": {"c": 0}}, "x: optimizer.c: 0: Input should be greater than 0"),
+        ({"task": {"template": "no place"}}, "x: task: template is 'no place': it needs {} once"),
+        ({"task": {"crop_scale": [0.5, 0.2]}}, "x: task: crop_scale is (0.5, 0.2): give 0 <"),
+        ({"task": {"name": "folder"}}, "x: task: root goes with name 'folder'"),
+        ({"task": {"root": "images"}}, "x: task: root goes with name 'folder'"),
+        ({"cluster": {"pool": "dask"}}, "x: cluster.pool: 'dask': Input should be 'ray' or 'in-process'"),
+        ({"seed": -1}, "x: seed: -1: Input should be greater than or equal to 0"),
+        ({"task": 3}, "x: task: 3: Input should be a valid dictionary"),
+    ],
+)
+def test_faults_name_field_value_and_remedy(tree: dict, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        validate(tree, "x")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)

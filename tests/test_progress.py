@@ -1,0 +1,62 @@
+"""The display: a line now and then without a terminal, a bar with one, and the time left by the nearest budget."""
+
+import io
+
+from rich.console import Console
+
+from zip_ray.config import BudgetConfig
+from zip_ray.progress import LINE_SECONDS, ProgressView
+
+
+def step(k: int, seconds: float) -> dict:
+    figures = {"loss": 1.25, "accuracy": 0.5, "queries_per_second": 40.0}
+    return {"event": "step", "step": k, "queries": 10 * k, "seconds": seconds, **figures}
+
+
+def lines(budget: BudgetConfig, events: list[tuple[float, dict]]) -> list[str]:
+    """What is printed without a terminal, given events and the clock at each."""
+    out = io.StringIO()
+    now = 0.0
+    with ProgressView(budget, Console(file=out, width=200), clock=lambda: now) as view:
+        for time, event in events:
+            now = time
+            view.event(event)
+    return out.getvalue().splitlines()
+
+
+def test_lines_come_at_intervals_with_all_figures() -> None:
+    validation = {"event": "validation", "step": 1, "queries": 10, "seconds": 1.0, "accuracy": 0.75, "loss": 1.0}
+    events = [(0.0, step(1, 1.0)), (0.0, validation), (1.0, step(2, 2.0)), (LINE_SECONDS + 1, step(11, 11.0))]
+    shown = lines(BudgetConfig(queries=1000), events)
+    assert len(shown) == 2
+    assert shown[0].startswith("10/1,000 queries  loss 1.250  accuracy 50.0%")
+    # 90 queries took 10 s after the first step; the 890 to go take 98.9 s.
+    assert shown[1] == "110/1,000 queries  loss 1.250  accuracy 50.0%  validation 75.0%  40 queries/s  1:39 left"
+
+
+def test_nearest_budget_counts() -> None:
+    budget = BudgetConfig(queries=100_000, seconds=30, steps=10_000)
+    shown = lines(budget, [(0.0, step(1, 1.0)), (10.0, step(11, 11.0))])
+    assert shown[1].endswith("0:19 left")
+
+
+def test_without_a_query_budget() -> None:
+    shown = lines(BudgetConfig(queries=None, steps=21), [(0.0, step(1, 1.0)), (10.0, step(11, 11.0))])
+    assert shown[1].startswith("110 queries  ")
+    assert shown[1].endswith("0:10 left")
+
+
+def test_losses_that_are_no_number_are_shown() -> None:
+    event = {**step(1, 1.0), "loss": float("nan"), "accuracy": float("nan")}
+    assert "loss nan  accuracy nan%" in lines(BudgetConfig(), [(0.0, event)])[0]
+
+
+def test_a_terminal_gets_a_bar_that_leaves_nothing_behind() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=160)
+    with ProgressView(BudgetConfig(queries=100), console) as view:
+        for k in range(1, 11):
+            view.event(step(k, float(k)))
+        view._bar.refresh()
+    assert "100/100 queries" in out.getvalue()
+    assert out.getvalue().rstrip().endswith("\x1b[2K"), "the last thing written erases the bar"

@@ -1,0 +1,97 @@
+"""The README is true: its commands run, in their order, in a copy of the project; so does its Python."""
+
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from zip_ray.config import Config, load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a user has after cloning, and a folder of images beside it."""
+    folder = tmp_path_factory.mktemp("clone") / "project"
+    folder.mkdir()
+    for name in ("run.py", "configs", "zip_ray", "actors"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    for part in ("train", "test"):
+        for label, name in enumerate(("red_square", "blue_square")):
+            (folder / "images" / part / name).mkdir(parents=True)
+            for i in range(9):
+                colour = (200 - i, 0, 0) if label == 0 else (0, 0, 200 - i)
+                Image.new("RGB", (40, 40), colour).save(folder / "images" / part / name / f"{i}.png")
+    return folder
+
+
+def serve(command: list[str], cwd: Path) -> None:
+    """A command that serves until it is stopped: it answers, and is stopped."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", *command, "--port", str(port)], cwd=cwd, start_new_session=True)
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+                return
+            except OSError:
+                time.sleep(0.5)
+        raise AssertionError(f"{command} does not answer")
+    finally:
+        subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+        process.wait()
+
+
+def test_commands_in_their_order(project: Path, ray_cluster: str) -> None:
+    assert len(COMMANDS) >= 9
+    for line in COMMANDS:
+        program, *arguments = shlex.split(line.replace("HEAD:6379", ray_cluster))
+        if program == "mlflow":
+            serve([program, *arguments], project)
+            continue
+        assert program == "python", line
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=project, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert done.returncode == 0, line + done.stdout + done.stderr
+
+
+def test_python_after_the_commands(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    monkeypatch.chdir(project)
+    names: dict = {}
+    exec(code, names)
+    assert names["digits"].shape == (10, 128)
+    assert names["others"].shape == (3, 128)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_configs_open_with_their_command_and_are_valid(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"# python run.py tune configs/{path.name}")
+    load_config(path)
+
+
+def test_published_preset_is_the_default() -> None:
+    published = load_config(ROOT / "configs" / "published.yaml")
+    for section in ("prompt", "optimizer", "budget", "validation"):
+        assert getattr(published, section) == getattr(Config(), section)
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
