@@ -47,7 +47,10 @@ def connect(cluster: ClusterConfig) -> bool:
     try:
         ray.init(address=address, runtime_env=_code(), **quiet)
     except (Exception, SystemExit) as error:  # ConnectionError, RuntimeError, ValueError, gRPC's own, or just an exit
-        raise _unreachable(address, error) from error
+        raise InputError(
+            f"cluster.address: the Ray cluster at '{address}' is up but cannot be joined ({_short(error)}): use its "
+            "Ray version, and its token where it asks for one (`ray get-auth-token` there, RAY_AUTH_TOKEN_PATH here)"
+        ) from error
     return False
 
 
@@ -94,9 +97,13 @@ def _found_here() -> str:
 
 def _unreachable(address: str, reason: object) -> InputError:
     return InputError(
-        f"cluster.address: no Ray cluster answers at '{address}' ({' '.join(str(reason).split())[:200]}): start one "
-        "with `ray start --head`, correct the address (or RAY_ADDRESS), or leave it out for a local one"
+        f"cluster.address: no Ray cluster answers at '{address}' ({_short(reason)}): start one with "
+        "`ray start --head`, correct the address (or RAY_ADDRESS), or leave it out for a local one"
     )
+
+
+def _short(reason: object) -> str:
+    return " ".join(str(reason).split())[:200]
 
 
 def shortage(cluster: ClusterConfig) -> str | None:
