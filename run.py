@@ -63,11 +63,17 @@ def command(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
 
 
 def base_config(arguments: list[str]) -> Config:
-    """What the overrides of this command line start from: the config file, or that of the run folder."""
+    """What the overrides of this command line start from: the config file named, or that of the run folder."""
     command, *rest = arguments or [""]
-    if command not in ("tune", "resume", "doctor") or not rest or rest[0].startswith("-"):
+    if not rest or rest[0].startswith("-"):
         return Config()
-    return load_config(Path(rest[0]) / CONFIG if command == "resume" else Path(rest[0]))
+    path = Path(rest[0])
+    if command in ("tune", "doctor"):
+        return load_config(path)
+    if command in ("resume", "replay"):
+        return load_config(path / CONFIG)
+    beside = (path if path.is_dir() else path.parent) / CONFIG
+    return load_config(beside) if command == "evaluate" and beside.is_file() else Config()
 
 
 def define_commands(default: Config) -> None:
@@ -94,19 +100,17 @@ def define_commands(default: Config) -> None:
             return show(resume(run_dir, settings, open_pool, stop.is_set), settings)
 
     @command("evaluate")
-    def _evaluate(prompt: Positional[Path], task: TaskConfig | None = None, seed: int = 1) -> int:
-        """Test a tuned prompt on its own task, or on any other with the same model.
+    def _evaluate(prompt: Positional[Path], task: TaskConfig = default.task, seed: int = default.seed) -> int:
+        """Test a tuned prompt on its own task (of the config.yaml beside it), or on any other with the same model.
 
         Args:
             prompt: tuned_prompt.safetensors, or the folder that holds it.
-            task: the task; the prompt's own where absent.
+            task: what to test on.
             seed: splits a folder without train/ and test/.
         """
         from zip_ray.inference import evaluate
 
-        tuned = TunedPrompt.load(prompt)
-        rows = evaluate(tuned, task or TaskConfig(name=tuned.card.task), seed)
-        console.print(accuracy_table(rows, {}))
+        console.print(accuracy_table(evaluate(TunedPrompt.load(prompt), task, seed), {}))
         return 0
 
     @command("classify")
@@ -144,16 +148,16 @@ def define_commands(default: Config) -> None:
         return 0 if healthy else 1
 
     @command("replay")
-    def _replay(run_dir: Positional[Path], tracking: TrackingConfig | None = None) -> int:
+    def _replay(run_dir: Positional[Path], tracking: TrackingConfig = default.tracking) -> int:
         """Send to MLflow what it lacks of a run, say after its server was down; doing it again changes nothing.
 
         Args:
             run_dir: the run's folder.
-            tracking: the server; the run's own where absent.
+            tracking: where to.
         """
         from zip_ray.tracking import replay
 
-        done = replay(run_dir, tracking or load_config(run_dir / CONFIG).tracking)
+        done = replay(run_dir, tracking)
         console.print(f"MLflow run {done.run_id}: {done.metrics} points and {done.artifacts} files sent")
         return 0
 

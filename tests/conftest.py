@@ -17,15 +17,15 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+# Properties are judged by what they say, not by how busy the machine is.
+settings.register_profile("zip-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zip-ray")
+
+
 def free_port() -> int:
     """A port that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-# Properties are judged by what they say, not by how busy the machine is.
-settings.register_profile("zip-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("zip-ray")
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,6 @@ def cluster() -> Iterator["Cluster"]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
-
-
-# Properties are judged by what they say, not by how busy the machine is.
-settings.register_profile("zip-ray", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("zip-ray")
 
 
 @pytest.fixture(scope="module")

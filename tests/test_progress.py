@@ -30,8 +30,8 @@ def test_lines_come_at_intervals_with_all_figures() -> None:
     shown = lines(BudgetConfig(queries=1000), events)
     assert len(shown) == 2
     assert shown[0].startswith("10/1,000 queries  loss 1.250  accuracy 50.0%")
-    # 90 queries took 10 s after the first step; the 890 to go take 98.9 s.
-    assert shown[1] == "110/1,000 queries  loss 1.250  accuracy 50.0%  validation 75.0%  40 queries/s  1:39 left"
+    # 100 queries took 10 s after the first step; the 890 to go take 89 s.
+    assert shown[1] == "110/1,000 queries  loss 1.250  accuracy 50.0%  validation 75.0%  40 queries/s  1:29 left"
 
 
 def test_nearest_budget_counts() -> None:
