@@ -81,9 +81,7 @@ def main(options: Options) -> int:
     words = {task: float(np.mean([f.gain for f in runs])) for (s, task), runs in found.items() if s != "published"}
     floor = min(words.values())
     reached = words["digits"] >= WANTED_GAIN and floor >= WANTED_FLOOR
-    print(
-        f"gain on digits {words['digits']:+.1f} (wanted {WANTED_GAIN:+.1f}), lowest gain {floor:+.1f} (wanted -1.0)"
-    )
+    print(f"gain on digits {words['digits']:+.1f} (wanted {WANTED_GAIN:+.1f}), lowest gain {floor:+.1f} (wanted -1.0)")
     return int(options.check and not reached)
 
 
