@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import logging
+import os
 import re
 import signal
 import sys
@@ -26,6 +27,8 @@ from zip_ray.runs import CONFIG, RunResult, resume, tune
 from zip_ray.tuned_prompt import TunedPrompt
 
 INTERRUPTED = 130
+PYTHON = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
+"""This interpreter, as a command that works where the user stands."""
 console = Console()
 app = tyro.extras.SubcommandApp()
 Settings = Annotated[Config, arg(name="")]
@@ -181,7 +184,8 @@ def show(result: RunResult, config: Config) -> int:
     state = result.outcome.state
     if not result.outcome.finished:
         console.print(f"stopped: {'; '.join(result.outcome.reasons.values())}", soft_wrap=True)
-        console.print(f"{state.account.charged} queries done; go on with: python run.py resume {result.folder}")
+        text = f"{state.account.charged} queries done; go on with: {PYTHON} run.py resume {result.folder}"
+        console.print(text, soft_wrap=True, highlight=False)
         return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
     console.print(accuracy_table(result.accuracies, result.templates))
     console.print(
@@ -192,11 +196,19 @@ def show(result: RunResult, config: Config) -> int:
         highlight=False,
     )
     if config.tracking.enabled:
-        uri = config.tracking.uri
-        local = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else f"open {uri}"
-        missing = f"incomplete: python run.py replay {result.folder}"
-        console.print(f"MLflow run    {result.run_id}: {local}" if result.tracked else f"MLflow        {missing}")
+        where = f"{result.run_id} in {config.tracking.uri}" if result.tracked else "incomplete"
+        console.print(
+            f"MLflow run    {where}\nopen it with  {next_command(result, config)}", soft_wrap=True, highlight=False
+        )
     return 0
+
+
+def next_command(result: RunResult, config: Config) -> str:
+    """What shows the run in MLflow, or first completes it there."""
+    if not result.tracked:
+        return f"{PYTHON} run.py replay {result.folder}"
+    uri = config.tracking.uri
+    return f"{PYTHON} -m mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else f"a browser at {uri}"
 
 
 def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> Table:
