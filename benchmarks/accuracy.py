@@ -10,7 +10,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, TASKS, Figures, configure, machine, peak_mebibytes, run, table
+from benchmarks.common import DOCS, TASKS, BenchmarkOptions, Figures, configure, machine, peak_mebibytes, run, table
 from zip_ray.config import Config, load_config
 
 WANTED_GAIN = 8.0
@@ -21,17 +21,9 @@ SETTINGS = {"published": "published.yaml", "template's words": "quickstart.yaml"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(BenchmarkOptions):
     """Test accuracy of ZIP as published, and from the template's words with the shipped model's gains."""
 
-    quick: bool = False
-    """Two tasks, one seed, 200 queries: under a minute."""
-    check: bool = False
-    """Exit 1 where the wanted gain or floor is not reached."""
-    write: bool = False
-    """Write table and picture to docs/."""
-    processes: int = 2
-    """Runs at a time."""
     queries: int = 5000
     """Budget of a run."""
     seeds: tuple[int, ...] = (1, 2, 3)

@@ -24,6 +24,20 @@ TASKS = ("digits", "count", "texture", "shape", "letter")
 
 
 @dataclass(frozen=True)
+class BenchmarkOptions:
+    """What every program here takes."""
+
+    quick: bool = False
+    """A small part of it, in under a minute."""
+    check: bool = False
+    """Exit 1 where the wanted figure, the last line printed, is not reached."""
+    write: bool = False
+    """Write the table (and the picture) to docs/."""
+    processes: int = 2
+    """Runs at a time."""
+
+
+@dataclass(frozen=True)
 class Figures:
     """One run."""
 

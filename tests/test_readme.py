@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.conftest import free_port
 from zip_ray.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,9 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def serve(command: list[str], cwd: Path) -> None:
     """A command that serves until it is stopped: it answers, and is stopped."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-m", *command, "--port", str(port)], cwd=cwd, start_new_session=True)
     try:
         for _ in range(240):
