@@ -1,7 +1,6 @@
 """Zero-shot against ZIP, over tasks and seeds: `python benchmarks/accuracy.py --help`."""
 
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,18 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, TASKS, BenchmarkOptions, Figures, configure, machine, peak_mebibytes, run, table
+from benchmarks.common import (
+    DOCS,
+    TASKS,
+    BenchmarkOptions,
+    Figures,
+    configure,
+    machine,
+    parallel,
+    peak_mebibytes,
+    run,
+    table,
+)
 from zip_ray.config import Config, load_config
 
 WANTED_GAIN = 8.0
@@ -55,10 +65,9 @@ def main(options: Options) -> int:
     jobs = [(setting, task, seed, queries) for setting in SETTINGS for task in tasks for seed in seeds]
     found: dict[Key, list[Figures]] = {(setting, task): [] for setting in SETTINGS for task in tasks}
     peak = 0.0
-    with ProcessPoolExecutor(options.processes) as pool:
-        for key, figures, memory in pool.map(measure, jobs):
-            found[key].append(figures)
-            peak = max(peak, memory)
+    for key, figures, memory in parallel(measure, jobs, options.processes):
+        found[key].append(figures)
+        peak = max(peak, memory)
     text = table(
         ["setting", "task", "zero-shot", "ZIP, mean", "deviation", "seeds", "gain", "seconds", "queries/s"],
         [row(key, runs) for key, runs in found.items()],

@@ -4,11 +4,16 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from zip_ray.checkpoint import RunState
 from zip_ray.clip.scorer import Scorer, build_scorer
@@ -87,6 +92,16 @@ def run(config: Config, scorer: Scorer | None = None) -> Figures:
         seconds,
         state.account.charged,
     )
+
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+
+
+def parallel(function: Callable[[Job], Done], jobs: Sequence[Job], processes: int) -> Iterator[Done]:
+    """Results in the order of the jobs, as they come, from fresh processes; progress on stderr."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from track(pool.map(function, jobs), "runs", total=len(jobs), console=Console(stderr=True))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
