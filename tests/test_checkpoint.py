@@ -66,6 +66,10 @@ def test_every_truncation_and_flipped_number_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(whole[:-offset] + bytes([whole[-offset] ^ 1]) + whole[len(whole) - offset + 1 :])
         with pytest.raises(InputError, match="do not match its digest"):
             load_checkpoint(path)
+    head, field, tail = whole.partition(rb"charged\": ")
+    path.write_bytes(head + field + bytes([tail[0] ^ 1]) + tail[1:])  # another digit
+    with pytest.raises(InputError, match="do not match its digest"):
+        load_checkpoint(path)
 
 
 def test_missing_and_newer_are_named(tmp_path: Path) -> None:

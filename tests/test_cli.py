@@ -21,6 +21,7 @@ SMALL = [
     "--task.shots=4",
     "--budget.queries=400",
     "--validation.every-queries=100",
+    "--optimizer.pairs-per-step=5",
     "--tracking.no-enabled",
 ]
 IN_PROCESS = ["--cluster.pool=in-process"]
@@ -214,7 +215,10 @@ QUICK = str(ROOT / "configs" / "quickstart.yaml")
         (["tune", "list.yaml"], "list.yaml: holds a list; a config is a mapping"),
         (["tune", "broken.yaml"], "broken.yaml: not YAML"),
         (["tune", QUICK, "--budget.queries=-5"], "queries Input should be greater than or equal to 1"),
-        (["tune", QUICK, "--budget.queries=3"], "budget.queries is 3, less than one step: give at least 10"),
+        (
+            ["tune", QUICK, "--budget.queries=3", "--optimizer.pairs-per-step=5"],
+            "budget.queries is 3, less than one step: give at least 10",
+        ),
         (["tune", QUICK, "--optimizer.foo=3"], "Unrecognized options: --optimizer.foo"),
         (["tune", QUICK, *IN_PROCESS, "--task.name=nope"], "task.name: 'nope' is unknown: choose digits"),
         (["tune", QUICK, *IN_PROCESS, "--task.shots=90"], "task.shots: 90 for training and 4 for validation"),

@@ -50,7 +50,7 @@ class RunState:
 
 
 def save_checkpoint(path: Path, state: RunState) -> None:
-    """Write a checkpoint atomically: tensors, and the rest as JSON in the header, with a digest of the tensors.
+    """Write a checkpoint atomically: tensors, and the rest as JSON in the header, with a digest of both.
 
     Raises:
         OSError: the disk refuses; the previous checkpoint is untouched.
@@ -59,7 +59,7 @@ def save_checkpoint(path: Path, state: RunState) -> None:
     tensors = {"w": optimizer.w, "momentum": optimizer.momentum}
     if best is not None:
         tensors["best_w"] = best.w
-    facts = {
+    facts: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "steps": optimizer.steps,
         "nonfinite_streak": optimizer.nonfinite_streak,
@@ -70,8 +70,8 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         "validated_step": state.validated_step,
         "accuracy": None if np.isnan(state.accuracy) else state.accuracy,
         "best": None if best is None else {"accuracy": best.accuracy, "step": best.step},
-        "digest": _digest(tensors),
     }
+    facts["digest"] = _digest(facts, tensors)
     write_whole(path, save(tensors, metadata={"zip_ray": json.dumps(facts)}))
 
 
@@ -92,7 +92,7 @@ def load_checkpoint(path: Path) -> RunState:
                 f"{path}: checkpoint of schema {facts['schema_version']}, this version reads {SCHEMA_VERSION}: "
                 "resume with the version that wrote it"
             )
-        if facts["digest"] != _digest(tensors):
+        if facts.pop("digest") != _digest(facts, tensors):
             raise ValueError("its numbers do not match its digest")
         return _state(facts, tensors)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -114,8 +114,8 @@ def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
     )
 
 
-def _digest(tensors: dict[str, Float64]) -> str:
-    digest = hashlib.sha256()
+def _digest(facts: dict[str, Any], tensors: dict[str, Float64]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensors[name]).tobytes())

@@ -156,7 +156,7 @@ def _styled(picture: Float64, style: str, rng: np.random.Generator) -> Images:
     return np.asarray(np.round(255 * np.clip(small, 0, 1)), dtype=np.uint8)
 
 
-SHARES: dict[Kind, float] = {"digit": 0.4, "letter": 0.18, "shape": 0.14, "count": 0.14, "texture": 0.14}
+SHARES: dict[Kind, float] = {"digit": 0.25, "letter": 0.24, "shape": 0.17, "count": 0.17, "texture": 0.17}
 """How often training shows each kind."""
 
 
