@@ -36,6 +36,7 @@ FACTS = Facts(
     preprocess={"size": 8},
     logit_scale=10.0,
     device="cpu",
+    text_pass="shared prefix",
 )
 
 

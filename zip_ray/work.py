@@ -120,6 +120,8 @@ class Facts:
     logit_scale: float
     """Factor of the cosine, already exponentiated."""
     device: str
+    text_pass: str
+    """How texts are encoded: `shared prefix`, or the plain pass and why."""
 
 
 Work = Pair | Evaluation | Encoding

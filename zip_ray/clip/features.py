@@ -10,6 +10,7 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
+from zip_ray.clip.feature_cache import NO_CACHE, FeatureCache
 from zip_ray.clip.model import FrozenClip
 from zip_ray.config import TaskConfig
 from zip_ray.data import ImageSet
@@ -36,27 +37,33 @@ def encode_images(clip: FrozenClip, images: Iterable[Tensor]) -> Tensor:
     return functional.normalize(torch.cat(features), dim=-1)
 
 
-def test_features(clip: FrozenClip, images: ImageSet) -> Tensor:
+def test_features(clip: FrozenClip, images: ImageSet, cache: FeatureCache = NO_CACHE) -> Tensor:
     """Features of a split as at test time, shape (n, embed)."""
-    return encode_images(clip, (clip.preprocess(images.image(i)) for i in range(len(images))))
+
+    def encode() -> Tensor:
+        return encode_images(clip, (clip.preprocess(images.image(i)) for i in range(len(images))))
+
+    return cache.get(images, {}, encode).to(clip.device)
 
 
-def train_features(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int) -> Tensor:
+def train_features(
+    clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int, cache: FeatureCache = NO_CACHE
+) -> Tensor:
     """Features of the training images, shape (views, n, embed).
 
     With `views` = 0 one view, as at test time; otherwise that many keyed random crops of each image.
     """
     if task.views == 0:
-        return test_features(clip, images).unsqueeze(0)
+        return test_features(clip, images, cache).unsqueeze(0)
     crop = random_crop(clip, task)
-    return torch.stack(
-        [
-            encode_images(
-                clip, (crop(images.image(i), generator(seed, Stream.VIEW, 1 + view, i)) for i in range(len(images)))
-            )
-            for view in range(task.views)
-        ]
-    )
+
+    def encode(view: int) -> Tensor:
+        draws = (generator(seed, Stream.VIEW, 1 + view, i) for i in range(len(images)))
+        return encode_images(clip, (crop(images.image(i), rng) for i, rng in enumerate(draws)))
+
+    draws = {"seed": seed, "views": task.views, "scale": task.crop_scale, "flip": task.flip}
+    features = cache.get(images, draws, lambda: torch.stack([encode(view) for view in range(task.views)]))
+    return features.to(clip.device)
 
 
 def random_crop(clip: FrozenClip, task: TaskConfig) -> Callable[[Image.Image, np.random.Generator], Tensor]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ class FrozenClip:
     preprocess_config: dict[str, Any]
     """What `preprocess` does: size, mean, std, interpolation, resize_mode."""
     device: torch.device
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """Digest of all weights; a second or so a gigabyte."""
+        return weights_digest(self.model.state_dict())
 
     @property
     def logit_scale(self) -> float:

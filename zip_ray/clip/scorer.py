@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zip_ray.clip.feature_cache import FeatureCache, default_folder
 from zip_ray.clip.features import mini_batch, test_features, train_features
-from zip_ray.clip.model import FrozenClip, load_clip, weights_digest, without_tf32
-from zip_ray.clip.text import PromptEncoder, encode_texts, token_embedding, word_embeddings
+from zip_ray.clip.model import FrozenClip, load_clip, without_tf32
+from zip_ray.clip.engine import make_encoder
+from zip_ray.clip.text import encode_texts, token_embedding, word_embeddings
 from zip_ray.config import Config, PromptConfig
 from zip_ray.data import ImageSet, Task, load_task
 from zip_ray.optimizers import perturbation
@@ -70,9 +72,13 @@ class Scorer:
         self._suffix = after if config.prompt.init == "template" else PUBLISHED_SUFFIX
         initial = self._initial_context(config.prompt, words)
         self._space = LowRankSpace(config.prompt, initial, config.seed)
-        self._encoder = PromptEncoder(clip.model, clip.tokenizer, task.classnames, len(initial), self._suffix)
+        self._encoder, self._text_pass = make_encoder(
+            clip.model, clip.tokenizer, task.classnames, len(initial), self._suffix
+        )
         self._scale = clip.logit_scale
-        self._train = train_features(clip, task.train, config.task, config.seed)
+        facts = {"weights": clip.weights_digest, "preprocess": clip.preprocess_config, "device": clip.device.type}
+        self._cache = FeatureCache(default_folder() if config.cluster.feature_cache else None, facts)
+        self._train = train_features(clip, task.train, config.task, config.seed, self._cache)
         # Without random crops the training views are the images as at test time.
         self._features: dict[Split, Tensor] = {"train": self._train[0]} if config.task.views == 0 else {}
 
@@ -88,10 +94,11 @@ class Scorer:
             images={"train": len(task.train), "val": len(task.val), "test": len(task.test)},
             model=model.name,
             pretrained=model.pretrained,
-            weights_digest=weights_digest(self._clip.model.state_dict()),
+            weights_digest=self._clip.weights_digest,
             preprocess=self._clip.preprocess_config,
             logit_scale=self._scale,
             device=str(self._clip.device),
+            text_pass=self._text_pass,
         )
 
     def answer(self, work: Work) -> Result:
@@ -131,7 +138,7 @@ class Scorer:
         images: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
         labels = images[work.split].labels
         if work.split not in self._features:
-            self._features[work.split] = test_features(self._clip, images[work.split])
+            self._features[work.split] = test_features(self._clip, images[work.split], self._cache)
         if isinstance(work.prompt, str):
             texts = [work.prompt.replace("{}", name) for name in self._task.classnames]
             text = encode_texts(self._clip.model, self._clip.tokenizer, texts).unsqueeze(0)

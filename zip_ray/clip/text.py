@@ -103,24 +103,38 @@ class PromptEncoder:
         Raises:
             InputError: a prompt exceeds the context length (naming the class), or the tower cannot be prompted.
         """
-        self._model = model
-        self._embedding = token_embedding(model)
+        self.model = model
+        self.embedding = token_embedding(model)
         holders = " ".join([PLACEHOLDER] * tokens)
         texts = [f"{holders} {name.replace('_', ' ')}{suffix}" for name in classnames]
         length = context_length(model)
         ids = tokenize(tokenizer, texts, length)
-        self._start = _text_start(tokenizer, length)
-        self._tokens = tokens
-        if not (ids[:, self._start : self._start + tokens] == ids[0, self._start]).all():
+        self.start = _text_start(tokenizer, length)
+        """Position of the first context token."""
+        self.tokens = tokens
+        if not (ids[:, self.start : self.start + tokens] == ids[0, self.start]).all():
             raise InputError(
                 f"model.name: its tokenizer does not keep '{PLACEHOLDER}' as one token: cannot be prompted"
             )
-        self._ids = ids.to(self._embedding.weight.device)
+        self.ids = ids.to(self.embedding.weight.device)
+        """Tokens with placeholders, shape (classes, context length)."""
 
     @property
     def width(self) -> int:
         """Length of a token embedding."""
-        return self._embedding.embedding_dim
+        return self.embedding.embedding_dim
+
+    def check(self, contexts: Tensor) -> None:
+        """Refuse contexts that are not of shape (prompts, m, width).
+
+        Raises:
+            InputError: another number of tokens or another width.
+        """
+        if contexts.shape[1:] != (self.tokens, self.width):
+            raise InputError(
+                f"a context of shape {tuple(contexts.shape[1:])} does not fit a model that takes "
+                f"({self.tokens}, {self.width}): use the model that the prompt was tuned on"
+            )
 
     @torch.inference_mode()
     def encode(self, contexts: Tensor) -> Tensor:
@@ -135,33 +149,29 @@ class PromptEncoder:
         Raises:
             InputError: a context of another number of tokens or another width.
         """
-        if contexts.shape[1:] != (self._tokens, self.width):
-            raise InputError(
-                f"a context of shape {tuple(contexts.shape[1:])} does not fit a model that takes "
-                f"({self._tokens}, {self.width}): use the model that the prompt was tuned on"
-            )
-        prompts, classes = contexts.shape[0], self._ids.shape[0]
-        contexts = contexts.to(self._ids.device)
-        rows = torch.arange(prompts * classes, device=self._ids.device)
+        self.check(contexts)
+        prompts, classes = contexts.shape[0], self.ids.shape[0]
+        contexts = contexts.to(self.ids.device)
+        rows = torch.arange(prompts * classes, device=self.ids.device)
         features = [
-            self._encode_rows(self._ids[part % classes], contexts[part // classes])
+            self._encode_rows(self.ids[part % classes], contexts[part // classes])
             for part in rows.split(ROWS_PER_PASS)
         ]
         return functional.normalize(torch.cat(features), dim=-1).reshape(prompts, classes, -1)
 
     def _encode_rows(self, ids: Tensor, contexts: Tensor) -> Tensor:
         with self._replaced(contexts):
-            features: Tensor = self._model.encode_text(ids, normalize=False)  # type: ignore[operator]
+            features: Tensor = self.model.encode_text(ids, normalize=False)  # type: ignore[operator]
         return features
 
     @contextmanager
     def _replaced(self, contexts: Tensor) -> Iterator[None]:
         def replace(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             output = output.clone()
-            output[:, self._start : self._start + self._tokens] = contexts
+            output[:, self.start : self.start + self.tokens] = contexts
             return output
 
-        handle = self._embedding.register_forward_hook(replace)
+        handle = self.embedding.register_forward_hook(replace)
         try:
             yield
         finally:

@@ -1,5 +1,6 @@
 """Sets of labelled images, in memory or on disk; every image comes out as RGB."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,13 @@ class ImageSet(Protocol):
     def subset(self, indices: Sequence[int] | Int64) -> "ImageSet":
         """The images of these indices, in this order."""
 
+    def digest(self) -> str:
+        """SHA-256 of the images in their order, of file bytes where they are files; labels are not part of it.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+
 
 @dataclass(frozen=True)
 class ArrayImages:
@@ -50,6 +58,9 @@ class ArrayImages:
     def subset(self, indices: Sequence[int] | Int64) -> "ArrayImages":
         return ArrayImages(self.pixels[indices], self.labels[indices])
 
+    def digest(self) -> str:
+        return hashlib.sha256(str(self.pixels.shape).encode() + self.pixels.tobytes()).hexdigest()
+
 
 @dataclass(frozen=True)
 class FileImages:
@@ -66,6 +77,17 @@ class FileImages:
 
     def subset(self, indices: Sequence[int] | Int64) -> "FileImages":
         return FileImages(tuple(self.paths[i] for i in indices), self.labels[indices])
+
+    def digest(self) -> str:
+        digest = hashlib.sha256()
+        for path in self.paths:
+            try:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+            except OSError as error:
+                raise InputError(
+                    f"{path}: unreadable image ({error.strerror}): replace or remove the file"
+                ) from error
+        return digest.hexdigest()
 
 
 def read_image(path: Path) -> Image.Image:
