@@ -10,6 +10,8 @@ import numpy as np
 from zip_ray.errors import InputError
 from zip_ray.optimizers import perturbation
 from zip_ray.work import (
+    Crops,
+    CropsResult,
     Encoding,
     EncodingResult,
     Evaluation,
@@ -69,11 +71,14 @@ class FakeScorer:
         if isinstance(work, Pair):
             z = work.c * perturbation(work.perturbation, work.w.size)
             bad = self.nan_from is not None and work.id >= self.nan_from
-            plus, minus = (float("nan") if bad else loss(work.w + s * z, work.batch) for s in (1, -1))
+            batch = work.batch if work.features is None else int(work.features[0, 0])
+            plus, minus = (float("nan") if bad else loss(work.w + s * z, batch) for s in (1, -1))
             return PairResult(work.id, plus, minus, accuracy(work.w))
         if isinstance(work, Evaluation):
             w = np.zeros(4) if isinstance(work.prompt, str) else work.prompt
             return EvaluationResult(work.id, loss(w, 0), accuracy(w), FACTS.images[work.split])
+        if isinstance(work, Crops):
+            return CropsResult(work.id, work.batch, np.full((3, 2), work.batch, np.float32))
         assert isinstance(work, Encoding)
         return EncodingResult(work.id, FACTS.initial_context, np.eye(2, 8, dtype=np.float32))
 

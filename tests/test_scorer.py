@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from zip_ray.clip.features import crop_box, mini_batch, random_crop, train_features
+from zip_ray.clip.features import crop_box, mini_batch, mini_batch_views, random_crop, train_features
 from zip_ray.clip.model import load_clip, resolve_name
 from zip_ray.clip.scorer import Scorer, build_scorer
 from zip_ray.config import Config, ModelConfig, validate
@@ -18,7 +18,7 @@ from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
 from zip_ray.optimizers import perturbation
 from zip_ray.prompts import LowRankSpace
-from zip_ray.work import Encoding, Evaluation, Pair, Perturbation
+from zip_ray.work import Crops, Encoding, Evaluation, Pair, Perturbation
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -57,7 +57,7 @@ def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer,
     w = space.initial() + 0.1 * rng.standard_normal(space.dimension)
     key = Perturbation("segmented-uniform", 1, 3, 2)
     result = scorer.answer(Pair(12, 3, 2, w, 0.5, key, batch=3))
-    image, _ = mini_batch(len(task.train), 1, 128, config.seed, 3)
+    image = mini_batch(len(task.train), 128, config.seed, 3)
     images, labels = [task.train.image(i) for i in image], task.train.labels[image]
     z = 0.5 * perturbation(key, space.dimension)
     for loss, point in ((result.plus, w + z), (result.minus, w - z)):
@@ -110,15 +110,37 @@ def test_facts(built: tuple[Config, Scorer, LowRankSpace]) -> None:
 
 
 def test_mini_batches_cover_an_epoch_once() -> None:
-    epoch = [mini_batch(100, 3, 32, seed=4, batch=b) for b in (1, 2, 3)]
-    images = np.concatenate([image for image, _ in epoch])
+    epoch = [mini_batch(100, 32, seed=4, batch=b) for b in (1, 2, 3)]
+    images = np.concatenate(epoch)
     assert len(images) == len(set(images.tolist())) == 96, "the last partial batch is dropped"
-    assert {int(v) for _, view in epoch for v in view} == {0, 1, 2}
-    again, _ = mini_batch(100, 3, 32, seed=4, batch=2)
-    np.testing.assert_array_equal(again, epoch[1][0])
-    following, _ = mini_batch(100, 3, 32, seed=4, batch=4)
-    assert not np.array_equal(following, epoch[0][0])
-    assert sorted(mini_batch(20, 1, 32, seed=4, batch=9)[0].tolist()) == list(range(20)), "a small set is one batch"
+    assert set(mini_batch_views(32, 3, seed=4, batch=1).tolist()) == {0, 1, 2}
+    np.testing.assert_array_equal(mini_batch(100, 32, seed=4, batch=2), epoch[1])
+    assert not np.array_equal(mini_batch(100, 32, seed=4, batch=4), epoch[0])
+    assert sorted(mini_batch(20, 32, seed=4, batch=9).tolist()) == list(range(20)), "a small set is one batch"
+
+
+def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:
+    config = make_config(task={"shots": 4, "batch_size": 12, "views": "fresh"})
+    scorer = build_scorer(config)
+    space = LowRankSpace(config.prompt, scorer.facts().initial_context, config.seed)
+    task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
+    crop = random_crop(clip, config.task)
+    seen = []
+    for batch in (1, 2, 5):  # 40 images: three batches of 12 an epoch
+        crops = scorer.answer(Crops(0, batch))
+        chosen = mini_batch(40, 12, config.seed, batch)
+        pixels = [crop(task.train.image(i), generator(1, Stream.CROP, batch, place)) for place, i in enumerate(chosen)]
+        with torch.no_grad():
+            expected = torch.cat([clip.model.encode_image(x.unsqueeze(0), normalize=True) for x in pixels])
+        np.testing.assert_allclose(crops.features, expected.numpy(), atol=1e-5)
+        pair = Pair(batch, batch, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), batch, crops.features)
+        z = 0.01 * perturbation(pair.perturbation, space.dimension)
+        text = scorer.answer(Encoding(-1, pair.w + z)).text_features
+        logits = clip.logit_scale * expected.double() @ torch.from_numpy(text).double().T
+        loss = functional.cross_entropy(logits, torch.from_numpy(task.train.labels[chosen]))
+        assert scorer.answer(pair).plus == pytest.approx(float(loss), rel=1e-6)
+        seen.append(crops.features)
+    assert np.abs(seen[0] - seen[1]).max() > 1e-2
 
 
 def test_views_are_keyed_crops() -> None:

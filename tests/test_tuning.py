@@ -15,7 +15,7 @@ from zip_ray.optimizers import initial_state
 from zip_ray.pool import InProcessPool, PoolError
 from zip_ray.record import Event
 from zip_ray.tuning import Outcome, Tuning
-from zip_ray.work import Answer, Pair, Work
+from zip_ray.work import Answer, Crops, Pair, Work
 
 
 class ShuffledPool(InProcessPool):
@@ -99,6 +99,29 @@ def test_order_of_arrival_does_not_matter(seed: int) -> None:
     account = shuffled.state.account
     assert account.charged == 300
     assert account.issued == account.completed + account.wasted
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fresh_crops_reach_their_own_step(seed: int) -> None:
+    straight, events = tune(make_config())
+    # The fake's crops name their batch, and its loss depends on it: any mix-up would change the trajectory.
+    fresh_crops, fresh_events = tune(make_config(task={"views": "fresh"}), ShuffledPool(seed))
+    np.testing.assert_array_equal(fresh_crops.state.optimizer.w, straight.state.optimizer.w)
+    assert without_time(fresh_events) == without_time(events)
+
+
+def test_each_batch_of_fresh_crops_is_asked_once_and_ahead() -> None:
+    order: list[int] = []
+
+    class Watched(InProcessPool):
+        def submit(self, work: Work) -> None:
+            order.append(work.batch if isinstance(work, Crops) else -work.step if isinstance(work, Pair) else 0)
+            super().submit(work)
+
+    tune(make_config(task={"views": "fresh"}, cluster={"actors": 3}), Watched(FakeScorer))
+    asked = [batch for batch in order if batch > 0]
+    assert asked == list(range(1, 31)), "no batch beyond the budget"
+    assert order.index(5) < order.index(-2), "batch 5 is asked for before the pairs of step 2"
 
 
 @pytest.mark.parametrize("after", [0, 1, 4, 5, 17, 23, 101])

@@ -37,8 +37,9 @@ class TaskConfig(Section):
     """Training images a class; validation gets min(shots, 4) a class."""
     batch_size: Count = 128
     """Images in a mini-batch; a training set smaller than this is one batch."""
-    views: Annotated[int, Field(ge=0)] = 0
-    """Keyed random crops of each training image, encoded once; 0 = the image as at test time."""
+    views: Annotated[int, Field(ge=0)] | Literal["fresh"] = 0
+    """Keyed random crops of each training image, encoded once; 0 = the image as at test time; fresh = new crops every
+    step, as published, each encoded once."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Smallest and largest area of a random crop, as a share of the image (RandomResizedCrop)."""
     flip: bool = True

@@ -21,6 +21,7 @@ class Stream(IntEnum):
     BATCH = 8
     VIEW = 9
     TRAINING = 10
+    CROP = 11
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -12,11 +12,13 @@ from zip_ray.config import Config
 from zip_ray.ledger import QUERIES_PER_PAIR, Ledger
 from zip_ray.optimizers import Spsa, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
-from zip_ray.work import Answer, Evaluation, EvaluationResult, PairResult, Result, Work
+from zip_ray.work import Answer, Crops, CropsResult, Evaluation, EvaluationResult, Float32, PairResult, Result, Work
 
 Event = dict[str, object]
 POLL_SECONDS = 0.5
 """Longest wait for an answer before the loop looks at budgets and signals again."""
+FIRST_CROPS_ID = 2**40
+"""Pairs count from 0, evaluations down from -1: a pool that takes the lowest first encodes crops in its idle time."""
 RATE_STEPS = 20
 """Steps over which queries a second are averaged."""
 
@@ -53,8 +55,14 @@ def collect(pool: Pool, interrupted: Callable[[], bool]) -> list[Answer]:
 R = TypeVar("R", bound=Result)
 
 
-def ask(pool: Pool, work: Work, kind: type[R], interrupted: Callable[[], bool] = lambda: False) -> R:
-    """Have one piece of work done that is not charged, while no pair is in flight.
+def ask(
+    pool: Pool,
+    work: Work,
+    kind: type[R],
+    interrupted: Callable[[], bool] = lambda: False,
+    others: Callable[[Result], None] = lambda _: None,
+) -> R:
+    """Have one piece of work done that is not charged, while no pair is in flight; `others` gets what else comes in.
 
     Raises:
         Interrupted, PoolError, InputError: as `collect` and the pool do.
@@ -64,6 +72,39 @@ def ask(pool: Pool, work: Work, kind: type[R], interrupted: Callable[[], bool] =
         for answer in collect(pool, interrupted):
             if isinstance(answer.result, kind) and answer.result.id == work.id:
                 return answer.result
+            others(answer.result)
+
+
+class CropStream:
+    """Fresh crops of the coming mini-batches, asked for ahead of the loop: their order does not depend on `w`."""
+
+    def __init__(self, pool: Pool, ahead: int, last: int | None) -> None:
+        """Ask for nothing yet.
+
+        Args:
+            pool: encodes them.
+            ahead: mini-batches asked for beyond the current one.
+            last: the last mini-batch that the budget allows, if it says.
+        """
+        self._pool, self._ahead, self._last = pool, ahead, last
+        self._asked = 0
+        self._ready: dict[int, Float32] = {}
+
+    def request(self, batch: int) -> None:
+        """Have this mini-batch and those after it encoded, as far as they have not been asked for."""
+        end = batch + self._ahead if self._last is None else min(batch + self._ahead, self._last)
+        for wanted in range(max(batch, self._asked + 1), end + 1):
+            self._pool.submit(Crops(FIRST_CROPS_ID + wanted, wanted))
+            self._asked = wanted
+
+    def take(self, result: Result) -> None:
+        """Keep a result that is of this stream."""
+        if isinstance(result, CropsResult):
+            self._ready[result.batch] = result.features
+
+    def pop(self, batch: int) -> Float32 | None:
+        """Features of a mini-batch, once; None while they are not there."""
+        return self._ready.pop(batch, None)
 
 
 class Tuning:
@@ -102,6 +143,9 @@ class Tuning:
         self._evaluation_ids = count(-1, -1)  # pairs have the numbers from 0 up
         self._started = clock() - state.seconds
         self._recent: deque[tuple[float, int]] = deque(maxlen=RATE_STEPS)
+        queries, per_step = config.budget.queries, self._optimizer.queries_per_step
+        last = queries // per_step if queries is not None else None
+        self._crops = CropStream(pool, config.cluster.actors, last) if config.task.views == "fresh" else None
 
     def run(self) -> Outcome:
         """Tune until a budget, a signal or the pool ends the run; the last state is given to `checkpoint`.
@@ -154,9 +198,10 @@ class Tuning:
         """Ask a whole step, and fold its results in."""
         asked = 0
         try:
+            features = self._fresh_crops()
             while (pair := self._optimizer.ask()) is not None:
                 self._ledger.issue(pair)
-                self._pool.submit(pair)
+                self._pool.submit(replace(pair, features=features))
                 asked += 1
             report = None
             while report is None:
@@ -164,6 +209,8 @@ class Tuning:
                     result = answer.result
                     if isinstance(result, PairResult) and self._ledger.complete(result.id, answer.attempts):
                         report = self._optimizer.tell(result) or report
+                    else:
+                        self._keep(result)
             return report
         except (Interrupted, PoolError):
             # The step is undone: whoever resumes asks it again, and its queries are charged then, once.
@@ -171,6 +218,21 @@ class Tuning:
             ledger.lose(QUERIES_PER_PAIR * asked)
             self._state = replace(self._state, account=ledger.account, seconds=self._seconds())
             raise
+
+    def _fresh_crops(self) -> Float32 | None:
+        """Features of the coming step's mini-batch; None where the scorers have fixed views."""
+        if self._crops is None:
+            return None
+        batch = self._state.optimizer.steps + 1
+        self._crops.request(batch)
+        while (features := self._crops.pop(batch)) is None:
+            for answer in collect(self._pool, self._interrupted):
+                self._keep(answer.result)
+        return features
+
+    def _keep(self, result: Result) -> None:
+        if self._crops is not None:
+            self._crops.take(result)
 
     def _take(self, report: StepReport) -> None:
         """Make a finished step the state, and tell of it."""
@@ -197,7 +259,8 @@ class Tuning:
     def _validate(self) -> None:
         state = self._state
         w, step = state.optimizer.w, state.optimizer.steps
-        result = ask(self._pool, Evaluation(next(self._evaluation_ids), "val", w), EvaluationResult, self._interrupted)
+        work = Evaluation(next(self._evaluation_ids), "val", w)
+        result = ask(self._pool, work, EvaluationResult, self._interrupted, self._keep)
         best = state.best
         if best is None or result.accuracy > best.accuracy:
             best = Best(result.accuracy, step, w)

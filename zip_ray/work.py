@@ -41,6 +41,17 @@ class Pair:
     perturbation: Perturbation
     batch: int
     """Key of the mini-batch; pairs of one step share it."""
+    features: Float32 | None = None
+    """Features of the mini-batch's fresh crops, shape (images, embed); without them the scorer's own fixed views."""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Encode the fresh random crops of a mini-batch (`task.views: fresh`). Not charged."""
+
+    id: int
+    batch: int
+    """Key of the mini-batch."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,16 @@ class PairResult:
     """Mean cross-entropy at w - c z."""
     accuracy: float
     """Share of the mini-batch classified rightly, mean of the two sides."""
+
+
+@dataclass(frozen=True)
+class CropsResult:
+    """Answer to `Crops`."""
+
+    id: int
+    batch: int
+    features: Float32
+    """Unit-length features, shape (images, embed)."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +145,8 @@ class Facts:
     """How texts are encoded: `shared prefix`, or the plain pass and why."""
 
 
-Work = Pair | Evaluation | Encoding
-Result = PairResult | EvaluationResult | EncodingResult
+Work = Pair | Crops | Evaluation | Encoding
+Result = PairResult | CropsResult | EvaluationResult | EncodingResult
 
 
 @dataclass(frozen=True)

@@ -49,21 +49,32 @@ def test_features(clip: FrozenClip, images: ImageSet, cache: FeatureCache = NO_C
 def train_features(
     clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int, cache: FeatureCache = NO_CACHE
 ) -> Tensor:
-    """Features of the training images, shape (views, n, embed).
+    """Features of the fixed views of the training images, shape (views, n, embed).
 
-    With `views` = 0 one view, as at test time; otherwise that many keyed random crops of each image.
+    With `views` = 0 one view, as at test time; otherwise that many keyed random crops of each image. None with fresh
+    crops.
     """
     if task.views == 0:
         return test_features(clip, images, cache).unsqueeze(0)
-    crop = random_crop(clip, task)
+    if task.views == "fresh":
+        return torch.empty(0, len(images), 0)
+    crop, views = random_crop(clip, task), task.views
 
     def encode(view: int) -> Tensor:
         draws = (generator(seed, Stream.VIEW, 1 + view, i) for i in range(len(images)))
         return encode_images(clip, (crop(images.image(i), rng) for i, rng in enumerate(draws)))
 
-    draws = {"seed": seed, "views": task.views, "scale": task.crop_scale, "flip": task.flip}
-    features = cache.get(images, draws, lambda: torch.stack([encode(view) for view in range(task.views)]))
+    draws = {"seed": seed, "views": views, "scale": task.crop_scale, "flip": task.flip}
+    features = cache.get(images, draws, lambda: torch.stack([encode(view) for view in range(views)]))
     return features.to(clip.device)
+
+
+def fresh_features(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int, batch: int) -> Tensor:
+    """Features of new random crops of the `batch`-th mini-batch, shape (images, embed)."""
+    crop = random_crop(clip, task)
+    chosen = mini_batch(len(images), task.batch_size, seed, batch)
+    draws = (generator(seed, Stream.CROP, batch, place) for place in range(len(chosen)))
+    return encode_images(clip, (crop(images.image(int(i)), rng) for i, rng in zip(chosen, draws, strict=True)))
 
 
 def random_crop(clip: FrozenClip, task: TaskConfig) -> Callable[[Image.Image, np.random.Generator], Tensor]:
@@ -100,20 +111,21 @@ def crop_box(
     return 0, 0, height, width
 
 
-def mini_batch(images: int, views: int, batch_size: int, seed: int, batch: int) -> tuple[Int64, Int64]:
-    """Image and view of each place in the `batch`-th mini-batch, counted from 1.
+def mini_batch(images: int, batch_size: int, seed: int, batch: int) -> Int64:
+    """Images of the `batch`-th mini-batch, counted from 1: indices of shape (min(batch_size, images),).
 
     An epoch is a keyed order of all images; its last partial batch is dropped when the set holds a whole one, and a
     smaller set is one batch (reference protocol of CoOp and ZIP).
-
-    Returns:
-        Indices of images and of views, each of shape (min(batch_size, images),).
     """
     size = min(batch_size, images)
     epoch, place = divmod(batch - 1, images // size)
     order = generator(seed, Stream.BATCH, epoch).permutation(images)
-    view = generator(seed, Stream.VIEW, 0, batch).integers(views, size=size)
-    return order[place * size : (place + 1) * size], view
+    return order[place * size : (place + 1) * size]
+
+
+def mini_batch_views(size: int, views: int, seed: int, batch: int) -> Int64:
+    """Fixed view of each place in the `batch`-th mini-batch, shape (size,)."""
+    return generator(seed, Stream.VIEW, 0, batch).integers(views, size=size)
 
 
 def _encode(clip: FrozenClip, images: Sequence[Tensor]) -> Tensor:

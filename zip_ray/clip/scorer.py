@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zip_ray.clip.feature_cache import FeatureCache, default_folder
-from zip_ray.clip.features import mini_batch, test_features, train_features
+from zip_ray.clip.features import fresh_features, mini_batch, mini_batch_views, test_features, train_features
 from zip_ray.clip.model import FrozenClip, load_clip, without_tf32
 from zip_ray.clip.engine import make_encoder
 from zip_ray.clip.text import encode_texts, token_embedding, word_embeddings
@@ -16,6 +16,8 @@ from zip_ray.optimizers import perturbation
 from zip_ray.prompts import LowRankSpace
 from zip_ray.prompts.low_rank import random_context
 from zip_ray.work import (
+    Crops,
+    CropsResult,
     Encoding,
     EncodingResult,
     Evaluation,
@@ -106,33 +108,32 @@ class Scorer:
         match work:
             case Pair():
                 return self._pair(work)
+            case Crops():
+                features = fresh_features(self._clip, self._task.train, self._config.task, self._config.seed, work.batch)
+                return CropsResult(work.id, work.batch, features.cpu().numpy())
             case Evaluation():
                 return self._evaluate(work)
             case Encoding():
                 context = self._space.context(work.w)
                 return EncodingResult(work.id, context, self._encode([work.w])[0].cpu().numpy())
 
-    def losses(self, points: list[Float64], batch: int) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy and accuracy of several prompts on one mini-batch.
-
-        Args:
-            points: parameters, each of shape (d,).
-            batch: key of the mini-batch.
-
-        Returns:
-            Two float64 tensors of shape (points,).
-        """
-        task = self._config.task
-        views, images = self._train.shape[:2]
-        image, view = mini_batch(images, views, task.batch_size, self._config.seed, batch)
-        features = self._train[torch.from_numpy(view), torch.from_numpy(image)]
-        return self._cross_entropy(features, self._task.train.labels[image], self._encode(points))
-
     def _pair(self, pair: Pair) -> PairResult:
         z = pair.c * perturbation(pair.perturbation, pair.w.size)
-        losses, accuracies = self.losses([pair.w + z, pair.w - z], pair.batch)
+        features, labels = self._mini_batch(pair)
+        losses, accuracies = self._cross_entropy(features, labels, self._encode([pair.w + z, pair.w - z]))
         plus, minus = losses.tolist()
         return PairResult(pair.id, plus, minus, float(accuracies.mean()))
+
+    def _mini_batch(self, pair: Pair) -> tuple[Tensor, Int64]:
+        """Features (images, embed) and labels (images,)."""
+        task, seed, images = self._config.task, self._config.seed, self._task.train
+        chosen = mini_batch(len(images), task.batch_size, seed, pair.batch)
+        if pair.features is not None:
+            features = torch.from_numpy(pair.features).to(self._clip.device)
+        else:
+            views = mini_batch_views(len(chosen), len(self._train), seed, pair.batch)
+            features = self._train[torch.from_numpy(views), torch.from_numpy(chosen)]
+        return features, images.labels[chosen]
 
     def _evaluate(self, work: Evaluation) -> EvaluationResult:
         images: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
