@@ -20,6 +20,8 @@ from zip_ray.work import (
     Float64,
     Pair,
     PairResult,
+    Pairs,
+    PairsResult,
     Perturbation,
     Result,
     Work,
@@ -68,12 +70,8 @@ class FakeScorer:
             raise RuntimeError(f"fault at {work.id}")
         if work.id == self.input_error_at:
             raise InputError("images/cat.png: unreadable image: replace it")
-        if isinstance(work, Pair):
-            z = work.c * perturbation(work.perturbation, work.w.size)
-            bad = self.nan_from is not None and work.id >= self.nan_from
-            batch = work.batch if work.features is None else int(work.features[0, 0])
-            plus, minus = (float("nan") if bad else loss(work.w + s * z, batch) for s in (1, -1))
-            return PairResult(work.id, plus, minus, accuracy(work.w))
+        if isinstance(work, Pairs):
+            return PairsResult(tuple(self._pair(pair) for pair in work.pairs))
         if isinstance(work, Evaluation):
             w = np.zeros(4) if isinstance(work.prompt, str) else work.prompt
             return EvaluationResult(work.id, loss(w, 0), accuracy(w), FACTS.images[work.split])
@@ -81,6 +79,13 @@ class FakeScorer:
             return CropsResult(work.id, work.batch, np.full((3, 2), work.batch, np.float32))
         assert isinstance(work, Encoding)
         return EncodingResult(work.id, FACTS.initial_context, np.eye(2, 8, dtype=np.float32))
+
+    def _pair(self, pair: Pair) -> PairResult:
+        z = pair.c * perturbation(pair.perturbation, pair.w.size)
+        bad = self.nan_from is not None and pair.id >= self.nan_from
+        batch = pair.batch if pair.features is None else int(pair.features[0, 0])
+        plus, minus = (float("nan") if bad else loss(pair.w + s * z, batch) for s in (1, -1))
+        return PairResult(pair.id, plus, minus, accuracy(pair.w))
 
     def _first(self, mark: str) -> bool:
         if self.marks is None:
@@ -100,9 +105,10 @@ def accuracy(w: Float64) -> float:
     return float(np.clip(1 - np.mean(np.abs(w - 1)), 0, 1))
 
 
-def make_pair(number: int, step: int = 1, size: int = 6) -> Pair:
+def make_pairs(number: int, step: int = 1, size: int = 6) -> Pairs:
+    """One pair, as it travels."""
     w = np.linspace(0, 1, size)
-    return Pair(number, step, step - 1, w, 0.01, Perturbation("random-sign", 1, step, number), step)
+    return Pairs((Pair(number, step, step - 1, w, 0.01, Perturbation("random-sign", 1, step, number), step),))
 
 
 def broken_build() -> FakeScorer:
@@ -126,7 +132,9 @@ class UnevenScorer(FakeScorer):
 
     def answer(self, work: Work) -> Result:
         result = super().answer(work)
-        return replace(result, accuracy=self.delay) if isinstance(result, PairResult) else result
+        if not isinstance(result, PairsResult):
+            return result
+        return PairsResult(tuple(replace(one, accuracy=self.delay) for one in result.results))
 
 
 class OtherWeights(FakeScorer):

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import RayPool
-from tests.fakes import FACTS, FakeScorer, make_pair, refused_build
+from tests.fakes import FACTS, FakeScorer, make_pairs, refused_build
 from zip_ray.config import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
-from zip_ray.work import Answer, Encoding, Evaluation, EvaluationResult, PairResult
+from zip_ray.work import Answer, Encoding, Evaluation, EvaluationResult, PairsResult
 
 Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
@@ -43,7 +43,7 @@ def drain(pool: Pool, count: int) -> list[Answer]:
 
 def test_each_id_is_answered_exactly_once(open_pool: Opener) -> None:
     pool = open_pool(FakeScorer)
-    pairs = [make_pair(i, step=1 + i // 5) for i in range(23)]
+    pairs = [make_pairs(i, step=1 + i // 5) for i in range(23)]
     for pair in pairs[:13]:
         pool.submit(pair)
     answers = drain(pool, 5)
@@ -58,11 +58,11 @@ def test_each_id_is_answered_exactly_once(open_pool: Opener) -> None:
 
 def test_answers_every_kind_of_work(open_pool: Opener) -> None:
     pool = open_pool(FakeScorer)
-    pool.submit(make_pair(0))
+    pool.submit(make_pairs(0))
     pool.submit(Evaluation(-1, "test", "a drawing of a {}."))
-    pool.submit(Encoding(-2, make_pair(0).w))
+    pool.submit(Encoding(-2, make_pairs(0).pairs[0].w))
     results = {answer.result.id: answer.result for answer in drain(pool, 3)}
-    assert isinstance(results[0], PairResult)
+    assert isinstance(results[0], PairsResult)
     assert isinstance(results[-1], EvaluationResult)
     assert results[-1].images == 6
     assert results[-2].text_features.shape == (2, 8)
@@ -85,7 +85,7 @@ def test_a_refusal_while_building_reaches_the_user(open_pool: Opener) -> None:
 def test_a_refusal_while_working_reaches_the_user(open_pool: Opener) -> None:
     pool = open_pool(partial(FakeScorer, input_error_at=1))
     for i in range(3):
-        pool.submit(make_pair(i))
+        pool.submit(make_pairs(i))
     with pytest.raises(InputError, match=r"^images/cat.png: unreadable image: replace it$"):
         drain(pool, 3)
 
@@ -109,7 +109,7 @@ def test_any_schedule_of_submitting_and_collecting(kind: str, request: pytest.Fi
         submitted, answers = 0, []
         for move in schedule:
             for _ in range(move):
-                pool.submit(make_pair(submitted))
+                pool.submit(make_pairs(submitted))
                 submitted += 1
             if move <= 0:
                 answers += pool.collect(-move / 100)
@@ -126,7 +126,7 @@ def test_any_schedule_of_submitting_and_collecting(kind: str, request: pytest.Fi
 def test_collecting_does_not_wait_longer_than_asked(ray_cluster: str) -> None:
     pool = RayPool(partial(FakeScorer, delay=1.0), ClusterConfig(address=ray_cluster, actors=1))
     try:
-        pool.submit(make_pair(0))
+        pool.submit(make_pairs(0))
         assert pool.collect(0.0) == []
         assert pool.describe()[0][1] == "pending", "it came back before the actor was there"
         assert len(drain(pool, 1)) == 1

@@ -17,7 +17,7 @@ from actors import RayPool
 from actors.cluster import connect
 from actors.pool import DEATHS_PER_ACTOR, FAILURES_PER_WORK, IN_FLIGHT
 from tests.conftest import free_port
-from tests.fakes import FakeScorer, OtherWeights, UnevenScorer, broken_build, dying_build, make_pair
+from tests.fakes import FakeScorer, OtherWeights, UnevenScorer, broken_build, dying_build, make_pairs
 from tests.test_pool_contract import drain
 from zip_ray.config import ClusterConfig
 from zip_ray.errors import InputError
@@ -38,7 +38,7 @@ def test_work_of_a_killed_actor_is_answered_once(joined: ClusterConfig) -> None:
     pool = RayPool(partial(FakeScorer, delay=0.1), joined)
     try:
         pool.facts()
-        pairs = [make_pair(i) for i in range(12)]
+        pairs = [make_pairs(i) for i in range(12)]
         for pair in pairs:
             pool.submit(pair)
         answers = drain(pool, 2)
@@ -59,7 +59,7 @@ def test_a_dead_actor_is_replaced(joined: ClusterConfig) -> None:
         pool.facts()
         before = pool.pids()
         os.kill(before[0], signal.SIGKILL)
-        pool.submit(make_pair(0))
+        pool.submit(make_pairs(0))
         assert len(drain(pool, 1)) == 1
         assert pool.pids()
         assert pool.pids() != before
@@ -71,7 +71,7 @@ def test_process_that_ends_itself_mid_work(joined: ClusterConfig, tmp_path: Path
     pool = RayPool(partial(FakeScorer, die_at=(3, 4), marks=tmp_path), joined)
     try:
         for i in range(8):
-            pool.submit(make_pair(i))
+            pool.submit(make_pairs(i))
         assert sorted(results(drain(pool, 8))) == list(range(8))
     finally:
         pool.close()
@@ -80,7 +80,7 @@ def test_process_that_ends_itself_mid_work(joined: ClusterConfig, tmp_path: Path
 def test_deaths_without_end_stop_the_pool_with_the_last_error(joined: ClusterConfig) -> None:
     pool = RayPool(partial(FakeScorer, die_at=(0,)), joined.model_copy(update={"actors": 1}))
     try:
-        pool.submit(make_pair(0))
+        pool.submit(make_pairs(0))
         with pytest.raises(PoolError, match=rf"no actor is left after {DEATHS_PER_ACTOR + 1} deaths.*ActorDiedError"):
             drain(pool, 1)
     finally:
@@ -101,7 +101,7 @@ def test_an_exception_is_tried_again_and_then_named(joined: ClusterConfig, tmp_p
     pool = RayPool(partial(FakeScorer, raise_at=(1,), marks=tmp_path), joined)
     try:
         for i in range(3):
-            pool.submit(make_pair(i))
+            pool.submit(make_pairs(i))
         attempts = {answer.result.id: answer.attempts for answer in drain(pool, 3)}
         assert attempts[1] == 2
         assert sorted(attempts) == [0, 1, 2]
@@ -110,7 +110,7 @@ def test_an_exception_is_tried_again_and_then_named(joined: ClusterConfig, tmp_p
         pool.close()
     pool = RayPool(partial(FakeScorer, raise_at=(1,)), joined)
     try:
-        pool.submit(make_pair(1))
+        pool.submit(make_pairs(1))
         with pytest.raises(PoolError, match=f"work 1 failed {FAILURES_PER_WORK} times.*RuntimeError: fault at 1"):
             drain(pool, 1)
     finally:
@@ -127,11 +127,11 @@ def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfi
     try:
         all_ready(pool)
         for i in range(20):
-            pool.submit(make_pair(i))
+            pool.submit(make_pairs(i))
             if i == 1:
                 assert [held for _, _, held in pool.describe()] == [1, 1], "the second goes to the idle actor"
         assert [held for _, _, held in pool.describe()] == [IN_FLIGHT, IN_FLIGHT]
-        slow = sum(answer.result.accuracy == 1.0 for answer in drain(pool, 20))
+        slow = sum(answer.result.results[0].accuracy == 1.0 for answer in drain(pool, 20))
         assert 1 <= slow <= 4, "the fast actor took nearly all that waited"
     finally:
         pool.close()
@@ -153,7 +153,7 @@ def test_killed_node(cluster: Cluster) -> None:
     try:
         all_ready(pool)
         for i in range(12):
-            pool.submit(make_pair(i))
+            pool.submit(make_pairs(i))
         answers = drain(pool, 1)
         cluster.remove_node(node, allow_graceful=False)
         answers += drain(pool, 12 - len(answers))
@@ -250,7 +250,7 @@ def test_a_cluster_that_is_up_but_refuses_is_told_apart(ray_cluster: str, monkey
 def test_local_cluster_answers_and_leaves_nothing_behind() -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     pool = RayPool(FakeScorer, ClusterConfig(actors=2))
-    pool.submit(make_pair(0))
+    pool.submit(make_pairs(0))
     assert [answer.attempts for answer in drain(pool, 1)] == [1]
     started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
     assert started

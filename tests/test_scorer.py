@@ -18,7 +18,7 @@ from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
 from zip_ray.optimizers import perturbation
 from zip_ray.prompts import LowRankSpace
-from zip_ray.work import Crops, Encoding, Evaluation, Pair, Perturbation
+from zip_ray.work import Crops, Encoding, Evaluation, Pair, Pairs, Perturbation
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -56,7 +56,7 @@ def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer,
     rng = np.random.default_rng(5)
     w = space.initial() + 0.1 * rng.standard_normal(space.dimension)
     key = Perturbation("segmented-uniform", 1, 3, 2)
-    result = scorer.answer(Pair(12, 3, 2, w, 0.5, key, batch=3))
+    (result,) = scorer.answer(Pairs((Pair(12, 3, 2, w, 0.5, key, batch=3),))).results
     image = mini_batch(len(task.train), 128, config.seed, 3)
     images, labels = [task.train.image(i) for i in image], task.train.labels[image]
     z = 0.5 * perturbation(key, space.dimension)
@@ -67,7 +67,7 @@ def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer,
 
 def test_same_work_same_bits(built: tuple[Config, Scorer, LowRankSpace]) -> None:
     config, scorer, space = built
-    pair = Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1)
+    pair = Pairs((Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1),))
     assert scorer.answer(pair) == scorer.answer(pair) == build_scorer(config).answer(pair)
 
 
@@ -138,7 +138,7 @@ def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:
         text = scorer.answer(Encoding(-1, pair.w + z)).text_features
         logits = clip.logit_scale * expected.double() @ torch.from_numpy(text).double().T
         loss = functional.cross_entropy(logits, torch.from_numpy(task.train.labels[chosen]))
-        assert scorer.answer(pair).plus == pytest.approx(float(loss), rel=1e-6)
+        assert scorer.answer(Pairs((pair,))).results[0].plus == pytest.approx(float(loss), rel=1e-6)
         seen.append(crops.features)
     assert np.abs(seen[0] - seen[1]).max() > 1e-2
 

@@ -15,7 +15,7 @@ from zip_ray.optimizers import initial_state
 from zip_ray.pool import InProcessPool, PoolError
 from zip_ray.record import Event
 from zip_ray.tuning import Outcome, Tuning
-from zip_ray.work import Answer, Crops, Pair, Work
+from zip_ray.work import Answer, Crops, Pairs, Work
 
 
 class ShuffledPool(InProcessPool):
@@ -115,7 +115,7 @@ def test_each_batch_of_fresh_crops_is_asked_once_and_ahead() -> None:
 
     class Watched(InProcessPool):
         def submit(self, work: Work) -> None:
-            order.append(work.batch if isinstance(work, Crops) else -work.step if isinstance(work, Pair) else 0)
+            order.append(work.batch if isinstance(work, Crops) else -work.pairs[0].step if isinstance(work, Pairs) else 0)
             super().submit(work)
 
     tune(make_config(task={"views": "fresh"}, cluster={"actors": 3}), Watched(FakeScorer))
@@ -193,8 +193,8 @@ def test_every_pair_is_asked_once() -> None:
 
     class Watched(InProcessPool):
         def submit(self, work: Work) -> None:
-            if isinstance(work, Pair):
-                seen.append(work.id)
+            if isinstance(work, Pairs):
+                seen.extend(pair.id for pair in work.pairs)
             super().submit(work)
 
     tune(make_config(), Watched(FakeScorer))

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, islice
 from typing import TypeVar
 
 from zip_ray.checkpoint import Best, RunState
@@ -12,7 +12,7 @@ from zip_ray.config import Config
 from zip_ray.ledger import QUERIES_PER_PAIR, Ledger
 from zip_ray.optimizers import Spsa, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
-from zip_ray.work import Answer, Crops, CropsResult, Evaluation, EvaluationResult, Float32, PairResult, Result, Work
+from zip_ray.work import Answer, Crops, CropsResult, Evaluation, EvaluationResult, Float32, Pairs, PairsResult, Result, Work
 
 Event = dict[str, object]
 POLL_SECONDS = 0.5
@@ -199,18 +199,21 @@ class Tuning:
         asked = 0
         try:
             features = self._fresh_crops()
-            while (pair := self._optimizer.ask()) is not None:
-                self._ledger.issue(pair)
-                self._pool.submit(replace(pair, features=features))
-                asked += 1
+            pairs = iter(self._optimizer.ask, None)
+            while bundle := tuple(islice(pairs, self._config.model.pairs_per_pass)):
+                for pair in bundle:
+                    self._ledger.issue(pair)
+                self._pool.submit(Pairs(tuple(replace(pair, features=features) for pair in bundle)))
+                asked += len(bundle)
             report = None
             while report is None:
                 for answer in collect(self._pool, self._interrupted):
-                    result = answer.result
-                    if isinstance(result, PairResult) and self._ledger.complete(result.id, answer.attempts):
-                        report = self._optimizer.tell(result) or report
-                    else:
-                        self._keep(result)
+                    if not isinstance(answer.result, PairsResult):
+                        self._keep(answer.result)
+                        continue
+                    for result in answer.result.results:
+                        if self._ledger.complete(result.id, answer.attempts):
+                            report = self._optimizer.tell(result) or report
             return report
         except (Interrupted, PoolError):
             # The step is undone: whoever resumes asks it again, and its queries are charged then, once.

@@ -46,6 +46,18 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Pairs that go through the model in one pass: the unit that travels. Which pairs share it is part of the bits."""
+
+    pairs: tuple[Pair, ...]
+
+    @property
+    def id(self) -> int:
+        """That of the first pair."""
+        return self.pairs[0].id
+
+
+@dataclass(frozen=True)
 class Crops:
     """Encode the fresh random crops of a mini-batch (`task.views: fresh`). Not charged."""
 
@@ -75,7 +87,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class PairResult:
-    """Answer to a `Pair`."""
+    """What came of a `Pair`."""
 
     id: int
     plus: float
@@ -84,6 +96,18 @@ class PairResult:
     """Mean cross-entropy at w - c z."""
     accuracy: float
     """Share of the mini-batch classified rightly, mean of the two sides."""
+
+
+@dataclass(frozen=True)
+class PairsResult:
+    """Answer to `Pairs`, in their order."""
+
+    results: tuple[PairResult, ...]
+
+    @property
+    def id(self) -> int:
+        """That of the first pair."""
+        return self.results[0].id
 
 
 @dataclass(frozen=True)
@@ -145,8 +169,8 @@ class Facts:
     """How texts are encoded: `shared prefix`, or the plain pass and why."""
 
 
-Work = Pair | Crops | Evaluation | Encoding
-Result = PairResult | CropsResult | EvaluationResult | EncodingResult
+Work = Pairs | Crops | Evaluation | Encoding
+Result = PairsResult | CropsResult | EvaluationResult | EncodingResult
 
 
 @dataclass(frozen=True)

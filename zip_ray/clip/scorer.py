@@ -12,6 +12,7 @@ from zip_ray.clip.engine import make_encoder
 from zip_ray.clip.text import encode_texts, token_embedding, word_embeddings
 from zip_ray.config import Config, PromptConfig
 from zip_ray.data import ImageSet, Task, load_task
+from zip_ray.ledger import QUERIES_PER_PAIR
 from zip_ray.optimizers import perturbation
 from zip_ray.prompts import LowRankSpace
 from zip_ray.prompts.low_rank import random_context
@@ -28,6 +29,8 @@ from zip_ray.work import (
     Int64,
     Pair,
     PairResult,
+    Pairs,
+    PairsResult,
     Result,
     Split,
     Work,
@@ -106,8 +109,8 @@ class Scorer:
     def answer(self, work: Work) -> Result:
         """Do a piece of work; the same work gives the same bits, wherever and whenever it is done."""
         match work:
-            case Pair():
-                return self._pair(work)
+            case Pairs():
+                return self._score(work.pairs)
             case Crops():
                 features = fresh_features(self._clip, self._task.train, self._config.task, self._config.seed, work.batch)
                 return CropsResult(work.id, work.batch, features.cpu().numpy())
@@ -117,12 +120,17 @@ class Scorer:
                 context = self._space.context(work.w)
                 return EncodingResult(work.id, context, self._encode([work.w])[0].cpu().numpy())
 
-    def _pair(self, pair: Pair) -> PairResult:
-        z = pair.c * perturbation(pair.perturbation, pair.w.size)
-        features, labels = self._mini_batch(pair)
-        losses, accuracies = self._cross_entropy(features, labels, self._encode([pair.w + z, pair.w - z]))
-        plus, minus = losses.tolist()
-        return PairResult(pair.id, plus, minus, float(accuracies.mean()))
+    def _score(self, pairs: tuple[Pair, ...]) -> PairsResult:
+        """All sides of all pairs in one pass through the text tower."""
+        shifts = [pair.c * perturbation(pair.perturbation, pair.w.size) for pair in pairs]
+        points = [point for pair, z in zip(pairs, shifts, strict=True) for point in (pair.w + z, pair.w - z)]
+        texts = self._encode(points).split(QUERIES_PER_PAIR)
+        results = []
+        for pair, text in zip(pairs, texts, strict=True):
+            losses, accuracies = self._cross_entropy(*self._mini_batch(pair), text)
+            plus, minus = losses.tolist()
+            results.append(PairResult(pair.id, plus, minus, float(accuracies.mean())))
+        return PairsResult(tuple(results))
 
     def _mini_batch(self, pair: Pair) -> tuple[Tensor, Int64]:
         """Features (images, embed) and labels (images,)."""
