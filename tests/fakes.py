@@ -41,6 +41,7 @@ FACTS = Facts(
     logit_scale=10.0,
     device="cpu",
     text_pass="shared prefix",
+    precision="",
 )
 
 

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.test_clip_text import TOWERS
-from zip_ray.clip.engine import CausalEncoder, Unsupported
+from zip_ray.clip.engine import CausalEncoder, Layout, TextEncoder, Unsupported, make_encoder
+from zip_ray.clip.precision import Agreement, compare, products
 from zip_ray.clip.text import PromptEncoder
+from zip_ray.work import SHARED_PREFIX
 
 WORDS = ["a", "dog", "ultramarine", "3", "forget-me-not", "X", "of", "the", "photosynthesis", "B-52"]
 TOKENIZER = open_clip.SimpleTokenizer(context_length=24)
@@ -51,3 +53,84 @@ def test_engine_is_the_plain_pass(
 def test_no_shared_prefix_no_engine() -> None:
     with pytest.raises(Unsupported, match="not causal"):
         CausalEncoder(PromptEncoder(model_of("SigLIP"), TOKENIZER, ["cat"], 4))
+
+
+def make(name: str, classnames: list[str]) -> tuple[TextEncoder, str]:
+    return make_encoder(model_of(name), TOKENIZER, classnames, 4, ".")
+
+
+def test_each_tower_gets_the_encoder_that_fits_it() -> None:
+    for name in TOWERS:
+        encoder, what = make(name, ["dog", "old oak tree"])
+        if name in CAUSAL:
+            assert (type(encoder), what) == (CausalEncoder, SHARED_PREFIX)
+        else:
+            assert type(encoder) is PromptEncoder
+            assert what.startswith("plain pass: the tower is not causal")
+
+
+def test_an_engine_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = CausalEncoder.encode
+    for wrong in (lambda self, x: honest(self, x) + 2e-5, lambda self, x: honest(self, x) * torch.nan):
+        monkeypatch.setattr(CausalEncoder, "encode", wrong)
+        encoder, what = make("CLIP", ["dog", "cat", "old oak tree", "X"])
+        assert type(encoder) is PromptEncoder
+        assert "plain pass: the engine's features differ by" in what
+
+
+def test_many_classes_and_many_tokens() -> None:
+    names = [f"{WORDS[i % 10]} {i}" for i in range(1000)]
+    for classnames, tokens in ((names, 4), (names[:1], 16), (names[:3], 1)):
+        plain = PromptEncoder(model_of("CLIP"), TOKENIZER, [name[:9] for name in classnames], tokens)
+        contexts = 0.02 * torch.randn(2, tokens, 32, generator=torch.Generator().manual_seed(2))
+        np.testing.assert_allclose(CausalEncoder(plain).encode(contexts), plain.encode(contexts), atol=1e-5)
+
+
+@pytest.mark.parametrize("room", [6, 4, 1])
+def test_less_memory_means_more_passes_and_the_same_features(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    encoder, _ = make("CLIP", ["dog", "cat", "old oak tree"])
+    assert isinstance(encoder, CausalEncoder)
+    contexts = 0.02 * torch.randn(4, 4, 32, generator=torch.Generator().manual_seed(3))
+    whole, honest, sizes = encoder.encode(contexts), CausalEncoder._pass, []
+
+    def cramped(self: CausalEncoder, part: torch.Tensor, layout: Layout) -> torch.Tensor:
+        size = len(part) * len(layout.slots)
+        if size > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(size)
+        return honest(self, part, layout)
+
+    monkeypatch.setattr(CausalEncoder, "_pass", cramped)
+    for _ in range(2):
+        np.testing.assert_allclose(encoder.encode(contexts), whole, atol=1e-6)
+    assert max(sizes) <= room
+    monkeypatch.setattr(CausalEncoder, "_pass", lambda *_: (_ for _ in ()).throw(RuntimeError("a fault")))
+    with pytest.raises(RuntimeError, match="a fault"):
+        encoder.encode(contexts)
+
+
+def test_no_memory_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, _ = make("CLIP", ["dog", "cat", "old oak tree"])
+
+    def full(*_: object) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(CausalEncoder, "_pass", full)
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        encoder.encode(torch.zeros(2, 4, 32))
+
+
+def test_agreement_of_loss_differences() -> None:
+    found = compare([3.0, -4.0, 0.0, 0.0], [3.0, 1.0, 0.0, 0.0])
+    assert found == Agreement(same_sign=0.75, noise=1.0)
+
+
+def test_products_are_reduced_inside_the_block_only() -> None:
+    x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    exact = x @ x
+    with products("bf16", torch.device("cpu")):
+        assert 1e-4 < float(((x @ x).float() - exact).abs().max()) < 1
+    with products("tf32", torch.device("cpu")):
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.equal(x @ x, exact)

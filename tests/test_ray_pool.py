@@ -186,7 +186,7 @@ from zip_ray.work import Evaluation, EvaluationResult, Facts
 
 class Scorer:
     def facts(self):
-        return Facts(None, (), "", (), "", {}, "shipped", None, "", {}, 1.0, "cpu", "")
+        return Facts(None, (), "", (), "", {}, "shipped", None, "", {}, 1.0, "cpu", "", "")
     def answer(self, work):
         return EvaluationResult(work.id, 0.5, 1.0, 7)
 

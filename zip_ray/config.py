@@ -65,6 +65,9 @@ class ModelConfig(Section):
     directory, then beside the installed package; the default is the small CLIP that ships with it."""
     pretrained: str | None = None
     """open_clip pretrained tag, or a checkpoint file; not used with local-dir: and hf-hub:."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of the text tower's matrix products. tf32 (GPU) and bf16 are faster, but blur the small loss differences that
+    ZIP learns from: `run.py doctor` measures how much."""
     pairs_per_pass: Count = 1
     """Pairs of a step that one actor encodes in one pass: more fill a GPU, fewer spread over more actors. It changes
     results by float32 rounding, so a run keeps it."""

@@ -105,9 +105,16 @@ def _prompt(config: Config) -> str:
     from zip_ray.clip.scorer import build_scorer
     from zip_ray.prompts import LowRankSpace
 
-    context = build_scorer(config).facts().initial_context
+    facts = build_scorer(config).facts()
+    context = facts.initial_context
     space = LowRankSpace(config.prompt, context, config.seed)
-    return f"{len(context)} context tokens of width {context.shape[1]}, {space.dimension} parameters"
+    return "; ".join(
+        [
+            f"{len(context)} context tokens of width {context.shape[1]}, {space.dimension} parameters",
+            f"text tower: {facts.text_pass}",
+            facts.precision or "float32",
+        ]
+    )
 
 
 def _tracking(config: Config) -> str:

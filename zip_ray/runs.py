@@ -6,6 +6,7 @@ and accuracy.png at its end. Nothing is written before model, task and pool have
 
 import fcntl
 import json
+import logging
 import os
 import platform
 import time
@@ -36,7 +37,18 @@ from zip_ray.record import Event, Record, cut_record, read_record
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
-from zip_ray.work import Encoding, EncodingResult, Evaluation, EvaluationResult, Facts, Float64, Split
+from zip_ray.work import (
+    SHARED_PREFIX,
+    Encoding,
+    EncodingResult,
+    Evaluation,
+    EvaluationResult,
+    Facts,
+    Float64,
+    Split,
+)
+
+_log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 TRACKER_SECONDS = 20.0
@@ -79,7 +91,7 @@ def tune(config: Config, open_pool: OpenPool, interrupted: Callable[[], bool]) -
     if folder.exists():
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
     with _closing(open_pool(config)) as pool:
-        facts = pool.facts()
+        facts = _facts(pool)
         space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
         zero_shot = _zero_shot(pool, facts)
         _create(folder, config)
@@ -109,7 +121,7 @@ def resume(folder: Path, config: Config, open_pool: OpenPool, interrupted: Calla
     start = events[0]
     _require_same(folder, start, config)
     with _locked(folder), _closing(open_pool(config)) as pool:
-        facts = pool.facts()
+        facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
             raise InputError(
                 f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
@@ -216,6 +228,16 @@ class _Run:
         )
 
 
+def _facts(pool: Pool) -> Facts:
+    """Facts of the scorers; what the user should know of them is said aloud."""
+    facts = pool.facts()
+    if facts.text_pass != SHARED_PREFIX:
+        _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
+    if facts.precision:
+        _log.warning("model.precision %s", facts.precision)
+    return facts
+
+
 def _zero_shot(pool: Pool, facts: Facts) -> dict[str, Any]:
     """Test accuracy of the plain and of the best hand-written template, the latter chosen on the labelled images.
 
@@ -277,6 +299,8 @@ def _environment(facts: Facts) -> dict[str, object]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "device": facts.device,
+        "text_pass": facts.text_pass,
+        "precision": facts.precision or "fp32",
         **{package: installed(package) for package in PACKAGES},
     }
 

@@ -141,6 +141,10 @@ class EncodingResult:
     """Unit-length text features, shape (classes, embed)."""
 
 
+SHARED_PREFIX = "shared prefix"
+"""What facts say of a scorer whose texts go through the engine; anything else is the plain pass, and why."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the driver must know of the model and the task; the same on every actor of a run."""
@@ -167,6 +171,8 @@ class Facts:
     device: str
     text_pass: str
     """How texts are encoded: `shared prefix`, or the plain pass and why."""
+    precision: str
+    """What a reduced precision does to loss differences, in words; empty for float32."""
 
 
 Work = Pairs | Crops | Evaluation | Encoding

@@ -17,12 +17,11 @@ from torch.nn import functional
 
 from zip_ray.clip.model import Tokenizer
 from zip_ray.clip.text import ROWS_PER_PASS, PromptEncoder
+from zip_ray.work import SHARED_PREFIX
 
 
 TOLERANCE = 1e-5
 """Largest difference of a unit-length feature from the plain pass: float32 rounding, twelve layers deep."""
-SHARED_PREFIX = "shared prefix"
-"""What `make_encoder` says of the engine; anything else is the plain pass, and why."""
 FLOATS_PER_NUMBER = 24
 """Floats that a pass holds at once for each number of its rows: residual, projections, hidden layer, attention."""
 

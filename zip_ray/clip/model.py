@@ -102,9 +102,3 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
-
-
-def without_tf32() -> None:
-    """Keep float32 products exact on GPUs: TF32 flips the sign of loss differences at c ~ 0.01."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False

@@ -7,8 +7,9 @@ from torch.nn import functional
 
 from zip_ray.clip.feature_cache import FeatureCache, default_folder
 from zip_ray.clip.features import fresh_features, mini_batch, mini_batch_views, test_features, train_features
-from zip_ray.clip.model import FrozenClip, load_clip, without_tf32
+from zip_ray.clip.model import FrozenClip, load_clip
 from zip_ray.clip.engine import make_encoder
+from zip_ray.clip.precision import Precision, compare, products
 from zip_ray.clip.text import encode_texts, token_embedding, word_embeddings
 from zip_ray.config import Config, PromptConfig
 from zip_ray.data import ImageSet, Task, load_task
@@ -31,12 +32,14 @@ from zip_ray.work import (
     PairResult,
     Pairs,
     PairsResult,
+    Perturbation,
     Result,
     Split,
     Work,
 )
 
 PUBLISHED_SUFFIX = "."
+JUDGED_PAIRS = 16
 
 
 def build_scorer(config: Config) -> "Scorer":
@@ -46,7 +49,7 @@ def build_scorer(config: Config) -> "Scorer":
         InputError: the model, the task or their combination cannot be used as configured.
     """
     torch.set_num_threads(config.cluster.threads_per_actor)
-    without_tf32()
+    torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
     clip = load_clip(config.model, choose_device(config))
     return Scorer(clip, load_task(config.task, config.seed), config)
 
@@ -104,6 +107,7 @@ class Scorer:
             logit_scale=self._scale,
             device=str(self._clip.device),
             text_pass=self._text_pass,
+            precision="" if model.precision == "fp32" else f"{model.precision}: {self._judge_precision()}",
         )
 
     def answer(self, work: Work) -> Result:
@@ -120,11 +124,11 @@ class Scorer:
                 context = self._space.context(work.w)
                 return EncodingResult(work.id, context, self._encode([work.w])[0].cpu().numpy())
 
-    def _score(self, pairs: tuple[Pair, ...]) -> PairsResult:
+    def _score(self, pairs: tuple[Pair, ...], precision: Precision | None = None) -> PairsResult:
         """All sides of all pairs in one pass through the text tower."""
         shifts = [pair.c * perturbation(pair.perturbation, pair.w.size) for pair in pairs]
         points = [point for pair, z in zip(pairs, shifts, strict=True) for point in (pair.w + z, pair.w - z)]
-        texts = self._encode(points).split(QUERIES_PER_PAIR)
+        texts = self._encode(points, precision).split(QUERIES_PER_PAIR)
         results = []
         for pair, text in zip(pairs, texts, strict=True):
             losses, accuracies = self._cross_entropy(*self._mini_batch(pair), text)
@@ -156,9 +160,29 @@ class Scorer:
         loss, accuracy = self._cross_entropy(self._features[work.split], labels, text)
         return EvaluationResult(work.id, float(loss), float(accuracy), len(labels))
 
-    def _encode(self, points: list[Float64]) -> Tensor:
+    def _encode(self, points: list[Float64], precision: Precision | None = None) -> Tensor:
         contexts = np.stack([self._space.context(w) for w in points])
-        return self._encoder.encode(torch.from_numpy(contexts))
+        with products(precision or self._config.model.precision, self._clip.device):
+            return self._encoder.encode(torch.from_numpy(contexts)).float()
+
+    def _judge_precision(self) -> str:
+        """What the configured precision does to the loss differences of the first pairs."""
+        optimizer, seed = self._config.optimizer, self._config.seed
+        w = self._space.initial()
+        pairs = tuple(
+            Pair(k, 1, 0, w, optimizer.c, Perturbation(optimizer.perturbation, seed, 1, k), 1, self._judged_features())
+            for k in range(JUDGED_PAIRS)
+        )
+
+        def differences(precision: Precision) -> list[float]:
+            return [result.plus - result.minus for result in self._score(pairs, precision).results]
+
+        return str(compare(differences("fp32"), differences(self._config.model.precision)))
+
+    def _judged_features(self) -> Float32 | None:
+        if self._config.task.views != "fresh":
+            return None
+        return fresh_features(self._clip, self._task.train, self._config.task, self._config.seed, 1).cpu().numpy()
 
     @torch.inference_mode()
     def _cross_entropy(self, images: Tensor, labels: Int64, text: Tensor) -> tuple[Tensor, Tensor]:
