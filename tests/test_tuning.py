@@ -115,7 +115,9 @@ def test_each_batch_of_fresh_crops_is_asked_once_and_ahead() -> None:
 
     class Watched(InProcessPool):
         def submit(self, work: Work) -> None:
-            order.append(work.batch if isinstance(work, Crops) else -work.pairs[0].step if isinstance(work, Pairs) else 0)
+            order.append(
+                work.batch if isinstance(work, Crops) else -work.pairs[0].step if isinstance(work, Pairs) else 0
+            )
             super().submit(work)
 
     tune(make_config(task={"views": "fresh"}, cluster={"actors": 3}), Watched(FakeScorer))

@@ -146,8 +146,9 @@ class ClusterConfig(Section):
     """GPUs that Ray reserves for an actor: 0, 1/k or whole ones."""
     threads_per_actor: Count = 1
     """CPU threads of an actor's forward pass. The same number gives the same bits on any number of actors."""
-    feature_cache: bool = True
-    """Keep image features in ~/.cache/zip-ray (or $XDG_CACHE_HOME/zip-ray) for later runs on the same images."""
+    cache: bool = True
+    """Keep image features for later runs on the same images, and weights that CPU actors share, in ~/.cache/zip-ray
+    (or $XDG_CACHE_HOME/zip-ray)."""
     start_timeout: Positive = 300
     """Seconds to wait for the first actor to have loaded its model."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zip_ray.clip.features import encode_images, test_features
+from zip_ray.clip.features import encode_images, split_features
 from zip_ray.clip.model import FrozenClip, load_clip
 from zip_ray.clip.text import encode_texts
 from zip_ray.config import ModelConfig, TaskConfig
@@ -36,7 +36,7 @@ def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, floa
     """
     clip = _load(prompt)
     data = load_task(task, seed)
-    images = test_features(clip, data.test)
+    images = split_features(clip, data.test)
     labels = torch.from_numpy(data.test.labels).to(images.device)
     plain = encode_texts(clip.model, clip.tokenizer, [data.template.replace("{}", name) for name in data.classnames])
     tuned = prompt.text_features(clip.model, clip.tokenizer, data.classnames)

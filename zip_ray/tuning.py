@@ -12,7 +12,18 @@ from zip_ray.config import Config
 from zip_ray.ledger import QUERIES_PER_PAIR, Ledger
 from zip_ray.optimizers import Spsa, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
-from zip_ray.work import Answer, Crops, CropsResult, Evaluation, EvaluationResult, Float32, Pairs, PairsResult, Result, Work
+from zip_ray.work import (
+    Answer,
+    Crops,
+    CropsResult,
+    Evaluation,
+    EvaluationResult,
+    Float32,
+    Pairs,
+    PairsResult,
+    Result,
+    Work,
+)
 
 Event = dict[str, object]
 POLL_SECONDS = 0.5

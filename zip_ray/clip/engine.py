@@ -7,7 +7,7 @@ where they do, sees them padded.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import psutil
 import torch
@@ -18,7 +18,6 @@ from torch.nn import functional
 from zip_ray.clip.model import Tokenizer
 from zip_ray.clip.text import ROWS_PER_PASS, PromptEncoder
 from zip_ray.work import SHARED_PREFIX
-
 
 TOLERANCE = 1e-5
 """Largest difference of a unit-length feature from the plain pass: float32 rounding, twelve layers deep."""
@@ -59,7 +58,7 @@ class CausalEncoder:
             Unsupported: the tower is not causal, pools elsewhere, or has other blocks.
         """
         self._plain = plain
-        self._tower = getattr(plain.model, "text", plain.model)
+        self._tower: Any = getattr(plain.model, "text", plain.model)
         self._blocks = _blocks(self._tower)
         self._prefix = plain.start + plain.tokens
         positions = self._tower.positional_embedding[: self._prefix].detach().clone()
@@ -116,7 +115,7 @@ class CausalEncoder:
         x[:, self._plain.start : self._prefix] += contexts
         x[:, self._prefix :] = rows
         for block in self._blocks[:-1]:
-            x = self._feed_forward(block, x + self._attend(block, x, layout))
+            x = _feed_forward(block, x + self._attend(block, x, layout))
         return functional.normalize(self._project(self._last(self._blocks[-1], x, layout)), dim=-1)
 
     def _attend(self, block: ResidualAttentionBlock, x: Tensor, layout: Layout) -> Tensor:
@@ -124,13 +123,12 @@ class CausalEncoder:
         s = self._prefix
         q, k, v = _heads(block, _in_projection(block, block.ln_1(x), 0, 3), 3)
         out = torch.empty_like(x)
-        shared = functional.scaled_dot_product_attention(
-            *(t[:, :s].transpose(1, 2) for t in (q, k, v)), attn_mask=self._causal
-        )
+        pq, pk, pv = (t[:, :s].transpose(1, 2) for t in (q, k, v))
+        shared = functional.scaled_dot_product_attention(pq, pk, pv, attn_mask=self._causal)
         out[:, :s] = shared.transpose(1, 2).flatten(2)
         own = self._attend_classes(q[:, s:][:, layout.slots], k, v, layout.slots, layout.mask)
         out[:, s:] = own.flatten(1, 2)[:, layout.places]
-        return block.ls_1(functional.linear(out, block.attn.out_proj.weight, block.attn.out_proj.bias))
+        return _out_projection(block, out)
 
     def _attend_classes(self, q: Tensor, k: Tensor, v: Tensor, slots: Tensor, mask: Tensor) -> Tensor:
         """Attention of grid places q (prompts, C, n, heads, head) to prefix and own class: (prompts, C, n, width)."""
@@ -143,7 +141,7 @@ class CausalEncoder:
         out = functional.scaled_dot_product_attention(
             q.flatten(0, 1).transpose(1, 2), keys(k), keys(v), attn_mask=mask.repeat(len(q), 1, 1, 1)
         )
-        return out.transpose(1, 2).flatten(2).unflatten(0, (len(q), classes))
+        return cast(Tensor, out.transpose(1, 2).flatten(2).unflatten(0, (len(q), classes)))
 
     def _last(self, block: ResidualAttentionBlock, x: Tensor, layout: Layout) -> Tensor:
         """The last block at the pooled position of each class: (prompts, C, width)."""
@@ -152,11 +150,7 @@ class CausalEncoder:
         (q,) = _heads(block, _in_projection(block, normed[:, pooled], 0, 1), 1)
         k, v = _heads(block, _in_projection(block, normed, 1, 3), 2)
         out = self._attend_classes(q.unsqueeze(2), k, v, layout.slots, layout.mask[:, :, -1:])[:, :, 0]
-        out = functional.linear(out, block.attn.out_proj.weight, block.attn.out_proj.bias)
-        return self._feed_forward(block, x[:, pooled] + block.ls_1(out))
-
-    def _feed_forward(self, block: ResidualAttentionBlock, x: Tensor) -> Tensor:
-        return cast(Tensor, x + block.ls_2(block.mlp(block.ln_2(x))))
+        return _feed_forward(block, x[:, pooled] + _out_projection(block, out))
 
     def _project(self, x: Tensor) -> Tensor:
         x, projection = self._tower.ln_final(x), self._tower.text_projection
@@ -221,12 +215,22 @@ def _in_projection(block: ResidualAttentionBlock, x: Tensor, first: int, end: in
     return functional.linear(x, weight[part], None if bias is None else bias[part])
 
 
+def _out_projection(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """What attention adds to the residual, from its heads' outputs (..., width)."""
+    return cast(Tensor, block.ls_1(functional.linear(x, block.attn.out_proj.weight, block.attn.out_proj.bias)))
+
+
+def _feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """The second half of a block."""
+    return cast(Tensor, x + block.ls_2(block.mlp(block.ln_2(x))))
+
+
 def _heads(block: ResidualAttentionBlock, x: Tensor, parts: int) -> tuple[Tensor, ...]:
     """`parts` tensors of shape (..., heads, head)."""
-    return x.unflatten(-1, (parts, block.attn.num_heads, -1)).unbind(-3)
+    return cast("tuple[Tensor, ...]", x.unflatten(-1, (parts, block.attn.num_heads, -1)).unbind(-3))
 
 
-def _layout(tower: nn.Module, ids: Tensor, prefix: int) -> Layout:
+def _layout(tower: Any, ids: Tensor, prefix: int) -> Layout:
     """Lay out what the pooled positions can see.
 
     Raises:
@@ -261,7 +265,7 @@ def _layout(tower: nn.Module, ids: Tensor, prefix: int) -> Layout:
     return Layout(torch.cat(rows), slots, torch.cat(places), mask.unsqueeze(1))
 
 
-def _sequence(tower: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _sequence(tower: Any, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What the tower makes of token ids (n, length): embeddings (n, L, width), who sees whom (n, L, L), pooled (n,)."""
     if hasattr(tower, "_embeds"):
         embedded, mask = tower._embeds(ids)

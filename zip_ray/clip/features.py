@@ -37,7 +37,7 @@ def encode_images(clip: FrozenClip, images: Iterable[Tensor]) -> Tensor:
     return functional.normalize(torch.cat(features), dim=-1)
 
 
-def test_features(clip: FrozenClip, images: ImageSet, cache: FeatureCache = NO_CACHE) -> Tensor:
+def split_features(clip: FrozenClip, images: ImageSet, cache: FeatureCache = NO_CACHE) -> Tensor:
     """Features of a split as at test time, shape (n, embed)."""
 
     def encode() -> Tensor:
@@ -55,7 +55,7 @@ def train_features(
     crops.
     """
     if task.views == 0:
-        return test_features(clip, images, cache).unsqueeze(0)
+        return split_features(clip, images, cache).unsqueeze(0)
     if task.views == "fresh":
         return torch.empty(0, len(images), 0)
     crop, views = random_crop(clip, task), task.views

@@ -43,5 +43,3 @@ def compare(exact: Sequence[float], reduced: Sequence[float]) -> Agreement:
     """How well the loss differences of the same pairs agree."""
     a, b = np.asarray(exact), np.asarray(reduced)
     return Agreement(float(np.mean(np.sign(a) == np.sign(b))), float(np.linalg.norm(b - a) / np.linalg.norm(a)))
-
-

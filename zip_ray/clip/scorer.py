@@ -5,12 +5,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zip_ray.clip.feature_cache import FeatureCache, default_folder
-from zip_ray.clip.features import fresh_features, mini_batch, mini_batch_views, test_features, train_features
-from zip_ray.clip.model import FrozenClip, load_clip
 from zip_ray.clip.engine import make_encoder
+from zip_ray.clip.feature_cache import FeatureCache, default_folder
+from zip_ray.clip.features import fresh_features, mini_batch, mini_batch_views, split_features, train_features
+from zip_ray.clip.model import FrozenClip, load_clip
 from zip_ray.clip.precision import Precision, compare, products
 from zip_ray.clip.text import encode_texts, token_embedding, word_embeddings
+from zip_ray.clip.weights import share_weights
 from zip_ray.config import Config, PromptConfig
 from zip_ray.data import ImageSet, Task, load_task
 from zip_ray.ledger import QUERIES_PER_PAIR
@@ -51,6 +52,8 @@ def build_scorer(config: Config) -> "Scorer":
     torch.set_num_threads(config.cluster.threads_per_actor)
     torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
     clip = load_clip(config.model, choose_device(config))
+    if config.cluster.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":
+        share_weights(clip, default_folder())
     return Scorer(clip, load_task(config.task, config.seed), config)
 
 
@@ -84,8 +87,12 @@ class Scorer:
             clip.model, clip.tokenizer, task.classnames, len(initial), self._suffix
         )
         self._scale = clip.logit_scale
-        facts = {"weights": clip.weights_digest, "preprocess": clip.preprocess_config, "device": clip.device.type}
-        self._cache = FeatureCache(default_folder() if config.cluster.feature_cache else None, facts)
+        facts: dict[str, object] = {
+            "weights": clip.weights_digest,
+            "preprocess": clip.preprocess_config,
+            "device": clip.device.type,
+        }
+        self._cache = FeatureCache(default_folder() if config.cluster.cache else None, facts)
         self._train = train_features(clip, task.train, config.task, config.seed, self._cache)
         # Without random crops the training views are the images as at test time.
         self._features: dict[Split, Tensor] = {"train": self._train[0]} if config.task.views == 0 else {}
@@ -116,7 +123,9 @@ class Scorer:
             case Pairs():
                 return self._score(work.pairs)
             case Crops():
-                features = fresh_features(self._clip, self._task.train, self._config.task, self._config.seed, work.batch)
+                features = fresh_features(
+                    self._clip, self._task.train, self._config.task, self._config.seed, work.batch
+                )
                 return CropsResult(work.id, work.batch, features.cpu().numpy())
             case Evaluation():
                 return self._evaluate(work)
@@ -151,7 +160,7 @@ class Scorer:
         images: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
         labels = images[work.split].labels
         if work.split not in self._features:
-            self._features[work.split] = test_features(self._clip, images[work.split], self._cache)
+            self._features[work.split] = split_features(self._clip, images[work.split], self._cache)
         if isinstance(work.prompt, str):
             texts = [work.prompt.replace("{}", name) for name in self._task.classnames]
             text = encode_texts(self._clip.model, self._clip.tokenizer, texts).unsqueeze(0)

@@ -154,8 +154,7 @@ class PromptEncoder:
         contexts = contexts.to(self.ids.device)
         rows = torch.arange(prompts * classes, device=self.ids.device)
         features = [
-            self._encode_rows(self.ids[part % classes], contexts[part // classes])
-            for part in rows.split(ROWS_PER_PASS)
+            self._encode_rows(self.ids[part % classes], contexts[part // classes]) for part in rows.split(ROWS_PER_PASS)
         ]
         return functional.normalize(torch.cat(features), dim=-1).reshape(prompts, classes, -1)
 

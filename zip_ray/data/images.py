@@ -84,9 +84,7 @@ class FileImages:
             try:
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
             except OSError as error:
-                raise InputError(
-                    f"{path}: unreadable image ({error.strerror}): replace or remove the file"
-                ) from error
+                raise InputError(f"{path}: unreadable image ({error.strerror}): replace or remove the file") from error
         return digest.hexdigest()
 
 

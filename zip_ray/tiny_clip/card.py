@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from zip_ray.clip.features import test_features
+from zip_ray.clip.features import split_features
 from zip_ray.clip.model import load_clip, weights_digest
 from zip_ray.clip.text import encode_texts
 from zip_ray.config import ModelConfig, TaskConfig
@@ -24,7 +24,7 @@ def zero_shot() -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, float]] = {}
     for name in BUILT_IN:
         task = load_task(TaskConfig(name=name), seed=1)
-        images, labels = test_features(clip, task.test), torch.from_numpy(task.test.labels)
+        images, labels = split_features(clip, task.test), torch.from_numpy(task.test.labels)
         figures[name] = {}
         for template in task.templates:
             texts = [template.replace("{}", classname) for classname in task.classnames]

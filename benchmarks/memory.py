@@ -1,0 +1,118 @@
+"""Memory of 1, 2 and 4 actors, with their own weights and with shared ones: `python benchmarks/memory.py --help`."""
+
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import open_clip
+import psutil
+import torch
+import tyro
+from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from actors import RayPool
+from benchmarks.common import DOCS, BenchmarkOptions, machine, table
+from zip_ray.clip.scorer import build_scorer
+from zip_ray.config import Config, validate
+from zip_ray.prompts import LowRankSpace
+from zip_ray.work import Pair, Pairs, Perturbation
+
+WANTED_SHARE = 0.6
+"""Memory of four actors with shared weights over that with their own; ViT-B-32."""
+
+
+@dataclass(frozen=True)
+class Options(BenchmarkOptions):
+    """Proportional (PSS), resident and peak memory of actors; wanted: four with shared weights at most 0.6 of own."""
+
+    model: str = "ViT-B-32"
+    """Model of open_clip, randomly initialised."""
+    actors: tuple[int, ...] = (1, 2, 4)
+    """Numbers of actors."""
+
+
+def checkpoint(name: str, folder: Path) -> str:
+    """A folder that open_clip loads, with random weights in half precision, as they are often shipped."""
+    torch.manual_seed(0)
+    model = open_clip.create_model(name)
+    config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"
+
+
+def configure(model: str, actors: int, shared: bool) -> Config:
+    """A run on the digits."""
+    return validate(
+        {
+            "model": {"name": model},
+            "prompt": {"init": "template"},
+            "cluster": {"actors": actors, "cache": shared},
+        },
+        "benchmark",
+    )
+
+
+def measure(config: Config) -> list[float]:
+    """MiB of all actors together after each has done a pair: proportional, resident, highest resident of one."""
+    pool = RayPool(partial(build_scorer, config), config.cluster)
+    try:
+        pids = work(pool, config)
+        details = [psutil.Process(pid).memory_full_info() for pid in pids]
+        peaks = [peak_kibibytes(pid) / 1024 for pid in pids]
+        return [sum(d.pss for d in details) / 2**20, sum(d.rss for d in details) / 2**20, max(peaks)]
+    finally:
+        pool.close()
+
+
+def work(pool: RayPool, config: Config) -> list[int]:
+    """Wait for all actors and have each do a few pairs; their process ids."""
+    space = LowRankSpace(config.prompt, pool.facts().initial_context, config.seed)
+    while len(pool.pids()) < config.cluster.actors:
+        pool.collect(0.5)
+        time.sleep(0.1)
+    w = space.initial()
+    for k in range(4 * config.cluster.actors):
+        pool.submit(Pairs((Pair(k, 1, 0, w, 0.01, Perturbation("random-sign", 1, 1, k), 1),)))
+    done = 0
+    while done < 4 * config.cluster.actors:
+        done += len(pool.collect(0.5))
+    return pool.pids()
+
+
+def peak_kibibytes(pid: int) -> int:
+    """Highest resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def main(options: Options) -> int:
+    """Measure; exit code."""
+    name, counts = ("small", options.actors[:2]) if options.quick else (options.model, options.actors)
+    rows, pss = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        model = "local-dir:zip_ray/tiny_clip/model" if options.quick else checkpoint(name, Path(folder))
+        for actors in counts:
+            for shared in (False, True):
+                pss[actors, shared], resident, peak = measure(configure(model, actors, shared))
+                label = "shared" if shared else "own"
+                rows.append([str(actors), label, *(f"{x:.0f}" for x in (pss[actors, shared], resident, peak))])
+    text = table(["actors", "weights", "proportional, all", "resident, all", "peak of one"], rows)
+    head = f"MiB, model {name}, {machine()}"
+    print(f"{head}\n\n{text}\n")
+    if options.write:
+        title = "# Memory of actors\n\nMade by `python benchmarks/memory.py --write`."
+        (DOCS / "memory.md").write_text(f"{title}\n\n{head}\n\n{text}\n")
+    share = pss[counts[-1], True] / pss[counts[-1], False]
+    print(f"{counts[-1]} actors with shared weights: {share:.2f} of their own copies (wanted {WANTED_SHARE})")
+    return int(options.check and share > WANTED_SHARE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Options)))
