@@ -21,6 +21,10 @@ MULTIMODAL = {**TEXT, "mlp_ratio": 2, "attn_pooler_heads": 2, "dim_head": 16, "h
 TOWERS: dict[str, Callable[[], nn.Module]] = {
     "CLIP": lambda: CLIP(16, VISION, TEXT),
     "CLIP with QuickGELU": lambda: CLIP(16, VISION, TEXT, quick_gelu=True),
+    "CLIP with a ResNet": lambda: CLIP(16, {**VISION, "image_size": 32, "layers": [1, 1, 1, 1]}, TEXT),
+    "CLIP that pools by id, with LayerScale": lambda: CLIP(
+        16, VISION, {**TEXT, "pool_type": "eos", "eos_id": 49407, "ls_init_value": 0.5}
+    ),
     "CustomTextCLIP": lambda: CustomTextCLIP(16, VISION, TEXT),
     "CoCa": lambda: CoCa(
         16,
@@ -28,6 +32,8 @@ TOWERS: dict[str, Callable[[], nn.Module]] = {
         {**TEXT, "embed_cls": True, "output_tokens": True},
         {**VISION, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
     ),
+    "MobileCLIP": lambda: CustomTextCLIP(16, VISION, {**TEXT, "no_causal_mask": True}),
+    "other blocks": lambda: CustomTextCLIP(16, VISION, {**TEXT, "qk_norm": True}),
     "SigLIP": lambda: CustomTextCLIP(
         16, VISION, {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True}, init_logit_bias=-10
     ),

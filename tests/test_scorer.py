@@ -1,5 +1,6 @@
 """The scorer against plain forward passes, on the small CLIP that the project ships."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
 from zip_ray.optimizers import perturbation
 from zip_ray.prompts import LowRankSpace
-from zip_ray.work import Crops, Encoding, Evaluation, Pair, Pairs, Perturbation
+from zip_ray.work import SHARED_PREFIX, Crops, Encoding, Evaluation, Pair, Pairs, Perturbation
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -65,6 +66,25 @@ def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer,
     assert abs(result.plus - result.minus) > 1e-4
 
 
+def test_pairs_that_share_a_pass_score_as_alone(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+    _, scorer, space = built
+    pairs = tuple(
+        Pair(k, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, k), batch=1 + k % 2) for k in range(5)
+    )
+    together = scorer.answer(Pairs(pairs))
+    assert together.id == 0
+    for pair, result in zip(pairs, together.results, strict=True):
+        (alone,) = scorer.answer(Pairs((pair,))).results
+        assert result.id == pair.id
+        assert (result.plus, result.minus) == pytest.approx((alone.plus, alone.minus), rel=1e-6)
+
+
+def test_reduced_precision_is_judged() -> None:
+    scorer = build_scorer(make_config(model={"precision": "bf16"}))
+    assert re.fullmatch(r"bf16: \d+% of pairs keep the sign .*, noise [\d.e-]+ of it", scorer.facts().precision)
+    assert build_scorer(make_config()).facts().precision == ""
+
+
 def test_same_work_same_bits(built: tuple[Config, Scorer, LowRankSpace]) -> None:
     config, scorer, space = built
     pair = Pairs((Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1),))
@@ -107,6 +127,7 @@ def test_facts(built: tuple[Config, Scorer, LowRankSpace]) -> None:
     tokens = 8 if config.prompt.init == "random" else 5
     assert facts.initial_context.shape == (tokens, 128)
     assert len(facts.weights_digest) == 64
+    assert facts.text_pass == SHARED_PREFIX
 
 
 def test_mini_batches_cover_an_epoch_once() -> None:

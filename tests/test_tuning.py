@@ -101,6 +101,23 @@ def test_order_of_arrival_does_not_matter(seed: int) -> None:
     assert account.issued == account.completed + account.wasted
 
 
+@pytest.mark.parametrize("together", [2, 5, 7])
+def test_pairs_may_share_a_pass(together: int) -> None:
+    sizes: list[int] = []
+
+    class Watched(ShuffledPool):
+        def submit(self, work: Work) -> None:
+            if isinstance(work, Pairs):
+                sizes.append(len(work.pairs))
+            super().submit(work)
+
+    outcome, events = tune(make_config(model={"pairs_per_pass": together}), Watched(3))
+    straight, straight_events = tune(make_config())
+    np.testing.assert_array_equal(outcome.state.optimizer.w, straight.state.optimizer.w)
+    assert without_time(events) == without_time(straight_events)
+    assert sizes == {2: [2, 2, 1], 5: [5], 7: [5]}[together] * 30
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_fresh_crops_reach_their_own_step(seed: int) -> None:
     straight, events = tune(make_config())

@@ -9,7 +9,7 @@ where they do, sees them padded.
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import torch
 from open_clip.transformer import ResidualAttentionBlock, text_global_pool
 from torch import Tensor, nn
