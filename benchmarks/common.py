@@ -63,7 +63,7 @@ class Figures:
         return 100 * (self.tuned - self.zero_shot)
 
 
-def configure(task: str, seed: int, queries: int, **sections: object) -> Config:
+def configure(task: str, seed: int, queries: int, /, **sections: object) -> Config:
     """A config for one in-process run; sections override."""
     base = {"seed": seed, "task": {"name": task}, "budget": {"queries": queries}, "cluster": {"pool": "in-process"}}
     return validate({**base, **sections}, "benchmark")

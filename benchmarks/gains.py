@@ -27,7 +27,7 @@ class Options(BenchmarkOptions):
     """Budget of a run."""
     seeds: tuple[int, ...] = (101, 102)
     """Seeds of the grid; the figures in docs/accuracy.md use others."""
-    a: tuple[float, ...] = (0.01, 0.02, 0.05, 0.2)
+    a: tuple[float, ...] = (0.01, 0.03, 0.1)
     """Step sizes."""
     c: tuple[float, ...] = (0.01, 0.05)
     """Perturbation scales."""

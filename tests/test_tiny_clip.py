@@ -62,6 +62,7 @@ def test_card_says_what_the_file_does(figures: dict[str, dict[str, float]]) -> N
 def test_wanted_zero_shot_accuracies(figures: dict[str, dict[str, float]]) -> None:
     plain = {task: next(iter(templates.values())) for task, templates in figures.items()}
     assert plain["digits"] >= 0.6
+    assert figures["digits"]["a photo of the digit {}."] >= 0.6
     assert sum(0.3 <= accuracy <= 0.8 for task, accuracy in plain.items() if task != "digits") >= 4
 
 

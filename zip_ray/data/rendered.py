@@ -62,7 +62,7 @@ def _shape(name: str, rng: np.random.Generator) -> Scene:
 
 
 def _letter(name: str, rng: np.random.Generator) -> Scene:
-    return Scene("letter", name, "blurred", "white", "black")
+    return Scene("letter", name, "pixelated", "white", "black")
 
 
 def _colour(name: str, rng: np.random.Generator) -> Scene:
@@ -94,8 +94,8 @@ TASKS: dict[str, RenderedTask] = {
         draw.LETTERS,
         (
             "a photo of the letter {}.",
-            "a blurred photo of the letter {}.",
-            "a blurred photo of the letter {} in white on a black background.",
+            "a pixelated photo of the letter {}.",
+            "a pixelated photo of the letter {} in white on a black background.",
             "the letter {}.",
         ),
         _letter,

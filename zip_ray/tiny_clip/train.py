@@ -49,7 +49,7 @@ class Options:
     """Folder to write open_clip_config.json, model.safetensors and training.json to."""
     images: int = 200_000
     """Rendered images."""
-    steps: int = 1600
+    steps: int = 1400
     """Updates."""
     batch_size: int = 256
     """Images in an update."""
