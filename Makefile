@@ -21,9 +21,11 @@ lint: $(VENV)/dev
 types: $(VENV)/dev
 	$(BIN)/python -m mypy
 
-figures: $(VENV)/dev  ## measure again what docs/ quotes (about half an hour)
+figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour)
 	$(BIN)/python benchmarks/gains.py --write
 	$(BIN)/python benchmarks/accuracy.py --write --check
+	$(BIN)/python benchmarks/query.py --write --check
+	$(BIN)/python benchmarks/memory.py --write --check
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,7 +30,8 @@ def make_config(**sections: dict) -> Config:
 
 @pytest.fixture(scope="module", params=["random", "template"])
 def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, LowRankSpace]:
-    config = make_config(prompt={"init": request.param})
+    task = {"shots": 4, "template": "a photo of the digit {}."}
+    config = make_config(prompt={"init": request.param}, task=task)
     scorer = build_scorer(config)
     return config, scorer, LowRankSpace(config.prompt, scorer.facts().initial_context, config.seed)
 
