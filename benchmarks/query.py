@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from zip_ray.clip.engine import CausalEncoder, Layout, TextEncoder, Unsupported, _feed_forward
-from zip_ray.clip.text import PromptEncoder
+from zip_ray.clip.text import PromptEncoder, token_embedding
 
 WANTED_SPEEDUP = 90.0
 """Plain seconds a query over the engine's with ten prompts a pass: ViT-B-16, 47 classes, two cores."""
@@ -143,8 +143,7 @@ def measure(options: Options, name: str, count: int) -> list[Row]:
     torch.manual_seed(0)
     device = torch.device(options.device)
     model = open_clip.create_model(name, device=device).eval().requires_grad_(False)
-    tokenizer = open_clip.get_tokenizer(name) if "SigLIP" not in name else open_clip.get_tokenizer("ViT-B-16")
-    plain = PromptEncoder(model, tokenizer, classnames(count), TOKENS)
+    plain = PromptEncoder(model, tokenizer_of(model), classnames(count), TOKENS)
     contexts = 0.02 * torch.randn(10, TOKENS, plain.width, device=device)
     size = model.visual.image_size
     pixels = torch.randn(BATCH, 3, *(size if isinstance(size, tuple) else (size, size)), device=device)
@@ -161,6 +160,19 @@ def measure(options: Options, name: str, count: int) -> list[Row]:
             difference = float((encoder.encode(contexts[:prompts])[0] - expected).abs().max())
             rows.append(row(idea, lambda e=encoder, p=prompts: loss(e, p), prompts, difference))
     return rows
+
+
+def tokenizer_of(model: nn.Module) -> Callable[..., Tensor]:
+    """CLIP's tokenizer for every model, its ids folded into the model's vocabulary: with random weights any id will do.
+
+    SigLIP's own would have to be fetched.
+    """
+    tokenizer, vocabulary = open_clip.SimpleTokenizer(), token_embedding(model).num_embeddings
+
+    def tokens(texts: list[str], context_length: int = 77) -> Tensor:
+        return tokenizer(texts, context_length) % vocabulary
+
+    return tokens
 
 
 def row(idea: str, query: Callable[[], object], prompts: int, difference: float) -> Row:
@@ -263,7 +275,7 @@ def judge(options: Options, found: dict[tuple[str, int], list[Row]], peak: float
                 times = rows[0].seconds / rows[-1].seconds
                 said.append(f"{times:.0f} times faster (wanted {WANTED_SPEEDUP:.0f})")
                 reached = reached and times >= WANTED_SPEEDUP
-    print("; ".join(said) or "ViT-B-16 with 47 or 1,000 classes was not measured")
+    print("; ".join(said) or "the wanted figures are of ViT-B-16 with 47 or 1,000 classes: not measured")
     return int(options.check and not reached)
 
 
