@@ -23,6 +23,9 @@ TOLERANCE = 1e-5
 """Largest difference of a unit-length feature from the plain pass: float32 rounding, twelve layers deep."""
 FLOATS_PER_NUMBER = 24
 """Floats that a pass holds at once for each number of its rows: residual, projections, hidden layer, attention."""
+CPU_HIDDEN_BYTES = 24 * 2**20
+"""Largest hidden layer of a pass on a CPU: the C library maps blocks of 32 MiB and more anew at each allocation, and
+the page faults cost a third of the time."""
 
 
 class TextEncoder(Protocol):
@@ -68,9 +71,13 @@ class CausalEncoder:
         self._causal = positions.new_full((self._prefix, self._prefix), -torch.inf).triu(1)
         self._classes = len(plain.ids)
         self._lay_out()
-        per_prompt = 4 * FLOATS_PER_NUMBER * sum(layout.rows.numel() for layout in self._layouts)
-        self._prompts = max(1, _free_bytes(positions.device) // (2 * per_prompt))
-        """Prompts in one pass. With memory to spare it is never reached, so that bits do not depend on it."""
+        fit = _rows_that_fit(positions.device, positions.shape[1])
+        passes = -(-self._rows() // fit)
+        if passes > 1:
+            self._classes = -(-self._classes // passes)
+            self._lay_out()
+        self._prompts = max(1, fit // self._rows())
+        """Prompts in one pass. Like the classes, fixed where memory is plenty: bits depend on it."""
 
     @torch.inference_mode()
     def encode(self, contexts: Tensor) -> Tensor:
@@ -106,6 +113,10 @@ class CausalEncoder:
 
     def _lay_out(self) -> None:
         self._layouts = [_layout(self._tower, ids, self._prefix) for ids in self._plain.ids.split(self._classes)]
+
+    def _rows(self) -> int:
+        """Rows of the largest pass of one prompt, without those of the prefix."""
+        return max(len(layout.rows) for layout in self._layouts)
 
     def _pass(self, contexts: Tensor, layout: Layout) -> Tensor:
         """Features of some prompts and some classes in one pass."""
@@ -185,9 +196,12 @@ def make_encoder(
     return engine, SHARED_PREFIX
 
 
-def _free_bytes(device: torch.device) -> int:
-    """Memory that is free now."""
-    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+def _rows_that_fit(device: torch.device, width: int) -> int:
+    """Rows in a pass: as many as half of the memory that is free holds, on a CPU at most what allocates cheaply."""
+    if device.type == "cuda":
+        return max(1, torch.cuda.mem_get_info(device)[0] // (8 * FLOATS_PER_NUMBER * width))
+    free = psutil.virtual_memory().available // (8 * FLOATS_PER_NUMBER * width)
+    return int(max(1, min(free, CPU_HIDDEN_BYTES // (16 * width))))
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
