@@ -1,9 +1,9 @@
 """Memory of 1, 2 and 4 actors, with their own weights and with shared ones: `python benchmarks/memory.py --help`."""
 
+import itertools
 import json
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,17 +72,19 @@ def measure(config: Config) -> list[float]:
 
 
 def work(pool: RayPool, config: Config) -> list[int]:
-    """Wait for all actors and have each do a few pairs; their process ids."""
+    """Rounds of a few pairs an actor until every actor is ready, then one more; their process ids."""
     space = LowRankSpace(config.prompt, pool.facts().initial_context, config.seed)
-    while len(pool.pids()) < config.cluster.actors:
-        pool.collect(0.5)
-        time.sleep(0.1)
-    w = space.initial()
-    for k in range(4 * config.cluster.actors):
-        pool.submit(Pairs((Pair(k, 1, 0, w, 0.01, Perturbation("random-sign", 1, 1, k), 1),)))
-    done = 0
-    while done < 4 * config.cluster.actors:
-        done += len(pool.collect(0.5))
+    each = 4 * config.cluster.actors
+    for k in itertools.count():
+        all_ready = len(pool.pids()) == config.cluster.actors
+        for identity in range(k * each, (k + 1) * each):
+            perturbation = Perturbation("random-sign", 1, 1, identity)
+            pool.submit(Pairs((Pair(identity, 1, 0, space.initial(), 0.01, perturbation, 1),)))
+        done = 0
+        while done < each:
+            done += len(pool.collect(0.5))
+        if all_ready:
+            break
     return pool.pids()
 
 
