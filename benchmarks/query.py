@@ -130,10 +130,11 @@ def ideas(plain: PromptEncoder) -> Iterator[tuple[str, TextEncoder, int]]:
         yield "crop to the longest prompt", cropped(plain), 1
         yield "shared prefix", Partial(plain, last=False, pack=False), 1
         yield "pooled position only in the last layer", Partial(plain, last=True, pack=False), 1
-        engine: TextEncoder = CausalEncoder(plain)
-        yield "packed classes", engine, 1
+        engine = CausalEncoder(plain)
     except Unsupported:
-        engine = plain
+        yield "two prompts a pass (a pair)", plain, 2
+        return
+    yield "packed classes", engine, 1
     yield "two prompts a pass (a pair)", engine, 2
     yield "ten prompts a pass", engine, 10
 
