@@ -15,7 +15,7 @@ from zip_ray.optimizers import OptimizerState
 def make_state(step: int = 7, best: bool = True) -> RunState:
     rng = np.random.default_rng(step)
     return RunState(
-        OptimizerState(rng.standard_normal(40), rng.standard_normal(40), step, 2),
+        OptimizerState(rng.standard_normal(40), rng.standard_normal(40), step, 2, 5 * step + 3),
         Account(issued=80, completed=70, charged=70, wasted=10),
         seconds=12.3456789,
         clipped_steps=3,
@@ -49,7 +49,7 @@ def test_comes_back_bit_for_bit(tmp_path: Path, best: bool) -> None:
 
 
 def test_fresh_state_comes_back(tmp_path: Path) -> None:
-    state = RunState(OptimizerState(np.zeros(3), np.zeros(3), 0, 0))
+    state = RunState(OptimizerState(np.zeros(3), np.zeros(3), 0, 0, 0))
     save_checkpoint(tmp_path / "c", state)
     assert_same(load_checkpoint(tmp_path / "c"), state)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zip_ray.ledger import Account, Ledger
+from zip_ray.ledger import Account, Ledger, settle
 from zip_ray.work import Pair, Perturbation
 
 
@@ -49,8 +49,13 @@ def test_goes_on_from_an_account() -> None:
     ledger = Ledger(100, Account(issued=60, completed=50, charged=50, wasted=10))
     assert ledger.admits(50)
     assert not ledger.admits(51)
-    ledger.lose(10)
-    assert ledger.account == Account(issued=70, completed=50, charged=50, wasted=20)
+
+
+@pytest.mark.parametrize(("answered", "issued"), [(0, 70), (6, 70), (10, 70), (24, 84)])
+def test_settling_wastes_what_was_out_and_what_was_undone(answered: int, issued: int) -> None:
+    cut_off = Account(issued=70, completed=50, charged=50, wasted=10)  # ten are out
+    assert settle(cut_off, answered) == Account(issued, completed=50, charged=50, wasted=issued - 50)
+    assert settle(settle(cut_off, answered)) == settle(cut_off, answered)
 
 
 def test_without_a_budget_there_is_always_room() -> None:

@@ -42,6 +42,7 @@ class RunState:
     """Seconds of tuning so far, over all resumes."""
     clipped_steps: int = 0
     nonfinite_pairs: int = 0
+    dropped_pairs: int = 0
     validated_step: int = -1
     """Step of the latest validation; -1 before the first."""
     accuracy: float = float("nan")
@@ -63,10 +64,12 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         "schema_version": SCHEMA_VERSION,
         "steps": optimizer.steps,
         "nonfinite_streak": optimizer.nonfinite_streak,
+        "asked": optimizer.asked,
         "account": asdict(state.account),
         "seconds": state.seconds,
         "clipped_steps": state.clipped_steps,
         "nonfinite_pairs": state.nonfinite_pairs,
+        "dropped_pairs": state.dropped_pairs,
         "validated_step": state.validated_step,
         "accuracy": None if np.isnan(state.accuracy) else state.accuracy,
         "best": None if best is None else {"accuracy": best.accuracy, "step": best.step},
@@ -103,11 +106,14 @@ def load_checkpoint(path: Path) -> RunState:
 def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
     best = facts["best"]
     return RunState(
-        optimizer=OptimizerState(tensors["w"], tensors["momentum"], facts["steps"], facts["nonfinite_streak"]),
+        optimizer=OptimizerState(
+            tensors["w"], tensors["momentum"], facts["steps"], facts["nonfinite_streak"], facts["asked"]
+        ),
         account=Account(**facts["account"]),
         seconds=facts["seconds"],
         clipped_steps=facts["clipped_steps"],
         nonfinite_pairs=facts["nonfinite_pairs"],
+        dropped_pairs=facts["dropped_pairs"],
         validated_step=facts["validated_step"],
         accuracy=float("nan") if facts["accuracy"] is None else facts["accuracy"],
         best=None if best is None else Best(best["accuracy"], best["step"], tensors["best_w"]),

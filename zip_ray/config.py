@@ -94,8 +94,15 @@ class OptimizerConfig(Section):
 
     method: Literal["zip", "spsa", "spsa-gc"] = "zip"
     """zip = clipped at sqrt(number of parameters); spsa = no clipping; spsa-gc = no clipping, with momentum."""
+    mode: Literal["sync", "async"] = "sync"
+    """sync = a step waits for all its pairs: the same bits on any number of actors. async = an update is made of the
+    first K answers, while other pairs are out: no actor ever waits, and answers are a little stale."""
     pairs_per_step: Count = 5
-    """K, perturbation pairs averaged in one step; a step costs 2 K queries."""
+    """K, perturbation pairs averaged in one step (update of the parameters); a step costs 2 K queries."""
+    in_flight: Count = 32
+    """async: pairs out at once, on all actors together; 2 for each actor keep all of them busy."""
+    max_staleness: Annotated[int, Field(ge=0)] = 256
+    """async: an answer whose pair was asked more steps ago than this is charged, counted and not used."""
     perturbation: Literal["segmented-uniform", "random-sign"] = "segmented-uniform"
     """Law of the entries of a perturbation: random sign times U[0.5, 1], or random signs."""
     a: Positive = 0.01

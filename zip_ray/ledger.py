@@ -1,6 +1,6 @@
 """The account of queries: each is charged once, whatever was re-issued, lost or duplicated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zip_ray.work import Pair
 
@@ -21,6 +21,18 @@ class Account:
     """Issued without use: re-issues, duplicates, and what a resume has to do again."""
 
 
+def settle(account: Account, answered: int = 0) -> Account:
+    """The account of a run that was cut off, with nothing in flight: what was issued and not completed is wasted.
+
+    Args:
+        account: as it was last saved.
+        answered: queries that were answered after that, and whose effect is undone.
+    """
+    in_flight = account.issued - account.completed - account.wasted
+    issued = account.issued + max(answered - in_flight, 0)
+    return replace(account, issued=issued, wasted=issued - account.completed)
+
+
 class Ledger:
     """Accounts for pairs between issue and completion.
 
@@ -32,6 +44,11 @@ class Ledger:
         self._budget = budget
         self._account = account or Account()
         self._in_flight: set[int] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Pairs issued and not yet answered."""
+        return len(self._in_flight)
 
     @property
     def account(self) -> Account:
@@ -72,10 +89,6 @@ class Ledger:
         again = QUERIES_PER_PAIR * (attempts - 1)
         self._add(issued=again, completed=QUERIES_PER_PAIR, charged=QUERIES_PER_PAIR, wasted=again)
         return True
-
-    def lose(self, queries: int) -> None:
-        """Count queries that were issued and answered, but whose effect a crash undid."""
-        self._add(issued=queries, wasted=queries)
 
     def _add(self, issued: int = 0, completed: int = 0, charged: int = 0, wasted: int = 0) -> None:
         a = self._account

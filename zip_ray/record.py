@@ -84,10 +84,19 @@ def cut_record(path: Path, step: int, validated_step: int) -> list[Event]:
     return [event for event in events if event["event"] == "step" and _step(event) > step]
 
 
+def queries(event: Event) -> int:
+    """Queries charged when an event was written."""
+    return _whole(event, "queries")
+
+
 def _step(event: Event) -> int:
-    step = event["step"]
-    assert isinstance(step, int)
-    return step
+    return _whole(event, "step")
+
+
+def _whole(event: Event, key: str) -> int:
+    value = event[key]
+    assert isinstance(value, int)
+    return value
 
 
 def _line(event: Event) -> bytes:

@@ -27,13 +27,13 @@ from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
 from zip_ray.config import Config
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
-from zip_ray.ledger import Ledger
+from zip_ray.ledger import settle
 from zip_ray.optimizers import initial_state
 from zip_ray.pool import Pool
 from zip_ray.progress import ProgressView
 from zip_ray.prompts import LowRankSpace
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.record import Event, Record, cut_record, read_record
+from zip_ray.record import Event, Record, cut_record, queries, read_record
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
@@ -128,9 +128,9 @@ def resume(folder: Path, config: Config, open_pool: OpenPool, interrupted: Calla
             )
         space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
         dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
-        ledger = Ledger(None, state.account)
-        ledger.lose(2 * config.optimizer.pairs_per_step * len(dropped))
-        return _Run(folder, config, pool, facts, space, start).go(replace(state, account=ledger.account), interrupted)
+        answered = max((queries(event) for event in dropped), default=0) - state.account.charged
+        state = replace(state, account=settle(state.account, answered))
+        return _Run(folder, config, pool, facts, space, start).go(state, interrupted)
 
 
 class _Run:

@@ -1,15 +1,19 @@
-"""The loop: ask, submit, collect, tell, until a budget says stop. Synchronous: a step waits for all its pairs."""
+"""The loop: ask, submit, collect, tell, until a budget says stop.
+
+Both modes run it. Synchronously the optimiser gives no more pairs until a step has all its answers, and nothing is
+asked while a validation is out; asynchronously pairs, validations and crops are in flight side by side.
+"""
 
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import count
 from typing import TypeVar
 
 from zip_ray.checkpoint import Best, RunState
 from zip_ray.config import Config
-from zip_ray.ledger import QUERIES_PER_PAIR, Ledger
+from zip_ray.ledger import Ledger, settle
 from zip_ray.optimizers import Spsa, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
 from zip_ray.work import (
@@ -19,6 +23,7 @@ from zip_ray.work import (
     Evaluation,
     EvaluationResult,
     Float32,
+    Pair,
     Pairs,
     PairsResult,
     Result,
@@ -30,8 +35,8 @@ POLL_SECONDS = 0.5
 """Longest wait for an answer before the loop looks at budgets and signals again."""
 FIRST_CROPS_ID = 2**40
 """Pairs count from 0, evaluations down from -1: a pool that takes the lowest first encodes crops in its idle time."""
-RATE_STEPS = 20
-"""Steps over which queries a second are averaged."""
+RATE_SECONDS = 5.0
+"""Time over which queries a second are averaged."""
 
 
 class Interrupted(Exception):
@@ -52,38 +57,20 @@ class Outcome:
         return not {"interrupted", "pool"} & set(self.reasons)
 
 
-def collect(pool: Pool, interrupted: Callable[[], bool]) -> list[Answer]:
-    """What the pool has ready, after a short wait at most.
-
-    Raises:
-        Interrupted: the run has been asked to stop.
-    """
-    if interrupted():
-        raise Interrupted
-    return pool.collect(POLL_SECONDS)
-
-
 R = TypeVar("R", bound=Result)
 
 
-def ask(
-    pool: Pool,
-    work: Work,
-    kind: type[R],
-    interrupted: Callable[[], bool] = lambda: False,
-    others: Callable[[Result], None] = lambda _: None,
-) -> R:
-    """Have one piece of work done that is not charged, while no pair is in flight; `others` gets what else comes in.
+def ask(pool: Pool, work: Work, kind: type[R]) -> R:
+    """Have one piece of work done that is not charged, while no pair is in flight.
 
     Raises:
-        Interrupted, PoolError, InputError: as `collect` and the pool do.
+        PoolError, InputError: as the pool does.
     """
     pool.submit(work)
     while True:
-        for answer in collect(pool, interrupted):
+        for answer in pool.collect(POLL_SECONDS):
             if isinstance(answer.result, kind) and answer.result.id == work.id:
                 return answer.result
-            others(answer.result)
 
 
 class CropStream:
@@ -101,28 +88,30 @@ class CropStream:
         self._asked = 0
         self._ready: dict[int, Float32] = {}
 
-    def request(self, batch: int) -> None:
+    def get(self, batch: int) -> Float32 | None:
+        """Features of a mini-batch, None while they are not there; those of earlier ones are let go."""
+        self._request(batch)
+        for earlier in [b for b in self._ready if b < batch]:
+            del self._ready[earlier]
+        return self._ready.get(batch)
+
+    def take(self, result: CropsResult) -> None:
+        """Keep what came in."""
+        self._ready[result.batch] = result.features
+
+    def _request(self, batch: int) -> None:
         """Have this mini-batch and those after it encoded, as far as they have not been asked for."""
         end = batch + self._ahead if self._last is None else min(batch + self._ahead, self._last)
         for wanted in range(max(batch, self._asked + 1), end + 1):
             self._pool.submit(Crops(FIRST_CROPS_ID + wanted, wanted))
             self._asked = wanted
 
-    def take(self, result: Result) -> None:
-        """Keep a result that is of this stream."""
-        if isinstance(result, CropsResult):
-            self._ready[result.batch] = result.features
-
-    def pop(self, batch: int) -> Float32 | None:
-        """Features of a mini-batch, once; None while they are not there."""
-        return self._ready.pop(batch, None)
-
 
 class Tuning:
     """One run of an optimiser over a pool.
 
-    The trajectory depends on the config alone: not on the number of actors, the order of answers, or how often the
-    run was resumed.
+    Synchronously the trajectory depends on the config alone: not on the number of actors, the order of answers, or how
+    often the run was resumed.
     """
 
     def __init__(
@@ -152,11 +141,13 @@ class Tuning:
         self._optimizer: Spsa = make_optimizer(config.optimizer, state.optimizer, config.seed)
         self._ledger = Ledger(config.budget.queries, state.account)
         self._evaluation_ids = count(-1, -1)  # pairs have the numbers from 0 up
+        self._validating: dict[int, RunState] = {}
+        """Validations that are out: the state when each was asked."""
+        self._validated_step = state.validated_step
+        """Step of the validation that was asked last."""
         self._started = clock() - state.seconds
-        self._recent: deque[tuple[float, int]] = deque(maxlen=RATE_STEPS)
-        queries, per_step = config.budget.queries, self._optimizer.queries_per_step
-        last = queries // per_step if queries is not None else None
-        self._crops = CropStream(pool, config.cluster.actors, last) if config.task.views == "fresh" else None
+        self._recent: deque[tuple[float, int]] = deque()
+        self._crops = self._crop_stream() if config.task.views == "fresh" else None
 
     def run(self) -> Outcome:
         """Tune until a budget, a signal or the pool ends the run; the last state is given to `checkpoint`.
@@ -166,92 +157,85 @@ class Tuning:
         """
         try:
             reasons = self._loop()
-        except Interrupted:
-            reasons = {"interrupted": "stopped on request"}
-        except PoolError as error:
-            reasons = {"pool": str(error)}
+        except (Interrupted, PoolError) as error:
+            # What is out is given up, and an unfinished step undone: whoever resumes asks again, and pays then, once.
+            account = settle(replace(self._state.account, issued=self._ledger.account.issued))
+            self._state = replace(self._state, account=account, seconds=self._seconds())
+            pool_lost = isinstance(error, PoolError)
+            reasons = {"pool": str(error)} if pool_lost else {"interrupted": "stopped on request"}
         self._checkpoint(self._state)
         return Outcome(self._state, reasons)
 
     def _loop(self) -> dict[str, str]:
-        self._validate_if_due()
-        while not (reasons := self._reasons()):
-            self._take(self._step())
+        while True:
             self._validate_if_due()
-            if self._state.optimizer.steps % self._config.output.checkpoint_every_steps == 0:
-                self._checkpoint(self._state)
-        if self._state.validated_step != self._state.optimizer.steps:
-            self._validate()
-        return reasons
-
-    def _validate_if_due(self) -> None:
-        """Validate at the start, and at each step that passes a multiple of `every_queries`."""
-        every, per_step = self._config.validation.every_queries, self._optimizer.queries_per_step
-        state = self._state
-        passed = state.optimizer.steps * per_step // every > state.validated_step * per_step // every
-        if state.validated_step < 0 or passed:
-            self._validate()
+            reasons = self._reasons()
+            if not reasons:
+                self._fill()
+            elif not self._ledger.in_flight:
+                if self._validated_step != self._state.optimizer.steps:
+                    self._validate()
+                elif not self._validating:
+                    self._state = replace(self._state, account=self._ledger.account, seconds=self._seconds())
+                    return reasons
+            if self._interrupted():
+                raise Interrupted
+            for answer in self._pool.collect(POLL_SECONDS):
+                self._fold(answer)
 
     def _reasons(self) -> dict[str, str]:
-        """Why to stop now; empty while there is no reason."""
+        """Why to ask no more; empty while there is no reason."""
         budget, state, reasons = self._config.budget, self._state, self._optimizer.stop()
-        if not self._ledger.admits(self._optimizer.queries_per_step):
-            reasons["queries"] = f"{state.account.charged} of {budget.queries} queries used"
+        if not self._ledger.admits(self._optimizer.queries_to_ask):
+            reasons["queries"] = f"{self._ledger.account.charged} of {budget.queries} queries used"
         if budget.seconds is not None and self._seconds() >= budget.seconds:
             reasons["seconds"] = f"{budget.seconds:g} seconds used"
         if budget.steps is not None and state.optimizer.steps >= budget.steps:
             reasons["steps"] = f"{budget.steps} steps done"
-        if budget.target_accuracy is not None and state.accuracy >= budget.target_accuracy:
-            reasons["target_accuracy"] = f"validation accuracy {state.accuracy:.4f} reached {budget.target_accuracy:g}"
+        if budget.target_accuracy is not None and state.best and state.best.accuracy >= budget.target_accuracy:
+            best = f"{state.best.accuracy:.4f}"
+            reasons["target_accuracy"] = f"validation accuracy {best} reached {budget.target_accuracy:g}"
         return reasons
 
-    def _step(self) -> StepReport:
-        """Ask a whole step, and fold its results in."""
-        asked = 0
-        try:
-            features = self._fresh_crops()
-            pairs = iter(self._optimizer.ask, None)
-            while bundle := tuple(islice(pairs, self._config.model.pairs_per_pass)):
-                for pair in bundle:
-                    self._ledger.issue(pair)
-                self._pool.submit(Pairs(tuple(replace(pair, features=features) for pair in bundle)))
-                asked += len(bundle)
-            report = None
-            while report is None:
-                for answer in collect(self._pool, self._interrupted):
-                    if not isinstance(answer.result, PairsResult):
-                        self._keep(answer.result)
-                        continue
-                    for result in answer.result.results:
-                        if self._ledger.complete(result.id, answer.attempts):
-                            report = self._optimizer.tell(result) or report
-            return report
-        except (Interrupted, PoolError):
-            # The step is undone: whoever resumes asks it again, and its queries are charged then, once.
-            ledger = Ledger(None, self._state.account)
-            ledger.lose(QUERIES_PER_PAIR * asked)
-            self._state = replace(self._state, account=ledger.account, seconds=self._seconds())
-            raise
+    def _fill(self) -> None:
+        """Put out as many pairs as the optimiser gives, in passes of `pairs_per_pass`."""
+        if self._config.optimizer.mode == "sync" and self._validating:
+            return  # it may end the run
+        while bundle := self._bundle():
+            self._pool.submit(Pairs(bundle))
 
-    def _fresh_crops(self) -> Float32 | None:
-        """Features of the coming step's mini-batch; None where the scorers have fixed views."""
-        if self._crops is None:
-            return None
-        batch = self._state.optimizer.steps + 1
-        self._crops.request(batch)
-        while (features := self._crops.pop(batch)) is None:
-            for answer in collect(self._pool, self._interrupted):
-                self._keep(answer.result)
-        return features
+    def _bundle(self) -> tuple[Pair, ...]:
+        """The next pairs for one pass; fewer where the optimiser waits, the budget ends or crops are not there yet."""
+        bundle: list[Pair] = []
+        while len(bundle) < self._config.model.pairs_per_pass:
+            features = self._crops.get(self._optimizer.next_batch) if self._crops else None
+            waiting = self._crops is not None and features is None
+            if waiting or not self._ledger.admits(self._optimizer.queries_to_ask):
+                break
+            pair = self._optimizer.ask()
+            if pair is None:
+                break
+            self._ledger.issue(pair)
+            bundle.append(replace(pair, features=features))
+        return tuple(bundle)
 
-    def _keep(self, result: Result) -> None:
-        if self._crops is not None:
-            self._crops.take(result)
+    def _fold(self, answer: Answer) -> None:
+        """Take in whatever a scorer has answered."""
+        match answer.result:
+            case PairsResult(results):
+                for result in results:
+                    if self._ledger.complete(result.id, answer.attempts):
+                        report = self._optimizer.tell(result)
+                        if report is not None:
+                            self._take(report)
+            case EvaluationResult() as result:
+                self._take_validation(result)
+            case CropsResult() as result if self._crops is not None:
+                self._crops.take(result)
 
     def _take(self, report: StepReport) -> None:
         """Make a finished step the state, and tell of it."""
         seconds, account = self._seconds(), self._ledger.account
-        self._recent.append((seconds, account.charged))
         self._state = replace(
             self._state,
             optimizer=self._optimizer.state,
@@ -259,37 +243,66 @@ class Tuning:
             seconds=seconds,
             clipped_steps=self._state.clipped_steps + report.clipped,
             nonfinite_pairs=self._state.nonfinite_pairs + report.nonfinite,
+            dropped_pairs=self._state.dropped_pairs + report.dropped,
         )
         self._event(
             "step",
+            self._state,
             loss=report.loss,
             accuracy=report.accuracy,
             gradient_norm=report.gradient_norm,
             clipped=self._state.clipped_steps / report.step,
             nonfinite=self._state.nonfinite_pairs,
-            queries_per_second=self._rate(),
+            staleness=report.staleness,
+            dropped=self._state.dropped_pairs,
+            wasted=account.wasted,
+            queries_per_second=self._rate(seconds, account.charged),
         )
+        if report.step % self._config.output.checkpoint_every_steps == 0:
+            self._checkpoint(self._state)
+
+    def _validate_if_due(self) -> None:
+        """Validate at the start, and at each step that passes a multiple of `every_queries`."""
+        every, per_step = self._config.validation.every_queries, self._optimizer.queries_per_step
+        passed = self._state.optimizer.steps * per_step // every > self._validated_step * per_step // every
+        if self._validated_step < 0 or passed:
+            self._validate()
 
     def _validate(self) -> None:
-        state = self._state
-        w, step = state.optimizer.w, state.optimizer.steps
-        work = Evaluation(next(self._evaluation_ids), "val", w)
-        result = ask(self._pool, work, EvaluationResult, self._interrupted, self._keep)
-        best = state.best
-        if best is None or result.accuracy > best.accuracy:
-            best = Best(result.accuracy, step, w)
-        self._state = replace(state, validated_step=step, accuracy=result.accuracy, best=best)
-        self._event("validation", loss=result.loss, accuracy=result.accuracy)
+        """Put out a validation of the parameters as they are now."""
+        work = Evaluation(next(self._evaluation_ids), "val", self._state.optimizer.w)
+        self._validating[work.id] = self._state
+        self._validated_step = self._state.optimizer.steps
+        self._pool.submit(work)
 
-    def _event(self, kind: str, **values: float) -> None:
-        state = self._state
+    def _take_validation(self, result: EvaluationResult) -> None:
+        """Tell of a validation, at the step at which it was asked."""
+        asked = self._validating.pop(result.id)
+        step, best = asked.optimizer.steps, self._state.best
+        if best is None or result.accuracy > best.accuracy:
+            best = Best(result.accuracy, step, asked.optimizer.w)
+        self._state = replace(self._state, best=best)
+        if step >= self._state.validated_step:  # with several out, an older one may come in late
+            self._state = replace(self._state, validated_step=step, accuracy=result.accuracy)
+        self._event("validation", asked, loss=result.loss, accuracy=result.accuracy)
+
+    def _event(self, kind: str, state: RunState, **values: float) -> None:
         head: Event = {"event": kind, "step": state.optimizer.steps, "queries": state.account.charged}
         self._emit({**head, "seconds": state.seconds, **values})
+
+    def _crop_stream(self) -> CropStream:
+        config, per_step = self._config, self._optimizer.queries_per_step
+        out = config.optimizer.in_flight if config.optimizer.mode == "async" else 0
+        last = config.budget.queries // per_step if config.budget.queries is not None else None
+        return CropStream(self._pool, config.cluster.actors + out // config.optimizer.pairs_per_step, last)
 
     def _seconds(self) -> float:
         return self._clock() - self._started
 
-    def _rate(self) -> float:
-        """Queries a second over the latest steps; 0 before there are two."""
-        (first, charged), (last, charged_now) = self._recent[0], self._recent[-1]
-        return (charged_now - charged) / (last - first) if last > first else 0.0
+    def _rate(self, seconds: float, charged: int) -> float:
+        """Queries a second of late; 0 before there are two steps."""
+        self._recent.append((seconds, charged))
+        while len(self._recent) > 2 and seconds - self._recent[1][0] > RATE_SECONDS:
+            self._recent.popleft()
+        (first, before) = self._recent[0]
+        return (charged - before) / (seconds - first) if seconds > first else 0.0
