@@ -34,7 +34,7 @@ def connect(cluster: ClusterConfig) -> bool:
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # More actors than cores is the user's choice on one machine: Ray would leave the rest pending for ever.
-        cpus = max(os.cpu_count() or 1, math.ceil(cluster.actors * cluster.cpus_per_actor))
+        cpus = max(os.cpu_count() or 1, math.ceil((cluster.most or 1) * cluster.cpus_per_actor))
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -116,6 +116,16 @@ def shortage(cluster: ClusterConfig) -> str | None:
     return (
         f"cluster.{lacking}_per_actor: an actor needs {cluster.cpus_per_actor:g} CPU and {cluster.gpus_per_actor:g} "
         f"GPU on one node; there are nodes of {_list(have)}: lower it, or join a larger cluster"
+    )
+
+
+def places(cluster: ClusterConfig) -> int:
+    """Actors that the nodes which are up could hold, were nothing else on them."""
+    needs = [("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus_per_actor)]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    # A millionth more: 1/3 of a GPU three times over is one GPU.
+    return sum(
+        min((int(node.get(name, 0.0) / need + 1e-6) for name, need in needs if need > 0), default=1) for node in nodes
     )
 
 

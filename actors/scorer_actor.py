@@ -1,6 +1,7 @@
 """The Ray actor that hosts one scorer."""
 
 import os
+import time
 from collections.abc import Callable
 
 from zip_ray.pool import ScorerLike
@@ -18,8 +19,9 @@ class ScorerActor:
         self._scorer = build()
         return self._scorer.facts(), os.getpid()
 
-    def answer(self, work: Work) -> Result:
-        """Do a piece of work; doing it twice gives the same answer."""
+    def answer(self, work: Work) -> tuple[Result, float]:
+        """Do a piece of work, and say how many seconds it took; doing it twice gives the same answer."""
         if self._scorer is None:
             raise RuntimeError("the pool gave work to an actor that has not loaded")
-        return self._scorer.answer(work)
+        start = time.perf_counter()
+        return self._scorer.answer(work), time.perf_counter() - start

@@ -74,9 +74,10 @@ def measure(config: Config) -> list[float]:
 def work(pool: RayPool, config: Config) -> list[int]:
     """Rounds of a few pairs an actor until every actor is ready, then one more; their process ids."""
     space = LowRankSpace(config.prompt, pool.facts().initial_context, config.seed)
-    each = 4 * config.cluster.actors
+    actors = config.cluster.most or 1
+    each = 4 * actors
     for k in itertools.count():
-        all_ready = len(pool.pids()) == config.cluster.actors
+        all_ready = len(pool.pids()) == actors
         for identity in range(k * each, (k + 1) * each):
             perturbation = Perturbation("random-sign", 1, 1, identity)
             pool.submit(Pairs((Pair(identity, 1, 0, space.initial(), 0.01, perturbation, 1),)))

@@ -128,7 +128,7 @@ def test_collecting_does_not_wait_longer_than_asked(ray_cluster: str) -> None:
     try:
         pool.submit(make_pairs(0))
         assert pool.collect(0.0) == []
-        assert pool.describe()[0][1] == "pending", "it came back before the actor was there"
+        assert pool.members()[0].state == "pending", "it came back before the actor was there"
         assert len(drain(pool, 1)) == 1
     finally:
         pool.close()

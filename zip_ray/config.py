@@ -145,8 +145,9 @@ class ClusterConfig(Section):
     """ray = actors on a Ray cluster; in-process = one scorer inside the driver, no Ray."""
     address: str | None = None
     """Ray cluster to join (`auto`, `ray://host:port`, `host:port`); absent = RAY_ADDRESS, or else a local one."""
-    actors: Count = 2
-    """Actors, each with its own copy of the model."""
+    actors: Count | tuple[Count, Count] | Literal["auto"] = 2
+    """Actors, each with its own copy of the model: a number; least and most (waits for the least, and keeps asking for
+    the most, which is what an autoscaler reads); or auto = as many as the cluster's nodes hold, as they come and go."""
     cpus_per_actor: Annotated[float, Field(ge=0)] = 1
     """CPU cores that Ray reserves for an actor."""
     gpus_per_actor: Annotated[float, Field(ge=0)] = 0
@@ -157,7 +158,31 @@ class ClusterConfig(Section):
     """Keep image features for later runs on the same images, and weights that CPU actors share, in ~/.cache/zip-ray
     (or $XDG_CACHE_HOME/zip-ray)."""
     start_timeout: Positive = 300
-    """Seconds to wait for the first actor to have loaded its model."""
+    """Seconds to wait for the first (or least) actors to have loaded their model."""
+    answer_timeout: Positive = 300
+    """Seconds after which an actor that has not answered is taken for hung and replaced. Long before, a copy of its
+    work goes to an idle one."""
+
+    @property
+    def fewest(self) -> int:
+        """Actors without which a run does not go on."""
+        return self.actors[0] if isinstance(self.actors, tuple) else 1
+
+    @property
+    def most(self) -> int | None:
+        """Actors asked for; None for as many as there is room for."""
+        match self.actors:
+            case (_, most):
+                return most
+            case int(number):
+                return number
+        return None
+
+    @model_validator(mode="after")
+    def _range(self) -> "ClusterConfig":
+        if isinstance(self.actors, tuple) and self.actors[0] > self.actors[1]:
+            raise ValueError(f"actors is {list(self.actors)}: give the least, then the most")
+        return self
 
 
 class ValidationConfig(Section):

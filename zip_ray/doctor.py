@@ -60,7 +60,7 @@ def _devices(config: Config) -> str:
     import torch
 
     cores = len(os.sched_getaffinity(0))
-    wanted = config.cluster.actors * config.cluster.threads_per_actor
+    wanted = (config.cluster.most or 1) * config.cluster.threads_per_actor
     gpus = torch.cuda.device_count()
     text = f"{cores} CPU cores, {gpus} GPUs"
     if config.model.device == "cuda" and gpus == 0 and config.cluster.address is None:

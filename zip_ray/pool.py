@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from zip_ray.work import Answer, Facts, Result, Work
 
@@ -17,6 +18,18 @@ class ScorerLike(Protocol):
     def facts(self) -> Facts: ...
 
     def answer(self, work: Work) -> Result: ...
+
+
+@dataclass(frozen=True)
+class Member:
+    """A scorer of a pool, as a person sees it."""
+
+    number: int
+    state: Literal["pending", "ready"]
+    held: int = 0
+    """Works it has been given and not answered."""
+    pace: float | None = None
+    """Seconds a pass over pairs, of late; None while unknown."""
 
 
 class Pool(Protocol):
@@ -41,6 +54,12 @@ class Pool(Protocol):
             PoolError: no scorer is left.
         """
 
+    def members(self) -> list[Member]:
+        """Who is there, and who is on the way."""
+
+    def last_error(self) -> str:
+        """Why the member lost last was lost; `none` while all is well."""
+
     def close(self) -> None:
         """Free actors, processes and memory. May be called twice."""
 
@@ -60,6 +79,12 @@ class InProcessPool:
 
     def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002 - the work itself is the wait
         return [Answer(self._scorer.answer(self._queue.popleft()))] if self._queue else []
+
+    def members(self) -> list[Member]:
+        return [Member(1, "ready", len(self._queue))]
+
+    def last_error(self) -> str:
+        return "none"
 
     def close(self) -> None:
         self._queue.clear()

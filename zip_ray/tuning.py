@@ -35,6 +35,8 @@ POLL_SECONDS = 0.5
 """Longest wait for an answer before the loop looks at budgets and signals again."""
 FIRST_CROPS_ID = 2**40
 """Pairs count from 0, evaluations down from -1: a pool that takes the lowest first encodes crops in its idle time."""
+CROPS_AHEAD = 8
+"""Mini-batches of fresh crops asked for ahead, where the config does not say how many actors there are."""
 RATE_SECONDS = 5.0
 """Time over which queries a second are averaged."""
 
@@ -293,8 +295,9 @@ class Tuning:
     def _crop_stream(self) -> CropStream:
         config, per_step = self._config, self._optimizer.queries_per_step
         out = config.optimizer.in_flight if config.optimizer.mode == "async" else 0
+        ahead = (config.cluster.most or CROPS_AHEAD) + out // config.optimizer.pairs_per_step
         last = config.budget.queries // per_step if config.budget.queries is not None else None
-        return CropStream(self._pool, config.cluster.actors + out // config.optimizer.pairs_per_step, last)
+        return CropStream(self._pool, ahead, last)
 
     def _seconds(self) -> float:
         return self._clock() - self._started
