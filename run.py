@@ -23,6 +23,7 @@ from tyro.conf import Positional, arg
 from zip_ray.config import Config, TaskConfig, TrackingConfig, explain, load_config
 from zip_ray.errors import InputError
 from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
+from zip_ray.record import Event
 from zip_ray.runs import CONFIG, RunResult, resume, tune
 from zip_ray.tuned_prompt import TunedPrompt
 
@@ -49,6 +50,20 @@ def open_pool(config: Config) -> Pool:
     from actors import RayPool
 
     return RayPool(build, config.cluster)
+
+
+def listener(config: Config, folder: Path | None) -> Callable[[Event], None]:
+    """What hears the events of a run besides its own folder: Ray's metrics, where there is Ray.
+
+    Raises:
+        InputError: this is a Ray job, and the folder would be deleted with it.
+    """
+    if config.cluster.pool == "in-process":
+        return lambda _: None
+    from actors import RayMetrics, require_lasting
+
+    require_lasting(config, folder)
+    return RayMetrics(run=str(folder or config.task.name)).event
 
 
 def command(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -90,7 +105,7 @@ def define_commands(default: Config) -> None:
             config: YAML file, such as configs/quickstart.yaml.
         """
         with stop_on_signal() as stop:
-            return show(tune(settings, open_pool, stop.is_set), settings)
+            return show(tune(settings, open_pool, stop.is_set, listener(settings, settings.output.dir)), settings)
 
     @command("resume")
     def _resume(run_dir: Positional[Path], settings: Settings = default) -> int:
@@ -100,7 +115,20 @@ def define_commands(default: Config) -> None:
             run_dir: the run's folder.
         """
         with stop_on_signal() as stop:
-            return show(resume(run_dir, settings, open_pool, stop.is_set), settings)
+            return show(resume(run_dir, settings, open_pool, stop.is_set, listener(settings, run_dir)), settings)
+
+    @command("status")
+    def _status(run_dir: Positional[Path]) -> int:
+        """How a run is doing that goes on elsewhere: progress, speed, time left, actors.
+
+        Args:
+            run_dir: the run's folder.
+        """
+        from zip_ray.status import status
+
+        for line in status(run_dir):
+            console.print(line, soft_wrap=True, highlight=False)
+        return 0
 
     @command("evaluate")
     def _evaluate(prompt: Positional[Path], task: TaskConfig = default.task, seed: int = default.seed) -> int:

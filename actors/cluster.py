@@ -12,6 +12,7 @@ import ray
 
 import actors
 import zip_ray
+from actors.jobs import in_job
 from zip_ray.config import ClusterConfig
 from zip_ray.errors import InputError
 
@@ -56,7 +57,7 @@ def connect(cluster: ClusterConfig) -> bool:
 
 def _code() -> dict[str, Any]:
     """The runtime environment that brings this code to the workers; a job's working_dir has brought it already."""
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+    if in_job():
         return {}
     return {"py_modules": [str(Path(package.__file__ or "").parent) for package in (zip_ray, actors)]}
 

@@ -66,7 +66,7 @@ class RayPool:
         self._facts: Facts | None = None
         self._numbers = 0
         self._deaths = 0
-        self._last_error = "none"
+        self._last_error = ""
         self._too_few_since: float | None = time.monotonic()
         self._tended = 0.0
         try:
@@ -204,7 +204,7 @@ class RayPool:
             raise InputError(lack)
         raise PoolError(
             f"{ready} of at least {self._cluster.fewest} actors were ready for cluster.start_timeout = {limit:g} s "
-            f"(last error: {lack or self._last_error})"
+            f"(last error: {lack or self._last_error or 'none'})"
         )
 
     def _send(self) -> None:

@@ -4,11 +4,11 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tests.fakes import FACTS, FakeScorer
 from zip_ray.dispatcher import Dispatcher
-from zip_ray.pool import Member, PoolError
+from zip_ray.pool import Member
 from zip_ray.work import Answer, Facts, PairsResult, Work
 
 
@@ -94,7 +94,7 @@ class SimulatedPool:
         return [Member(n, "ready", self._dispatcher.held(n), self._dispatcher.pace(n)) for n in self._workers]
 
     def last_error(self) -> str:
-        return "none"
+        return ""
 
     def close(self) -> None:
         self._agenda.clear()
@@ -171,10 +171,3 @@ class SimulatedPool:
         else:
             worker.fails = True
         return []
-
-
-def without_driver_deaths(faults: Faults) -> Faults:
-    return replace(faults, stop_driver=0.0)
-
-
-__all__ = ["DriverKilled", "Faults", "PoolError", "SimulatedPool", "without_driver_deaths"]

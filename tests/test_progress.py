@@ -9,7 +9,7 @@ from zip_ray.progress import LINE_SECONDS, ProgressView
 
 
 def step(k: int, seconds: float) -> dict:
-    figures = {"loss": 1.25, "accuracy": 0.5, "queries_per_second": 40.0}
+    figures = {"loss": 1.25, "accuracy": 0.5, "queries_per_second": 40.0, "staleness": 0.0, "wasted": 0, "dropped": 0}
     return {"event": "step", "step": k, "queries": 10 * k, "seconds": seconds, **figures}
 
 
@@ -31,13 +31,15 @@ def test_lines_come_at_intervals_with_all_figures() -> None:
     assert len(shown) == 2
     assert shown[0].startswith("10/1,000 queries  loss 1.250  accuracy 50.0%")
     # 100 queries took 10 s after the first step; the 890 to go take 89 s.
-    assert shown[1] == "110/1,000 queries  loss 1.250  accuracy 50.0%  validation 75.0%  40 queries/s  1:29 left"
+    assert shown[1] == (
+        "110/1,000 queries  loss 1.250  accuracy 50.0%  validation 75.0%  40 queries/s, 10 since the start  1:29 left"
+    )
 
 
 def test_nearest_budget_counts() -> None:
     budget = BudgetConfig(queries=100_000, seconds=30, steps=10_000)
     shown = lines(budget, [(0.0, step(1, 1.0)), (10.0, step(11, 11.0))])
-    assert shown[1].endswith("0:19 left")
+    assert shown[1].endswith("left: 0:19 by seconds, 2:44:50 by queries, 2:46:29 by step")
 
 
 def test_without_a_query_budget() -> None:
@@ -51,12 +53,20 @@ def test_losses_that_are_no_number_are_shown() -> None:
     assert "loss nan  accuracy nan%" in lines(BudgetConfig(), [(0.0, event)])[0]
 
 
+def test_what_goes_wrong_and_who_works_is_shown() -> None:
+    pool = {"event": "pool", "ready": 3, "pending": 1, "last_error": "actor 2: killed", "paces": [0.01, 0.025]}
+    trouble = {**step(1, 1.0), "staleness": 7.5, "wasted": 4, "dropped": 2}
+    (shown,) = lines(BudgetConfig(), [(0.0, pool), (0.0, trouble)])
+    assert "staleness 7.5  4 queries wasted  2 answers too stale" in shown
+    assert shown.endswith("actors: 3 ready, 1 pending  0.01 to 0.025 s a pass  last error: actor 2: killed")
+
+
 def test_a_terminal_gets_a_bar_that_leaves_nothing_behind() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=160)
     with ProgressView(BudgetConfig(queries=100), console) as view:
         for k in range(1, 11):
             view.event(step(k, float(k)))
-        view._bar.refresh()
+        view._live.refresh()
     assert "100/100 queries" in out.getvalue()
     assert out.getvalue().rstrip().endswith("\x1b[2K"), "the last thing written erases the bar"

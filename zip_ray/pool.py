@@ -58,7 +58,7 @@ class Pool(Protocol):
         """Who is there, and who is on the way."""
 
     def last_error(self) -> str:
-        """Why the member lost last was lost; `none` while all is well."""
+        """Why the member lost last was lost; empty while all is well."""
 
     def close(self) -> None:
         """Free actors, processes and memory. May be called twice."""
@@ -84,7 +84,7 @@ class InProcessPool:
         return [Member(1, "ready", len(self._queue))]
 
     def last_error(self) -> str:
-        return "none"
+        return ""
 
     def close(self) -> None:
         self._queue.clear()

@@ -1,11 +1,13 @@
-"""What a person sees while a run goes on: a live bar on a terminal, a line now and then elsewhere."""
+"""What a person sees of a run: a live view on a terminal, a line now and then without one, a summary."""
 
 import time
 from collections.abc import Callable
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
 
 from zip_ray.config import BudgetConfig
 from zip_ray.record import Event
@@ -14,8 +16,77 @@ LINE_SECONDS = 5.0
 """Between two lines where there is no terminal."""
 
 
+class Summary:
+    """The events of a run as a few lines. Where several budgets are set, the share done is that of the nearest."""
+
+    def __init__(self, budget: BudgetConfig) -> None:
+        self._budget = budget
+        self._first: Event | None = None
+        self._step: Event | None = None
+        self._pool: Event | None = None
+        self._validation = ""
+        self.done = 0.0
+        """Share of the nearest budget."""
+
+    def event(self, event: Event) -> None:
+        """Take notice of an event of the record."""
+        match event["event"]:
+            case "validation":
+                self._validation = f"  validation {_number(event, 'accuracy'):.1%}"
+            case "pool":
+                self._pool = event
+            case "step":
+                self._first, self._step = self._first or event, event
+
+    def lines(self) -> list[str]:
+        """How far it is; how fast, and for how long yet; who works on it."""
+        if self._first is None or self._step is None:
+            return ["waiting for the first step", *self._actors()]
+        step = self._step
+        head = (
+            f"{self._queries(step)} queries  loss {_number(step, 'loss'):.3f}  "
+            f"accuracy {_number(step, 'accuracy'):.1%}{self._validation}"
+        )
+        mean = _number(step, "queries") / max(_number(step, "seconds"), 1e-9)
+        pace = f"{_number(step, 'queries_per_second'):.0f} queries/s, {mean:.0f} since the start"
+        stale = f"  staleness {_number(step, 'staleness'):.1f}" if step["staleness"] else ""
+        wasted = f"  {step['wasted']} queries wasted" if step["wasted"] else ""
+        dropped = f"  {step['dropped']} answers too stale" if step["dropped"] else ""
+        return [head, f"{pace}{self._left(self._first, step)}{stale}{wasted}{dropped}", *self._actors()]
+
+    def _actors(self) -> list[str]:
+        if self._pool is None:
+            return []
+        pool = self._pool
+        pending = f", {pool['pending']} pending" if pool["pending"] else ""
+        paces = pool["paces"]
+        speed = f"  {paces[0]:.3g} to {paces[1]:.3g} s a pass" if isinstance(paces, (list, tuple)) and paces else ""
+        error = f"  last error: {pool['last_error']}" if pool["last_error"] else ""
+        return [f"actors: {pool['ready']} ready{pending}{speed}{error}"]
+
+    def _queries(self, step: Event) -> str:
+        limit = self._budget.queries
+        return f"{_number(step, 'queries'):,.0f}" + (f"/{limit:,}" if limit is not None else "")
+
+    def _left(self, first: Event, step: Event) -> str:
+        """Time until each budget is used up, at the rate since the first step; the nearest gives the share done."""
+        elapsed = _number(step, "seconds") - _number(first, "seconds")
+        limits = {"queries": self._budget.queries, "seconds": self._budget.seconds, "step": self._budget.steps}
+        found: list[tuple[float, float, str]] = []
+        for name, limit in limits.items():
+            if limit is not None:
+                now, gained = _number(step, name), _number(step, name) - _number(first, name)
+                remaining = (limit - now) * elapsed / gained if gained > 0 else float("inf")
+                found.append((max(remaining, 0.0), min(now / limit, 1.0), name))
+        self.done = min(found)[1]
+        known = [(seconds, name) for seconds, _, name in sorted(found) if seconds < float("inf")]
+        if len(known) == 1:
+            return f"  {_clock(known[0][0])} left"
+        return f"  left: {', '.join(f'{_clock(seconds)} by {name}' for seconds, name in known)}" if known else ""
+
+
 class ProgressView:
-    """Shows the events of a run. Where several budgets are set, bar and time left are those of the nearest."""
+    """Shows the events of a run while it goes on."""
 
     def __init__(
         self, budget: BudgetConfig, console: Console | None = None, clock: Callable[[], float] = time.monotonic
@@ -27,70 +98,40 @@ class ProgressView:
             console: where to write; stderr where absent.
             clock: seconds, monotonic.
         """
-        self._budget, self._clock = budget, clock
+        self._summary, self._clock = Summary(budget), clock
         self._console = console or Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[text]}"),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("tuning", total=1.0, text="waiting for the first step")
+        self._live = Live(console=self._console, transient=True, get_renderable=self._draw, refresh_per_second=4)
         self._last_line = -LINE_SECONDS
-        self._first: Event | None = None
-        self._validation = ""
 
     def __enter__(self) -> "ProgressView":
         if self._console.is_terminal:
-            self._bar.start()
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._console.is_terminal:
-            self._bar.stop()
+            self._live.stop()
 
     def event(self, event: Event) -> None:
         """Take notice of an event of the record."""
-        if event["event"] == "validation":
-            self._validation = f"  validation {_number(event, 'accuracy'):.1%}"
-        if event["event"] != "step":
+        self._summary.event(event)
+        if self._console.is_terminal or event["event"] != "step":
             return
-        self._first = self._first or event
-        done, left = self._nearest(event)
-        text = (
-            f"{self._queries(event)} queries  loss {_number(event, 'loss'):.3f}  "
-            f"accuracy {_number(event, 'accuracy'):.1%}{self._validation}  "
-            f"{_number(event, 'queries_per_second'):.0f} queries/s{left}"
-        )
-        if self._console.is_terminal:
-            self._bar.update(self._task, completed=done, text=text)
-        elif self._clock() - self._last_line >= LINE_SECONDS:
+        if self._clock() - self._last_line >= LINE_SECONDS:
             self._last_line = self._clock()
-            self._console.print(text, highlight=False)
+            self._console.print("  ".join(self._summary.lines()), highlight=False, soft_wrap=True)
 
-    def _queries(self, event: Event) -> str:
-        limit = self._budget.queries
-        return f"{_number(event, 'queries'):,.0f}" + (f"/{limit:,}" if limit is not None else "")
+    def _draw(self) -> Group:
+        lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in self._summary.lines()]
+        return Group(ProgressBar(total=1.0, completed=self._summary.done, width=40), *lines)
 
-    def _nearest(self, event: Event) -> tuple[float, str]:
-        """Share done of the budget that will end the run, and the time until then, at the rate since the start."""
-        assert self._first is not None
-        elapsed = _number(event, "seconds") - _number(self._first, "seconds")
-        limits = {"queries": self._budget.queries, "seconds": self._budget.seconds, "step": self._budget.steps}
-        shares = []
-        for name, limit in limits.items():
-            if limit is not None:
-                now, gained = _number(event, name), _number(event, name) - _number(self._first, name)
-                remaining = (limit - now) * elapsed / gained if gained > 0 else float("inf")
-                shares.append((max(remaining, 0.0), min(now / limit, 1.0)))
-        seconds, done = min(shares)
-        if seconds == float("inf"):
-            return done, ""
-        minutes, rest = divmod(round(seconds), 60)
-        return done, f"  {minutes}:{rest:02d} left"
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _number(event: Event, key: str) -> float:

@@ -78,7 +78,7 @@ def cut_record(path: Path, step: int, validated_step: int) -> list[Event]:
         InputError: as `read_record`.
     """
     events = read_record(path)
-    last = {"start": 0, "step": step, "validation": validated_step}
+    last = {"start": 0, "step": step, "pool": step, "validation": validated_step}
     kept = [event for event in events if _step(event) <= last.get(str(event["event"]), -1)]
     write_whole(path, b"".join(_line(event) for event in kept))
     return [event for event in events if event["event"] == "step" and _step(event) > step]

@@ -51,6 +51,8 @@ from zip_ray.work import (
 _log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
+LOCK = "lock"
+"""Held by the driver, as long as it lives."""
 TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
@@ -58,6 +60,7 @@ RESUMABLE = {"budget", "cluster", "tracking"}
 """Sections of the config that may change on resume: they leave the trajectory alone."""
 
 OpenPool = Callable[[Config], Pool]
+Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,16 @@ class RunResult:
     run_id: str
 
 
-def tune(config: Config, open_pool: OpenPool, interrupted: Callable[[], bool]) -> RunResult:
+def tune(
+    config: Config, open_pool: OpenPool, interrupted: Callable[[], bool], listen: Listener = lambda _: None
+) -> RunResult:
     """Start a run.
 
     Args:
         config: the run.
         open_pool: makes its pool.
         interrupted: whether the run has been asked to stop.
+        listen: hears each event of the record too; must not wait.
 
     Raises:
         InputError: the run folder exists, or model, task or cluster cannot be used as configured.
@@ -98,10 +104,16 @@ def tune(config: Config, open_pool: OpenPool, interrupted: Callable[[], bool]) -
         state = RunState(initial_state(space.initial()))
         with _locked(folder):
             start = _start_event(config, facts, space, zero_shot)
-            return _Run(folder, config, pool, facts, space, start).go(state, interrupted)
+            return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
 
-def resume(folder: Path, config: Config, open_pool: OpenPool, interrupted: Callable[[], bool]) -> RunResult:
+def resume(
+    folder: Path,
+    config: Config,
+    open_pool: OpenPool,
+    interrupted: Callable[[], bool],
+    listen: Listener = lambda _: None,
+) -> RunResult:
     """Go on with a run from its last checkpoint; the end is bit for bit that of an undisturbed run.
 
     Args:
@@ -109,6 +121,7 @@ def resume(folder: Path, config: Config, open_pool: OpenPool, interrupted: Calla
         config: its config; budget, cluster and tracking may differ from what was started.
         open_pool: makes the pool.
         interrupted: whether the run has been asked to stop.
+        listen: hears each event of the record too; must not wait.
 
     Raises:
         InputError: no run, a damaged one, one in use, another model, or a config that changes the trajectory.
@@ -130,7 +143,7 @@ def resume(folder: Path, config: Config, open_pool: OpenPool, interrupted: Calla
         dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
         answered = max((queries(event) for event in dropped), default=0) - state.account.charged
         state = replace(state, account=settle(state.account, answered))
-        return _Run(folder, config, pool, facts, space, start).go(state, interrupted)
+        return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
 
 class _Run:
@@ -142,7 +155,7 @@ class _Run:
         self._folder, self._config, self._pool = folder, config, pool
         self._facts, self._space, self._start = facts, space, start
 
-    def go(self, state: RunState, interrupted: Callable[[], bool]) -> RunResult:
+    def go(self, state: RunState, interrupted: Callable[[], bool], listen: Listener) -> RunResult:
         config, folder = self._config, self._folder
         record, checkpoints = Record(folder / RECORD), CheckpointWriter(folder / CHECKPOINT)
         tracker = Tracker(folder, config.tracking) if config.tracking.enabled else None
@@ -159,6 +172,7 @@ class _Run:
                 def emit(event: Event) -> None:
                     record.append(event)
                     progress.event(event)
+                    listen(event)
 
                 outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
             if outcome.finished:
@@ -329,7 +343,7 @@ def _closing(pool: Pool) -> Iterator[Pool]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the run folder: two drivers on one folder would spoil each other's files."""
-    with (folder / "lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -27,13 +27,17 @@ METRICS = {
         "accuracy": "train/accuracy",
         "gradient_norm": "train/gradient_norm",
         "clipped": "train/clipped",
+        "staleness": "train/staleness",
         "queries_per_second": "queries_per_second",
+        "wasted": "queries_wasted",
         "seconds": "seconds",
     },
+    "pool": {"ready": "actors/ready", "pending": "actors/pending"},
     "validation": {"loss": "validation/loss", "accuracy": "validation/accuracy"},
     "end": {"test_accuracy": "test/accuracy"},
 }
-"""MLflow's name of each figure of an event. A metric's step is the number of queries charged."""
+"""MLflow's name of each figure of an event. A metric's step is the number of queries charged, its time that of the run
+(start + seconds of tuning): MLflow draws it against either."""
 ARTIFACTS = ("config.yaml", "tuned_prompt.safetensors", "tuned_prompt.json", "accuracy.png", RECORD)
 STATE = "tracking.json"
 BATCH = 1000

@@ -16,6 +16,7 @@ from zip_ray.config import Config
 from zip_ray.ledger import Ledger, settle
 from zip_ray.optimizers import Spsa, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
+from zip_ray.record import Event
 from zip_ray.work import (
     Answer,
     Crops,
@@ -30,7 +31,6 @@ from zip_ray.work import (
     Work,
 )
 
-Event = dict[str, object]
 POLL_SECONDS = 0.5
 """Longest wait for an answer before the loop looks at budgets and signals again."""
 FIRST_CROPS_ID = 2**40
@@ -39,6 +39,10 @@ CROPS_AHEAD = 8
 """Mini-batches of fresh crops asked for ahead, where the config does not say how many actors there are."""
 RATE_SECONDS = 5.0
 """Time over which queries a second are averaged."""
+POOL_SECONDS = 2.0
+"""Between two looks at who is in the pool."""
+POOL_EVENT_SECONDS = 60.0
+"""Between two events that tell of the pool while nothing in it changes but the speeds."""
 
 
 class Interrupted(Exception):
@@ -150,6 +154,8 @@ class Tuning:
         self._started = clock() - state.seconds
         self._recent: deque[tuple[float, int]] = deque()
         self._crops = self._crop_stream() if config.task.views == "fresh" else None
+        self._looked = self._told_of_pool = -POOL_EVENT_SECONDS
+        self._pool_before: tuple[object, ...] = ()
 
     def run(self) -> Outcome:
         """Tune until a budget, a signal or the pool ends the run; the last state is given to `checkpoint`.
@@ -184,6 +190,7 @@ class Tuning:
                 raise Interrupted
             for answer in self._pool.collect(POLL_SECONDS):
                 self._fold(answer)
+            self._look_at_pool()
 
     def _reasons(self) -> dict[str, str]:
         """Why to ask no more; empty while there is no reason."""
@@ -288,7 +295,24 @@ class Tuning:
             self._state = replace(self._state, validated_step=step, accuracy=result.accuracy)
         self._event("validation", asked, loss=result.loss, accuracy=result.accuracy)
 
-    def _event(self, kind: str, state: RunState, **values: float) -> None:
+    def _look_at_pool(self) -> None:
+        """Tell who is in the pool, when that has changed, and now and then."""
+        now = self._seconds()
+        if now - self._looked < POOL_SECONDS:
+            return
+        self._looked = now
+        members = self._pool.members()
+        ready = sum(member.state == "ready" for member in members)
+        seen = (ready, len(members) - ready, self._pool.last_error())
+        if seen == self._pool_before and now - self._told_of_pool < POOL_EVENT_SECONDS:
+            return
+        self._pool_before, self._told_of_pool = seen, now
+        paces = sorted(member.pace for member in members if member.pace is not None)
+        span = (paces[0], paces[-1]) if paces else ()
+        state = replace(self._state, seconds=now)
+        self._event("pool", state, ready=ready, pending=seen[1], last_error=seen[2], paces=span)
+
+    def _event(self, kind: str, state: RunState, **values: object) -> None:
         head: Event = {"event": kind, "step": state.optimizer.steps, "queries": state.account.charged}
         self._emit({**head, "seconds": state.seconds, **values})
 

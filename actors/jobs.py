@@ -1,0 +1,41 @@
+"""What is different inside a Ray job: its working directory is a copy that Ray deletes."""
+
+import os
+from pathlib import Path
+
+from zip_ray.config import Config
+from zip_ray.errors import InputError
+
+
+def in_job() -> bool:
+    """Whether this process is the entry point of a Ray job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def require_lasting(config: Config, folder: Path | None) -> None:
+    """Refuse outputs that would be deleted with the job.
+
+    Args:
+        config: the run.
+        folder: its run folder, if one is named.
+
+    Raises:
+        InputError: this is a job, and an output is given relative to its working directory, or lies in it.
+    """
+    if not in_job():
+        return
+    if _is_fleeting(folder or Path("runs")):
+        raise InputError(
+            f"output.dir: '{folder or 'runs/...'}' lies in the job's working directory, which Ray deletes: give an "
+            "absolute path on a disk that outlives the job, such as --output.dir /shared/runs/NAME"
+        )
+    database = config.tracking.uri.removeprefix("sqlite:///")
+    if config.tracking.enabled and database != config.tracking.uri and _is_fleeting(Path(database)):
+        raise InputError(
+            f"tracking.uri: '{config.tracking.uri}' lies in the job's working directory, which Ray deletes: give a "
+            "server (http://HOST:PORT), an absolute sqlite:////PATH, or --no-tracking.enabled"
+        )
+
+
+def _is_fleeting(path: Path) -> bool:
+    return path.expanduser().absolute().is_relative_to(Path.cwd())

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# One run on Slurm: a Ray head on the first node, a worker on each of them, the driver beside the head.
+#   sbatch configs/cluster/slurm.sh configs/quickstart.yaml --output.dir "$HOME/runs/first"
+# Slurm sends SIGTERM two minutes before the time limit: the run saves its state, and goes on with
+#   sbatch configs/cluster/slurm.sh resume "$HOME/runs/first"
+#SBATCH --job-name=zip-ray
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --time=01:00:00
+#SBATCH --signal=B:TERM@120
+set -euo pipefail
+
+PYTHON="${PYTHON:-.venv/bin/python}"
+RAY="$(dirname "$PYTHON")/ray"
+GPUS="${SLURM_GPUS_ON_NODE:-0}"
+PORT=$((20000 + SLURM_JOB_ID % 20000))
+HEAD="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+
+# Only those who know the token of this job may use the cluster: other users reach the same network.
+export RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN="$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"
+export RAY_AUTH_TOKEN
+
+srun --overlap --nodes=1 --ntasks=1 --nodelist="$HEAD" \
+  "$RAY" start --head --port="$PORT" --num-cpus=0 --num-gpus=0 --include-dashboard=false --block &
+sleep "${START_SECONDS:-10}"
+srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
+  "$RAY" start --address="$HEAD:$PORT" --num-gpus="$GPUS" --block &
+
+if [[ "$1" == resume ]]; then set -- resume "${@:2}"; else set -- tune "$@"; fi
+"$PYTHON" run.py "$@" --cluster.address "$HEAD:$PORT" --cluster.actors auto --cluster.gpus-per-actor "$((GPUS > 0))" &
+DRIVER=$!
+trap 'kill -TERM "$DRIVER"; wait "$DRIVER"' TERM
+wait "$DRIVER"

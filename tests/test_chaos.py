@@ -1,0 +1,17 @@
+"""A short version of the chaos harness; `make chaos` runs the long one."""
+
+import pytest
+
+from tests.chaos import real, real_cluster, simulated
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_simulated_schedules(block: int) -> None:
+    for seed in range(30 * block, 30 * (block + 1)):
+        simulated(seed)
+
+
+def test_real_schedules() -> None:
+    with real_cluster() as cluster:
+        for seed in range(4):
+            real(seed, cluster)

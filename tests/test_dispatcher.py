@@ -1,0 +1,198 @@
+"""Who is given what: the rules of the pool without its transport, in a time of their own."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes import FakeScorer, make_pairs
+from tests.simulated import Faults, SimulatedPool
+from zip_ray.dispatcher import FAILURES_PER_WORK, LATE, LATE_SECONDS, PREFETCH, Dispatcher
+from zip_ray.pool import PoolError
+from zip_ray.work import Pairs, Result
+
+
+def result_of(number: int) -> Result:
+    return FakeScorer().answer(make_pairs(number))
+
+
+def dispatcher(members: int = 2, timeout: float = 100.0) -> Dispatcher:
+    made = Dispatcher(timeout)
+    for number in range(members):
+        made.join(number, 0.0)
+    return made
+
+
+def assigned(made: Dispatcher, now: float = 0.0) -> list[tuple[int, int]]:
+    return [(member, work.id) for member, work in made.assignments(now)]
+
+
+def practise(made: Dispatcher, member: int, seconds: float, number: int = 1000) -> None:
+    """Have a member known by its pace."""
+    made.submit(make_pairs(number))
+    while (member, number) not in assigned(made):
+        pass
+    made.answered(member, result_of(number), seconds, seconds)
+
+
+def test_work_is_spread_before_it_is_stacked() -> None:
+    made = dispatcher(members=3)
+    for number in range(10):
+        made.submit(make_pairs(number))
+    sent = assigned(made)
+    assert [work for _, work in sent] == list(range(3 * PREFETCH))
+    assert [member for member, _ in sent[:3]] == [0, 1, 2]
+    assert all(made.held(member) == PREFETCH for member in range(3))
+    assert made.outstanding == 10
+
+
+def test_the_oldest_work_goes_first_and_lost_work_goes_before_new() -> None:
+    made = dispatcher(members=1)
+    for number in (3, 1, 2, 4):
+        made.submit(make_pairs(number))
+    assert assigned(made) == [(0, 1), (0, 2)]
+    made.leave(0, "killed")
+    made.join(7, 1.0)
+    assert assigned(made, 1.0) == [(7, 1), (7, 2)]
+
+
+def test_an_id_cannot_be_in_flight_twice() -> None:
+    made = dispatcher()
+    made.submit(make_pairs(1))
+    with pytest.raises(ValueError, match="work 1 is in flight"):
+        made.submit(make_pairs(1))
+
+
+def test_late_work_goes_to_somebody_idle_and_the_first_answer_wins() -> None:
+    made = dispatcher(members=2)
+    made.submit(make_pairs(1))
+    made.submit(make_pairs(2))
+    assert assigned(made) == [(0, 1), (1, 2)]
+    made.answered(1, result_of(2), 1.0, 1.0)
+    assert assigned(made, LATE * 1.0) == []
+    assert assigned(made, LATE * 1.0 + 0.1) == [(1, 1)]
+    answer = made.answered(1, result_of(1), 1.0, 5.5)
+    assert answer is not None
+    assert answer.attempts == 2
+    assert made.outstanding == 0
+    assert made.answered(0, result_of(1), 9.0, 9.0) is None
+    assert assigned(made, 10.0) == []
+
+
+def test_late_work_is_copied_once() -> None:
+    made = dispatcher(members=3)
+    made.submit(make_pairs(1))
+    made.submit(make_pairs(2))
+    assert assigned(made) == [(0, 1), (1, 2)]
+    made.answered(1, result_of(2), 1.0, 1.0)
+    (copy,) = assigned(made, 6.0)
+    assert copy[1] == 1
+    assert assigned(made, 6.1) == []
+
+
+def test_quick_work_is_not_late_within_a_round_trip() -> None:
+    made = dispatcher(members=2)
+    made.submit(make_pairs(1))
+    made.submit(make_pairs(2))
+    assigned(made)
+    made.answered(1, result_of(2), 0.001, 0.001)
+    assert assigned(made, LATE_SECONDS * 0.9) == []
+    assert assigned(made, LATE_SECONDS * 1.1) == [(1, 1)]
+
+
+def test_a_slow_member_is_left_out_while_the_others_would_be_done_before_it() -> None:
+    made = dispatcher(members=3)
+    for member, pace in enumerate((1.0, 1.0, 10.0)):
+        practise(made, member, pace, 1000 + member)
+    for number in range(3):
+        made.submit(make_pairs(number))
+    now = 10.0
+    assert {member for member, _ in assigned(made, now)} == {0, 1}
+    for number in range(3, 60):
+        made.submit(make_pairs(number))
+    assert 2 in {member for member, _ in assigned(made, now)}
+
+
+def test_who_has_not_answered_for_the_timeout_is_hung() -> None:
+    made = dispatcher(members=2, timeout=5.0)
+    made.submit(make_pairs(1))
+    assigned(made, now=10.0)
+    assert made.hung(15.0) == []
+    assert made.hung(15.1) == [0]
+    made.leave(0, "hung")
+    assert assigned(made, 15.1) == [(1, 1)]
+
+
+def test_the_timeout_starts_anew_with_each_work() -> None:
+    made = dispatcher(members=1, timeout=5.0)
+    made.submit(make_pairs(1))
+    made.submit(make_pairs(2))
+    assigned(made)
+    made.answered(0, result_of(1), 4.0, 4.0)
+    assert made.hung(8.9) == []
+    assert made.hung(9.1) == [0]
+
+
+def test_work_that_fails_again_and_again_ends_the_run_and_names_the_error() -> None:
+    made = dispatcher(members=FAILURES_PER_WORK)
+    made.submit(make_pairs(1))
+    for member in range(FAILURES_PER_WORK - 1):
+        assert assigned(made) == [(member, 1)]
+        made.leave(member, "CUDA error")
+    assigned(made)
+    with pytest.raises(PoolError, match=f"work 1 failed {FAILURES_PER_WORK} times, last with: CUDA error"):
+        made.leave(FAILURES_PER_WORK - 1, "CUDA error")
+
+
+def test_only_the_work_at_hand_is_blamed_and_none_where_a_node_died() -> None:
+    made = dispatcher(members=1)
+    made.submit(make_pairs(1))
+    made.submit(make_pairs(2))
+    for turn in range(3 * FAILURES_PER_WORK):
+        assert assigned(made) == [(turn, 1), (turn, 2)]
+        made.leave(turn, "node died", blameless=True)
+        made.join(turn + 1, 0.0)
+    for _ in range(FAILURES_PER_WORK - 1):
+        turn += 1
+        assigned(made)
+        made.leave(turn, "raised")
+        made.join(turn + 1, 0.0)
+    assigned(made)
+    made.answered(turn + 1, result_of(1), 1.0, 1.0)
+    made.leave(turn + 1, "raised")  # over work 2, for the first time
+    assert made.outstanding == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), members=st.integers(1, 12), works=st.integers(1, 60))
+def test_each_work_is_answered_once_whatever_happens(seed: int, members: int, works: int) -> None:
+    faults = Faults(kill=0.02, kill_node=0.02, hang=0.02, slow=0.02, fail=0.02, until=60.0)
+    pool = SimulatedPool(seed, members, faults)
+    for number in range(works):
+        pool.submit(make_pairs(number))
+    seen: list[int] = []
+    while len(seen) < works:
+        assert pool.now < 10_000
+        seen += [answer.result.id for answer in pool.collect(1.0)]
+    assert sorted(seen) == list(range(works))
+
+
+def test_one_member_in_ten_that_is_ten_times_slower_costs_little() -> None:
+    """Kept busy, the members do at least 95% of the sum of their speeds."""
+    pool = SimulatedPool(1, 20, Faults(), paces=lambda number: 10.0 if number % 10 == 0 else 1.0)
+    for number in range(80):
+        pool.submit(make_pairs(number))
+    number, start = 80, 60.0
+    while pool.now < start + 200:
+        for _ in pool.collect(1.0):
+            pool.submit(make_pairs(number))
+            number += 1
+    rate = sum(time >= start for time in pool.done) / 200
+    assert rate >= 0.95 * (18 + 2 / 10)
+
+
+def test_only_pairs_tell_the_pace() -> None:
+    made = dispatcher(members=1)
+    assert made.pace(0) is None
+    practise(made, 0, 2.0)
+    assert made.pace(0) == 2.0
+    assert isinstance(make_pairs(1), Pairs)

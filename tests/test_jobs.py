@@ -1,0 +1,134 @@
+"""Ray jobs on a real head with a dashboard: submitted, followed, stopped, resumed; fleeting outputs refused."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actors import require_lasting
+from tests.conftest import free_port
+from zip_ray.checkpoint import load_checkpoint
+from zip_ray.config import Config, validate
+from zip_ray.errors import InputError
+from zip_ray.record import read_record
+
+ROOT = Path(__file__).parent.parent
+RAY = str(Path(sys.executable).with_name("ray"))
+SETTINGS = (
+    *("--budget.queries", "400", "--validation.every-queries", "200", "--cluster.actors", "2"),
+    *("--no-tracking.enabled", "--output.checkpoint-every-steps", "1"),
+)
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[str]:
+    """Address of the dashboard of a running head."""
+    port, dashboard = free_port(), free_port()
+    environment = {**os.environ, "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr"), "RAY_DISABLE_IMPORT_WARNING": "1"}
+    process = subprocess.Popen(
+        [
+            *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
+            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--object-store-memory=80000000"),
+            *(f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"),
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        wait_for(lambda: urllib.request.urlopen(f"{address}/api/version", timeout=1).status == 200, 60)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def wait_for(condition, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.2)
+
+
+def ray_job(head: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [RAY, "job", arguments[0], "--address", head, *arguments[1:]], cwd=ROOT, capture_output=True, text=True
+    )
+    return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+
+
+def submit(head: str, *command: str, name: str, wait: bool = True) -> str:
+    options = ("--submission-id", name, "--working-dir", ".", *(() if wait else ("--no-wait",)))
+    return ray_job(head, "submit", *options, "--", sys.executable, "run.py", *command)
+
+
+@pytest.mark.timeout(280)
+def test_submit_stop_resume_gives_the_undisturbed_result(head: str, tmp_path: Path) -> None:
+    straight = tmp_path / "straight"
+    log = submit(head, "tune", "configs/quickstart.yaml", *SETTINGS, "--output.dir", str(straight), name="straight")
+    assert "'straight' succeeded" in log, log
+    assert "tuned prompt" in log, "the log of the job is followed"
+
+    cut = tmp_path / "cut"
+    # Slow enough to be stopped in the middle of it.
+    slow = ("--output.dir", str(cut), "--cluster.actors", "1")
+    submit(head, "tune", "configs/quickstart.yaml", *SETTINGS, *slow, name="cut", wait=False)
+    wait_for(lambda: len(read_record(cut / "metrics.jsonl")) > 5 if (cut / "metrics.jsonl").exists() else False, 90)
+    ray_job(head, "stop", "cut")
+    assert "stopped on request" in ray_job(head, "logs", "cut")
+    stopped = load_checkpoint(cut / "checkpoint.safetensors")
+    assert 0 < stopped.account.charged < 400
+
+    log = submit(head, "resume", str(cut), "--cluster.actors", "2", name="again")
+    assert "'again' succeeded" in log, log
+    ends = [load_checkpoint(folder / "checkpoint.safetensors") for folder in (straight, cut)]
+    np.testing.assert_array_equal(ends[0].optimizer.w, ends[1].optimizer.w)
+    assert ends[0].account.charged == ends[1].account.charged == 400
+    assert json.loads((cut / "tuned_prompt.json").read_text())["queries"] == 400
+
+
+def test_outputs_that_the_job_would_take_with_it_are_refused(head: str) -> None:
+    log = submit(head, "tune", "configs/quickstart.yaml", *SETTINGS, name="fleeting")
+    assert "'fleeting' failed" in log
+    assert "error: output.dir: 'runs/...' lies in the job's working directory" in log
+
+
+@pytest.mark.parametrize(
+    ("folder", "uri", "field"),
+    [
+        (None, "http://127.0.0.1:5000", "output.dir"),
+        (Path("runs/first"), "http://127.0.0.1:5000", "output.dir"),
+        (Path("/elsewhere/first"), "sqlite:///mlflow.db", "tracking.uri"),
+    ],
+)
+def test_fleeting_paths(monkeypatch: pytest.MonkeyPatch, folder: Path | None, uri: str, field: str) -> None:
+    config = validate({"tracking": {"uri": uri}}, "test")
+    require_lasting(config, folder)  # no job, no matter
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(InputError, match=field):
+        require_lasting(config, folder)
+
+
+def test_lasting_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    require_lasting(validate({"tracking": {"uri": "sqlite:////elsewhere/mlflow.db"}}, "test"), Path("/elsewhere/run"))
+    require_lasting(
+        Config().model_copy(update={"tracking": Config().tracking.model_copy(update={"enabled": False})}), Path("/a")
+    )

@@ -1,0 +1,45 @@
+"""How a run is doing that goes on elsewhere: all from its folder."""
+
+import fcntl
+import time
+from pathlib import Path
+
+from zip_ray.config import load_config
+from zip_ray.progress import Summary
+from zip_ray.record import FILE_NAME as RECORD
+from zip_ray.record import read_record
+from zip_ray.runs import CONFIG, LOCK
+
+
+def status(folder: Path) -> list[str]:
+    """Lines for a person: whether it goes on, how far it is, how fast, and who works on it.
+
+    Raises:
+        InputError: no run folder, or a damaged one.
+    """
+    events = read_record(folder / RECORD)
+    summary = Summary(load_config(folder / CONFIG).budget)
+    for event in events:
+        summary.event(event)
+    return [f"{folder}: {_state(folder, [str(event['event']) for event in events])}", *summary.lines()]
+
+
+def _state(folder: Path, kinds: list[str]) -> str:
+    if "end" in kinds:
+        return "finished"
+    silent = f"its last word {time.time() - (folder / RECORD).stat().st_mtime:.0f} s ago"
+    if _is_held(folder / LOCK):
+        return f"running, {silent}"
+    return f"not running on this machine, {silent}; if nowhere else either, go on with: run.py resume {folder}"
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a driver that this machine can see holds the folder."""
+    if not lock.exists():
+        return False
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
