@@ -22,6 +22,7 @@ from tyro.conf import Positional, arg
 
 from zip_ray.config import Config, TaskConfig, TrackingConfig, explain, load_config
 from zip_ray.errors import InputError
+from zip_ray.layout import SplitPool
 from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.record import Event
 from zip_ray.runs import CONFIG, RunResult, resume, tune
@@ -46,10 +47,12 @@ def open_pool(config: Config) -> Pool:
     """The pool that the config names."""
     build = partial(build_scorer, config)
     if config.cluster.pool == "in-process":
-        return InProcessPool(build)
-    from actors import RayPool
+        pool: Pool = InProcessPool(build)
+    else:
+        from actors import RayPool
 
-    return RayPool(build, config.cluster)
+        pool = RayPool(build, config.cluster)
+    return pool if config.model.parallel == (1, 1) else SplitPool(pool, config)
 
 
 def listener(config: Config, folder: Path | None) -> Callable[[Event], None]:

@@ -24,6 +24,8 @@ from zip_ray.work import (
     PairsResult,
     Perturbation,
     Result,
+    Slice,
+    SliceResult,
     Work,
 )
 
@@ -73,6 +75,8 @@ class FakeScorer:
             raise InputError("images/cat.png: unreadable image: replace it")
         if isinstance(work, Pairs):
             return PairsResult(tuple(self._pair(pair) for pair in work.pairs))
+        if isinstance(work, Slice):
+            return self._slice(work)
         if isinstance(work, Evaluation):
             w = np.zeros(4) if isinstance(work.prompt, str) else work.prompt
             return EvaluationResult(work.id, loss(w, 0), accuracy(w), FACTS.images[work.split])
@@ -87,6 +91,18 @@ class FakeScorer:
         batch = pair.batch if pair.features is None else int(pair.features[0, 0])
         plus, minus = (float("nan") if bad else loss(pair.w + s * z, batch) for s in (1, -1))
         return PairResult(pair.id, plus, minus, accuracy(pair.w))
+
+    def _slice(self, work: Slice) -> SliceResult:
+        """Of one image: every shard has an equal share of exp(loss), the first has the image's class, at 0."""
+        losses = [
+            (result.plus if sign == 1 else result.minus)
+            for result in map(self._pair, work.pairs)
+            for sign in work.signs
+        ]
+        shape = (len(losses), 1)
+        maxima = np.reshape(losses, shape) - np.log(work.shards)
+        target = np.full(shape, 0.0 if work.shard == 0 else -np.inf)
+        return SliceResult(work.id, maxima, np.ones(shape), target, np.full(shape, work.shard == 0))
 
     def _first(self, mark: str) -> bool:
         if self.marks is None:

@@ -71,6 +71,10 @@ class ModelConfig(Section):
     pairs_per_pass: Count = 1
     """Pairs of a step that one actor encodes in one pass: more fill a GPU, fewer spread over more actors. It changes
     results by float32 rounding, so a run keeps it."""
+    parallel: tuple[Literal[1, 2], Count] | Literal["auto"] = (1, 1)
+    """How a pass is split over actors: sides (2 = the two queries of a pair apart) and class shards; more of either
+    when there are more actors than pairs in flight. auto = by the actors that are there and their speed, chosen again
+    when they come and go. It changes results by float32 rounding: auto is not the same bits twice."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where an actor runs the model; auto = cuda where the actor has been given a GPU."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from zip_ray.pool import PoolError
-from zip_ray.work import Answer, Pairs, Result, Work
+from zip_ray.work import Answer, Pairs, Result, Slice, Work
 
 PREFETCH = 2
 """Works a member holds at once: the second hides the round trip."""
@@ -115,7 +115,7 @@ class Dispatcher:
         times = self._times.setdefault(type(work), deque(maxlen=WINDOW))
         times.append(seconds)
         self._typical[type(work)] = median(times)
-        if isinstance(work, Pairs):
+        if isinstance(work, Pairs | Slice):
             who.pace = seconds if who.pace is None else MEMORY * seconds + (1 - MEMORY) * who.pace
         if result.id not in self._works:
             return None
@@ -178,7 +178,7 @@ class Dispatcher:
 
     def _expected_pace(self, who: _Member, now: float) -> float:
         if who.pace is None or (not who.held and now - who.since > FORGET * who.pace):
-            return max(self._typical.get(Pairs, 1.0), 1e-6)
+            return max(self._typical.get(Pairs, self._typical.get(Slice, 1.0)), 1e-6)
         return max(who.pace, 1e-6)
 
     def _copy_late(self, now: float) -> None:

@@ -58,6 +58,19 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """A part of a pass: some sides of its pairs, against some of the classes (see `layout`)."""
+
+    id: int
+    pairs: tuple[Pair, ...]
+    signs: tuple[Literal[1, -1], ...]
+    """Sides: 1 for w + c z, -1 for w - c z."""
+    shard: int
+    """Which of `shards` nearly equal runs of classes."""
+    shards: int
+
+
+@dataclass(frozen=True)
 class Crops:
     """Encode the fresh random crops of a mini-batch (`task.views: fresh`). Not charged."""
 
@@ -108,6 +121,24 @@ class PairsResult:
     def id(self) -> int:
         """That of the first pair."""
         return self.results[0].id
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """Answer to a `Slice`, all of shape (queries, images): what the cross-entropy needs of these classes.
+
+    The queries are the first pair's sides, then the second's, and so on.
+    """
+
+    id: int
+    maxima: Float64
+    """Largest logit."""
+    sums: Float64
+    """Sum of exp(logit - largest)."""
+    targets: Float64
+    """Logit of the image's own class; -inf where it is not among these."""
+    right: npt.NDArray[np.bool_]
+    """Whether the largest logit is that of the image's own class."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +206,8 @@ class Facts:
     """What a reduced precision does to loss differences, in words; empty for float32."""
 
 
-Work = Pairs | Crops | Evaluation | Encoding
-Result = PairsResult | CropsResult | EvaluationResult | EncodingResult
+Work = Pairs | Slice | Crops | Evaluation | Encoding
+Result = PairsResult | SliceResult | CropsResult | EvaluationResult | EncodingResult
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zip_ray.clip.engine import make_encoder
+from zip_ray.clip.engine import TextEncoder, make_encoder
 from zip_ray.clip.feature_cache import FeatureCache, default_folder
 from zip_ray.clip.features import fresh_features, mini_batch, mini_batch_views, split_features, train_features
 from zip_ray.clip.model import FrozenClip, load_clip
@@ -14,6 +14,7 @@ from zip_ray.clip.text import encode_texts, token_embedding, word_embeddings
 from zip_ray.clip.weights import share_weights
 from zip_ray.config import Config, PromptConfig
 from zip_ray.data import ImageSet, Task, load_task
+from zip_ray.layout import shard_bounds
 from zip_ray.ledger import QUERIES_PER_PAIR
 from zip_ray.optimizers import perturbation
 from zip_ray.prompts import LowRankSpace
@@ -35,6 +36,8 @@ from zip_ray.work import (
     PairsResult,
     Perturbation,
     Result,
+    Slice,
+    SliceResult,
     Split,
     Work,
 )
@@ -83,9 +86,9 @@ class Scorer:
         self._suffix = after if config.prompt.init == "template" else PUBLISHED_SUFFIX
         initial = self._initial_context(config.prompt, words)
         self._space = LowRankSpace(config.prompt, initial, config.seed)
-        self._encoder, self._text_pass = make_encoder(
-            clip.model, clip.tokenizer, task.classnames, len(initial), self._suffix
-        )
+        self._tokens = len(initial)
+        self._encoders: dict[tuple[int, int], tuple[TextEncoder, str]] = {}
+        """By shard and number of shards: of those classes, and what it is."""
         self._scale = clip.logit_scale
         facts: dict[str, object] = {
             "weights": clip.weights_digest,
@@ -93,6 +96,7 @@ class Scorer:
             "device": clip.device.type,
         }
         self._cache = FeatureCache(default_folder() if config.cluster.cache else None, facts)
+        self._encoder()
         self._train = train_features(clip, task.train, config.task, config.seed, self._cache)
         # Without random crops the training views are the images as at test time.
         self._features: dict[Split, Tensor] = {"train": self._train[0]} if config.task.views == 0 else {}
@@ -113,7 +117,7 @@ class Scorer:
             preprocess=self._clip.preprocess_config,
             logit_scale=self._scale,
             device=str(self._clip.device),
-            text_pass=self._text_pass,
+            text_pass=self._encoder()[1],
             precision="" if model.precision == "fp32" else f"{model.precision}: {self._judge_precision()}",
         )
 
@@ -122,6 +126,8 @@ class Scorer:
         match work:
             case Pairs():
                 return self._score(work.pairs)
+            case Slice():
+                return self._score_slice(work)
             case Crops():
                 features = fresh_features(
                     self._clip, self._task.train, self._config.task, self._config.seed, work.batch
@@ -147,6 +153,25 @@ class Scorer:
             )
         )
 
+    def _score_slice(self, work: Slice) -> SliceResult:
+        """Some sides against some classes, in one pass through the text tower."""
+        points = [
+            pair.w + sign * pair.c * perturbation(pair.perturbation, pair.w.size)
+            for pair in work.pairs
+            for sign in work.signs
+        ]
+        first = shard_bounds(len(self._task.classnames), work.shards)[work.shard]
+        texts = self._encode(points, shard=(work.shard, work.shards)).split(len(work.signs))
+        figures = torch.cat(
+            [
+                self._shard_statistics(*self._mini_batch(p), text, first)
+                for p, text in zip(work.pairs, texts, strict=True)
+            ],
+            dim=1,
+        )
+        maxima, sums, targets, right = figures.cpu().numpy()
+        return SliceResult(work.id, maxima, sums, targets, right > 0)
+
     def _mini_batch(self, pair: Pair) -> tuple[Tensor, Int64]:
         """Features (images, embed) and labels (images,)."""
         task, seed, images = self._config.task, self._config.seed, self._task.train
@@ -171,10 +196,24 @@ class Scorer:
         (loss,), (accuracy,) = self._cross_entropy(self._features[work.split], labels, text).tolist()
         return EvaluationResult(work.id, loss, accuracy, len(labels))
 
-    def _encode(self, points: list[Float64], precision: Precision | None = None) -> Tensor:
+    def _encode(
+        self, points: list[Float64], precision: Precision | None = None, shard: tuple[int, int] = (0, 1)
+    ) -> Tensor:
         contexts = np.stack([self._space.context(w) for w in points])
         with products(precision or self._config.model.precision, self._clip.device):
-            return self._encoder.encode(torch.from_numpy(contexts)).float()
+            return self._encoder(shard)[0].encode(torch.from_numpy(contexts)).float()
+
+    def _encoder(self, shard: tuple[int, int] = (0, 1)) -> tuple[TextEncoder, str]:
+        """The encoder of a shard's classes, and what it is; made when it is first needed."""
+        if shard not in self._encoders:
+            index, shards = shard
+            names = self._task.classnames
+            bounds = [*shard_bounds(len(names), shards), len(names)]
+            chosen = names[bounds[index] : bounds[index + 1]]
+            self._encoders[shard] = make_encoder(
+                self._clip.model, self._clip.tokenizer, chosen, self._tokens, self._suffix
+            )
+        return self._encoders[shard]
 
     def _judge_precision(self) -> str:
         """What the configured precision does to the loss differences of the first pairs."""
@@ -204,6 +243,25 @@ class Scorer:
         loss = functional.cross_entropy(logits.double().transpose(1, 2), target, reduction="none").mean(dim=1)
         accuracy = (logits.argmax(dim=2) == target).double().mean(dim=1)
         return torch.stack([loss, accuracy])
+
+    @torch.inference_mode()
+    def _shard_statistics(self, images: Tensor, labels: Int64, text: Tensor, first: int) -> Tensor:
+        """Maxima, sums, targets and hits (see `SliceResult`) of texts (prompts, classes, embed): (4, prompts, images).
+
+        Args:
+            images: features, shape (images, embed).
+            labels: of the images, shape (images,).
+            text: features of this shard's classes.
+            first: number of its first class.
+        """
+        logits = (self._scale * images @ text.transpose(1, 2)).double()
+        target = (torch.from_numpy(labels).to(logits.device) - first).expand(len(text), -1)
+        here = (target >= 0) & (target < logits.shape[2])
+        own = logits.gather(2, target.clamp(0, logits.shape[2] - 1).unsqueeze(2)).squeeze(2)
+        maxima, best = logits.max(dim=2)
+        sums = (logits - maxima.unsqueeze(2)).exp().sum(dim=2)
+        right = here & (best == target)
+        return torch.stack([maxima, sums, own.masked_fill(~here, -torch.inf), right.double()])
 
     def _initial_context(self, prompt: PromptConfig, words: str) -> Float32:
         model = self._clip.model

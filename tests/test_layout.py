@@ -1,0 +1,138 @@
+"""Sides and class shards: put together they are the whole, bit for bit the same each time; and which are chosen."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+
+from tests.fakes import FACTS, FakeScorer, make_pairs
+from tests.test_tuning import ShuffledPool, make_config, tune
+from zip_ray.layout import Layout, SplitPool, choose, combine, shard_bounds
+from zip_ray.pool import InProcessPool, Member
+from zip_ray.work import Facts, Pairs, SliceResult
+
+LAYOUTS = [Layout(sides, shards) for sides, shards in itertools.product((1, 2), (1, 2, 3))]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@given(seed=st.integers(0, 10**6), classes=st.integers(3, 12), pairs=st.integers(1, 3))
+def test_parts_give_the_dense_cross_entropy(layout: Layout, seed: int, classes: int, pairs: int) -> None:
+    """Against log-sum-exp and arg-max over all classes at once, ties among the logits included."""
+    draw = np.random.default_rng(seed)
+    logits = np.round(draw.normal(0, 3, (pairs, 2, 5, classes)), 1)  # pair, side, image, class
+    labels = draw.integers(0, classes, 5)
+    bounds = [*shard_bounds(classes, layout.shards), classes]
+    work = Pairs(tuple(make_pairs(k).pairs[0] for k in range(pairs)))
+    parts = []
+    for piece in layout.slices(work):
+        low, high = bounds[piece.shard], bounds[piece.shard + 1]
+        sides = [0 if sign == 1 else 1 for sign in piece.signs]
+        block = logits[:, sides, :, low:high].reshape(-1, 5, high - low)
+        here = (labels >= low) & (labels < high)
+        own = block[:, np.arange(5), np.clip(labels - low, 0, high - low - 1)]
+        maxima = block.max(axis=2)
+        sums = np.exp(block - maxima[:, :, None]).sum(axis=2)
+        right = here & (block.argmax(axis=2) == labels - low)
+        parts.append(SliceResult(piece.id, maxima, sums, np.where(here, own, -np.inf), right))
+    whole = combine(work.pairs, layout.sides, parts)
+    loss = (logsumexp(logits, axis=3) - logits[:, :, np.arange(5), labels]).mean(axis=2)
+    accuracy = (logits.argmax(axis=3) == labels).mean(axis=(1, 2))
+    for pair, result in enumerate(whole.results):
+        assert result.id == work.pairs[pair].id
+        np.testing.assert_allclose([result.plus, result.minus], loss[pair], rtol=1e-12)
+        np.testing.assert_allclose(result.accuracy, accuracy[pair], rtol=1e-12)
+
+
+@given(classes=st.integers(1, 1000), shards=st.integers(1, 16))
+def test_shards_are_nearly_equal_runs(classes: int, shards: int) -> None:
+    bounds = [*shard_bounds(classes, shards), classes]
+    sizes = np.diff(bounds)
+    assert bounds[0] == 0
+    assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_split_run_learns_the_same_and_is_the_same_in_any_order(layout: Layout, together: int) -> None:
+    config = make_config(model={"parallel": (layout.sides, layout.shards), "pairs_per_pass": together})
+    whole, _ = tune(make_config())
+    runs = [tune(config, SplitPool(ShuffledPool(seed), config))[0] for seed in range(3)]
+    np.testing.assert_allclose(runs[0].state.optimizer.w, whole.state.optimizer.w, rtol=1e-7)
+    for run in runs:
+        np.testing.assert_array_equal(run.state.optimizer.w, runs[0].state.optimizer.w)
+        assert run.state.account.charged == 300
+        assert run.state.account.issued == run.state.account.completed + run.state.account.wasted
+
+
+def test_an_id_cannot_be_in_flight_twice() -> None:
+    config = make_config(model={"parallel": (2, 1)})
+    pool = SplitPool(InProcessPool(FakeScorer), config)
+    pool.submit(make_pairs(1))
+    with pytest.raises(ValueError, match="work 1 is in flight"):
+        pool.submit(make_pairs(1))
+
+
+def test_losses_that_are_no_number_stay_so() -> None:
+    config = make_config(model={"parallel": (2, 2)}, budget={"queries": 200})
+    outcome, _ = tune(config, SplitPool(InProcessPool(lambda: FakeScorer(nan_from=0)), config))
+    assert list(outcome.reasons) == ["nonfinite"]
+
+
+@pytest.mark.parametrize("synchronous", [True, False])
+def test_few_actors_get_whole_passes(synchronous: bool) -> None:
+    for actors in (1, 2, 5):
+        assert choose(actors, 0.5, 100, passes=5 * actors, synchronous=synchronous)[0] == Layout()
+
+
+def test_more_actors_than_passes_get_sides_then_shards() -> None:
+    assert choose(10, 0.5, 100, passes=5, synchronous=True)[0] == Layout(2, 1)
+    assert choose(40, 0.5, 100, passes=5, synchronous=True)[0] == Layout(2, 4)
+    assert choose(64, 0.5, 100, passes=32, synchronous=False)[0] == Layout(2, 1)
+    assert choose(64, 0.5, 100, passes=64, synchronous=False)[0] == Layout()
+
+
+def test_short_work_and_few_classes_are_not_split() -> None:
+    assert choose(64, 0.002, 100, passes=5, synchronous=True)[0].parts <= 2
+    assert choose(64, 0.5, 5, passes=5, synchronous=True)[0].shards == 1
+
+
+@given(
+    actors=st.integers(1, 256),
+    seconds=st.floats(1e-3, 10),
+    classes=st.integers(2, 1000),
+    passes=st.integers(1, 64),
+    synchronous=st.booleans(),
+)
+def test_splitting_is_never_chosen_for_less(
+    actors: int, seconds: float, classes: int, passes: int, synchronous: bool
+) -> None:
+    layout, rate = choose(actors, seconds, classes, passes, synchronous)
+    _, alone = choose(1, seconds, classes, passes, synchronous)
+    assert rate >= 0.99 * alone
+    assert rate <= actors / seconds
+    assert layout.parts == 1 or actors > 1
+
+
+def test_auto_chooses_again_when_actors_come(caplog: pytest.LogCaptureFixture) -> None:
+    class Growing(InProcessPool):
+        """One actor at first, ten later."""
+
+        answered = 0
+
+        def facts(self) -> Facts:
+            return FACTS
+
+        def members(self) -> list[Member]:
+            return [Member(k, "ready", 0, 0.5) for k in range(1 if self.answered < 40 else 10)]
+
+        def collect(self, timeout: float):
+            self.answered += 1
+            return super().collect(timeout)
+
+    config = make_config(model={"parallel": "auto"})
+    outcome, _ = tune(config, SplitPool(Growing(FakeScorer), config))
+    assert outcome.state.account.charged == 300
+    assert [record.args[0:2] for record in caplog.records] == [(Layout(), 1), (Layout(2, 1), 10)]
