@@ -214,19 +214,19 @@ class RayPool:
 
     def _add_member(self) -> None:
         self._numbers += 1
-        handle = (
-            ray.remote(ScorerActor)
-            .options(
-                num_cpus=self._cluster.cpus_per_actor,
-                num_gpus=self._cluster.gpus_per_actor,
-                max_restarts=0,
-                max_task_retries=0,
-            )
-            .remote()
-        )
+        handle = self._start_actor()
         member = _Member(handle, handle.load.remote(self._build))
         self._members[self._numbers] = member
         self._refs[member.loading] = self._numbers
+
+    def _start_actor(self) -> Any:
+        actor = ray.remote(ScorerActor).options(
+            num_cpus=self._cluster.cpus_per_actor,
+            num_gpus=self._cluster.gpus_per_actor,
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        return actor.remote()
 
     def _require_resources(self) -> None:
         """Refuse what this machine can never hold. A joined cluster may still grow: there it is a warning."""

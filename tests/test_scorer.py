@@ -17,6 +17,7 @@ from zip_ray.config import Config, ModelConfig, validate
 from zip_ray.data import load_task
 from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
+from zip_ray.layout import Layout, combine
 from zip_ray.optimizers import perturbation
 from zip_ray.prompts import LowRankSpace
 from zip_ray.work import SHARED_PREFIX, Crops, Encoding, Evaluation, Pair, Pairs, Perturbation
@@ -225,3 +226,16 @@ def test_a_checkpoint_file_loads(tmp_path: Path) -> None:
     clip = load_clip(ModelConfig(name="RN50", pretrained=str(tmp_path / "weights.pt")), "cpu")
     for name, tensor in model.state_dict().items():
         assert torch.equal(clip.model.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(("sides", "shards"), [(2, 1), (1, 3), (2, 4)])
+def test_slices_make_up_the_pass(built: tuple[Config, Scorer, LowRankSpace], sides, shards: int) -> None:
+    _, scorer, space = built
+    w = space.initial()
+    pairs = Pairs(tuple(Pair(k, 1, 0, w, 0.3, Perturbation("random-sign", 1, 1, k), batch=1 + k) for k in range(3)))
+    whole = scorer.answer(pairs)
+    parts = [scorer.answer(part) for part in Layout(sides, shards).slices(pairs)]
+    for result, expected in zip(combine(pairs.pairs, sides, parts).results, whole.results, strict=True):
+        assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-6)
+        assert result.accuracy == expected.accuracy
+        assert abs(expected.plus - expected.minus) > 1e-4

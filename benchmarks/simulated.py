@@ -1,0 +1,100 @@
+"""Scorers that take a given time and compute nothing, real Ray actors around them, and the rate of a run over them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+
+from actors import RayPool
+from actors.scorer_actor import ScorerActor
+from tests.fakes import FACTS
+from zip_ray.checkpoint import RunState
+from zip_ray.config import ClusterConfig, Config, validate
+from zip_ray.optimizers import initial_state
+from zip_ray.pool import Pool
+from zip_ray.record import Event
+from zip_ray.tuning import Outcome, Tuning
+from zip_ray.work import Evaluation, EvaluationResult, Facts, PairResult, Pairs, PairsResult, Result, Work
+
+SIZE = 417
+"""Parameters: ZIP's for a width of 512."""
+
+
+class TimedScorer:
+    """Answers after a fixed time a pass; the losses differ a little from pair to pair."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def facts(self) -> Facts:
+        return FACTS
+
+    def answer(self, work: Work) -> Result:
+        if isinstance(work, Evaluation):
+            return EvaluationResult(work.id, 1.0, 0.5, FACTS.images[work.split])
+        assert isinstance(work, Pairs)
+        if self._seconds:
+            time.sleep(self._seconds)
+        results = [PairResult(pair.id, 1.0 + 1e-3 * (pair.id % 7), 1.0, 0.5) for pair in work.pairs]
+        return PairsResult(tuple(results))
+
+
+class HostedPool(RayPool):
+    """Several members in one process, each a thread of it: more of them than a machine holds processes."""
+
+    def __init__(self, build: Any, cluster: ClusterConfig, seats: int) -> None:
+        self._seats = seats
+        self._hosts: list[Any] = []
+        super().__init__(build, cluster)
+
+    def _start_actor(self) -> Any:
+        taken = self._numbers - 1
+        if taken % self._seats == 0:
+            host = ray.remote(ScorerActor).options(num_cpus=0, max_concurrency=self._seats)
+            self._hosts.append(host.remote())
+        return self._hosts[-1]
+
+
+@contextmanager
+def pool(scorer: partial[Any], actors: int, seats: int = 1) -> Iterator[RayPool]:
+    """A pool of real actors on a local cluster, all of them ready."""
+    cluster = ClusterConfig(actors=(actors, actors), cpus_per_actor=0, address="local", start_timeout=600)
+    opened = RayPool(scorer, cluster) if seats == 1 else HostedPool(scorer, cluster, seats)
+    try:
+        opened.facts()
+        yield opened
+    finally:
+        opened.close()
+
+
+def configure(seconds: float | None = None, queries: int | None = None, together: int = 1, **optimizer: Any) -> Config:
+    """A run that validates at its start and end only."""
+    sections = {
+        "optimizer": {"max_staleness": 10**6, **optimizer},
+        "model": {"pairs_per_pass": together},
+        "budget": {"queries": queries, "seconds": seconds},
+        "validation": {"every_queries": 10**9},
+        "output": {"checkpoint_every_steps": 10**9},
+    }
+    return validate(sections, "benchmark")
+
+
+def tune(config: Config, pool: Pool, emit: Any = lambda _: None) -> Outcome:
+    """The loop itself, with neither record nor tracking."""
+    state = RunState(initial_state(np.zeros(SIZE)))
+    return Tuning(config, pool, state, emit, lambda _: None).run()
+
+
+def queries_per_second(config: Config, pool: Pool, skip: float) -> float:
+    """Queries a second of a run, without its first `skip` seconds and without its end, when the pool runs empty."""
+    events: list[Event] = []
+    tune(config, pool, events.append)
+    assert config.budget.seconds is not None
+    steps = [(float(str(e["seconds"])), int(str(e["queries"]))) for e in events if e["event"] == "step"]
+    inside = [(t, q) for t, q in steps if skip <= t <= config.budget.seconds]
+    (first, before), (last, after) = inside[0], inside[-1]
+    return (after - before) / (last - first)
