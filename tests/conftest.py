@@ -1,9 +1,15 @@
 """Shared fixtures. Ray's and MLflow's own environment must not leak into the tests."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,3 +54,43 @@ def cluster() -> Iterator["Cluster"]:
 def ray_cluster(cluster: "Cluster") -> str:
     """Address of a running cluster that pools join."""
     return str(cluster.address)
+
+
+@pytest.fixture(scope="module")
+def job_head() -> Iterator[str]:
+    """Address of the dashboard of a running head with 2 CPUs, to which jobs are submitted."""
+    port, dashboard = free_port(), free_port()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # a job's `python` is this one
+    environment = {**os.environ, "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr"), "PATH": path}
+    process = subprocess.Popen(
+        [
+            str(Path(sys.executable).with_name("ray")),
+            *("start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
+            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--object-store-memory=80000000"),
+            *(f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"),
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        wait_for(lambda: urllib.request.urlopen(f"{address}/api/version", timeout=1).status == 200, 60)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """Try until it holds; a connection that is refused does not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.2)

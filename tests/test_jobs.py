@@ -1,22 +1,16 @@
 """Ray jobs on a real head with a dashboard: submitted, followed, stopped, resumed; fleeting outputs refused."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from actors import require_lasting
-from tests.conftest import free_port
+from tests.conftest import wait_for
 from zip_ray.checkpoint import load_checkpoint
 from zip_ray.config import Config, validate
 from zip_ray.errors import InputError
@@ -30,73 +24,36 @@ SETTINGS = (
 )
 
 
-@pytest.fixture(scope="module")
-def head() -> Iterator[str]:
-    """Address of the dashboard of a running head."""
-    port, dashboard = free_port(), free_port()
-    environment = {**os.environ, "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr"), "RAY_DISABLE_IMPORT_WARNING": "1"}
-    process = subprocess.Popen(
-        [
-            *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
-            *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--object-store-memory=80000000"),
-            *(f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"),
-        ],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{dashboard}"
-    try:
-        wait_for(lambda: urllib.request.urlopen(f"{address}/api/version", timeout=1).status == 200, 60)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def wait_for(condition, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if condition():
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.2)
-
-
-def ray_job(head: str, *arguments: str) -> str:
+def ray_job(job_head: str, *arguments: str) -> str:
     done = subprocess.run(
-        [RAY, "job", arguments[0], "--address", head, *arguments[1:]], cwd=ROOT, capture_output=True, text=True
+        [RAY, "job", arguments[0], "--address", job_head, *arguments[1:]], cwd=ROOT, capture_output=True, text=True
     )
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
 
 
-def submit(head: str, *command: str, name: str, wait: bool = True) -> str:
+def submit(job_head: str, *command: str, name: str, wait: bool = True) -> str:
     options = ("--submission-id", name, "--working-dir", ".", *(() if wait else ("--no-wait",)))
-    return ray_job(head, "submit", *options, "--", sys.executable, "run.py", *command)
+    return ray_job(job_head, "submit", *options, "--", sys.executable, "run.py", *command)
 
 
 @pytest.mark.timeout(280)
-def test_submit_stop_resume_gives_the_undisturbed_result(head: str, tmp_path: Path) -> None:
+def test_submit_stop_resume_gives_the_undisturbed_result(job_head: str, tmp_path: Path) -> None:
     straight = tmp_path / "straight"
-    log = submit(head, "tune", "configs/quickstart.yaml", *SETTINGS, "--output.dir", str(straight), name="straight")
+    log = submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, "--output.dir", str(straight), name="straight")
     assert "'straight' succeeded" in log, log
     assert "tuned prompt" in log, "the log of the job is followed"
 
     cut = tmp_path / "cut"
     # Slow enough to be stopped in the middle of it.
     slow = ("--output.dir", str(cut), "--cluster.actors", "1")
-    submit(head, "tune", "configs/quickstart.yaml", *SETTINGS, *slow, name="cut", wait=False)
+    submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, *slow, name="cut", wait=False)
     wait_for(lambda: len(read_record(cut / "metrics.jsonl")) > 5 if (cut / "metrics.jsonl").exists() else False, 90)
-    ray_job(head, "stop", "cut")
-    assert "stopped on request" in ray_job(head, "logs", "cut")
+    ray_job(job_head, "stop", "cut")
+    assert "stopped on request" in ray_job(job_head, "logs", "cut")
     stopped = load_checkpoint(cut / "checkpoint.safetensors")
     assert 0 < stopped.account.charged < 400
 
-    log = submit(head, "resume", str(cut), "--cluster.actors", "2", name="again")
+    log = submit(job_head, "resume", str(cut), "--cluster.actors", "2", name="again")
     assert "'again' succeeded" in log, log
     ends = [load_checkpoint(folder / "checkpoint.safetensors") for folder in (straight, cut)]
     np.testing.assert_array_equal(ends[0].optimizer.w, ends[1].optimizer.w)
@@ -104,8 +61,8 @@ def test_submit_stop_resume_gives_the_undisturbed_result(head: str, tmp_path: Pa
     assert json.loads((cut / "tuned_prompt.json").read_text())["queries"] == 400
 
 
-def test_outputs_that_the_job_would_take_with_it_are_refused(head: str) -> None:
-    log = submit(head, "tune", "configs/quickstart.yaml", *SETTINGS, name="fleeting")
+def test_outputs_that_the_job_would_take_with_it_are_refused(job_head: str) -> None:
+    log = submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, name="fleeting")
     assert "'fleeting' failed" in log
     assert "error: output.dir: 'runs/...' lies in the job's working directory" in log
 

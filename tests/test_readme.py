@@ -25,7 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a user has after cloning, and a folder of images beside it."""
     folder = tmp_path_factory.mktemp("clone") / "project"
     folder.mkdir()
-    for name in ("run.py", "configs", "zip_ray", "actors"):
+    for name in ("run.py", "configs", "zip_ray", "actors", ".rayignore"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
     for part in ("train", "test"):
@@ -54,16 +54,19 @@ def serve(command: list[str], cwd: Path) -> None:
         process.wait()
 
 
-def test_commands_in_their_order(project: Path, ray_cluster: str) -> None:
-    assert len(COMMANDS) >= 9
+@pytest.mark.timeout(600)
+def test_commands_in_their_order(project: Path, ray_cluster: str, job_head: str, tmp_path: Path) -> None:
+    assert len(COMMANDS) >= 13
     for line in COMMANDS:
-        program, *arguments = shlex.split(line.replace("HEAD:6379", ray_cluster))
+        here = line.replace("HEAD:6379", ray_cluster).replace("http://HEAD:8265", job_head)
+        program, *arguments = shlex.split(here.replace("/shared", str(tmp_path)))
         if program == "mlflow":
             serve([program, *arguments], project)
             continue
-        assert program == "python", line
+        assert program in ("python", "ray"), line
+        command = [sys.executable] if program == "python" else [str(Path(sys.executable).with_name("ray"))]
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=project, capture_output=True, text=True, timeout=240, check=False
+            [*command, *arguments], cwd=project, capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, line + done.stdout + done.stderr
 
