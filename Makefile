@@ -4,7 +4,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart install test lint types check clean figures
+.PHONY: quickstart install test lint types check clean figures chaos network
 
 quickstart: $(VENV)/project  ## install, then tune a prompt for handwritten digits
 	$(BIN)/python run.py tune configs/quickstart.yaml $(ARGS)
@@ -21,11 +21,21 @@ lint: $(VENV)/dev
 types: $(VENV)/dev
 	$(BIN)/python -m mypy
 
+chaos: $(VENV)/dev  ## 2,000 simulated and 100 real schedules of faults (about half an hour)
+	$(BIN)/python -m tests.chaos
+
+network: $(VENV)/dev  ## hosts with addresses of their own, a link cut, a host lost; needs root
+	$(BIN)/python -m tests.network
+
 figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour)
 	$(BIN)/python benchmarks/gains.py --write
 	$(BIN)/python benchmarks/accuracy.py --write --check
 	$(BIN)/python benchmarks/query.py --write --check
 	$(BIN)/python benchmarks/memory.py --write --check
+	$(BIN)/python benchmarks/staleness.py --write --check
+	$(BIN)/python benchmarks/scaling.py --write --check
+	$(BIN)/python benchmarks/stragglers.py --write --check
+	$(BIN)/python benchmarks/driver.py --write --check
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

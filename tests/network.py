@@ -1,0 +1,128 @@
+"""Three hosts with addresses of their own, as network namespaces of this machine: a link is cut, a host is lost.
+
+`make network`; needs root. A run over two hosts of actors and a head must end with the bits of an undisturbed one.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from zip_ray.checkpoint import load_checkpoint
+from zip_ray.record import read_record
+
+ROOT = Path(__file__).resolve().parent.parent
+RAY = str(Path(sys.executable).with_name("ray"))
+BRIDGE = "zr-bridge"
+HOSTS = {"zr-head": "10.77.0.10", "zr-one": "10.77.0.11", "zr-two": "10.77.0.12"}
+HEAD = "zr-head"
+PORT = 6379
+RUN = ("configs/quickstart.yaml", "--budget.queries", "3000", "--no-tracking.enabled")
+
+
+def sh(*command: str) -> None:
+    """Run a command that must succeed."""
+    subprocess.run(command, check=True)
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """A bridge, and a namespace with an address on it for each host."""
+    with ExitStack() as undo:
+        sh("ip", "link", "add", BRIDGE, "type", "bridge")
+        undo.callback(sh, "ip", "link", "del", BRIDGE)
+        sh("ip", "link", "set", BRIDGE, "up")
+        for host, address in HOSTS.items():
+            sh("ip", "netns", "add", host)
+            undo.callback(sh, "ip", "netns", "del", host)
+            undo.callback(lose, host)
+            sh("ip", "link", "add", link(host), "type", "veth", "peer", "name", "eth0", "netns", host)
+            sh("ip", "link", "set", link(host), "master", BRIDGE, "up")
+            for settings in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+                sh("ip", "-n", host, *settings.split())
+        yield
+
+
+def link(host: str) -> str:
+    """The bridge's end of a host's cable."""
+    return f"{host}-l"
+
+
+def lose(host: str) -> None:
+    """Kill all that runs on a host."""
+    found = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True, check=True)
+    for pid in found.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def on(host: str, *command: str) -> "subprocess.Popen[bytes]":
+    """Start a command on a host; each has a folder for Ray of its own."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr")}
+    return subprocess.Popen(["ip", "netns", "exec", host, *command], cwd=ROOT, env=environment)
+
+
+def run(folder: Path, *strikes: tuple[float, str, str]) -> None:
+    """A run from the head, struck so many seconds after its first steps: (seconds, cut or lose, host)."""
+    with network():
+        common = ("--block", "--object-store-memory=80000000")
+        on(HEAD, RAY, "start", "--head", f"--port={PORT}", f"--node-ip-address={HOSTS[HEAD]}", "--num-cpus=0", *common)
+        time.sleep(8)
+        for host in list(HOSTS)[1:]:
+            on(
+                host,
+                RAY,
+                "start",
+                f"--address={HOSTS[HEAD]}:{PORT}",
+                f"--node-ip-address={HOSTS[host]}",
+                "--num-cpus=1",
+                *common,
+            )
+        time.sleep(8)
+        driver = on(
+            *(HEAD, sys.executable, "run.py", "tune", *RUN, "--output.dir", str(folder)),
+            *("--cluster.address", f"{HOSTS[HEAD]}:{PORT}", "--cluster.actors", "auto"),
+        )
+        record = folder / "metrics.jsonl"
+        while not record.exists() or len(read_record(record)) < 50:
+            assert driver.poll() is None, "the run has ended before it began"
+            time.sleep(0.2)
+        for seconds, what, host in strikes:
+            time.sleep(seconds)
+            print(f"{what} {host} at {read_record(record)[-1]['queries']} queries")
+            if what == "cut":
+                sh("ip", "link", "set", link(host), "down")
+            else:
+                lose(host)
+        assert driver.wait(300) == 0, "the run has failed"
+
+
+def main() -> int:
+    """Try both; exit code."""
+    if os.getuid() != 0:
+        print("needs root: network namespaces are made and removed")
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / "alone"
+        sh(sys.executable, "run.py", "tune", *RUN, "--cluster.pool", "in-process", "--output.dir", str(alone))
+        expected = load_checkpoint(alone / "checkpoint.safetensors").optimizer.w
+        for name, strikes in {
+            "cut": [(0.5, "cut", "zr-one")],
+            "lost": [(0.5, "lose", "zr-two")],
+        }.items():
+            run(Path(folder) / name, *strikes)
+            end = load_checkpoint(Path(folder) / name / "checkpoint.safetensors")
+            np.testing.assert_array_equal(end.optimizer.w, expected)
+            account = end.account
+            print(f"{name}: the same bits; {account.wasted} queries wasted of {account.issued}, {end.seconds:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
