@@ -51,6 +51,15 @@ class SimulatedPool:
     def __init__(
         self, seed: int, members: int, faults: Faults, paces: Callable[[int], float] = lambda _: 1.0, start: float = 0.0
     ) -> None:
+        """Members that load, and faults to come.
+
+        Args:
+            seed: of all chances.
+            members: how many there are when none is lost.
+            faults: what happens to them.
+            paces: seconds a pass, by the number of the member.
+            start: virtual time now.
+        """
         self.now = start
         self.done: list[float] = []
         """When each answer to pairs was handed out."""

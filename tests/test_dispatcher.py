@@ -8,7 +8,7 @@ from tests.fakes import FakeScorer, make_pairs
 from tests.simulated import Faults, SimulatedPool
 from zip_ray.dispatcher import FAILURES_PER_WORK, LATE, LATE_SECONDS, PREFETCH, Dispatcher
 from zip_ray.pool import PoolError
-from zip_ray.work import Pairs, Result
+from zip_ray.work import Evaluation, EvaluationResult, Result
 
 
 def result_of(number: int) -> Result:
@@ -26,12 +26,15 @@ def assigned(made: Dispatcher, now: float = 0.0) -> list[tuple[int, int]]:
     return [(member, work.id) for member, work in made.assignments(now)]
 
 
-def practise(made: Dispatcher, member: int, seconds: float, number: int = 1000) -> None:
-    """Have a member known by its pace."""
-    made.submit(make_pairs(number))
-    while (member, number) not in assigned(made):
-        pass
-    made.answered(member, result_of(number), seconds, seconds)
+def practised(*paces: float) -> Dispatcher:
+    """Members that have each done one work."""
+    made = dispatcher(len(paces))
+    for member in range(len(paces)):
+        made.submit(make_pairs(1000 + member))
+    assert assigned(made) == [(member, 1000 + member) for member in range(len(paces))]
+    for member, pace in enumerate(paces):
+        made.answered(member, result_of(1000 + member), pace, pace)
+    return made
 
 
 def test_work_is_spread_before_it_is_stacked() -> None:
@@ -100,9 +103,7 @@ def test_quick_work_is_not_late_within_a_round_trip() -> None:
 
 
 def test_a_slow_member_is_left_out_while_the_others_would_be_done_before_it() -> None:
-    made = dispatcher(members=3)
-    for member, pace in enumerate((1.0, 1.0, 10.0)):
-        practise(made, member, pace, 1000 + member)
+    made = practised(1.0, 1.0, 10.0)
     for number in range(3):
         made.submit(make_pairs(number))
     now = 10.0
@@ -190,9 +191,10 @@ def test_one_member_in_ten_that_is_ten_times_slower_costs_little() -> None:
     assert rate >= 0.95 * (18 + 2 / 10)
 
 
-def test_only_pairs_tell_the_pace() -> None:
-    made = dispatcher(members=1)
-    assert made.pace(0) is None
-    practise(made, 0, 2.0)
+def test_the_pace_is_that_of_passes_over_pairs() -> None:
+    made = practised(2.0)
     assert made.pace(0) == 2.0
-    assert isinstance(make_pairs(1), Pairs)
+    made.submit(Evaluation(-1, "val", "a photo of a {}."))
+    assert assigned(made, 2.0) == [(0, -1)]
+    made.answered(0, EvaluationResult(-1, 1.0, 0.5, 4), 9.0, 11.0)
+    assert made.pace(0) == 2.0

@@ -39,7 +39,7 @@ def test_lines_come_at_intervals_with_all_figures() -> None:
 def test_nearest_budget_counts() -> None:
     budget = BudgetConfig(queries=100_000, seconds=30, steps=10_000)
     shown = lines(budget, [(0.0, step(1, 1.0)), (10.0, step(11, 11.0))])
-    assert shown[1].endswith("left: 0:19 by seconds, 2:44:50 by queries, 2:46:29 by step")
+    assert shown[1].endswith("left: 0:19 by seconds, 2:46:29 by queries, 2:46:29 by step")
 
 
 def test_without_a_query_budget() -> None:

@@ -24,6 +24,8 @@ FEWEST_CLASSES = 4
 """In a shard: below, the shared prefix is most of the work."""
 ROUND_TRIP = 0.002
 """Seconds that a part costs besides its own work."""
+DRIVER_SECONDS = 0.0005
+"""Of the driver's time, for each part: it sends and takes in one after another."""
 TOKENS_PER_CLASS = 4
 """Text positions of a typical class name, its full stop and end of text."""
 BETTER = 1.05
@@ -125,8 +127,8 @@ def _rate(layout: Layout, actors: int, seconds: float, classes: int, passes: int
     part = seconds / layout.sides * (prefix + (1 - prefix) / layout.shards) + ROUND_TRIP
     parts = passes * layout.parts
     if synchronous:
-        return passes / (math.ceil(parts / actors) * part)
-    return min(actors, parts) / (part * layout.parts)
+        return passes / max(math.ceil(parts / actors) * part, parts * DRIVER_SECONDS)
+    return min(min(actors, parts) / part, 1 / DRIVER_SECONDS) / layout.parts
 
 
 @dataclass

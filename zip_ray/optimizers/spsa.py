@@ -65,7 +65,8 @@ class Spsa:
         self._gains = Gains(config.a, config.c, config.alpha, config.gamma, config.offset)
         self._seed = seed
         self._state = state
-        self._asked = state.asked
+        # Pairs that were out when the state was saved are lost; numbers go on with the next mini-batch.
+        self._asked = -(-state.asked // config.pairs_per_step) * config.pairs_per_step
         self._out: dict[int, Pair] = {}
         self._told: list[tuple[Pair, PairResult]] = []
         self._dropped = 0
