@@ -188,16 +188,14 @@ def real(seed: int, cluster: Cluster) -> Story:
                 pool.facts()
                 seen.update(pool.pids())
                 saboteur.start()
-                tuning = Tuning(
-                    config, counting, state, lambda _: None, lambda _: None, interrupted=lambda s=saboteur: s.interrupt
-                )
-                outcome = tuning.run()
+                nowhere = (lambda _: None, lambda _: None)
+                outcome = Tuning(config, counting, state, *nowhere, interrupted=saboteur.interrupted).run()
                 seen.update(pool.pids())
             except PoolError:
                 outcome = None
             finally:
-                saboteur.finish()
                 pool.close()
+                saboteur.finish()
                 seen |= saboteur.seen
             if outcome is None:
                 continue

@@ -43,21 +43,44 @@ class Saboteur(threading.Thread):
         super().__init__(daemon=True)
         self._draw, self._cluster, self._pool = random.Random(seed), cluster, pool
         self._done = threading.Event()
+        self._error: Exception | None = None
         self.seen: set[int] = set()
         """Every process that has been an actor."""
-        self.interrupt = False
-        """Whether the driver has been asked to stop."""
+        self._interrupt = False
+        self._nodes_due = 0
 
     def run(self) -> None:
+        try:
+            self._strike()
+        except Exception as error:
+            self._error = error
+
+    def _strike(self) -> None:
         strikes = (self._kill, self._stop, self._pause, self._lose_node, self._ask_to_stop)
         for _ in range(self._draw.randint(1, 3)):
             if self._done.wait(self._draw.uniform(0.05, 0.8)):
                 return
             self._draw.choice(strikes)()
 
+    def interrupted(self) -> bool:
+        """Whether the driver has been asked to stop. Called by the main thread: only that may start a node."""
+        while self._nodes_due:
+            self._nodes_due -= 1
+            self._cluster.add_node(num_cpus=MEMBERS // NODES, object_store_memory=80 * 2**20)
+        return self._interrupt
+
     def finish(self) -> None:
+        """Strike no more.
+
+        Raises:
+            Exception: whatever went wrong with striking.
+        """
         self._done.set()
-        self.join()
+        if self.ident is not None:
+            self.join()
+        self.interrupted()
+        if self._error:
+            raise self._error
 
     def _victim(self) -> int | None:
         pids = sorted(self._pool.pids())
@@ -86,11 +109,12 @@ class Saboteur(threading.Thread):
 
     def _lose_node(self) -> None:
         """One node is killed, another comes."""
-        self._cluster.remove_node(self._draw.choice(self._cluster.worker_nodes), allow_graceful=False)
-        self._cluster.add_node(num_cpus=MEMBERS // NODES, object_store_memory=80 * 2**20)
+        nodes = sorted(self._cluster.worker_nodes, key=lambda node: node.node_id)
+        self._cluster.remove_node(self._draw.choice(nodes), allow_graceful=False)
+        self._nodes_due += 1
 
     def _ask_to_stop(self) -> None:
-        self.interrupt = True
+        self._interrupt = True
 
 
 def require_gone(pids: set[int]) -> None:

@@ -9,23 +9,37 @@ from hypothesis import strategies as st
 
 from actors import RayPool
 from tests.fakes import FACTS, FakeScorer, make_pairs, refused_build
-from zip_ray.config import ClusterConfig
+from zip_ray.config import ClusterConfig, validate
 from zip_ray.errors import InputError
+from zip_ray.layout import SplitPool
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
 from zip_ray.work import Answer, Encoding, Evaluation, EvaluationResult, PairsResult
 
 Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
 
-@pytest.fixture(params=["in-process", "ray"])
-def open_pool(request: pytest.FixtureRequest) -> Iterator[Opener]:
-    pools: list[Pool] = []
-    address = request.getfixturevalue("ray_cluster") if request.param == "ray" else None
+KINDS = ["in-process", "ray", "split in-process", "split ray"]
+
+
+def make_opener(kind: str, request: pytest.FixtureRequest) -> Opener:
+    """What opens a pool of that kind; split = 2 sides and 2 class shards."""
+    address = request.getfixturevalue("ray_cluster") if kind.endswith("ray") else None
 
     def opener(build: Callable[[], ScorerLike]) -> Pool:
         pool: Pool = RayPool(build, ClusterConfig(address=address, actors=2)) if address else InProcessPool(build)
-        pools.append(pool)
-        return pool
+        return SplitPool(pool, validate({"model": {"parallel": [2, 2]}}, "test")) if "split" in kind else pool
+
+    return opener
+
+
+@pytest.fixture(params=KINDS)
+def open_pool(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    pools: list[Pool] = []
+    make = make_opener(request.param, request)
+
+    def opener(build: Callable[[], ScorerLike]) -> Pool:
+        pools.append(make(build))
+        return pools[-1]
 
     yield opener
     for pool in pools:
@@ -52,8 +66,11 @@ def test_each_id_is_answered_exactly_once(open_pool: Opener) -> None:
     answers += drain(pool, 23 - len(answers))
     assert sorted(answer.result.id for answer in answers) == list(range(23))
     assert pool.collect(0.1) == []
-    expected = {pair.id: FakeScorer().answer(pair) for pair in pairs}
-    assert all(answer.result == expected[answer.result.id] and answer.attempts == 1 for answer in answers)
+    for answer in answers:
+        assert answer.attempts == 1
+        assert isinstance(answer.result, PairsResult)
+        ((result,), (expected,)) = answer.result.results, FakeScorer().answer(pairs[answer.result.id]).results
+        assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-12)
 
 
 def test_answers_every_kind_of_work(open_pool: Opener) -> None:
@@ -97,11 +114,10 @@ def test_closing_twice_is_harmless(open_pool: Opener) -> None:
     pool.close()
 
 
-@pytest.mark.parametrize("kind", ["in-process", "ray"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_any_schedule_of_submitting_and_collecting(kind: str, request: pytest.FixtureRequest) -> None:
     """A number of works submitted (positive), or a collection that may wait for so many hundredths (not positive)."""
-    address = request.getfixturevalue("ray_cluster") if kind == "ray" else None
-    pool: Pool = RayPool(FakeScorer, ClusterConfig(address=address, actors=2)) if address else InProcessPool(FakeScorer)
+    pool = make_opener(kind, request)(FakeScorer)
 
     @settings(max_examples=15, deadline=None, database=None)
     @given(st.lists(st.integers(-3, 7), max_size=12))

@@ -1,5 +1,6 @@
 """The Ray pool under faults: killed actors and nodes, crash loops, exceptions, impossible requests."""
 
+import itertools
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from ray.cluster_utils import Cluster
 
 from actors import RayPool
 from actors.cluster import connect
-from tests.conftest import free_port
+from tests.conftest import free_port, wait_for
 from tests.fakes import FakeScorer, OtherWeights, UnevenScorer, broken_build, dying_build, make_pairs
 from tests.test_pool_contract import drain
 from zip_ray.config import ClusterConfig
@@ -159,7 +160,14 @@ def test_killed_node(cluster: Cluster) -> None:
         answers += drain(pool, 12 - len(answers))
         assert sorted(answer.result.id for answer in answers) == list(range(12))
         assert max(answer.attempts for answer in answers) == 2
-        assert sorted(member.state for member in pool.members()) == ["pending", "ready"], "it waits for a node"
+        extra = itertools.count(12)
+
+        def waits_for_a_node() -> bool:
+            pool.submit(make_pairs(next(extra)))
+            drain(pool, 1)
+            return sorted(member.state for member in pool.members()) == ["pending", "ready"]
+
+        wait_for(waits_for_a_node, 30)  # copies of its work were answered before the node was known to be dead
     finally:
         pool.close()
 
