@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import ray
@@ -108,9 +108,14 @@ class Saboteur(threading.Thread):
             os.kill(pid, signal.SIGCONT)
 
     def _lose_node(self) -> None:
-        """One node is killed, another comes."""
-        nodes = sorted(self._cluster.worker_nodes, key=lambda node: node.node_id)
-        self._cluster.remove_node(self._draw.choice(nodes), allow_graceful=False)
+        """One node is killed, with all that runs on it, and another comes."""
+        node = self._draw.choice(sorted(self._cluster.worker_nodes, key=lambda node: node.node_id))
+        (raylet,) = node.all_processes["raylet"]
+        workers = psutil.Process(raylet.process.pid).children()
+        self._cluster.remove_node(node, allow_graceful=False)
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
         self._nodes_due += 1
 
     def _ask_to_stop(self) -> None:
