@@ -33,7 +33,7 @@ def require_lasting(config: Config, folder: Path | None) -> None:
     if config.tracking.enabled and database != config.tracking.uri and _is_fleeting(Path(database)):
         raise InputError(
             f"tracking.uri: '{config.tracking.uri}' lies in the job's working directory, which Ray deletes: give a "
-            "server (http://HOST:PORT), an absolute sqlite:////PATH, or --no-tracking.enabled"
+            "server (http://HOST:PORT), an absolute sqlite:////PATH, or --tracking.no-enabled"
         )
 
 

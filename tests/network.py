@@ -24,7 +24,7 @@ BRIDGE = "zr-bridge"
 HOSTS = {"zr-head": "10.77.0.10", "zr-one": "10.77.0.11", "zr-two": "10.77.0.12"}
 HEAD = "zr-head"
 PORT = 6379
-RUN = ("configs/quickstart.yaml", "--budget.queries", "3000", "--no-tracking.enabled")
+RUN = ("configs/quickstart.yaml", "--budget.queries", "3000", "--tracking.no-enabled")
 
 
 def sh(*command: str) -> None:

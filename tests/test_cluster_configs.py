@@ -1,8 +1,10 @@
 """configs/cluster/: launcher file by Ray's schema, manifest by what it must hold, Slurm script by a dry run."""
 
+import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,7 +88,8 @@ def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
     try:
         output, _ = process.communicate(timeout=200)
     finally:
-        os.killpg(process.pid, 15)
+        with contextlib.suppress(ProcessLookupError):  # it has ended all that it started
+            os.killpg(process.pid, signal.SIGTERM)
     assert process.returncode == 0, output
     assert read_record(run / "metrics.jsonl")[-1]["event"] == "end"
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 RAY = str(Path(sys.executable).with_name("ray"))
 SETTINGS = (
     *("--budget.queries", "400", "--validation.every-queries", "200", "--cluster.actors", "2"),
-    *("--no-tracking.enabled", "--output.checkpoint-every-steps", "1"),
+    *("--tracking.no-enabled", "--output.checkpoint-every-steps", "1"),
 )
 
 

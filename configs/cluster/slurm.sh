@@ -23,6 +23,7 @@ export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN="$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"
 export RAY_AUTH_TOKEN
 
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$HEAD" \
   "$RAY" start --head --port="$PORT" --num-cpus=0 --num-gpus=0 --include-dashboard=false --block &
 sleep "${START_SECONDS:-10}"
