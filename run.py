@@ -25,7 +25,7 @@ from zip_ray.errors import InputError
 from zip_ray.layout import SplitPool
 from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.record import Event
-from zip_ray.runs import CONFIG, RunResult, resume, tune
+from zip_ray.runs import CONFIG, OpenPool, RunResult, resume, tune
 from zip_ray.tuned_prompt import TunedPrompt
 
 INTERRUPTED = 130
@@ -107,8 +107,8 @@ def define_commands(default: Config) -> None:
         Args:
             config: YAML file, such as configs/quickstart.yaml.
         """
-        with stop_on_signal() as stop:
-            return show(tune(settings, open_pool, stop.is_set, listener(settings, settings.output.dir)), settings)
+        with stop_on_signal() as (stop, opener):
+            return show(tune(settings, opener, stop.is_set, listener(settings, settings.output.dir)), settings)
 
     @command("resume")
     def _resume(run_dir: Positional[Path], settings: Settings = default) -> int:
@@ -117,8 +117,8 @@ def define_commands(default: Config) -> None:
         Args:
             run_dir: the run's folder.
         """
-        with stop_on_signal() as stop:
-            return show(resume(run_dir, settings, open_pool, stop.is_set, listener(settings, run_dir)), settings)
+        with stop_on_signal() as (stop, opener):
+            return show(resume(run_dir, settings, opener, stop.is_set, listener(settings, run_dir)), settings)
 
     @command("status")
     def _status(run_dir: Positional[Path]) -> int:
@@ -197,17 +197,28 @@ def define_commands(default: Config) -> None:
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets; a second one ends the program at once."""
+def stop_on_signal() -> Iterator[tuple[threading.Event, OpenPool]]:
+    """An event that Ctrl-C or SIGTERM sets (a second one ends the program at once), and what opens the pool.
+
+    Joining a cluster puts Ray's own handlers in place, which end the program: ours come back behind it.
+    """
     stop = threading.Event()
 
     def handle(number: int, _frame: object) -> None:
         stop.set()
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    yield stop
+    def install() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handle)
+
+    def open_and_install(config: Config) -> Pool:
+        pool = open_pool(config)
+        install()
+        return pool
+
+    install()
+    yield stop, open_and_install
 
 
 def show(result: RunResult, config: Config) -> int:

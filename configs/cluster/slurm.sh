@@ -16,7 +16,8 @@ PYTHON="${PYTHON:-.venv/bin/python}"
 RAY="$(dirname "$PYTHON")/ray"
 GPUS="${SLURM_GPUS_ON_NODE:-0}"
 PORT=$((20000 + SLURM_JOB_ID % 20000))
-HEAD="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+HEAD="${HOSTS[0]}"
 
 # Only those who know the token of this job may use the cluster: other users reach the same network.
 export RAY_AUTH_MODE=token
