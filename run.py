@@ -52,7 +52,7 @@ def open_pool(config: Config) -> Pool:
         from actors import RayPool
 
         pool = RayPool(build, config.cluster)
-    return pool if config.model.parallel == (1, 1) else SplitPool(pool, config)
+    return pool if config.parallel == (1, 1) else SplitPool(pool, config)
 
 
 def listener(config: Config, folder: Path | None) -> Callable[[Event], None]:

@@ -75,7 +75,7 @@ def configure(seconds: float | None = None, queries: int | None = None, together
     """A run that validates at its start and end only."""
     sections = {
         "optimizer": {"max_staleness": 10**6, **optimizer},
-        "model": {"pairs_per_pass": together},
+        "model": {"pairs_per_pass": together, "parallel": (1, 1)},
         "budget": {"queries": queries, "seconds": seconds},
         "validation": {"every_queries": 10**9},
         "output": {"checkpoint_every_steps": 10**9},

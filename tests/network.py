@@ -44,6 +44,7 @@ def network() -> Iterator[None]:
             undo.callback(sh, "ip", "netns", "del", host)
             undo.callback(lose, host)
             sh("ip", "link", "add", link(host), "type", "veth", "peer", "name", "eth0", "netns", host)
+            undo.callback(subprocess.run, ("ip", "link", "del", link(host)), check=False)
             sh("ip", "link", "set", link(host), "master", BRIDGE, "up")
             for settings in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up"):
                 sh("ip", "-n", host, *settings.split())
@@ -90,7 +91,7 @@ def run(folder: Path, *strikes: tuple[float, str, str]) -> None:
             *("--cluster.address", f"{HOSTS[HEAD]}:{PORT}", "--cluster.actors", "auto"),
         )
         record = folder / "metrics.jsonl"
-        while not record.exists() or len(read_record(record)) < 50:
+        while not record.exists() or not any(event.get("ready") == 2 for event in read_record(record)):
             assert driver.poll() is None, "the run has ended before it began"
             time.sleep(0.2)
         for seconds, what, host in strikes:

@@ -71,10 +71,11 @@ class ModelConfig(Section):
     pairs_per_pass: Count = 1
     """Pairs of a step that one actor encodes in one pass: more fill a GPU, fewer spread over more actors. It changes
     results by float32 rounding, so a run keeps it."""
-    parallel: tuple[Literal[1, 2], Count] | Literal["auto"] = (1, 1)
+    parallel: tuple[Literal[1, 2], Count] | Literal["auto"] | None = None
     """How a pass is split over actors: sides (2 = the two queries of a pair apart) and class shards; more of either
     when there are more actors than pairs in flight. auto = by the actors that are there and their speed, chosen again
-    when they come and go. It changes results by float32 rounding: auto is not the same bits twice."""
+    when they come and go. It changes results by float32 rounding, and auto is not the same bits twice; so where this is
+    absent, it is `1 1` in synchronous mode, and auto in asynchronous mode."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where an actor runs the model; auto = cuda where the actor has been given a GPU."""
 
@@ -103,8 +104,9 @@ class OptimizerConfig(Section):
     first K answers, while other pairs are out: no actor ever waits, and answers are a little stale."""
     pairs_per_step: Count = 5
     """K, perturbation pairs averaged in one step (update of the parameters); a step costs 2 K queries."""
-    in_flight: Count = 32
-    """async: pairs out at once, on all actors together; 2 for each actor keep all of them busy."""
+    in_flight: Count = 8
+    """async: pairs out at once, on all actors together. Up to 8 cost no queries, 32 cost half as many again
+    (docs/staleness.md); with more actors than that, split passes first (`model.parallel`)."""
     max_staleness: Annotated[int, Field(ge=0)] = 256
     """async: an answer whose pair was asked more steps ago than this is charged, counted and not used."""
     perturbation: Literal["segmented-uniform", "random-sign"] = "segmented-uniform"
@@ -232,6 +234,12 @@ class Config(Section):
     cluster: ClusterConfig = ClusterConfig()
     output: OutputConfig = OutputConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def parallel(self) -> tuple[int, int] | Literal["auto"]:
+        """`model.parallel`, or what it is where it is absent."""
+        default: tuple[int, int] | Literal["auto"] = "auto" if self.optimizer.mode == "async" else (1, 1)
+        return self.model.parallel or default
 
     @model_validator(mode="after")
     def _one_step_fits(self) -> "Config":

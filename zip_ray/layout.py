@@ -150,9 +150,9 @@ class SplitPool:
             config: of the run.
         """
         self._pool, self._config = pool, config
-        parallel = config.model.parallel
+        parallel = config.parallel
         self._automatic = parallel == "auto"
-        self._layout = Layout() if parallel == "auto" else Layout(*parallel)
+        self._layout = Layout() if parallel == "auto" else Layout(2 if parallel[0] == 2 else 1, parallel[1])
         self._ready = 0
         self._splits: dict[int, _Split] = {}
 

@@ -1,0 +1,85 @@
+"""`run.py status` from the folder alone, and the same figures among Ray's metrics."""
+
+import fcntl
+import urllib.request
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+
+from actors import RayMetrics
+from tests.conftest import wait_for
+from zip_ray.config import Config
+from zip_ray.errors import InputError
+from zip_ray.record import Event, Record
+from zip_ray.status import status
+
+STEP: Event = {
+    **{"event": "step", "step": 4, "queries": 40, "seconds": 2.0, "loss": 1.5, "accuracy": 0.5},
+    **{"queries_per_second": 20.0, "staleness": 1.5, "wasted": 6, "dropped": 0},
+}
+POOL: Event = {
+    **{"event": "pool", "step": 0, "queries": 0, "seconds": 0.0, "ready": 3, "pending": 1},
+    **{"last_error": "actor 2: killed", "paces": [0.1, 0.4]},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(Config().model_dump(mode="json")))
+    record = Record(tmp_path / "metrics.jsonl")
+    for event in (POOL, {**STEP, "step": 1, "queries": 10, "seconds": 0.5}, STEP):
+        record.append(event)
+    record.close()
+    return tmp_path
+
+
+def test_a_run_that_goes_on(folder: Path) -> None:
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        head, *lines = status(folder)
+    assert head.startswith(f"{folder}: running, its last word ")
+    assert lines[0] == "40/5,000 queries  loss 1.500  accuracy 50.0%"
+    assert "20 queries/s, 20 since the start  4:08 left  staleness 1.5  6 queries wasted" in lines[1]
+    assert lines[2] == "actors: 3 ready, 1 pending  0.1 to 0.4 s a pass  last error: actor 2: killed"
+
+
+def test_a_run_that_nobody_here_holds(folder: Path) -> None:
+    assert "not running on this machine" in status(folder)[0]
+    assert f"run.py resume {folder}" in status(folder)[0]
+
+
+def test_a_finished_run(folder: Path) -> None:
+    record = Record(folder / "metrics.jsonl")
+    record.append({"event": "end", "step": 4, "queries": 40, "seconds": 2.0})
+    record.close()
+    assert status(folder)[0] == f"{folder}: finished"
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"metrics.jsonl: No such file"):
+        status(tmp_path)
+
+
+def test_ray_metrics(ray_cluster: str) -> None:
+    ray.init(address=ray_cluster, logging_level="ERROR", log_to_driver=False)
+    try:
+        metrics = RayMetrics(run="first")
+        for event in (POOL, STEP, {**STEP, "loss": float("nan")}):
+            metrics.event(event)
+        (node,) = ray.nodes()
+        address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+        def shown() -> bool:
+            lines = urllib.request.urlopen(address, timeout=5).read().decode().splitlines()
+            values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in lines if 'run="first"' in line}
+            return (
+                values.get("ray_zip_ray_queries") == 40
+                and values.get("ray_zip_ray_actors_ready") == 3
+                and values.get("ray_zip_ray_loss") == 1.5
+            )
+
+        wait_for(shown, 60)
+    finally:
+        ray.shutdown()
