@@ -16,12 +16,26 @@ from zip_ray.record import Event, Record
 from zip_ray.status import status
 
 STEP: Event = {
-    **{"event": "step", "step": 4, "queries": 40, "seconds": 2.0, "loss": 1.5, "accuracy": 0.5},
-    **{"queries_per_second": 20.0, "staleness": 1.5, "wasted": 6, "dropped": 0},
+    "event": "step",
+    "step": 4,
+    "queries": 40,
+    "seconds": 2.0,
+    "loss": 1.5,
+    "accuracy": 0.5,
+    "queries_per_second": 20.0,
+    "staleness": 1.5,
+    "wasted": 6,
+    "dropped": 0,
 }
 POOL: Event = {
-    **{"event": "pool", "step": 0, "queries": 0, "seconds": 0.0, "ready": 3, "pending": 1},
-    **{"last_error": "actor 2: killed", "paces": [0.1, 0.4]},
+    "event": "pool",
+    "step": 0,
+    "queries": 0,
+    "seconds": 0.0,
+    "ready": 3,
+    "pending": 1,
+    "last_error": "actor 2: killed",
+    "paces": [0.1, 0.4],
 }
 
 
