@@ -38,12 +38,12 @@ class Options(BenchmarkOptions):
     milliseconds: tuple[int, ...] = (50, 200)
     """Service times of a pass."""
     seconds: float = 15.0
-    """Measured time of a row, after 5 seconds that do not count."""
+    """Measured time of a row, after a third of it that does not count."""
 
 
 def simulated(actors: int, service: float, seconds: float) -> float:
-    """Queries a second of simulated scorers."""
-    skip = 5.0
+    """Queries a second of simulated scorers; the first third as long again does not count."""
+    skip = seconds / 3
     with pool(partial(TimedScorer, service), actors, seats=1 if actors <= PROCESSES else SEATS) as opened:
         config = configure(seconds=skip + seconds, mode="async", in_flight=2 * actors, pairs_per_step=1)
         return queries_per_second(config, opened, skip)

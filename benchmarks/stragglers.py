@@ -57,7 +57,7 @@ class Uneven(TimedScorer):
 
 def with_stragglers(mode: str, options: Options, marks: str, seconds: float) -> float:
     """Share of the sum of speeds."""
-    service, skip = options.milliseconds / 1000, 5.0
+    service, skip = options.milliseconds / 1000, seconds / 6
     with pool(partial(Uneven, service, f"{marks}-{mode}"), options.actors) as opened:
         update = {"in_flight": 2 * options.actors, "pairs_per_step": 1}
         if mode == "sync":
