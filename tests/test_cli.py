@@ -45,9 +45,9 @@ def tune(cwd: Path, folder: str, *arguments: str) -> Path:
 def essence(folder: Path) -> tuple[dict, list]:
     """All of a run that must not depend on where and when: tensors, and events without their times."""
     events = read_record(folder / "metrics.jsonl")[1:]
-    dull = {"seconds", "queries_per_second", "account"}
+    dull = {"seconds", "queries_per_second", "account", "wasted"}
     return load_file(folder / "tuned_prompt.safetensors"), [
-        {k: v for k, v in event.items() if k not in dull} for event in events
+        {k: v for k, v in event.items() if k not in dull} for event in events if event["event"] != "pool"
     ]
 
 
