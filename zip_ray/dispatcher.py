@@ -7,6 +7,7 @@ thousands of simulated clusters. A member is whatever answers works in the order
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import median
 
 from zip_ray.pool import PoolError
@@ -24,6 +25,10 @@ MEMORY = 0.3
 """Weight of the newest time in a member's own."""
 FORGET = 10.0
 """Times its own pace that a member has been idle for after which it is tried again as if it were new."""
+CANDIDATES = 16
+"""Free members that are looked at for a work: where more are free, time to choose is what is short."""
+SPEED_SECONDS = 0.05
+"""For which the sum of the members' speeds is taken to stay as it is: looking at all of them for each work is slow."""
 FAILURES_PER_WORK = 4
 """Failures or deaths of members over one piece of work after which the run is given up."""
 
@@ -49,6 +54,9 @@ class Dispatcher:
         """
         self._answer_timeout = answer_timeout
         self._members: dict[int, _Member] = {}
+        self._free: dict[int, None] = {}
+        """Members that hold fewer works than they may, the longest so first."""
+        self._fastest, self._speed, self._speed_at = 1.0, 1.0, float("-inf")
         self._waiting: list[int] = []
         self._works: dict[int, Work] = {}
         """Submitted and not answered."""
@@ -79,6 +87,8 @@ class Dispatcher:
     def join(self, member: int, now: float) -> None:
         """A member is ready."""
         self._members[member] = _Member(since=now)
+        self._free[member] = None
+        self._speed_at = float("-inf")
 
     def leave(self, member: int, reason: str, blameless: bool = False) -> None:
         """A member is lost, or was never there; what it held is queued again.
@@ -92,6 +102,8 @@ class Dispatcher:
             PoolError: that work has failed too often.
         """
         held = self._members.pop(member, _Member()).held
+        self._free.pop(member, None)
+        self._speed_at = float("-inf")
         for identity in held:
             self._lose_copy(identity)
         at_work = next((identity for identity in held if identity in self._works), None)
@@ -111,6 +123,7 @@ class Dispatcher:
         """
         who = self._members[member]
         work = who.held.pop(result.id)
+        self._free[member] = None
         who.since = now
         times = self._times.setdefault(type(work), deque(maxlen=WINDOW))
         times.append(seconds)
@@ -140,6 +153,8 @@ class Dispatcher:
             if not who.held:
                 who.since = now
             who.held[identity] = self._works[identity]
+            if len(who.held) == PREFETCH:
+                del self._free[member]
             self._attempts[identity] += 1
             sent.append((member, self._works[identity]))
         return sent
@@ -161,20 +176,29 @@ class Dispatcher:
 
         A slow member gets work only where the others could not have done all of it before.
         """
-        able = [
-            ((len(who.held) + 1) * self._expected_pace(who, now), number, who)
-            for number, who in self._members.items()
-            if identity not in who.held and not self._is_late(who, now)
-        ]
-        if not able:
-            return None
-        _, first, who = min(able, key=lambda one: one[:2])
-        if len(who.held) < PREFETCH:
-            return first
-        load = len(self._waiting) + sum(len(who.held) for _, _, who in able)
-        cleared = load / sum((len(who.held) + 1) / finish for finish, _, who in able)
-        slow = [(finish, number) for finish, number, who in able if len(who.held) < PREFETCH and finish <= cleared]
-        return min(slow)[1] if slow else None
+        self._measure_speed(now)
+        free = iter(self._free)
+        while candidates := list(islice(free, CANDIDATES)):
+            able = [
+                ((len(who.held) + 1) * self._expected_pace(who, now), number)
+                for number, who in ((number, self._members[number]) for number in candidates)
+                if identity not in who.held and not self._is_late(who, now)
+            ]
+            if able:
+                finish, number = min(able)
+                # The fastest, were it full, would do it as its third; all together will be through by `cleared`.
+                cleared = len(self._works) / self._speed
+                if finish <= max((PREFETCH + 1) * self._fastest, cleared):
+                    return number
+        return None
+
+    def _measure_speed(self, now: float) -> None:
+        """Passes a second of all members that are not late, and the pace of the fastest, as of late."""
+        if now - self._speed_at < SPEED_SECONDS:
+            return
+        paces = [self._expected_pace(who, now) for who in self._members.values() if not self._is_late(who, now)]
+        if paces:
+            self._fastest, self._speed, self._speed_at = min(paces), sum(1 / pace for pace in paces), now
 
     def _expected_pace(self, who: _Member, now: float) -> float:
         if who.pace is None or (not who.held and now - who.since > FORGET * who.pace):
