@@ -18,8 +18,10 @@ from zip_ray.record import read_record
 
 ROOT = Path(__file__).parent.parent
 RAY = str(Path(sys.executable).with_name("ray"))
+QUERIES = "4000"
+"""Enough for the run to be on its way when `ray job stop`, which takes seconds to start, comes."""
 SETTINGS = (
-    *("--budget.queries", "400", "--validation.every-queries", "200", "--cluster.actors", "2"),
+    *("--budget.queries", QUERIES, "--validation.every-queries", "1000", "--cluster.actors", "2"),
     *("--tracking.no-enabled", "--output.checkpoint-every-steps", "1"),
 )
 
@@ -51,14 +53,14 @@ def test_submit_stop_resume_gives_the_undisturbed_result(job_head: str, tmp_path
     ray_job(job_head, "stop", "cut")
     assert "stopped on request" in ray_job(job_head, "logs", "cut")
     stopped = load_checkpoint(cut / "checkpoint.safetensors")
-    assert 0 < stopped.account.charged < 400
+    assert 0 < stopped.account.charged < int(QUERIES)
 
     log = submit(job_head, "resume", str(cut), "--cluster.actors", "2", name="again")
     assert "'again' succeeded" in log, log
     ends = [load_checkpoint(folder / "checkpoint.safetensors") for folder in (straight, cut)]
     np.testing.assert_array_equal(ends[0].optimizer.w, ends[1].optimizer.w)
-    assert ends[0].account.charged == ends[1].account.charged == 400
-    assert json.loads((cut / "tuned_prompt.json").read_text())["queries"] == 400
+    assert ends[0].account.charged == ends[1].account.charged == int(QUERIES)
+    assert json.loads((cut / "tuned_prompt.json").read_text())["queries"] == int(QUERIES)
 
 
 def test_outputs_that_the_job_would_take_with_it_are_refused(job_head: str) -> None:
