@@ -89,6 +89,9 @@ class PromptConfig(Section):
     """Intrinsic dimension; each token gets floor(intrinsic_dim / m) numbers."""
     rank: Count = 5
     """r, the rank of the low-rank factors."""
+    encoder: str = "clip"
+    """decoder: the frozen image encoder. clip = the model's own image tower, or a name of timm (published:
+    vit_base_patch16_224.mae, which is fetched when it is first needed)."""
     init: str = "random"
     """Initial context: `random` = N(0, 0.02^2) as published, `template` = the words before {} in the task's
     template, or any words."""

@@ -217,3 +217,37 @@ class Answer:
     result: Result
     attempts: int = 1
     """How often the work was issued until this answer came (1 = no loss)."""
+
+
+@dataclass(frozen=True)
+class VisualPrompt:
+    """What is done to an image before or inside the image tower."""
+
+    kind: Literal["frame", "decoder", "tokens"]
+    tensors: dict[str, Float32]
+    encoder: str = ""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    context: Float32 | None
+    visual: VisualPrompt | None = None
+    suffix: str | None = None
+
+
+@dataclass(frozen=True)
+class Patches:
+    width: int
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    initial_context: Float32
+    token_std: float
+    image_size: tuple[int, int]
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    patches: Patches | None
+    encoder_features: int = 0
