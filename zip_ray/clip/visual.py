@@ -52,7 +52,7 @@ def encode_prompted(
         case "decoder":
             seen = look(clip, images, visual.encoder) if conditions is None else conditions
             drawn, _ = _decode(seen, visual, (images.shape[2], images.shape[3]))
-            mean, std = _moments(clip)
+            mean, std = moments(clip)
             prompted = (images + drawn)[part].clamp((0 - mean) / std, (1 - mean) / std)
         case "tokens":
             prompted = images[part]
@@ -80,6 +80,7 @@ def look(clip: FrozenClip, images: Tensor, encoder: str) -> Tensor:
     return torch.cat([model(_resized(chunk, size)) for chunk in chunks])
 
 
+@torch.inference_mode()
 def settle(visual: VisualPrompt, conditions: Tensor, size: tuple[int, int]) -> VisualPrompt:
     """The prompt with BatchNorm's statistics fixed at those of some images, so that each image is prompted for itself.
 
@@ -103,9 +104,15 @@ def patches(clip: FrozenClip) -> Patches | None:
     return Patches(len(weight), float(weight.mean()), float(weight.std(correction=0)))
 
 
+def moments(clip: FrozenClip) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the normalisation, each of shape (3, 1, 1)."""
+    mean, std = (torch.tensor(clip.preprocess_config[key], device=clip.device) for key in ("mean", "std"))
+    return mean.view(3, 1, 1), std.view(3, 1, 1)
+
+
 def _framed(clip: FrozenClip, images: Tensor, visual: VisualPrompt) -> Tensor:
     """The images, smaller, in a frame of sigmoid(W)."""
-    mean, std = _moments(clip)
+    mean, std = moments(clip)
     height, width = images.shape[-2:]
     h, w = inner_size((height, width))
     top, left = (height - h) // 2, (width - w) // 2
@@ -175,12 +182,6 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     if images.shape[-2:] == size:
         return images
     return functional.interpolate(images, size, mode="bicubic", antialias=True)
-
-
-def _moments(clip: FrozenClip) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the normalisation, each of shape (3, 1, 1)."""
-    mean, std = (torch.tensor(clip.preprocess_config[key], device=clip.device) for key in ("mean", "std"))
-    return mean.view(3, 1, 1), std.view(3, 1, 1)
 
 
 def _tensor(visual: VisualPrompt, name: str, device: torch.device) -> Tensor:
