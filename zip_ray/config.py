@@ -19,7 +19,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 Method = Literal["zip", "spsa", "spsa-gc"]
-Space = Literal["low-rank"]
+Space = Literal["low-rank", "frame", "decoder", "tokens"]
 Loss = Literal["cross-entropy", "focal"]
 
 
@@ -77,10 +77,11 @@ class ModelConfig(Section):
     """Pairs of a step that one actor encodes in one pass: more fill a GPU, fewer spread over more actors. It changes
     results by float32 rounding, so a run keeps it."""
     parallel: tuple[Literal[1, 2], Count] | Literal["auto"] | None = None
-    """How a pass is split over actors: sides (2 = the two queries of a pair apart) and class shards; more of either
-    when there are more actors than pairs in flight. auto = by the actors that are there and their speed, chosen again
-    when they come and go. It changes results by float32 rounding, and auto is not the same bits twice; so where this is
-    absent, it is `1 1` in synchronous mode, and auto in asynchronous mode."""
+    """How a pass is split over actors: sides (2 = the two queries of a pair apart) and shards, of the classes, or of
+    the mini-batch's images where the prompt is visual; more of either when there are more actors than pairs in flight.
+    auto = by the actors that are there and their speed, chosen again when they come and go. It changes results by
+    float32 rounding, and auto is not the same bits twice; so where this is absent, it is `1 1` in synchronous mode, and
+    auto in asynchronous mode."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where an actor runs the model; auto = cuda where the actor has been given a GPU."""
 
@@ -89,19 +90,25 @@ class PromptConfig(Section):
     """What is tuned."""
 
     space: Space = "low-rank"
-    """low-rank = ZIP's, the only one with rank and switches; the rest are listed in docs/method.md."""
+    """low-rank = ZIP's, the only one with rank and switches; the rest are listed in docs/method.md. Visual ones: frame
+    = BAR's, decoder = BlackVIP's, tokens = BPT-VLM's, which has text tokens beside."""
     tokens: Count = 8
     """m, the number of context tokens; with `init` given as words, their number of tokens is used instead."""
     intrinsic_dim: Count = 500
     """Intrinsic dimension; each token gets floor(intrinsic_dim / m) numbers."""
     rank: Count = 5
     """r, the rank of the low-rank factors."""
-    encoder: str = "clip"
-    """decoder: the frozen image encoder. clip = the model's own image tower, or a name of timm (published:
-    vit_base_patch16_224.mae, which is fetched when it is first needed)."""
     init: str = "random"
     """Initial context: `random` = N(0, 0.02^2) as published, `template` = the words before {} in the task's
     template, or any words."""
+    encoder: str = "clip"
+    """decoder: the frozen image encoder. clip = the model's own image tower, or a name of timm (published:
+    vit_base_patch16_224.mae), fetched when it is first needed."""
+
+    @property
+    def visual(self) -> bool:
+        """Whether images are encoded anew for each prompt."""
+        return self.space in ("frame", "decoder", "tokens")
 
 
 class OptimizerConfig(Section):
@@ -270,6 +277,11 @@ class Config(Section):
         """`model.parallel`, or what it is where it is absent."""
         default: tuple[int, int] | Literal["auto"] = "auto" if self.optimizer.mode == "async" else (1, 1)
         return self.model.parallel or default
+
+    @property
+    def encodes_crops(self) -> bool:
+        """Whether fresh crops are encoded ahead of the loop; under a visual prompt each query encodes them itself."""
+        return self.task.views == "fresh" and not self.prompt.visual
 
     @property
     def planned_steps(self) -> int | None:

@@ -39,6 +39,7 @@ from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
 from zip_ray.work import (
     SHARED_PREFIX,
+    TEMPLATE_ONCE,
     Encoding,
     EncodingResult,
     Evaluation,
@@ -46,6 +47,7 @@ from zip_ray.work import (
     Facts,
     Float64,
     Split,
+    VisualPrompt,
 )
 
 _log = logging.getLogger(__name__)
@@ -192,10 +194,8 @@ class _Run:
         encoding = ask(self._pool, Encoding(-2, w), EncodingResult)
         zero_shot: Any = self._start["zero_shot"]
         accuracies = {**zero_shot["test"], "tuned": tuned}
-        card = self._card(outcome.state, step, accuracies)
-        context = encoding.prompt.context
-        assert context is not None
-        TunedPrompt(card, context, encoding.text_features, w, self._space.tensors()).save(self._folder)
+        card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
+        TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors()).save(self._folder)
         state = outcome.state
         record.append(
             {
@@ -218,7 +218,9 @@ class _Run:
             return state.best.w, state.best.step
         return state.optimizer.w, state.optimizer.steps
 
-    def _card(self, state: RunState, step: int, accuracies: dict[str, float]) -> PromptCard:
+    def _card(
+        self, state: RunState, step: int, accuracies: dict[str, float], visual: VisualPrompt | None
+    ) -> PromptCard:
         facts, config = self._facts, self._config
         validation = {"validation": state.accuracy} if np.isfinite(state.accuracy) else {}
         return PromptCard(
@@ -226,6 +228,8 @@ class _Run:
             classnames=facts.classnames,
             template=facts.template,
             suffix=facts.suffix,
+            visual=visual.kind if visual else None,
+            encoder=visual.encoder if visual else "",
             model=facts.model,
             pretrained=facts.pretrained,
             weights_digest=facts.weights_digest,
@@ -245,7 +249,7 @@ class _Run:
 def _facts(pool: Pool) -> Facts:
     """Facts of the scorers; what the user should know of them is said aloud."""
     facts = pool.facts()
-    if facts.text_pass != SHARED_PREFIX:
+    if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
         _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
     if facts.precision:
         _log.warning("model.precision %s", facts.precision)

@@ -19,7 +19,7 @@ from zip_ray.clip.features import IMAGES_PER_PASS, encode_images
 from zip_ray.clip.model import FrozenClip
 from zip_ray.errors import InputError
 from zip_ray.prompts.visual import NO_PATCHES, SOURCE_CHANNELS, inner_size
-from zip_ray.work import Patches, VisualPrompt
+from zip_ray.work import VisualPrompt
 
 OWN_ENCODER = "clip"
 """The frozen encoder of a decoder that is the CLIP's own image tower."""
@@ -93,15 +93,6 @@ def settle(visual: VisualPrompt, conditions: Tensor, size: tuple[int, int]) -> V
         return visual
     _, statistics = _decode(conditions, visual, size)
     return replace(visual, tensors=visual.tensors | {name: value.cpu().numpy() for name, value in statistics.items()})
-
-
-def patches(clip: FrozenClip) -> Patches | None:
-    """What stands where tokens would be appended; None for a tower that is not open_clip's VisionTransformer."""
-    tower = clip.model.visual
-    if not isinstance(tower, VisionTransformer):
-        return None
-    weight = tower.conv1.weight.detach().double()
-    return Patches(len(weight), float(weight.mean()), float(weight.std(correction=0)))
 
 
 def moments(clip: FrozenClip) -> tuple[Tensor, Tensor]:

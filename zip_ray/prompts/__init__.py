@@ -5,9 +5,15 @@ from collections.abc import Callable
 from zip_ray.config import Config, PromptConfig, Space
 from zip_ray.prompts.base import PromptSpace, TextSpace
 from zip_ray.prompts.low_rank import LowRankSpace
+from zip_ray.prompts.visual import DecoderSpace, FrameSpace, TokensSpace
 from zip_ray.work import ModelShape
 
-SPACES: dict[Space, Callable[[PromptConfig, ModelShape, int], PromptSpace]] = {"low-rank": LowRankSpace}
+SPACES: dict[Space, Callable[[PromptConfig, ModelShape, int], PromptSpace]] = {
+    "low-rank": LowRankSpace,
+    "frame": FrameSpace,
+    "decoder": DecoderSpace,
+    "tokens": TokensSpace,
+}
 
 
 def make_space(config: Config, shape: ModelShape) -> PromptSpace:

@@ -45,10 +45,11 @@ class FrameSpace:
     What lies behind the image is part of the parameters, as released: 150,528 at 224 x 224, 37,620 of them seen.
     """
 
-    def __init__(self, shape: ModelShape, seed: int) -> None:
+    def __init__(self, _config: PromptConfig, shape: ModelShape, seed: int) -> None:
         """Draw nothing yet.
 
         Args:
+            _config: nothing of it is used.
             shape: the model's, of which the size of its images.
             seed: keys the start.
         """
