@@ -15,8 +15,9 @@ from torch.nn import functional
 from zip_ray.clip.model import FrozenClip, load_clip
 from zip_ray.clip.shape import model_shape
 from zip_ray.clip.visual import encode_prompted, look, settle
-from zip_ray.config import ModelConfig, PromptConfig
+from zip_ray.config import Config, ModelConfig, PromptConfig
 from zip_ray.errors import InputError
+from zip_ray.prompts import make_space
 from zip_ray.prompts.visual import DecoderSpace, FrameSpace, TokensSpace, inner_size
 from zip_ray.work import ModelShape, Patches, VisualPrompt
 
@@ -312,3 +313,25 @@ def bicubic_up(source: int, target: int) -> Tensor:
 def test_an_encoder_that_cannot_be_had_is_named(clip: FrozenClip) -> None:
     with pytest.raises(InputError, match=r"prompt\.encoder: 'no_such_encoder' cannot be had"):
         look(clip, make_images(1, 32), "no_such_encoder")
+
+
+@pytest.mark.parametrize("name", ["frame", "decoder", "tokens"])
+def test_every_visual_space_is_its_seeds(name: str) -> None:
+    """The same seed gives the same start and the same frozen draws, another seed others; prompts are float32."""
+    shape = make_shape(32, 128, Patches(128, 0.001, 0.03))
+    prompt = {"space": name, "tokens": 3, "intrinsic_dim": 12}
+    one, again, other = (make_space(Config(prompt=prompt, seed=seed), shape) for seed in (1, 1, 2))
+    w = one.initial() + np.random.default_rng(0).standard_normal(one.dimension)
+    assert one.initial().shape == (one.dimension,)
+    np.testing.assert_array_equal(one.initial(), again.initial())
+    drawn = {"start": one.initial(), **one.tensors()}
+    different = {"start": other.initial(), **other.tensors()}
+    assert any(np.abs(drawn[key] - different[key]).max() > 1e-3 for key in drawn)
+    visual, same = one.prompt(w).visual, again.prompt(w).visual
+    assert visual is not None
+    assert same is not None
+    assert visual.kind == name
+    for key, tensor in visual.tensors.items():
+        assert tensor.dtype == np.float32
+        np.testing.assert_array_equal(tensor, same.tensors[key])
+    assert (one.prompt(w).context is None) == (name != "tokens")

@@ -24,7 +24,7 @@ import yaml
 from zip_ray import report
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
-from zip_ray.config import Config
+from zip_ray.config import SCHEDULED, Config, validate
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.ledger import settle
@@ -135,6 +135,7 @@ def resume(
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     start = events[0]
     _require_same(folder, start, config)
+    _require_same_schedule(folder, start, config)
     with _locked(folder), _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
@@ -334,6 +335,16 @@ def _require_same(folder: Path, start: Event, config: Config) -> None:
                 f"{section}{field}: differs from what {folder} was started with: only {', '.join(sorted(RESUMABLE))} "
                 "may change on resume; tune anew for the rest"
             )
+
+
+def _require_same_schedule(folder: Path, start: Event, config: Config) -> None:
+    """A learning rate that falls over the budget is part of the trajectory."""
+    planned = validate(start["config"], str(folder / RECORD)).planned_steps  # type: ignore[arg-type]
+    if config.optimizer.method in SCHEDULED and config.planned_steps != planned:
+        raise InputError(
+            f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
+            f"learning rate of optimizer.method {config.optimizer.method} falls: keep the budget, or tune anew"
+        )
 
 
 @contextmanager
