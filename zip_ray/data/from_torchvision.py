@@ -37,7 +37,7 @@ def from_torchvision(name: str, root: Path) -> Source:
     classnames = CLASSNAMES.get(name) or getattr(train, "classes", None)
     if classnames is None:
         raise InputError(f"task.name: torchvision's {name} does not name its classes: use manifest")
-    names = tuple(str(classname).replace("_", " ") for classname in classnames)
+    names = tuple((n if isinstance(n, str) else n[0]).replace("_", " ") for n in classnames)  # or synonyms
     return Source(names, (PHOTO,), _images(test), _images(train))
 
 
@@ -60,7 +60,8 @@ def _fetch(kind: Any, root: Path, part: dict[str, Any]) -> Any:
                 return kind(root, **part, download=True)
     except (RuntimeError, OSError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"task.root: torchvision's {kind.__name__} is not to be had in '{root}' ({reason})") from error
+        what = f"torchvision's {kind.__name__} is not in '{root}' and cannot be fetched ({reason})"
+        raise InputError(f"task.root: {what}: put its files there") from error
 
 
 def _images(dataset: Any) -> LazyImages:
