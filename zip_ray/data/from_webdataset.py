@@ -4,6 +4,7 @@ The layout is that of CLIP benchmark's shards: train/*.tar, test/*.tar, and clas
 """
 
 import hashlib
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -89,7 +90,7 @@ def _samples(shards: tuple[str, ...]) -> Iterator[tuple[bytes, int]]:
     try:
         for sample in WebDataset(list(shards), shardshuffle=False):
             yield next(sample[suffix] for suffix in SUFFIXES if suffix in sample), int(sample["cls"])
-    except (StopIteration, KeyError, ValueError, OSError, RuntimeError) as error:
+    except (StopIteration, KeyError, ValueError, OSError, tarfile.TarError) as error:
         folder = Path(shards[0]).parent
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
