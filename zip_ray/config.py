@@ -28,11 +28,14 @@ class TaskConfig(Section):
     """What is classified."""
 
     name: str = "digits"
-    """A built-in task (digits, count, texture, shape, letter, colour), or `folder` for your own images."""
+    """A built-in task (digits, count, texture, shape, letter, colour, street, style, crowd, inlay, background, stars:
+    docs/tasks.md), or `folder` for your own images."""
     root: Path | None = None
     """For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder a class, split by the seed."""
     template: str | None = None
     """Sentence with {} for the class name; the task's own where absent."""
+    test_set: str = "test"
+    """What is tested on: `test`, or a shifted test set of a built-in task (docs/tasks.md), such as `inverted`."""
     shots: Count = 16
     """Training images a class; validation gets min(shots, 4) a class."""
     batch_size: Count = 128

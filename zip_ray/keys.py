@@ -22,6 +22,7 @@ class Stream(IntEnum):
     VIEW = 9
     TRAINING = 10
     CROP = 11
+    SHIFT = 12
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 
 from zip_ray.config import TaskConfig
-from zip_ray.data import rendered
-from zip_ray.data.digits import CLASSNAMES, TEMPLATES, digits
-from zip_ray.data.few_shot import VALIDATION_SHOTS, few_shot
+from zip_ray.data.built_in import BUILT_IN, built_in, known_test_sets
+from zip_ray.data.few_shot import few_shot
 from zip_ray.data.folder import folder
-from zip_ray.data.images import ArrayImages, ImageSet
+from zip_ray.data.images import ImageSet
 from zip_ray.errors import InputError
 
 __all__ = ["BUILT_IN", "ImageSet", "Task", "load_task"]
 
-BUILT_IN = ("digits", *rendered.TASKS)
 FOLDER_TEMPLATE = "a photo of a {}."
 
 
@@ -35,21 +33,17 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     """Load a task and draw its few shots.
 
     Raises:
-        InputError: an unknown name, or images that are missing, too few or unreadable.
+        InputError: an unknown name or test set, or images that are missing, too few or unreadable.
     """
+    if config.test_set not in (known := known_test_sets(config.name)):
+        raise InputError(f"task.test_set: '{config.test_set}' is unknown: '{config.name}' has {', '.join(known)}")
     pool: ImageSet
     test: ImageSet
     if config.root is not None:
         classnames, pool, test = folder(config.root, seed)
         templates: tuple[str, ...] = (FOLDER_TEMPLATE,)
-    elif config.name == "digits":
-        classnames, templates = CLASSNAMES, TEMPLATES
-        pool, test = digits()
-    elif config.name in rendered.TASKS:
-        task = rendered.TASKS[config.name]
-        classnames, templates = task.classnames, task.templates
-        pool = ArrayImages(*rendered.render_split(task, "pool", config.shots + VALIDATION_SHOTS))
-        test = ArrayImages(*rendered.render_split(task, "test", rendered.TEST_IMAGES))
+    elif config.name in BUILT_IN:
+        classnames, templates, pool, test = built_in(config.name, config.test_set, config.shots)
     else:
         raise InputError(
             f"task.name: '{config.name}' is unknown: choose {', '.join(BUILT_IN)}, or folder with task.root"
