@@ -41,8 +41,9 @@ class TaskConfig(Section):
     """What is classified."""
 
     name: str = "digits"
-    """A built-in task (digits, count, texture, shape, letter, colour), `folder` or `manifest` for your own images,
-    `coop:NAME`, `torchvision:NAME`, `huggingface:NAME` or `webdataset`: docs/datasets.md."""
+    """A built-in task (digits, count, texture, shape, letter, colour, street, style, crowd, inlay, background, stars:
+    docs/tasks.md), `folder` or `manifest` for your own images, `coop:NAME`, `torchvision:NAME`, `huggingface:NAME` or
+    `webdataset`: docs/datasets.md."""
     root: Path | None = None
     """For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder a class, split by the seed. For
     `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
@@ -50,6 +51,8 @@ class TaskConfig(Section):
     """base = the first half of the classes (rounded up), new = the rest: tune on the one, test on both."""
     template: str | None = None
     """Sentence with {} for the class name; the task's own where absent."""
+    test_set: str = "test"
+    """What is tested on: `test`, or a shifted test set of a built-in task (docs/tasks.md), such as `inverted`."""
     shots: Count = 16
     """Training images a class; validation gets min(shots, 4) a class."""
     batch_size: Count = 128
