@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zip_ray.clip.gpu import to_device
 from zip_ray.clip.model import Tokenizer
 from zip_ray.errors import InputError
 
@@ -151,7 +152,7 @@ class PromptEncoder:
         """
         self.check(contexts)
         prompts, classes = contexts.shape[0], self.ids.shape[0]
-        contexts = contexts.to(self.ids.device)
+        contexts = to_device(contexts, self.ids.device)
         rows = torch.arange(prompts * classes, device=self.ids.device)
         features = [
             self._encode_rows(self.ids[part % classes], contexts[part // classes]) for part in rows.split(ROWS_PER_PASS)
