@@ -149,7 +149,7 @@ def test_smaller_parts_are_recorded_anew() -> None:
 class Watch(TorchDispatchMode):
     """Fails where an operation moves between devices: there a GPU would be waited for."""
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         tensors = [t for t in (*args, result) if isinstance(t, Tensor)]
         assert len({t.device.type for t in tensors}) <= 1, f"{function} crosses devices"
@@ -219,7 +219,7 @@ def test_nobody_waits_for_the_gpu() -> None:
     encoder.encode(contexts(2))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        features = encoder.encode(contexts(2))
+        features = encoder.encode(to_device(contexts(2), torch.device("cuda")))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert features.is_cuda

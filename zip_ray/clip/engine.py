@@ -15,7 +15,7 @@ from open_clip.transformer import ResidualAttentionBlock, text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zip_ray.clip.gpu import Recorded, out_of_memory, to_device
+from zip_ray.clip.gpu import Recorded, out_of_memory
 from zip_ray.clip.model import Tokenizer
 from zip_ray.clip.text import ROWS_PER_PASS, PromptEncoder
 from zip_ray.work import SHARED_PREFIX
@@ -93,7 +93,7 @@ class CausalEncoder:
         self._plain.check(contexts)
         while True:
             try:
-                parts = to_device(contexts, self._positions.device).split(self._prompts)
+                parts = contexts.to(self._positions.device).split(self._prompts)
                 return torch.cat([(self._recorded or self._passes)(part) for part in parts])
             except RuntimeError as error:
                 if not out_of_memory(error) or self._prompts == self._classes == 1:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Hashable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ from torch import Tensor
 _log = logging.getLogger(__name__)
 
 Pass = Callable[[Tensor], Tensor]
-Memory = tuple[int, int]
-"""What torch calls the pool of a graph."""
+Memory = Any
+"""The handle that torch gives for the memory of a graph."""
 
 
 class Graph(Protocol):
@@ -22,7 +22,7 @@ class Graph(Protocol):
     def pool(self) -> Memory: ...
 
 
-Recorder = Callable[[Pass, Tensor, "Memory | None"], tuple[Tensor, Graph]]
+Recorder = Callable[[Pass, Tensor, Memory | None], tuple[Tensor, Graph]]
 """Function, input buffer and memory to share, to output buffer and what computes it anew from the input buffer."""
 
 
@@ -121,4 +121,3 @@ def _replayed(recording: Recording, x: Tensor) -> Tensor:
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether an allocation failed; on a CPU torch says it in words only."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
