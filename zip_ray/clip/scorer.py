@@ -19,6 +19,7 @@ from zip_ray.ledger import QUERIES_PER_PAIR
 from zip_ray.optimizers import perturbation
 from zip_ray.prompts import LowRankSpace
 from zip_ray.prompts.low_rank import random_context
+from zip_ray.threads import threads
 from zip_ray.work import (
     Crops,
     CropsResult,
@@ -52,7 +53,7 @@ def build_scorer(config: Config) -> "Scorer":
     Raises:
         InputError: the model, the task or their combination cannot be used as configured.
     """
-    torch.set_num_threads(config.cluster.threads_per_actor)
+    torch.set_num_threads(threads(config.cluster))
     torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
     clip = load_clip(config.model, choose_device(config))
     if config.cluster.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":
