@@ -254,8 +254,10 @@ class ClusterConfig(Section):
     """CPU cores that Ray reserves for an actor."""
     gpus_per_actor: Annotated[float, Field(ge=0)] = 0
     """GPUs that Ray reserves for an actor: 0, 1/k or whole ones."""
-    threads_per_actor: Count = 1
-    """CPU threads of an actor's forward pass. The same number gives the same bits on any number of actors."""
+    threads_per_actor: Count | Literal["auto"] = 1
+    """CPU threads of an actor's forward pass. Another number gives other bits: the default is the same for any number
+    of actors, and a run keeps what it was started with. auto = this machine's cores shared out among the actors, or
+    `cpus_per_actor` on a cluster that is joined."""
     cache: bool = True
     """Keep image features for later runs on the same images, and weights that CPU actors share, in ~/.cache/zip-ray
     (or $XDG_CACHE_HOME/zip-ray)."""
