@@ -222,7 +222,7 @@ def test_every_pair_is_asked_once() -> None:
 
 
 RIVALS = [
-    {"method": "one-sided", "learning_rate": 0.1},
+    {"method": "one-sided", "learning_rate": 0.5},
     {"method": "cma-es", "population": 6, "fitness_batches": 2},
     {"method": "random-search"},
     {"method": "gradient", "learning_rate": 0.1},
