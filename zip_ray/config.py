@@ -18,6 +18,9 @@ Count = Annotated[int, Field(ge=1)]
 # Seeds key a 64-bit counter-based generator; the command line and JSON hold them exactly up to 2^53.
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
 
+ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
+"""Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
+
 
 Method = Literal["zip", "spsa", "spsa-gc", "one-sided", "cma-es", "random-search", "gradient"]
 SYNCHRONOUS: tuple[Method, ...] = ("one-sided", "cma-es", "random-search")
@@ -38,11 +41,18 @@ class TaskConfig(Section):
     """What is classified."""
 
     name: str = "digits"
-    """A built-in task (digits, count, texture, shape, letter, colour), or `folder` for your own images."""
+    """A built-in task (digits, count, texture, shape, letter, colour, street, style, crowd, inlay, background, stars:
+    docs/tasks.md), `folder` or `manifest` for your own images, `coop:NAME`, `torchvision:NAME`, `huggingface:NAME` or
+    `webdataset`: docs/datasets.md."""
     root: Path | None = None
-    """For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder a class, split by the seed."""
+    """For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder a class, split by the seed. For
+    `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
+    classes: Literal["all", "base", "new"] = "all"
+    """base = the first half of the classes (rounded up), new = the rest: tune on the one, test on both."""
     template: str | None = None
     """Sentence with {} for the class name; the task's own where absent."""
+    test_set: str = "test"
+    """What is tested on: `test`, or a shifted test set of a built-in task (docs/tasks.md), such as `inverted`."""
     shots: Count = 16
     """Training images a class; validation gets min(shots, 4) a class."""
     batch_size: Count = 128
@@ -62,8 +72,9 @@ class TaskConfig(Section):
             raise ValueError(f"crop_scale is {self.crop_scale}: give 0 < smallest <= largest <= 1")
         if self.template is not None and self.template.count("{}") != 1:
             raise ValueError(f"template is '{self.template}': it needs {{}} once, where the class name goes")
-        if (self.name == "folder") != (self.root is not None):
-            raise ValueError("root goes with name 'folder', and name 'folder' needs root: the folder of the images")
+        kind = self.name.partition(":")[0]
+        if kind != "huggingface" and (kind in ROOTED) != (self.root is not None):
+            raise ValueError(f"root goes with name {', '.join(map(repr, ROOTED))}, which need it: where the images are")
         return self
 
 

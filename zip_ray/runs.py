@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,7 +96,8 @@ def tune(
         InputError: the run folder exists, or model, task or cluster cannot be used as configured.
         PoolError: no scorer came up.
     """
-    folder = config.output.dir or Path("runs") / f"{config.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
+    folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
     with _closing(open_pool(config)) as pool:
@@ -248,8 +250,14 @@ class _Run:
 
 
 def _facts(pool: Pool) -> Facts:
-    """Facts of the scorers; what the user should know of them is said aloud."""
+    """Facts of the scorers; what the user should know of them is said aloud.
+
+    Raises:
+        InputError: the task is for testing only.
+    """
     facts = pool.facts()
+    if facts.images["train"] == 0:
+        raise InputError("task.name: this data set is for testing only: tune on another, then `run.py evaluate` on it")
     if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
         _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
     if facts.precision:

@@ -34,6 +34,8 @@ def encode_images(clip: FrozenClip, images: Iterable[Tensor]) -> Tensor:
             chunk = []
     if chunk:
         features.append(_encode(clip, chunk))
+    if not features:  # of the training images of a data set that is for testing only
+        return torch.empty(0, 0)
     return functional.normalize(torch.cat(features), dim=-1)
 
 
