@@ -26,6 +26,10 @@ SIZES = {
     "random-search": (100, 10),
     "coop": (7 * 128, 1),
     "gradient": (5 * (7 + 1 + 42) + 42, 1),
+    "bar": (3 * 32 * 32, 6),
+    "blackvip": (7744, 10),
+    "bpt-vlm": (4000, 15),
+    "bpt-vlm-tuned": (4000, 15),
 }
 """Parameters at the small CLIP's width, and queries a step."""
 TASK = {"shots": 1, "batch_size": 10}
@@ -37,7 +41,7 @@ def parts() -> tuple[FrozenClip, Task]:
     return load_clip(config.model, "cpu"), load_task(config.task, config.seed)
 
 
-def test_the_methods_that_need_no_images_are_all_here() -> None:
+def test_the_methods_are_all_here() -> None:
     assert {path.stem for path in FILES} >= SIZES.keys()
 
 

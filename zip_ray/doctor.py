@@ -105,13 +105,14 @@ def _task(config: Config) -> str:
 def _prompt(config: Config) -> str:
     from zip_ray.clip.scorer import build_scorer
     from zip_ray.prompts import make_space
+    from zip_ray.work import TEMPLATE_ONCE
 
     facts = build_scorer(config).facts()
-    context = facts.shape.initial_context
-    space = make_space(config, facts.shape)
+    tokens, width = facts.shape.initial_context.shape
+    context = "" if facts.text_pass == TEMPLATE_ONCE else f"{tokens} context tokens of width {width}, "
     return "; ".join(
         [
-            f"{len(context)} context tokens of width {context.shape[1]}, {space.dimension} parameters",
+            f"{config.prompt.space}: {context}{make_space(config, facts.shape).dimension} parameters",
             f"text tower: {facts.text_pass}",
             facts.precision or "float32",
         ]
