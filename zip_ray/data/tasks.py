@@ -7,22 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from zip_ray.config import TaskConfig
-from zip_ray.data import rendered
+from zip_ray.data.built_in import BUILT_IN, built_in, known_test_sets
 from zip_ray.data.coop import coop
-from zip_ray.data.digits import CLASSNAMES, TEMPLATES, digits
-from zip_ray.data.few_shot import VALIDATION_SHOTS, draw
+from zip_ray.data.few_shot import draw
 from zip_ray.data.folder import folder
 from zip_ray.data.from_huggingface import from_huggingface
 from zip_ray.data.from_torchvision import from_torchvision
 from zip_ray.data.from_webdataset import from_webdataset
-from zip_ray.data.images import ArrayImages, ImageSet
+from zip_ray.data.images import ImageSet
 from zip_ray.data.manifest import manifest
 from zip_ray.data.source import PHOTO, Source
 from zip_ray.errors import InputError
 
 __all__ = ["BUILT_IN", "ImageSet", "Task", "load_task"]
-
-BUILT_IN = ("digits", *rendered.TASKS)
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,10 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     al., CVPR 2022).
 
     Raises:
-        InputError: an unknown name, or images that are missing, too few or unreadable.
+        InputError: an unknown name or test set, or images that are missing, too few or unreadable.
     """
+    if config.test_set not in (known := known_test_sets(config.name)):
+        raise InputError(f"task.test_set: '{config.test_set}' is unknown: '{config.name}' has {', '.join(known)}")
     source = _read(config, seed)
     for part in ("train", "val", "test"):
         _check(config.name, source, part)
@@ -87,18 +86,8 @@ def _read(config: TaskConfig, seed: int) -> Source:
             return from_huggingface(name, config.root)
         case "webdataset":
             return from_webdataset(root)
-    return _built_in(config)
-
-
-def _built_in(config: TaskConfig) -> Source:
-    if config.name == "digits":
-        pool, test = digits()
-        return Source(CLASSNAMES, TEMPLATES, test, pool)
-    if config.name in rendered.TASKS:
-        task = rendered.TASKS[config.name]
-        pool = ArrayImages(*rendered.render_split(task, "pool", config.shots + VALIDATION_SHOTS))
-        test = ArrayImages(*rendered.render_split(task, "test", rendered.TEST_IMAGES))
-        return Source(task.classnames, task.templates, test, pool)
+    if config.name in BUILT_IN:
+        return built_in(config.name, config.test_set, config.shots)
     raise InputError(
         f"task.name: '{config.name}' is unknown: choose {', '.join(BUILT_IN)}, or folder with task.root, or another "
         "source of docs/datasets.md"
