@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,14 +25,14 @@ import yaml
 from zip_ray import report
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
-from zip_ray.config import Config
+from zip_ray.config import SCHEDULED, Config, validate
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.ledger import settle
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
 from zip_ray.progress import ProgressView
-from zip_ray.prompts import LowRankSpace
+from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
 from zip_ray.threads import with_threads
@@ -40,6 +41,7 @@ from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
 from zip_ray.work import (
     SHARED_PREFIX,
+    TEMPLATE_ONCE,
     Encoding,
     EncodingResult,
     Evaluation,
@@ -47,6 +49,7 @@ from zip_ray.work import (
     Facts,
     Float64,
     Split,
+    VisualPrompt,
 )
 
 _log = logging.getLogger(__name__)
@@ -96,15 +99,16 @@ def tune(
         PoolError: no scorer came up.
     """
     config = with_threads(config)
-    folder = config.output.dir or Path("runs") / f"{config.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
+    folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
     with _closing(open_pool(config)) as pool:
         facts = _facts(pool)
-        space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+        space = make_space(config, facts.shape)
         zero_shot = _zero_shot(pool, facts)
         _create(folder, config)
-        state = RunState(initial_state(space.initial()))
+        state = RunState(OptimizerState(space.initial()))
         with _locked(folder):
             start = _start_event(config, facts, space, zero_shot)
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
@@ -136,13 +140,14 @@ def resume(
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     start = events[0]
     _require_same(folder, start, config)
+    _require_same_schedule(folder, start, config)
     with _locked(folder), _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
             raise InputError(
                 f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
             )
-        space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+        space = make_space(config, facts.shape)
         dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
         answered = max((queries(event) for event in dropped), default=0) - state.account.charged
         state = replace(state, account=settle(state.account, answered))
@@ -153,7 +158,7 @@ class _Run:
     """The parts of a run, put together."""
 
     def __init__(
-        self, folder: Path, config: Config, pool: Pool, facts: Facts, space: LowRankSpace, start: Event
+        self, folder: Path, config: Config, pool: Pool, facts: Facts, space: PromptSpace, start: Event
     ) -> None:
         self._folder, self._config, self._pool = folder, config, pool
         self._facts, self._space, self._start = facts, space, start
@@ -195,10 +200,8 @@ class _Run:
         encoding = ask(self._pool, Encoding(-2, w), EncodingResult)
         zero_shot: Any = self._start["zero_shot"]
         accuracies = {**zero_shot["test"], "tuned": tuned}
-        card = self._card(outcome.state, step, accuracies)
-        TunedPrompt(
-            card, encoding.context, encoding.text_features, w, self._space.projection, self._space.initial_context
-        ).save(self._folder)
+        card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
+        TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors()).save(self._folder)
         state = outcome.state
         record.append(
             {
@@ -221,7 +224,9 @@ class _Run:
             return state.best.w, state.best.step
         return state.optimizer.w, state.optimizer.steps
 
-    def _card(self, state: RunState, step: int, accuracies: dict[str, float]) -> PromptCard:
+    def _card(
+        self, state: RunState, step: int, accuracies: dict[str, float], visual: VisualPrompt | None
+    ) -> PromptCard:
         facts, config = self._facts, self._config
         validation = {"validation": state.accuracy} if np.isfinite(state.accuracy) else {}
         return PromptCard(
@@ -229,6 +234,8 @@ class _Run:
             classnames=facts.classnames,
             template=facts.template,
             suffix=facts.suffix,
+            visual=visual.kind if visual else None,
+            encoder=visual.encoder if visual else "",
             model=facts.model,
             pretrained=facts.pretrained,
             weights_digest=facts.weights_digest,
@@ -236,7 +243,7 @@ class _Run:
             logit_scale=facts.logit_scale,
             method=config.optimizer.method,
             seed=config.seed,
-            rank=config.prompt.rank,
+            prompt=config.prompt.model_dump(mode="json"),
             deployed=config.validation.deploy,
             step=step,
             queries=state.account.charged,
@@ -246,9 +253,15 @@ class _Run:
 
 
 def _facts(pool: Pool) -> Facts:
-    """Facts of the scorers; what the user should know of them is said aloud."""
+    """Facts of the scorers; what the user should know of them is said aloud.
+
+    Raises:
+        InputError: the task is for testing only.
+    """
     facts = pool.facts()
-    if facts.text_pass != SHARED_PREFIX:
+    if facts.images["train"] == 0:
+        raise InputError("task.name: this data set is for testing only: tune on another, then `run.py evaluate` on it")
+    if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
         _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
     if facts.precision:
         _log.warning("model.precision %s", facts.precision)
@@ -286,7 +299,7 @@ def _create(folder: Path, config: Config) -> None:
     write_whole(folder / CONFIG, text.encode())
 
 
-def _start_event(config: Config, facts: Facts, space: LowRankSpace, zero_shot: dict[str, Any]) -> Event:
+def _start_event(config: Config, facts: Facts, space: PromptSpace, zero_shot: dict[str, Any]) -> Event:
     return {
         "event": "start",
         "step": 0,
@@ -334,6 +347,16 @@ def _require_same(folder: Path, start: Event, config: Config) -> None:
                 f"{section}{field}: differs from what {folder} was started with: only {', '.join(sorted(RESUMABLE))} "
                 f"(without {'.'.join(KEPT)}) may change on resume; tune anew for the rest"
             )
+
+
+def _require_same_schedule(folder: Path, start: Event, config: Config) -> None:
+    """A learning rate that falls over the budget is part of the trajectory."""
+    planned = validate(start["config"], str(folder / RECORD)).planned_steps  # type: ignore[arg-type]
+    if config.optimizer.method in SCHEDULED and config.planned_steps != planned:
+        raise InputError(
+            f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
+            f"learning rate of optimizer.method {config.optimizer.method} falls: keep the budget, or tune anew"
+        )
 
 
 def _trajectory(tree: dict[str, Any]) -> dict[str, Any]:
