@@ -1,4 +1,4 @@
-"""Tasks: images, labels, class names, templates, splits. numpy and Pillow, and what a source needs when it is asked for."""
+"""Tasks: images, labels, class names, templates, splits. numpy and Pillow, and what a source needs when asked for."""
 
 from zip_ray.data.tasks import ImageSet, Task, load_task
 
