@@ -29,6 +29,7 @@ from zip_ray.work import (
     Facts,
     Float32,
     Float64,
+    Hosted,
     Int64,
     Pair,
     PairResult,
@@ -138,6 +139,8 @@ class Scorer:
             case Encoding():
                 context = self._space.context(work.w)
                 return EncodingResult(work.id, context, self._encode([work.w])[0].cpu().numpy())
+            case Hosted():
+                raise TypeError("work of many runs goes to a ScorerHost")
 
     def _score(self, pairs: tuple[Pair, ...], precision: Precision | None = None) -> PairsResult:
         """All sides of all pairs in one pass through the text tower."""
