@@ -33,11 +33,11 @@ class Suite(Section):
     tasks: dict[str, Tree] = Field(min_length=1)
     """By label, the fields of the task section. In YAML also a list of names of tasks and of config files with a task
     section."""
-    targets: dict[str, Tree] = {}
+    targets: dict[str, Tree] = Field(default={})
     """transfer, out-of-distribution: by label, fields that replace those of the run's task."""
     methods: dict[str, Tree] = Field(min_length=1)
     """By label: `file`, a config file, and changes to it, section by section. In YAML also a list of files."""
-    base: Tree = {}
+    base: Tree = Field(default={})
     """What all runs have in common, say budget and cluster."""
     at_once: Count | Literal["auto"] = "auto"
     """Runs at a time; auto = as many as keep all actors busy. Seconds of runs are told apart by method only where it
