@@ -127,9 +127,6 @@ def _curves(
             continue
         for method, look in styles(results).items():
             _draw(axes, [curve(one) for one in results.of(method, names[place], shots)], x, method, look)
-        level = mean_and_deviation(zero_shot(results, PLAIN, names[place], shots))[0]
-        if what == "test" and not math.isnan(level):
-            axes.axhline(100 * level, color=GREY, linestyle="--")
         axes.set_title(names[place], fontsize=11)
         axes.grid(alpha=0.3)
         axes.set_xlabel(label)

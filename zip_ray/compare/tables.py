@@ -15,7 +15,7 @@ from zip_ray.compare.statistics import (
 
 ZERO_SHOT = ("plain template", "best template")
 PLAIN = ZERO_SHOT[0]
-NONE = "–"
+NONE = "n/a"
 Grid = Mapping[str, Mapping[str, Sequence[float]]]
 """Values of the seeds, by row and column."""
 
