@@ -218,6 +218,8 @@ class TrackingConfig(Section):
     """MLflow tracking server, or a local sqlite file."""
     experiment: str = "zip-ray"
     """MLflow experiment."""
+    parent: str | None = None
+    """Id of the MLflow run that this one is a part of; `run.py compare` sets it."""
 
 
 class Config(Section):

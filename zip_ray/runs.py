@@ -30,7 +30,6 @@ from zip_ray.files import write_whole
 from zip_ray.ledger import settle
 from zip_ray.optimizers import initial_state
 from zip_ray.pool import Pool
-from zip_ray.progress import ProgressView
 from zip_ray.prompts import LowRankSpace
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
@@ -132,7 +131,7 @@ def resume(
     if not events or events[0]["event"] != "start":
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     start = events[0]
-    _require_same(folder, start, config)
+    require_same(folder, start, config)
     with _locked(folder), _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
@@ -167,14 +166,12 @@ class _Run:
                 checkpoints.write(state)
             if tracker:
                 tracker.start()
-            with ProgressView(config.budget) as progress:
 
-                def emit(event: Event) -> None:
-                    record.append(event)
-                    progress.event(event)
-                    listen(event)
+            def emit(event: Event) -> None:
+                record.append(event)
+                listen(event)
 
-                outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
+            outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
             if outcome.finished:
                 accuracies = self._finish(outcome, record)
         finally:
@@ -319,7 +316,12 @@ def _environment(facts: Facts) -> dict[str, object]:
     }
 
 
-def _require_same(folder: Path, start: Event, config: Config) -> None:
+def require_same(folder: Path, start: Event, config: Config) -> None:
+    """Refuse a config that would change the trajectory of a run that has been started.
+
+    Raises:
+        InputError: names the field.
+    """
     was: Any = start["config"]
     now = json.loads(json.dumps(config.model_dump(mode="json")))
     for section in was:

@@ -36,8 +36,8 @@ def document(results: Results) -> Document:
     seeds = ", ".join(map(str, suite.seeds))
     shots = ", ".join(map(str, suite.shots))
     summary = (
-        f"Protocol {suite.protocol}, {shots} training images a class, seeds {seeds}, at most {results.budget:,} queries "
-        f"a run. {done}{failed}. A query is one evaluation of the model on one mini-batch at one prompt."
+        f"Protocol {suite.protocol}, {shots} training images a class, seeds {seeds}, at most {results.budget:,} "
+        f"queries a run. {done}{failed}. A query is one evaluation of the model on one mini-batch at one prompt."
     )
     sections = (*_accuracy(results), *_protocol(results), *_course(results), *_tests(results), *_record(results))
     return Document(f"Comparison: {suite.name}", summary, sections)
@@ -47,9 +47,9 @@ def _accuracy(results: Results) -> list[Section]:
     apart = tables.white_box(results)
     base = " on the base classes" if results.suite.protocol == "base-to-new" else ""
     text = (
-        f"Test accuracy{base} of the tuned prompts in per cent: mean ± standard deviation over seeds. Zero-shot rows are "
-        "hand-written templates; the best one was chosen on training and validation images. The best of a column is "
-        "bold; white-box rows see gradients and do not compete."
+        f"Test accuracy{base} of the tuned prompts in per cent: mean ± standard deviation over seeds. Zero-shot rows "
+        "are hand-written templates; the best one was chosen on training and validation images. The best of a column "
+        "is bold; white-box rows see gradients and do not compete."
     )
     sections = []
     for shots in results.suite.shots:
@@ -96,9 +96,9 @@ def _course(results: Results) -> list[Section]:
         ),
     )
     text = (
-        f"Training accuracy is that of the mini-batches, averaged over the last {window} queries. For each task and seed "
-        "the target is the lowest, over the methods, of the best such accuracy within the budget; the figure is the "
-        "first query count at which a method is there (the budget where it never is), averaged over seeds. Only tasks "
+        f"Training accuracy is that of the mini-batches, averaged over the last {window} queries. For each task and "
+        "seed the target is the lowest, over the methods, of the best such accuracy within the budget; the figure is "
+        "the first query count at which a method is there (the budget where it never is), averaged over seeds. Only tasks "
         "and seeds that all methods have finished count. The fewest are bold."
     )
     caption = f"Training accuracy, averaged over the last {window} queries. {band}"
@@ -132,7 +132,10 @@ def _record(results: Results) -> list[Section]:
         Code(_config(run.config.model_dump(mode="json")), f"{run.method}: config of {run.label}")
         for run in {run.method: run for run in reversed(results.planned)}.values()
     )
-    text = "Environment of the first run, the suite, and of each method the exact config of one run; those of all runs lie in their folders."
+    text = (
+        "Environment of the first run, the suite, and of each method the exact config of one run; those of all runs "
+        "lie in their folders."
+    )
     suite = Code(dump(results.suite).decode(), f"Suite {results.suite.name}")
     return [*sections, Section("How it was run", text, (Table(("what", ""), rows), suite, *reversed(configs)))]
 

@@ -137,7 +137,7 @@ def band(curves: Sequence[tuple[Float64, Float64]], points: int = 200) -> tuple[
         x, mean, deviation (0 for a single curve), each of shape (points,).
     """
     start, end = max(float(x[0]) for x, _ in curves), min(float(x[-1]) for x, _ in curves)
-    axis = np.linspace(start, max(start, end), points)
+    axis: Float64 = np.linspace(start, max(start, end), points, dtype=np.float64)
     values: Float64 = np.stack([np.interp(axis, x, y) for x, y in curves])
     mean: Float64 = np.mean(values, axis=0)
     deviation: Float64 = np.std(values, axis=0, ddof=1) if len(curves) > 1 else np.zeros(points)
