@@ -98,8 +98,8 @@ def _course(results: Results) -> list[Section]:
     text = (
         f"Training accuracy is that of the mini-batches, averaged over the last {window} queries. For each task and "
         "seed the target is the lowest, over the methods, of the best such accuracy within the budget; the figure is "
-        "the first query count at which a method is there (the budget where it never is), averaged over seeds. Only tasks "
-        "and seeds that all methods have finished count. The fewest are bold."
+        "the first query count at which a method is there (the budget where it never is), averaged over seeds. Only "
+        "tasks and seeds that all methods have finished count. The fewest are bold."
     )
     caption = f"Training accuracy, averaged over the last {window} queries. {band}"
     parts: tuple[Table | Picture, ...] = (
