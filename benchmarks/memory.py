@@ -20,8 +20,8 @@ from actors import RayPool
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from zip_ray.clip.scorer import build_scorer
 from zip_ray.config import Config, validate
-from zip_ray.prompts import LowRankSpace
-from zip_ray.work import Pair, Pairs, Perturbation
+from zip_ray.prompts import make_space
+from zip_ray.work import Pair, Pass, Perturbation
 
 WANTED_SHARE = 0.75
 """Memory of four actors with shared weights over that with their own; ViT-B-32."""
@@ -73,14 +73,14 @@ def measure(config: Config) -> list[float]:
 
 def work(pool: RayPool, config: Config) -> list[int]:
     """Rounds of a few pairs an actor until every actor is ready, then one more; their process ids."""
-    space = LowRankSpace(config.prompt, pool.facts().initial_context, config.seed)
+    space = make_space(config, pool.facts().shape)
     actors = config.cluster.most or 1
     each = 4 * actors
     for k in itertools.count():
         all_ready = len(pool.pids()) == actors
         for identity in range(k * each, (k + 1) * each):
             perturbation = Perturbation("random-sign", 1, 1, identity)
-            pool.submit(Pairs((Pair(identity, 1, 0, space.initial(), 0.01, perturbation, 1),)))
+            pool.submit(Pass((Pair(identity, 1, 0, space.initial(), 0.01, perturbation, 1),)))
         done = 0
         while done < each:
             done += len(pool.collect(0.5))

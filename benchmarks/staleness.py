@@ -19,9 +19,9 @@ from benchmarks.common import DOCS, BenchmarkOptions, configure, machine, parall
 from zip_ray.checkpoint import RunState
 from zip_ray.clip.scorer import build_scorer
 from zip_ray.config import OptimizerConfig, load_config
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool
-from zip_ray.prompts import LowRankSpace
+from zip_ray.prompts import make_space
 from zip_ray.tuning import Tuning
 from zip_ray.work import Evaluation
 
@@ -68,8 +68,8 @@ def measure(job: tuple[str, int, int, Options]) -> Curve:
         validation={"every_queries": options.queries},
     )
     scorer = build_scorer(config)
-    space = LowRankSpace(config.prompt, scorer.facts().initial_context, config.seed)
-    start = RunState(initial_state(space.initial()))
+    space = make_space(config, scorer.facts().shape)
+    start = RunState(OptimizerState(space.initial()))
     states = [start]
     Tuning(config, InProcessPool(lambda: scorer), start, lambda _: None, states.append).run()
     found = {s.account.charged: scorer.answer(Evaluation(-1, "test", s.optimizer.w)).accuracy for s in states}

@@ -27,7 +27,7 @@ from tests.simulated import DriverKilled, Faults, SimulatedPool
 from zip_ray.checkpoint import RunState
 from zip_ray.config import ClusterConfig, Config, validate
 from zip_ray.ledger import settle
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool, Pool, PoolError
 from zip_ray.record import Event, queries
 from zip_ray.tuning import Outcome, Tuning
@@ -87,7 +87,7 @@ def live(config: Config, open_pool: Callable[[int, float], SimulatedPool]) -> St
         config: the run.
         open_pool: makes the pool of the driver of that number, at that time.
     """
-    state, drivers, now = RunState(initial_state(np.zeros(SIZE))), 0, 0.0
+    state, drivers, now = RunState(OptimizerState(np.zeros(SIZE))), 0, 0.0
     while True:
         drivers += 1
         assert drivers < 200, "the run does not end"
@@ -133,7 +133,7 @@ def judge(config: Config, story: Story) -> None:
 @cache
 def undisturbed(config: Config) -> np.ndarray:
     """Where the run ends without a pool that could fail."""
-    state = RunState(initial_state(np.zeros(SIZE)))
+    state = RunState(OptimizerState(np.zeros(SIZE)))
     pool = InProcessPool(FakeScorer)
     return Tuning(config, pool, state, lambda _: None, lambda _: None).run().state.optimizer.w
 
@@ -173,7 +173,7 @@ def real(seed: int, cluster: Cluster) -> Story:
     where = ClusterConfig(
         address=cluster.address, actors=draw.choice([MEMBERS, (1, MEMBERS), "auto"]), answer_timeout=2, start_timeout=60
     )
-    state, drivers, seen = RunState(initial_state(np.zeros(SIZE))), 0, set()
+    state, drivers, seen = RunState(OptimizerState(np.zeros(SIZE))), 0, set()
     with tempfile.TemporaryDirectory() as marks:
         raising = tuple(draw.sample(range(150), draw.randint(0, 2)))
         build = partial(FakeScorer, delay=0.02, raise_at=raising, marks=Path(marks))

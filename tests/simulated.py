@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.fakes import FACTS, FakeScorer
 from zip_ray.dispatcher import Dispatcher
 from zip_ray.pool import Member
-from zip_ray.work import Answer, Facts, PairsResult, Work
+from zip_ray.work import Answer, Facts, PassResult, Work
 
 
 class DriverKilled(Exception):
@@ -144,7 +144,7 @@ class SimulatedPool:
             if worker.queue:
                 self._begin(number)
             answer = self._dispatcher.answered(number, self._scorer.answer(work), seconds, self.now)
-            if answer and isinstance(answer.result, PairsResult):
+            if answer and isinstance(answer.result, PassResult):
                 self.done.append(self.now)
             return [answer] if answer else []
 

@@ -12,7 +12,7 @@ from tests.fakes import FACTS, FakeScorer, make_pairs
 from tests.test_tuning import ShuffledPool, make_config, tune
 from zip_ray.layout import Layout, SplitPool, choose, combine, shard_bounds
 from zip_ray.pool import InProcessPool, Member
-from zip_ray.work import Facts, Pairs, SliceResult
+from zip_ray.work import Facts, Pass, SliceResult
 
 LAYOUTS = [Layout(sides, shards) for sides, shards in itertools.product((1, 2), (1, 2, 3))]
 
@@ -25,23 +25,22 @@ def test_parts_give_the_dense_cross_entropy(layout: Layout, seed: int, classes: 
     logits = np.round(draw.normal(0, 3, (pairs, 2, 5, classes)), 1)  # pair, side, image, class
     labels = draw.integers(0, classes, 5)
     bounds = [*shard_bounds(classes, layout.shards), classes]
-    work = Pairs(tuple(make_pairs(k).pairs[0] for k in range(pairs)))
-    parts = []
-    for piece in layout.slices(work):
+    work = Pass(tuple(make_pairs(k).asks[0] for k in range(pairs)))
+    slices, parts = layout.slices(work), []
+    for piece in slices:
         low, high = bounds[piece.shard], bounds[piece.shard + 1]
-        sides = [0 if sign == 1 else 1 for sign in piece.signs]
-        block = logits[:, sides, :, low:high].reshape(-1, 5, high - low)
+        block = logits[:, piece.sides, :, low:high].reshape(-1, 5, high - low)
         here = (labels >= low) & (labels < high)
         own = block[:, np.arange(5), np.clip(labels - low, 0, high - low - 1)]
         maxima = block.max(axis=2)
         sums = np.exp(block - maxima[:, :, None]).sum(axis=2)
         right = here & (block.argmax(axis=2) == labels - low)
         parts.append(SliceResult(piece.id, maxima, sums, np.where(here, own, -np.inf), right))
-    whole = combine(work.pairs, layout.sides, parts)
+    whole = combine(slices, parts)
     loss = (logsumexp(logits, axis=3) - logits[:, :, np.arange(5), labels]).mean(axis=2)
     accuracy = (logits.argmax(axis=3) == labels).mean(axis=(1, 2))
     for pair, result in enumerate(whole.results):
-        assert result.id == work.pairs[pair].id
+        assert result.id == work.asks[pair].id
         np.testing.assert_allclose([result.plus, result.minus], loss[pair], rtol=1e-12)
         np.testing.assert_allclose(result.accuracy, accuracy[pair], rtol=1e-12)
 

@@ -13,7 +13,7 @@ from zip_ray.config import ClusterConfig, validate
 from zip_ray.errors import InputError
 from zip_ray.layout import SplitPool
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
-from zip_ray.work import Answer, Encoding, Evaluation, EvaluationResult, PairsResult
+from zip_ray.work import Answer, Encoding, Evaluation, EvaluationResult, PassResult
 
 Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
@@ -68,7 +68,7 @@ def test_each_id_is_answered_exactly_once(open_pool: Opener) -> None:
     assert pool.collect(0.1) == []
     for answer in answers:
         assert answer.attempts == 1
-        assert isinstance(answer.result, PairsResult)
+        assert isinstance(answer.result, PassResult)
         ((result,), (expected,)) = answer.result.results, FakeScorer().answer(pairs[answer.result.id]).results
         assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-12)
 
@@ -77,9 +77,9 @@ def test_answers_every_kind_of_work(open_pool: Opener) -> None:
     pool = open_pool(FakeScorer)
     pool.submit(make_pairs(0))
     pool.submit(Evaluation(-1, "test", "a drawing of a {}."))
-    pool.submit(Encoding(-2, make_pairs(0).pairs[0].w))
+    pool.submit(Encoding(-2, make_pairs(0).asks[0].w))
     results = {answer.result.id: answer.result for answer in drain(pool, 3)}
-    assert isinstance(results[0], PairsResult)
+    assert isinstance(results[0], PassResult)
     assert isinstance(results[-1], EvaluationResult)
     assert results[-1].images == 6
     assert results[-2].text_features.shape == (2, 8)

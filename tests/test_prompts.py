@@ -12,6 +12,11 @@ from zip_ray.keys import Stream, generator
 from zip_ray.prompts import LowRankSpace
 from zip_ray.prompts.fastfood import fastfood_matrix, hadamard_transform
 from zip_ray.prompts.low_rank import random_context
+from zip_ray.work import ModelShape
+
+
+def shape(c0: np.ndarray) -> ModelShape:
+    return ModelShape(c0, 0.02, (32, 32), (0.5,) * 3, (0.25,) * 3, None)
 
 
 def dense_fastfood(rng: np.random.Generator, width: int, x: np.ndarray) -> np.ndarray:
@@ -61,14 +66,14 @@ def test_fastfood_approximately_preserves_norms() -> None:
 def test_parameter_counts(tokens: int, rank: int, dim: int, width: int, expected: int) -> None:
     """417 is the published count; the others follow from m r + r + p r + p with p = floor(dim / m)."""
     config = PromptConfig(tokens=tokens, rank=rank, intrinsic_dim=dim)
-    space = LowRankSpace(config, np.zeros((tokens, width), np.float32), seed=1)
+    space = LowRankSpace(config, shape(np.zeros((tokens, width), np.float32)), seed=1)
     assert space.dimension == space.initial().size == expected
 
 
 def test_whole_map_equals_a_dense_computation() -> None:
     m, r, p, width = 8, 5, 62, 512
     c0 = random_context(m, width, seed=7)
-    space = LowRankSpace(PromptConfig(), c0, seed=7)
+    space = LowRankSpace(PromptConfig(), shape(c0), seed=7)
     w = np.random.default_rng(0).standard_normal(417)
     u, s = w[:40].reshape(m, r), w[40:45]
     v, shared = w[45:355].reshape(p, r), w[355:]
@@ -81,7 +86,7 @@ def test_whole_map_equals_a_dense_computation() -> None:
 
 def test_initial_parameters_leave_the_initial_context() -> None:
     c0 = random_context(8, 512, seed=1)
-    space = LowRankSpace(PromptConfig(), c0, seed=1)
+    space = LowRankSpace(PromptConfig(), shape(c0), seed=1)
     w = space.initial()
     np.testing.assert_array_equal(space.context(w), c0)
     factors = space.factors(w)
@@ -94,7 +99,7 @@ def test_initial_parameters_leave_the_initial_context() -> None:
 
 def test_seed_decides_the_space() -> None:
     c0 = np.zeros((8, 64), np.float32)
-    one, again, other = (LowRankSpace(PromptConfig(intrinsic_dim=80), c0, seed) for seed in (1, 1, 2))
+    one, again, other = (LowRankSpace(PromptConfig(intrinsic_dim=80), shape(c0), seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.projection, again.projection)
     assert np.abs(one.projection - other.projection).max() > 0.1
     assert np.abs(one.projection[0] - one.projection[1]).max() > 0.1, "each token has its own map"
@@ -103,4 +108,4 @@ def test_seed_decides_the_space() -> None:
 @pytest.mark.parametrize("dim", [7, 8 * 64 + 8])
 def test_impossible_intrinsic_dimension_is_named(dim: int) -> None:
     with pytest.raises(InputError, match=rf"prompt.intrinsic_dim: {dim} .* choose between 8 and 512"):
-        LowRankSpace(PromptConfig(intrinsic_dim=dim), np.zeros((8, 64), np.float32), seed=1)
+        LowRankSpace(PromptConfig(intrinsic_dim=dim), shape(np.zeros((8, 64), np.float32)), seed=1)

@@ -19,8 +19,8 @@ from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
 from zip_ray.layout import Layout, combine
 from zip_ray.optimizers import perturbation
-from zip_ray.prompts import LowRankSpace
-from zip_ray.work import SHARED_PREFIX, Crops, Encoding, Evaluation, Pair, Pairs, Perturbation
+from zip_ray.prompts import TextSpace, make_space
+from zip_ray.work import SHARED_PREFIX, Crops, Encoding, Evaluation, Pair, Pass, Perturbation
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -30,11 +30,11 @@ def make_config(**sections: dict) -> Config:
 
 
 @pytest.fixture(scope="module", params=["random", "template"])
-def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, LowRankSpace]:
+def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, TextSpace]:
     task = {"shots": 4, "template": "a photo of the digit {}."}
     config = make_config(prompt={"init": request.param}, task=task)
     scorer = build_scorer(config)
-    return config, scorer, LowRankSpace(config.prompt, scorer.facts().initial_context, config.seed)
+    return config, scorer, make_space(config, scorer.facts().shape)
 
 
 def plain_loss(config: Config, context: np.ndarray, images: list[Image.Image], labels: np.ndarray) -> float:
@@ -53,13 +53,13 @@ def plain_loss(config: Config, context: np.ndarray, images: list[Image.Image], l
         return float(functional.cross_entropy(logits.double(), torch.from_numpy(labels)))
 
 
-def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, space = built
     task = load_task(config.task, config.seed)
     rng = np.random.default_rng(5)
     w = space.initial() + 0.1 * rng.standard_normal(space.dimension)
     key = Perturbation("segmented-uniform", 1, 3, 2)
-    (result,) = scorer.answer(Pairs((Pair(12, 3, 2, w, 0.5, key, batch=3),))).results
+    (result,) = scorer.answer(Pass((Pair(12, 3, 2, w, 0.5, key, batch=3),))).results
     image = mini_batch(len(task.train), 128, config.seed, 3)
     images, labels = [task.train.image(i) for i in image], task.train.labels[image]
     z = 0.5 * perturbation(key, space.dimension)
@@ -68,15 +68,15 @@ def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer,
     assert abs(result.plus - result.minus) > 1e-4
 
 
-def test_pairs_that_share_a_pass_score_as_alone(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_pairs_that_share_a_pass_score_as_alone(built: tuple[Config, Scorer, TextSpace]) -> None:
     _, scorer, space = built
     pairs = tuple(
         Pair(k, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, k), batch=1 + k % 2) for k in range(5)
     )
-    together = scorer.answer(Pairs(pairs))
+    together = scorer.answer(Pass(pairs))
     assert together.id == 0
     for pair, result in zip(pairs, together.results, strict=True):
-        (alone,) = scorer.answer(Pairs((pair,))).results
+        (alone,) = scorer.answer(Pass((pair,))).results
         assert result.id == pair.id
         assert (result.plus, result.minus) == pytest.approx((alone.plus, alone.minus), rel=1e-6)
 
@@ -87,9 +87,9 @@ def test_reduced_precision_is_judged() -> None:
     assert build_scorer(make_config()).facts().precision == ""
 
 
-def test_same_work_same_bits(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_same_work_same_bits(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, space = built
-    pair = Pairs((Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1),))
+    pair = Pass((Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1),))
     assert scorer.answer(pair) == scorer.answer(pair) == build_scorer(config).answer(pair)
 
 
@@ -100,7 +100,7 @@ def test_start_at_the_template_is_zero_shot_with_it() -> None:
     scorer = build_scorer(config)
     facts = scorer.facts()
     assert facts.suffix == " in white on black."
-    space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+    space = make_space(config, facts.shape)
     soft = scorer.answer(Evaluation(-1, "test", space.initial()))
     words = scorer.answer(Evaluation(-2, "test", facts.template))
     assert soft.accuracy == words.accuracy
@@ -108,11 +108,11 @@ def test_start_at_the_template_is_zero_shot_with_it() -> None:
     assert soft.images == 898
 
 
-def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, space = built
     w = space.initial()
     encoding = scorer.answer(Encoding(-1, w))
-    np.testing.assert_array_equal(encoding.context, space.context(w))
+    np.testing.assert_array_equal(encoding.prompt.context, space.context(w))
     clip, task = load_clip(config.model, "cpu"), load_task(config.task, config.seed)
     with torch.no_grad():
         pixels = torch.stack([clip.preprocess(task.val.image(i)) for i in range(len(task.val))])
@@ -121,13 +121,13 @@ def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, LowRankSp
     assert scorer.answer(Evaluation(-2, "val", w)).accuracy == pytest.approx(right.mean())
 
 
-def test_facts(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_facts(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, _ = built
     facts = scorer.facts()
     assert facts.images == {"train": 40, "val": 40, "test": 898}
     assert facts.classnames == tuple("0123456789")
     tokens = 8 if config.prompt.init == "random" else 5
-    assert facts.initial_context.shape == (tokens, 128)
+    assert facts.shape.initial_context.shape == (tokens, 128)
     assert len(facts.weights_digest) == 64
     assert facts.text_pass == SHARED_PREFIX
 
@@ -145,7 +145,7 @@ def test_mini_batches_cover_an_epoch_once() -> None:
 def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:
     config = make_config(task={"shots": 4, "batch_size": 12, "views": "fresh"})
     scorer = build_scorer(config)
-    space = LowRankSpace(config.prompt, scorer.facts().initial_context, config.seed)
+    space = make_space(config, scorer.facts().shape)
     task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
     crop = random_crop(clip, config.task)
     seen = []
@@ -161,7 +161,7 @@ def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:
         text = scorer.answer(Encoding(-1, pair.w + z)).text_features
         logits = clip.logit_scale * expected.double() @ torch.from_numpy(text).double().T
         loss = functional.cross_entropy(logits, torch.from_numpy(task.train.labels[chosen]))
-        assert scorer.answer(Pairs((pair,))).results[0].plus == pytest.approx(float(loss), rel=1e-6)
+        assert scorer.answer(Pass((pair,))).results[0].plus == pytest.approx(float(loss), rel=1e-6)
         seen.append(crops.features)
     assert np.abs(seen[0] - seen[1]).max() > 1e-2
 
@@ -229,13 +229,14 @@ def test_a_checkpoint_file_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sides", "shards"), [(2, 1), (1, 3), (2, 4)])
-def test_slices_make_up_the_pass(built: tuple[Config, Scorer, LowRankSpace], sides, shards: int) -> None:
+def test_slices_make_up_the_pass(built: tuple[Config, Scorer, TextSpace], sides, shards: int) -> None:
     _, scorer, space = built
     w = space.initial()
-    pairs = Pairs(tuple(Pair(k, 1, 0, w, 0.3, Perturbation("random-sign", 1, 1, k), batch=1 + k) for k in range(3)))
+    pairs = Pass(tuple(Pair(k, 1, 0, w, 0.3, Perturbation("random-sign", 1, 1, k), batch=1 + k) for k in range(3)))
     whole = scorer.answer(pairs)
-    parts = [scorer.answer(part) for part in Layout(sides, shards).slices(pairs)]
-    for result, expected in zip(combine(pairs.pairs, sides, parts).results, whole.results, strict=True):
+    slices = Layout(sides, shards).slices(pairs)
+    parts = [scorer.answer(part) for part in slices]
+    for result, expected in zip(combine(slices, parts).results, whole.results, strict=True):
         assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-6)
         assert result.accuracy == expected.accuracy
         assert abs(expected.plus - expected.minus) > 1e-4

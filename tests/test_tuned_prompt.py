@@ -51,7 +51,7 @@ def prompt(model: nn.Module, tokenizer) -> TunedPrompt:
         logit_scale=10.0,
         method="zip",
         seed=1,
-        rank=5,
+        prompt={"space": "low-rank", "rank": 5},
         deployed="last",
         step=7,
         queries=70,
@@ -60,15 +60,16 @@ def prompt(model: nn.Module, tokenizer) -> TunedPrompt:
     )
     features = encode_texts(model, tokenizer, ["a drawing of a cat!", "a drawing of a sea lion!"]).numpy()
     rng = np.random.default_rng(0)
-    return TunedPrompt(card, context, features, rng.standard_normal(9), rng.standard_normal((4, 32, 3)), context + 1)
+    return TunedPrompt(card, context, features, rng.standard_normal(9), {"projection": rng.standard_normal((4, 32, 3))})
 
 
 def test_comes_back_exactly(prompt: TunedPrompt, tmp_path: Path) -> None:
     path = prompt.save(tmp_path)
     for loaded in (TunedPrompt.load(path), TunedPrompt.load(str(tmp_path))):
         assert loaded.card == prompt.card
-        for name in ("context", "features", "parameters", "projection", "initial_context"):
+        for name in ("context", "features", "parameters"):
             np.testing.assert_array_equal(getattr(loaded, name), getattr(prompt, name))
+        np.testing.assert_array_equal(loaded.frozen["projection"], prompt.frozen["projection"])
     assert json.loads((tmp_path / "tuned_prompt.json").read_text())["classnames"] == ["cat", "sea lion"]
 
 
@@ -107,7 +108,7 @@ def test_damage_is_named(prompt: TunedPrompt, tmp_path: Path, length: int) -> No
 
 def test_newer_schema_is_named(prompt: TunedPrompt, tmp_path: Path) -> None:
     path = prompt.save(tmp_path)
-    path.write_bytes(path.read_bytes().replace(rb"schema_version\": 1", rb"schema_version\": 7"))
+    path.write_bytes(path.read_bytes().replace(rb"schema_version\": 2", rb"schema_version\": 7"))
     with pytest.raises(InputError, match="schema_version"):
         TunedPrompt.load(path)
 

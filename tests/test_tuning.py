@@ -11,11 +11,11 @@ from tests.fakes import FakeScorer
 from zip_ray.checkpoint import RunState
 from zip_ray.config import Config, validate
 from zip_ray.ledger import Account
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool, PoolError
 from zip_ray.record import Event
 from zip_ray.tuning import Outcome, Tuning
-from zip_ray.work import Answer, Crops, Pairs, Work
+from zip_ray.work import Answer, Crops, Pass, Work
 
 
 class ShuffledPool(InProcessPool):
@@ -54,7 +54,7 @@ def make_config(**sections: dict) -> Config:
 
 
 def fresh() -> RunState:
-    return RunState(initial_state(np.zeros(6)))
+    return RunState(OptimizerState(np.zeros(6)))
 
 
 def tune(config: Config, pool=None, state: RunState | None = None, **options) -> tuple[Outcome, list[Event]]:
@@ -109,8 +109,8 @@ def test_pairs_may_share_a_pass(together: int) -> None:
 
     class Watched(ShuffledPool):
         def submit(self, work: Work) -> None:
-            if isinstance(work, Pairs):
-                sizes.append(len(work.pairs))
+            if isinstance(work, Pass):
+                sizes.append(len(work.asks))
             super().submit(work)
 
     outcome, events = tune(make_config(model={"pairs_per_pass": together}), Watched(3))
@@ -134,9 +134,7 @@ def test_each_batch_of_fresh_crops_is_asked_once_and_ahead() -> None:
 
     class Watched(InProcessPool):
         def submit(self, work: Work) -> None:
-            order.append(
-                work.batch if isinstance(work, Crops) else -work.pairs[0].step if isinstance(work, Pairs) else 0
-            )
+            order.append(work.batch if isinstance(work, Crops) else -work.asks[0].step if isinstance(work, Pass) else 0)
             super().submit(work)
 
     tune(make_config(task={"views": "fresh"}, cluster={"actors": 3}), Watched(FakeScorer))
@@ -214,8 +212,8 @@ def test_every_pair_is_asked_once() -> None:
 
     class Watched(InProcessPool):
         def submit(self, work: Work) -> None:
-            if isinstance(work, Pairs):
-                seen.extend(pair.id for pair in work.pairs)
+            if isinstance(work, Pass):
+                seen.extend(pair.id for pair in work.asks)
             super().submit(work)
 
     tune(make_config(), Watched(FakeScorer))

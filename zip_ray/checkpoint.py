@@ -19,7 +19,9 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.work import Float64
 
 FILE_NAME = "checkpoint.safetensors"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MEMORY = "memory."
+"""Before the names of what the method remembers."""
 _log = logging.getLogger(__name__)
 
 
@@ -57,7 +59,7 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         OSError: the disk refuses; the previous checkpoint is untouched.
     """
     optimizer, best = state.optimizer, state.best
-    tensors = {"w": optimizer.w, "momentum": optimizer.momentum}
+    tensors = {"w": optimizer.w, **{MEMORY + name: tensor for name, tensor in optimizer.memory.items()}}
     if best is not None:
         tensors["best_w"] = best.w
     facts: dict[str, Any] = {
@@ -107,7 +109,11 @@ def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
     best = facts["best"]
     return RunState(
         optimizer=OptimizerState(
-            tensors["w"], tensors["momentum"], facts["steps"], facts["nonfinite_streak"], facts["asked"]
+            w=tensors["w"],
+            steps=facts["steps"],
+            nonfinite_streak=facts["nonfinite_streak"],
+            asked=facts["asked"],
+            memory={name.removeprefix(MEMORY): t for name, t in tensors.items() if name.startswith(MEMORY)},
         ),
         account=Account(**facts["account"]),
         seconds=facts["seconds"],

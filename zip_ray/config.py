@@ -18,6 +18,11 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
 
 
+Method = Literal["zip", "spsa", "spsa-gc"]
+Space = Literal["low-rank"]
+Loss = Literal["cross-entropy", "focal"]
+
+
 class Section(BaseModel):
     """A part of the config: immutable, and an unknown key is an error, never ignored."""
 
@@ -81,8 +86,10 @@ class ModelConfig(Section):
 
 
 class PromptConfig(Section):
-    """What is tuned: ZIP's low-rank space over the context tokens."""
+    """What is tuned."""
 
+    space: Space = "low-rank"
+    """low-rank = ZIP's, the only one with rank and switches; the rest are listed in docs/method.md."""
     tokens: Count = 8
     """m, the number of context tokens; with `init` given as words, their number of tokens is used instead."""
     intrinsic_dim: Count = 500
@@ -95,13 +102,16 @@ class PromptConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """How the parameters move: SPSA pairs, gains, clipping."""
+    """How the parameters move."""
 
-    method: Literal["zip", "spsa", "spsa-gc"] = "zip"
-    """zip = clipped at sqrt(number of parameters); spsa = no clipping; spsa-gc = no clipping, with momentum."""
+    method: Method = "zip"
+    """zip = SPSA clipped at sqrt(number of parameters); spsa = no clipping; spsa-gc = no clipping, with momentum."""
     mode: Literal["sync", "async"] = "sync"
     """sync = a step waits for all its pairs: the same bits on any number of actors. async = an update is made of the
     first K answers, while other pairs are out: no actor ever waits, and answers are a little stale."""
+    loss: Loss = "cross-entropy"
+    """What a query answers, a mean over the mini-batch: cross-entropy, or focal loss with gamma 2. Validation and test
+    losses are cross-entropies."""
     pairs_per_step: Count = 5
     """K, perturbation pairs averaged in one step (update of the parameters); a step costs 2 K queries."""
     in_flight: Count = 8
@@ -121,8 +131,25 @@ class OptimizerConfig(Section):
     """Decay of the perturbation."""
     offset: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Offset o of the step size's counter."""
+    clip: Literal["intrinsic"] | Positive = "intrinsic"
+    """zip: largest norm of the estimate; intrinsic = sqrt(number of parameters)."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.8
     """b of spsa-gc: m <- b m + g, the update is g + b m. Other methods do not use it."""
+
+    @property
+    def asks_per_step(self) -> int:
+        """Asks (pairs, queries or gradients) of one step."""
+        return self.pairs_per_step
+
+    @property
+    def batches_per_step(self) -> int:
+        """Mini-batches that they go through, one after another."""
+        return 1
+
+    @property
+    def queries_per_step(self) -> int:
+        """What a step costs."""
+        return 2 * self.asks_per_step
 
 
 class BudgetConfig(Section):
@@ -243,13 +270,20 @@ class Config(Section):
         default: tuple[int, int] | Literal["auto"] = "auto" if self.optimizer.mode == "async" else (1, 1)
         return self.model.parallel or default
 
+    @property
+    def planned_steps(self) -> int | None:
+        """Steps that the budget of queries and steps allows; None where it has neither."""
+        queries, steps = self.budget.queries, self.budget.steps
+        limits = [] if queries is None else [queries // self.optimizer.queries_per_step]
+        return min([*limits, *([] if steps is None else [steps])], default=None)
+
     @model_validator(mode="after")
     def _one_step_fits(self) -> "Config":
-        step = 2 * self.optimizer.pairs_per_step
+        step = self.optimizer.queries_per_step
         if self.budget.queries is not None and self.budget.queries < step:
             raise ValueError(
                 f"budget.queries is {self.budget.queries}, less than one step: give at least {step} "
-                "(2 x optimizer.pairs_per_step)"
+                f"(a step of optimizer.method {self.optimizer.method})"
             )
         return self
 

@@ -11,7 +11,7 @@ from itertools import islice
 from statistics import median
 
 from zip_ray.pool import PoolError
-from zip_ray.work import Answer, Hosted, Pairs, Result, Slice, Work
+from zip_ray.work import Answer, Hosted, Pass, Result, Slice, Work
 
 PREFETCH = 2
 """Works a member holds at once: the second hides the round trip."""
@@ -40,7 +40,7 @@ class _Member:
     since: float = 0.0
     """When it began the first of them, or became idle."""
     pace: float | None = None
-    """Seconds a pass over pairs, of late; None while unknown."""
+    """Seconds a pass, of late; None while unknown."""
 
 
 class Dispatcher:
@@ -129,7 +129,7 @@ class Dispatcher:
         times = self._times.setdefault(kind, deque(maxlen=WINDOW))
         times.append(seconds)
         self._typical[kind] = median(times)
-        if kind in (Pairs, Slice):
+        if kind in (Pass, Slice):
             who.pace = seconds if who.pace is None else MEMORY * seconds + (1 - MEMORY) * who.pace
         if result.id not in self._works:
             return None
@@ -169,7 +169,7 @@ class Dispatcher:
         return len(self._members[member].held)
 
     def pace(self, member: int) -> float | None:
-        """Seconds a pass over pairs of a member, of late; None while unknown."""
+        """Seconds a pass of a member, of late; None while unknown."""
         return self._members[member].pace
 
     def _choose(self, identity: int, now: float) -> int | None:
@@ -203,7 +203,7 @@ class Dispatcher:
 
     def _expected_pace(self, who: _Member, now: float) -> float:
         if who.pace is None or (not who.held and now - who.since > FORGET * who.pace):
-            return max(self._typical.get(Pairs, self._typical.get(Slice, 1.0)), 1e-6)
+            return max(self._typical.get(Pass, self._typical.get(Slice, 1.0)), 1e-6)
         return max(who.pace, 1e-6)
 
     def _copy_late(self, now: float) -> None:

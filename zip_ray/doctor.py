@@ -103,11 +103,11 @@ def _task(config: Config) -> str:
 
 def _prompt(config: Config) -> str:
     from zip_ray.clip.scorer import build_scorer
-    from zip_ray.prompts import LowRankSpace
+    from zip_ray.prompts import make_space
 
     facts = build_scorer(config).facts()
-    context = facts.initial_context
-    space = LowRankSpace(config.prompt, context, config.seed)
+    context = facts.shape.initial_context
+    space = make_space(config, facts.shape)
     return "; ".join(
         [
             f"{len(context)} context tokens of width {context.shape[1]}, {space.dimension} parameters",

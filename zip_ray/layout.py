@@ -13,9 +13,24 @@ from typing import Literal
 
 import numpy as np
 
-from zip_ray.config import Config
+from zip_ray.config import Config, Loss
+from zip_ray.losses import image_losses
 from zip_ray.pool import Member, Pool
-from zip_ray.work import Answer, Facts, Float64, Pair, PairResult, Pairs, PairsResult, Slice, SliceResult, Work
+from zip_ray.work import (
+    Answer,
+    Facts,
+    Float64,
+    Gradient,
+    Pair,
+    PairResult,
+    Pass,
+    PassResult,
+    Query,
+    QueryResult,
+    Slice,
+    SliceResult,
+    Work,
+)
 
 PARTS = 2**10
 """Most parts of a pass: ids of slices are id of the pass * PARTS + number of the part, and stay below 2^40."""
@@ -47,13 +62,15 @@ class Layout:
         """Slices of a pass."""
         return self.sides * self.shards
 
-    def slices(self, work: Pairs) -> list[Slice]:
-        """The parts of a pass, side by side, shard by shard."""
-        sides: list[tuple[Literal[1, -1], ...]] = [(1, -1)] if self.sides == 1 else [(1,), (-1,)]
-        places = [(signs, shard) for signs in sides for shard in range(self.shards)]
+    def slices(self, work: Pass) -> list[Slice]:
+        """The parts of a pass of pairs or queries, side by side, shard by shard. A query has one side."""
+        asks = tuple(ask for ask in work.asks if not isinstance(ask, Gradient))
+        sides = tuple(range(asks[0].queries))
+        groups = [sides] if self.sides == 1 else [(side,) for side in sides]
+        places = [(group, shard) for group in groups for shard in range(self.shards)]
         return [
-            Slice(work.id * PARTS + number, work.pairs, signs, shard, self.shards)
-            for number, (signs, shard) in enumerate(places)
+            Slice(work.id * PARTS + number, asks, group, shard, self.shards)
+            for number, (group, shard) in enumerate(places)
         ]
 
     def __str__(self) -> str:
@@ -65,32 +82,27 @@ def shard_bounds(classes: int, shards: int) -> list[int]:
     return [classes * shard // shards for shard in range(shards)]
 
 
-def combine(pairs: Sequence[Pair], sides: int, parts: Sequence[SliceResult]) -> PairsResult:
-    """The answer to a pass from those to its slices, in their order: exact, and the same bits for the same parts.
-
-    Args:
-        pairs: the pass.
-        sides: of the layout.
-        parts: answers to all its slices.
-    """
-    shards = len(parts) // sides
-    columns = [_cross_entropy(parts[side * shards : (side + 1) * shards]) for side in range(sides)]
-    if sides == 1:
-        (losses, accuracies) = columns[0]
-        queries = [(losses[2 * k], losses[2 * k + 1], accuracies[2 * k : 2 * k + 2]) for k in range(len(pairs))]
-    else:
-        (plus, first), (minus, second) = columns
-        queries = [(plus[k], minus[k], np.array([first[k], second[k]])) for k in range(len(pairs))]
-    return PairsResult(
-        tuple(
-            PairResult(pair.id, float(plus), float(minus), float(np.mean(accuracy)))
-            for pair, (plus, minus, accuracy) in zip(pairs, queries, strict=True)
-        )
+def combine(slices: Sequence[Slice], parts: Sequence[SliceResult], loss: Loss = "cross-entropy") -> PassResult:
+    """The answer to a pass from those to its slices, in their order: exact, and the same bits for the same parts."""
+    asks, sides, shards = slices[0].asks, len(slices[0].sides), slices[0].shards
+    groups = [_figures(parts[first : first + shards], loss) for first in range(0, len(parts), shards)]
+    # Of each group of shape (asks * sides,): to (asks, all sides).
+    losses, accuracies = (
+        np.concatenate([column.reshape(len(asks), sides) for column in columns], axis=1)
+        for columns in zip(*groups, strict=True)
     )
+    return PassResult(tuple(_result(ask, *row) for ask, *row in zip(asks, losses, accuracies, strict=True)))
 
 
-def _cross_entropy(shards: Sequence[SliceResult]) -> tuple[Float64, Float64]:
-    """Mean cross-entropies and accuracies of the queries, each of shape (queries,)."""
+def _result(ask: Pair | Query, losses: Float64, accuracies: Float64) -> PairResult | QueryResult:
+    """From the losses and accuracies of an ask's sides."""
+    if isinstance(ask, Pair):
+        return PairResult(ask.id, float(losses[0]), float(losses[1]), float(np.mean(accuracies)))
+    return QueryResult(ask.id, float(losses[0]), float(accuracies[0]))
+
+
+def _figures(shards: Sequence[SliceResult], loss: Loss) -> tuple[Float64, Float64]:
+    """Mean losses and accuracies of the queries, each of shape (queries,)."""
     maxima = np.stack([shard.maxima for shard in shards])
     top = maxima.max(axis=0)
     total = sum(shard.sums * np.exp(shard.maxima - top) for shard in shards)
@@ -98,7 +110,7 @@ def _cross_entropy(shards: Sequence[SliceResult]) -> tuple[Float64, Float64]:
     # Of equal logits the first class wins, as it does in one piece.
     winner = maxima.argmax(axis=0)
     right = np.take_along_axis(np.stack([shard.right for shard in shards]), winner[None], axis=0)[0]
-    return (top + np.log(total) - target).mean(axis=1), right.mean(axis=1)
+    return image_losses(top + np.log(total) - target, loss).mean(axis=1), right.mean(axis=1)
 
 
 def choose(actors: int, seconds: float, classes: int, passes: int, synchronous: bool) -> tuple[Layout, float]:
@@ -138,14 +150,13 @@ def split_if_asked(pool: Pool, config: Config) -> Pool:
 
 @dataclass
 class _Split:
-    work: Pairs
-    layout: Layout
+    slices: list[Slice]
     parts: dict[int, SliceResult] = field(default_factory=dict)
     attempts: int = 1
 
 
 class SplitPool:
-    """A pool that has passes over pairs done in parts by another, and hands them out whole."""
+    """A pool that has passes done in parts by another, and hands them out whole."""
 
     def __init__(self, pool: Pool, config: Config) -> None:
         """Split as `model.parallel` says.
@@ -165,14 +176,14 @@ class SplitPool:
         return self._pool.facts()
 
     def submit(self, work: Work) -> None:
-        if not isinstance(work, Pairs):
+        if not isinstance(work, Pass) or isinstance(work.asks[0], Gradient):
             self._pool.submit(work)
             return
         if work.id in self._splits:
             raise ValueError(f"work {work.id} is in flight already")
         self._plan()
-        self._splits[work.id] = _Split(work, self._layout)
-        for part in self._layout.slices(work):
+        split = self._splits[work.id] = _Split(self._layout.slices(work))
+        for part in split.slices:
             self._pool.submit(part)
 
     def collect(self, timeout: float) -> list[Answer]:
@@ -195,11 +206,11 @@ class SplitPool:
         split = self._splits[number]
         split.parts[part] = answer.result
         split.attempts = max(split.attempts, answer.attempts)
-        if len(split.parts) < split.layout.parts:
+        if len(split.parts) < len(split.slices):
             return None
         del self._splits[number]
-        parts = [split.parts[k] for k in range(split.layout.parts)]
-        return Answer(combine(split.work.pairs, split.layout.sides, parts), split.attempts)
+        parts = [split.parts[k] for k in range(len(split.slices))]
+        return Answer(combine(split.slices, parts, self._config.optimizer.loss), split.attempts)
 
     def _plan(self) -> None:
         """Choose anew when actors have come or gone, as soon as their speed is known."""
@@ -211,12 +222,12 @@ class SplitPool:
             return
         optimizer, model = self._config.optimizer, self._config.model
         synchronous = optimizer.mode == "sync"
-        out = optimizer.pairs_per_step if synchronous else optimizer.in_flight
+        out = optimizer.asks_per_step if synchronous else optimizer.in_flight
         classes = len(self.facts().classnames)
         # A part's time, as if its work were split evenly: the prefix is small beside the classes.
         whole = sum(paces) / len(paces) * self._layout.parts
         passes = math.ceil(out / model.pairs_per_pass)
         self._layout, rate = choose(len(ready), whole, classes, passes, synchronous)
         self._ready = len(ready)
-        queries = rate * 2 * model.pairs_per_pass
+        queries = rate * optimizer.queries_per_step / optimizer.asks_per_step * model.pairs_per_pass
         _log.warning("model.parallel: %s on %d actors, about %.0f queries/s", self._layout, self._ready, queries)

@@ -28,9 +28,9 @@ from zip_ray.config import Config
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.ledger import settle
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
-from zip_ray.prompts import LowRankSpace
+from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
 from zip_ray.tracking import Tracker
@@ -97,10 +97,10 @@ def tune(
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
     with _closing(open_pool(config)) as pool:
         facts = _facts(pool)
-        space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+        space = make_space(config, facts.shape)
         zero_shot = _zero_shot(pool, facts)
         _create(folder, config)
-        state = RunState(initial_state(space.initial()))
+        state = RunState(OptimizerState(space.initial()))
         with _locked(folder):
             start = _start_event(config, facts, space, zero_shot)
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
@@ -138,7 +138,7 @@ def resume(
             raise InputError(
                 f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
             )
-        space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+        space = make_space(config, facts.shape)
         dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
         answered = max((queries(event) for event in dropped), default=0) - state.account.charged
         state = replace(state, account=settle(state.account, answered))
@@ -149,7 +149,7 @@ class _Run:
     """The parts of a run, put together."""
 
     def __init__(
-        self, folder: Path, config: Config, pool: Pool, facts: Facts, space: LowRankSpace, start: Event
+        self, folder: Path, config: Config, pool: Pool, facts: Facts, space: PromptSpace, start: Event
     ) -> None:
         self._folder, self._config, self._pool = folder, config, pool
         self._facts, self._space, self._start = facts, space, start
@@ -190,9 +190,9 @@ class _Run:
         zero_shot: Any = self._start["zero_shot"]
         accuracies = {**zero_shot["test"], "tuned": tuned}
         card = self._card(outcome.state, step, accuracies)
-        TunedPrompt(
-            card, encoding.context, encoding.text_features, w, self._space.projection, self._space.initial_context
-        ).save(self._folder)
+        context = encoding.prompt.context
+        assert context is not None
+        TunedPrompt(card, context, encoding.text_features, w, self._space.tensors()).save(self._folder)
         state = outcome.state
         record.append(
             {
@@ -230,7 +230,7 @@ class _Run:
             logit_scale=facts.logit_scale,
             method=config.optimizer.method,
             seed=config.seed,
-            rank=config.prompt.rank,
+            prompt=config.prompt.model_dump(mode="json"),
             deployed=config.validation.deploy,
             step=step,
             queries=state.account.charged,
@@ -280,7 +280,7 @@ def _create(folder: Path, config: Config) -> None:
     write_whole(folder / CONFIG, text.encode())
 
 
-def _start_event(config: Config, facts: Facts, space: LowRankSpace, zero_shot: dict[str, Any]) -> Event:
+def _start_event(config: Config, facts: Facts, space: PromptSpace, zero_shot: dict[str, Any]) -> Event:
     return {
         "event": "start",
         "step": 0,

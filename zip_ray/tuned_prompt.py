@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE_NAME = "tuned_prompt.safetensors"
+FROZEN = "frozen."
+"""Before the names of what the prompt space drew once."""
 
 
 class PromptCard(BaseModel):
@@ -27,7 +30,7 @@ class PromptCard(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     task: str
     classnames: tuple[str, ...]
     template: str
@@ -42,7 +45,8 @@ class PromptCard(BaseModel):
     logit_scale: float
     method: str
     seed: int
-    rank: int
+    prompt: dict[str, Any]
+    """What was tuned: the section `prompt` of the config."""
     deployed: Literal["last", "best"]
     step: int
     """Step of the deployed iterate."""
@@ -64,10 +68,8 @@ class TunedPrompt:
     """Text features of the card's classes, unit length, shape (classes, embed)."""
     parameters: Float64
     """w, shape (d,)."""
-    projection: Float64
-    """Random projection, shape (m, width, p)."""
-    initial_context: Float32
-    """c0, shape (m, width)."""
+    frozen: dict[str, npt.NDArray[Any]]
+    """What the prompt space drew once, by name: with it and `parameters` the context can be computed again."""
 
     def save(self, folder: Path) -> Path:
         """Write `tuned_prompt.safetensors` (self-contained) and, for people and scripts, its card as JSON beside it."""
@@ -77,8 +79,7 @@ class TunedPrompt:
             "context": self.context,
             "features": self.features,
             "parameters": self.parameters,
-            "projection": self.projection,
-            "initial_context": self.initial_context,
+            **{FROZEN + name: tensor for name, tensor in self.frozen.items()},
         }
         write_whole(path, save(tensors, metadata={"zip_ray": card}))
         write_whole(path.with_suffix(".json"), (card + "\n").encode())
@@ -99,7 +100,8 @@ class TunedPrompt:
             with safe_open(path, framework="numpy") as file:
                 card = PromptCard.model_validate(json.loads((file.metadata() or {})["zip_ray"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return TunedPrompt(card, **tensors)
+            frozen = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(FROZEN)}
+            return TunedPrompt(card, **tensors, frozen={name.removeprefix(FROZEN): t for name, t in frozen.items()})
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: not a tuned prompt that this version reads ({reason}): tune it again") from error

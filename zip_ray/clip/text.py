@@ -149,6 +149,10 @@ class PromptEncoder:
         Raises:
             InputError: a context of another number of tokens or another width.
         """
+        return self.differentiable(contexts)
+
+    def differentiable(self, contexts: Tensor) -> Tensor:
+        """As `encode`, and as gradients want it: they flow back to the contexts."""
         self.check(contexts)
         prompts, classes = contexts.shape[0], self.ids.shape[0]
         contexts = contexts.to(self.ids.device)

@@ -1,14 +1,16 @@
 """ZIP's low-rank prompt space (Park et al., ICLR 2025, section 4 and the released code)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from zip_ray.config import PromptConfig
 from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
+from zip_ray.prompts.base import TextSpace
 from zip_ray.prompts.fastfood import fastfood_matrix
-from zip_ray.work import Float32, Float64
+from zip_ray.work import Float32, Float64, ModelShape
 
 INIT_STD = 0.02
 
@@ -32,25 +34,27 @@ def random_context(tokens: int, width: int, seed: int) -> Float32:
     return (INIT_STD * draw).astype(np.float32)
 
 
-class LowRankSpace:
+class LowRankSpace(TextSpace):
     """Context of token i: c_i = c0_i + F_i(W_i), with W = U diag(s) V^T + 1 v^T of shape (m, p).
 
     F_i is one Fastfood map a token, kept as a matrix; p = floor(intrinsic_dim / m).
     The flat order of the parameters is U, s, V, v, each row-major: d = m r + r + p r + p numbers.
     """
 
-    def __init__(self, config: PromptConfig, initial_context: Float32, seed: int) -> None:
+    def __init__(self, config: PromptConfig, shape: ModelShape, seed: int) -> None:
         """Draw the projection and the initial factors from the seed.
 
         Args:
             config: intrinsic dimension and rank.
-            initial_context: c0, shape (m, width).
+            shape: has c0.
             seed: keys every draw.
 
         Raises:
             InputError: the intrinsic dimension leaves a token less than one number or more than its width holds.
         """
-        tokens, width = initial_context.shape
+        self.initial_context = shape.initial_context
+        """c0, shape (m, width)."""
+        tokens, width = self.initial_context.shape
         size = config.intrinsic_dim // tokens
         padded = 1 << (width - 1).bit_length()
         if not 1 <= size <= padded:
@@ -58,7 +62,6 @@ class LowRankSpace:
                 f"prompt.intrinsic_dim: {config.intrinsic_dim} gives each of {tokens} tokens {size} numbers: "
                 f"choose between {tokens} and {tokens * padded}"
             )
-        self.initial_context = initial_context
         self.projection = np.stack(
             [fastfood_matrix(generator(seed, Stream.PROJECTION, token), width, size) for token in range(tokens)]
         )
@@ -95,3 +98,19 @@ class LowRankSpace:
         moved = np.einsum("mdp,mp->md", self.projection, low_rank)
         context: Float32 = (self.initial_context + moved).astype(np.float32)
         return context
+
+    def pullback(self, w: Float64, gradient: Float64) -> Float64:
+        """Gradient with respect to `w`, by the chain rule through F and W."""
+        f = self.factors(w)
+        to_w = np.einsum("mdp,md->mp", self.projection, gradient)
+        parts = (
+            np.einsum("mp,r,pr->mr", to_w, f.s, f.v),
+            np.einsum("mp,mr,pr->r", to_w, f.u, f.v),
+            np.einsum("mp,mr,r->pr", to_w, f.u, f.s),
+            to_w.sum(axis=0),
+        )
+        return np.concatenate([part.ravel() for part in parts])
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """The projection and c0."""
+        return {"projection": self.projection, "initial_context": self.initial_context}
