@@ -101,7 +101,7 @@ def tune(
         zero_shot = _zero_shot(pool, facts)
         _create(folder, config)
         state = RunState(OptimizerState(space.initial()))
-        with _locked(folder):
+        with locked(folder):
             start = _start_event(config, facts, space, zero_shot)
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
@@ -132,7 +132,7 @@ def resume(
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     start = events[0]
     require_same(folder, start, config)
-    with _locked(folder), _closing(open_pool(config)) as pool:
+    with locked(folder), _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
             raise InputError(
@@ -343,8 +343,12 @@ def _closing(pool: Pool) -> Iterator[Pool]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder: two drivers on one folder would spoil each other's files."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder: two drivers on one would spoil each other's files.
+
+    Raises:
+        InputError: another process holds it.
+    """
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

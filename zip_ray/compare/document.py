@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zip_ray.files import write_whole
 
+PAGE, MARKDOWN = "report.html", "report.md"
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -74,7 +75,7 @@ def write_document(folder: Path, document: Document) -> tuple[Path, Path]:
         for part in section.parts:
             if isinstance(part, Picture):
                 write_whole(folder / part.name, part.png)
-    page, text = folder / "report.html", folder / "report.md"
+    page, text = folder / PAGE, folder / MARKDOWN
     write_whole(page, to_html(document).encode())
     write_whole(text, to_markdown(document).encode())
     return page, text

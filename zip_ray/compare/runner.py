@@ -10,16 +10,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
-from zip_ray.compare.host import KEPT
+from zip_ray.compare.host import KEPT, scorer_key
 from zip_ray.compare.hub import PoolHub
 from zip_ray.compare.results import APPLIED, FACTS, SUITE, read_applied, read_facts, read_run
+from zip_ray.compare.report import write_report
 from zip_ray.compare.revision import revision
-from zip_ray.compare.suite import Planned, Suite, dump
+from zip_ray.compare.suite import Planned, Suite, dump, plan
 from zip_ray.compare.view import SuiteView
 from zip_ray.config import Config
 from zip_ray.dispatcher import PREFETCH
@@ -28,8 +30,9 @@ from zip_ray.files import write_whole
 from zip_ray.layout import split_if_asked
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.record import Event, read_record
-from zip_ray.runs import Listener, require_same, resume, tune
+from zip_ray.record import read_record
+from zip_ray.runs import Listener, locked, require_same, resume, tune
+from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt
 from zip_ray.tuning import ask
 from zip_ray.work import Evaluation, EvaluationResult, Prompt
@@ -71,6 +74,54 @@ def prepare(folder: Path, suite: Suite, runs: Sequence[Planned]) -> list[Planned
     return [run for run in runs if read_run(run) is None]
 
 
+def run_suite(
+    suite: Suite,
+    folder: Path,
+    open_pool: Callable[[Config, list[str]], Pool],
+    interrupted: Callable[[], bool],
+    listen: Callable[[Config, Listener], Listener],
+) -> SuiteOutcome:
+    """Carry out what is left of a suite.
+
+    Args:
+        suite: what is compared.
+        folder: of the suite.
+        open_pool: makes the one pool, given a config for the cluster and the keys of the runs to come.
+        interrupted: whether the suite has been asked to stop.
+        listen: makes what hears the events of a run besides its folder, given the view that is one of those.
+
+    Raises:
+        InputError: the suite, its folder or the cluster cannot be used.
+        PoolError: no scorer is left.
+    """
+    runs = plan(suite, folder)
+    left = prepare(folder, suite, runs)
+    if not left:
+        return SuiteOutcome(0, {}, 0)
+    with locked(folder):
+        tracking = left[0].config.tracking
+        parent = open_parent(folder, tracking) if tracking.enabled else None
+        left = [_as_part(run, parent) for run in left]
+        keys = list(dict.fromkeys(scorer_key(run.config) for run in left))
+        with (
+            closing(open_pool(left[0].config, keys)) as pool,
+            closing(PoolHub(pool)) as hub,
+            SuiteView(len(left)) as view,
+        ):
+            outcome = Runner(folder, suite, hub, interrupted, listen, view).go(left)
+        if not outcome.left:
+            pages = write_report(folder)
+            if parent is not None:
+                close_parent(parent, tracking, pages)
+        return outcome
+
+
+def _as_part(run: Planned, parent: str | None) -> Planned:
+    """The run as a part of the suite's own MLflow run."""
+    tracking = run.config.tracking.model_copy(update={"parent": parent})
+    return replace(run, config=run.config.model_copy(update={"tracking": tracking}))
+
+
 class Runner:
     """The runs of a suite over a hub."""
 
@@ -80,7 +131,7 @@ class Runner:
         suite: Suite,
         hub: PoolHub,
         interrupted: Callable[[], bool],
-        listen: Callable[[Config], Listener],
+        listen: Callable[[Config, Listener], Listener],
         view: SuiteView,
     ) -> None:
         """Nothing is started yet.
@@ -90,7 +141,7 @@ class Runner:
             suite: what it is.
             hub: answers all runs.
             interrupted: whether the suite has been asked to stop; the runs look too.
-            listen: makes what hears the events of a run besides its folder and the view.
+            listen: makes what hears the events of a run besides its folder, given the view that is one of those.
             view: shows how it goes.
         """
         self._folder, self._suite, self._hub = folder, suite, hub
@@ -152,12 +203,7 @@ class Runner:
         Raises:
             InputError, PoolError: it cannot be done, or was stopped.
         """
-        listen = self._listen(run.config)
-
-        def hear(event: Event) -> None:
-            listen(event)
-            self._view.event(run, event)
-
+        hear = self._listen(run.config, partial(self._view.event, run))
         if not _ended(run.folder):
             if (run.folder / CHECKPOINT).is_file():
                 result = resume(run.folder, run.config, self._open, self._interrupted, hear)

@@ -13,6 +13,8 @@ from zip_ray.config import Config, Count, Section, Seed, explain, read_tree, val
 from zip_ray.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+COMMON = ("cluster", "tracking")
+"""Sections that are the same for all runs."""
 Tree = dict[str, Any]
 """A part of a config as plain values, section by section."""
 
@@ -64,6 +66,11 @@ class Suite(Section):
             raise ValueError(f"protocol {self.protocol} {'needs' if applied else 'has no'} targets")
         return self
 
+    def over(self, **sections: Section) -> "Suite":
+        """The suite with these sections in common to all runs."""
+        plain = {name: section.model_dump(mode="json") for name, section in sections.items()}
+        return self.model_copy(update={"base": {**self.base, **plain}})
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -114,6 +121,9 @@ def plan(suite: Suite, folder: Path) -> list[Planned]:
         for seed in suite.seeds
         for method in suite.methods
     ]
+    for section in COMMON:
+        if len({getattr(run.config, section) for run in runs}) > 1:
+            raise InputError(f"{suite.name}: {section} differs between methods: all runs share it, so set it in base")
     if len({run.folder for run in runs}) < len(runs):
         raise InputError(f"{suite.name}: two methods or tasks have labels that differ in signs only: rename one")
     return runs

@@ -15,6 +15,8 @@ from zip_ray.compare.statistics import (
 
 ZERO_SHOT = ("plain template", "best template")
 PLAIN = ZERO_SHOT[0]
+WHITE_BOX = ("gradient",)
+"""Methods of the optimiser that see more than losses."""
 NONE = "n/a"
 Grid = Mapping[str, Mapping[str, Sequence[float]]]
 """Values of the seeds, by row and column."""
@@ -54,7 +56,7 @@ def gains(results: Results, shots: int) -> Grid:
 
 def white_box(results: Results) -> set[str]:
     """Methods that see gradients: upper bounds, no competitors."""
-    return {run.method for run in results.planned if run.config.optimizer.method == "gradient"}
+    return {run.method for run in results.planned if run.config.optimizer.method in WHITE_BOX}
 
 
 def grid_table(grid: Grid, corner: str, apart: set[str], sign: str = "", mean: str = "mean") -> Table:
