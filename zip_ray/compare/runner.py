@@ -18,8 +18,8 @@ from typing import Any
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.compare.host import KEPT, scorer_key
 from zip_ray.compare.hub import PoolHub
-from zip_ray.compare.results import APPLIED, FACTS, SUITE, read_applied, read_facts, read_run
 from zip_ray.compare.report import write_report
+from zip_ray.compare.results import APPLIED, FACTS, SUITE, read_applied, read_facts, read_run
 from zip_ray.compare.revision import revision
 from zip_ray.compare.suite import Planned, Suite, dump, plan
 from zip_ray.compare.view import SuiteView
@@ -96,24 +96,31 @@ def run_suite(
     """
     runs = plan(suite, folder)
     left = prepare(folder, suite, runs)
+    tracking = runs[0].config.tracking
+    with locked(folder):
+        parent = open_parent(folder, tracking) if left and tracking.enabled else None
+        outcome = _run_left(suite, folder, [_as_part(run, parent) for run in left], open_pool, interrupted, listen)
+        if outcome.left or not (outcome.finished or len(left) < len(runs)):
+            return outcome
+        pages = write_report(folder)
+        if parent is not None:
+            close_parent(parent, tracking, pages)
+    return outcome
+
+
+def _run_left(
+    suite: Suite,
+    folder: Path,
+    left: list[Planned],
+    open_pool: Callable[[Config, list[str]], Pool],
+    interrupted: Callable[[], bool],
+    listen: Callable[[Config, Listener], Listener],
+) -> SuiteOutcome:
     if not left:
         return SuiteOutcome(0, {}, 0)
-    with locked(folder):
-        tracking = left[0].config.tracking
-        parent = open_parent(folder, tracking) if tracking.enabled else None
-        left = [_as_part(run, parent) for run in left]
-        keys = list(dict.fromkeys(scorer_key(run.config) for run in left))
-        with (
-            closing(open_pool(left[0].config, keys)) as pool,
-            closing(PoolHub(pool)) as hub,
-            SuiteView(len(left)) as view,
-        ):
-            outcome = Runner(folder, suite, hub, interrupted, listen, view).go(left)
-        if not outcome.left:
-            pages = write_report(folder)
-            if parent is not None:
-                close_parent(parent, tracking, pages)
-        return outcome
+    keys = list(dict.fromkeys(scorer_key(run.config) for run in left))
+    with closing(open_pool(left[0].config, keys)) as pool, closing(PoolHub(pool)) as hub, SuiteView(len(left)) as view:
+        return Runner(folder, suite, hub, interrupted, listen, view).go(left)
 
 
 def _as_part(run: Planned, parent: str | None) -> Planned:
