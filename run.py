@@ -229,7 +229,9 @@ def define_commands(default: Config) -> None:
         asked = load_suite(suite).over(budget=budget, cluster=cluster, tracking=tracking)
         folder = output or Path("runs", "suites", asked.name)
         with stop_on_signal(open_hosts) as (stop, opener):
-            outcome = run_suite(asked, folder, opener, stop.is_set, lambda run, view: listener(run, run.output.dir, view))
+            outcome = run_suite(
+                asked, folder, opener, stop.is_set, lambda run, view: listener(run, run.output.dir, view)
+            )
         return show_suite(console, outcome, folder, f"{PYTHON} run.py compare {suite} --output {folder}")
 
     @command("report")
