@@ -226,7 +226,7 @@ def define_commands(default: Config) -> None:
             cluster: where they run.
             tracking: where they are copied to.
         """
-        asked = load_suite(suite).over(budget=budget, cluster=cluster, tracking=tracking)
+        asked = load_suite(suite).changed(default, budget=budget, cluster=cluster, tracking=tracking)
         folder = output or Path("runs", "suites", asked.name)
         with stop_on_signal(open_hosts) as (stop, opener):
             outcome = run_suite(

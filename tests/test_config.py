@@ -41,6 +41,19 @@ def test_frozen() -> None:
         ({"task": {"root": "images"}}, "x: task: root goes with name 'folder'"),
         ({"cluster": {"pool": "dask"}}, "x: cluster.pool: 'dask': Input should be 'ray' or 'in-process'"),
         ({"seed": -1}, "x: seed: -1: Input should be greater than or equal to 0"),
+        (
+            {"optimizer": {"method": "cma-es", "mode": "async"}},
+            "x: optimizer: mode is async, but method cma-es compares the queries of a step: set mode to sync",
+        ),
+        (
+            {"optimizer": {"method": "gradient"}, "budget": {"queries": None, "seconds": 9}},
+            "x: optimizer.method gradient lowers its learning rate over the whole run: give budget.queries or",
+        ),
+        (
+            {"optimizer": {"method": "cma-es", "fitness_batches": 2}, "budget": {"queries": 29}},
+            "x: budget.queries is 29, less than one step: give at least 30 (a step of optimizer.method cma-es)",
+        ),
+        ({"optimizer": {"clip": "none"}}, "x: optimizer.clip"),
         ({"task": 3}, "x: task: 3: Input should be a valid dictionary"),
     ],
 )

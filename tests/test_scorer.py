@@ -18,9 +18,20 @@ from zip_ray.data import load_task
 from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
 from zip_ray.layout import Layout, combine
-from zip_ray.optimizers import perturbation
+from zip_ray.optimizers import perturbation, points
 from zip_ray.prompts import TextSpace, make_space
-from zip_ray.work import SHARED_PREFIX, Crops, Encoding, Evaluation, Pair, Pass, Perturbation
+from zip_ray.work import (
+    SHARED_PREFIX,
+    Crops,
+    Encoding,
+    Evaluation,
+    Gradient,
+    Pair,
+    Pass,
+    Perturbation,
+    Prompt,
+    Query,
+)
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -240,3 +251,87 @@ def test_slices_make_up_the_pass(built: tuple[Config, Scorer, TextSpace], sides,
         assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-6)
         assert result.accuracy == expected.accuracy
         assert abs(expected.plus - expected.minus) > 1e-4
+
+
+def test_a_query_scores_its_point(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, space = built
+    pair = Pair(0, 1, 0, space.initial(), 0.3, Perturbation("random-sign", 1, 1, 0), batch=2)
+    (result,) = scorer.answer(Pass((pair,))).results
+    queries = Pass(tuple(Query(k, 1, 0, w, batch=2) for k, w in enumerate(points(pair))))
+    plus, minus = scorer.answer(queries).results
+    assert (plus.loss, minus.loss) == pytest.approx((result.plus, result.minus), rel=1e-6)
+    assert (plus.accuracy + minus.accuracy) / 2 == result.accuracy
+    slices = Layout(2, 3).slices(queries)
+    assert len(slices) == 3, "a query has one side"
+    for part, whole in zip(combine(slices, [scorer.answer(s) for s in slices]).results, (plus, minus), strict=True):
+        assert part.loss == pytest.approx(whole.loss, rel=1e-6)
+        assert part.accuracy == whole.accuracy
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal"])
+def test_gradients_are_those_of_finite_differences(loss: str) -> None:
+    config = make_config(prompt={"init": "template", "rank": 2}, optimizer={"loss": loss})
+    scorer = build_scorer(config)
+    space = make_space(config, scorer.facts().shape)
+    w = space.initial() + 0.1 * np.random.default_rng(1).standard_normal(space.dimension)
+    (found,) = scorer.answer(Pass((Gradient(0, 1, 0, w, batch=1),))).results
+    (whole,) = scorer.answer(Pass((Query(0, 1, 0, w, batch=1),))).results
+    assert found.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert found.accuracy == whole.accuracy
+    for direction in np.random.default_rng(2).standard_normal((3, space.dimension)):
+        h = 1e-3
+        ends = Pass(tuple(Query(k, 1, 0, w + s * h * direction, batch=1) for k, s in enumerate((1, -1))))
+        plus, minus = scorer.answer(ends).results
+        slope = float(found.gradient @ direction)
+        assert (plus.loss - minus.loss) / (2 * h) == pytest.approx(slope, rel=0.01, abs=1e-3)
+        assert abs(slope) > 0.05
+
+
+def test_focal_loss_weighs_down_what_is_right_already() -> None:
+    """(1 - p)^2 times -log p, whole and in shards; validation stays the cross-entropy."""
+    config = make_config(optimizer={"loss": "focal", "method": "one-sided"})
+    scorer = build_scorer(config)
+    w = make_space(config, scorer.facts().shape).initial()
+    work = Pass((Query(0, 1, 0, w, batch=1),))
+    chosen = mini_batch(40, 128, config.seed, 1)
+    task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
+    pixels = torch.stack([clip.preprocess(task.train.image(i)) for i in chosen])
+    text = torch.from_numpy(scorer.answer(Encoding(-1, w)).text_features)
+    with torch.no_grad():
+        logits = clip.logit_scale * clip.model.encode_image(pixels, normalize=True) @ text.T
+    p = logits.double().softmax(dim=1)[torch.arange(40), torch.from_numpy(task.train.labels[chosen])]
+    expected = float(((1 - p) ** 2 * -p.log()).mean())
+    assert scorer.answer(work).results[0].loss == pytest.approx(expected, rel=1e-5)
+    slices = Layout(1, 3).slices(work)
+    (parts,) = combine(slices, [scorer.answer(part) for part in slices], "focal").results
+    assert parts.loss == pytest.approx(expected, rel=1e-5)
+    plain = build_scorer(make_config()).answer(Evaluation(-1, "val", w))
+    assert scorer.answer(Evaluation(-1, "val", w)).loss == plain.loss
+
+
+def test_a_prompt_from_elsewhere_keeps_its_own_length_and_suffix(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, _ = built
+    words = build_scorer(make_config(prompt={"init": "a blurred drawing of"})).facts().shape.initial_context
+    given = scorer.answer(Evaluation(-1, "val", Prompt(words, suffix=" on paper.")))
+    spelt = scorer.answer(Evaluation(-2, "val", "a blurred drawing of {} on paper."))
+    assert given.loss == pytest.approx(spelt.loss, rel=1e-6)
+    assert given.accuracy == spelt.accuracy
+
+
+def test_without_a_context_the_template_is_the_text(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, _ = built
+    assert scorer.answer(Evaluation(-1, "val", Prompt(None))) == scorer.answer(
+        Evaluation(-1, "val", scorer.facts().template)
+    )
+
+
+def test_shape_of_the_model(built: tuple[Config, Scorer, TextSpace]) -> None:
+    config, scorer, _ = built
+    model = load_clip(config.model, "cpu").model
+    shape = scorer.facts().shape
+    assert (shape.image_size, shape.pixel_mean, shape.pixel_std) == ((32, 32), (0.5,) * 3, (0.25,) * 3)
+    assert shape.token_std == pytest.approx(model.token_embedding.weight.numpy().std(), rel=1e-4)
+    assert shape.patches is not None
+    weight = model.visual.conv1.weight.numpy()
+    assert (shape.patches.width, shape.patches.mean) == (128, pytest.approx(weight.mean(), rel=1e-3, abs=1e-6))
+    assert shape.patches.std == pytest.approx(weight.std(), rel=1e-3)

@@ -10,6 +10,7 @@ import pytest
 from tests.fakes import FakeScorer
 from zip_ray.checkpoint import RunState
 from zip_ray.config import Config, validate
+from zip_ray.layout import SplitPool
 from zip_ray.ledger import Account
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool, PoolError
@@ -218,3 +219,42 @@ def test_every_pair_is_asked_once() -> None:
 
     tune(make_config(), Watched(FakeScorer))
     assert seen == list(range(150))
+
+
+RIVALS = [
+    {"method": "one-sided", "learning_rate": 0.1},
+    {"method": "cma-es", "population": 6, "fitness_batches": 2},
+    {"method": "random-search"},
+    {"method": "gradient", "learning_rate": 0.1},
+]
+
+
+@pytest.mark.parametrize("optimizer", RIVALS, ids=lambda one: one["method"])
+class TestEveryOtherMethod:
+    def test_keeps_its_budget_and_learns(self, optimizer: dict) -> None:
+        config = make_config(optimizer=optimizer, budget={"queries": 307})
+        outcome, events = tune(config)
+        per_step = config.optimizer.queries_per_step
+        whole = 307 // per_step * per_step
+        assert outcome.state.account == Account(issued=whole, completed=whole, charged=whole)
+        assert outcome.state.optimizer.steps == 307 // per_step
+        assert events[-1]["event"] == "validation"
+        assert outcome.state.accuracy > 0.5
+
+    @pytest.mark.parametrize("pool", [{}, {"pairs_per_pass": 4}, {"parallel": [2, 2]}], ids=str)
+    def test_order_of_arrival_crops_and_passes_do_not_matter(self, optimizer: dict, pool: dict) -> None:
+        straight, events = tune(make_config(optimizer=optimizer))
+        config = make_config(optimizer=optimizer, model=pool, task={"views": "fresh"})
+        shuffled, shuffled_events = tune(config, SplitPool(ShuffledPool(5), config))
+        np.testing.assert_allclose(shuffled.state.optimizer.w, straight.state.optimizer.w, rtol=1e-9)
+        assert [e["queries"] for e in shuffled_events] == [e["queries"] for e in events]
+
+    def test_interrupted_and_resumed_is_bit_for_bit_the_same(self, optimizer: dict) -> None:
+        whole, events = tune(make_config(optimizer=optimizer))
+        looks = itertools.count()
+        first, head = tune(make_config(optimizer=optimizer), interrupted=lambda: next(looks) >= 100)
+        rest, tail = tune(make_config(optimizer=optimizer), state=first.state)
+        assert 0 < first.state.optimizer.steps < whole.state.optimizer.steps
+        np.testing.assert_array_equal(rest.state.optimizer.w, whole.state.optimizer.w)
+        np.testing.assert_equal(without_time(head + tail), without_time(events))
+        assert rest.state.account.charged == whole.state.account.charged

@@ -1,15 +1,16 @@
-"""How one pass is split over actors: its sides, and shards of its classes; the parts put together again, exactly.
+"""How one pass is split over actors: its sides, and shards of its work; the parts put together again, exactly.
 
-Sides and shards add no staleness, unlike more pairs in flight. A shard answers, for each image, its largest logit m_i,
-the sum s_i of exp(logit - m_i), and the logit t of the image's class if it is there. With M = max_i m_i the
-cross-entropy is M + log sum_i s_i exp(m_i - M) - t: that of all classes together.
+Sides and shards add no staleness, unlike more pairs in flight. A shard of the classes answers, for each image, its
+largest logit m_i, the sum s_i of exp(logit - m_i), and the logit t of the image's class if it is there. With M = max_i
+m_i the cross-entropy is M + log sum_i s_i exp(m_i - M) - t: that of all classes together. Under a visual prompt, where
+the images are the work, a shard is some images of the mini-batch, and answers the same of all classes.
 """
 
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,8 @@ PARTS = 2**10
 MOST_SHARDS = 16
 FEWEST_CLASSES = 4
 """In a shard: below, the shared prefix is most of the work."""
+FEWEST_IMAGES = 8
+"""In a shard: below, a pass through the image tower is mostly overhead."""
 ROUND_TRIP = 0.002
 """Seconds that a part costs besides its own work."""
 DRIVER_SECONDS = 0.0005
@@ -48,6 +51,24 @@ BETTER = 1.05
 _log = logging.getLogger(__name__)
 
 
+class Whole(NamedTuple):
+    """What the shards of a pass are shards of."""
+
+    over: Literal["classes", "images"]
+    size: int
+
+    @property
+    def repeated(self) -> float:
+        """Share of a pass that every shard does again: of texts the prefix, of images nothing."""
+        return 9 / (9 + TOKENS_PER_CLASS * self.size) if self.over == "classes" else 0.0
+
+    @property
+    def most_shards(self) -> int:
+        """Beyond which a shard is too small to be worth its while."""
+        fewest = FEWEST_CLASSES if self.over == "classes" else FEWEST_IMAGES
+        return max(1, min(MOST_SHARDS, self.size // fewest))
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a pass is split."""
@@ -55,7 +76,8 @@ class Layout:
     sides: Literal[1, 2] = 1
     """2 = the two queries of a pair go to different actors."""
     shards: int = 1
-    """Runs of classes."""
+    """Runs of classes or images."""
+    over: Literal["classes", "images"] = "classes"
 
     @property
     def parts(self) -> int:
@@ -69,23 +91,26 @@ class Layout:
         groups = [sides] if self.sides == 1 else [(side,) for side in sides]
         places = [(group, shard) for group in groups for shard in range(self.shards)]
         return [
-            Slice(work.id * PARTS + number, asks, group, shard, self.shards)
+            Slice(work.id * PARTS + number, asks, group, shard, self.shards, self.over)
             for number, (group, shard) in enumerate(places)
         ]
 
     def __str__(self) -> str:
-        return f"{self.sides} sides x {self.shards} class shards"
+        return f"{self.sides} sides x {self.shards} shards of the {self.over}"
 
 
-def shard_bounds(classes: int, shards: int) -> list[int]:
-    """The first class of each of `shards` nearly equal runs."""
-    return [classes * shard // shards for shard in range(shards)]
+def shard_bounds(size: int, shard: int, shards: int) -> tuple[int, int]:
+    """First and end of one of `shards` nearly equal runs of classes or images."""
+    return size * shard // shards, size * (shard + 1) // shards
 
 
 def combine(slices: Sequence[Slice], parts: Sequence[SliceResult], loss: Loss = "cross-entropy") -> PassResult:
     """The answer to a pass from those to its slices, in their order: exact, and the same bits for the same parts."""
     asks, sides, shards = slices[0].asks, len(slices[0].sides), slices[0].shards
-    groups = [_figures(parts[first : first + shards], loss) for first in range(0, len(parts), shards)]
+    sides_apart = [parts[first : first + shards] for first in range(0, len(parts), shards)]
+    if slices[0].over == "images":
+        sides_apart = [[_side_by_side(group)] for group in sides_apart]
+    groups = [_figures(group, loss) for group in sides_apart]
     # Of each group of shape (asks * sides,): to (asks, all sides).
     losses, accuracies = (
         np.concatenate([column.reshape(len(asks), sides) for column in columns], axis=1)
@@ -101,6 +126,17 @@ def _result(ask: Pair | Query, losses: Float64, accuracies: Float64) -> PairResu
     return QueryResult(ask.id, float(losses[0]), float(accuracies[0]))
 
 
+def _side_by_side(shards: Sequence[SliceResult]) -> SliceResult:
+    """Shards of the images as one answer about all of them."""
+    return SliceResult(
+        shards[0].id,
+        maxima=np.concatenate([shard.maxima for shard in shards], axis=1),
+        sums=np.concatenate([shard.sums for shard in shards], axis=1),
+        targets=np.concatenate([shard.targets for shard in shards], axis=1),
+        right=np.concatenate([shard.right for shard in shards], axis=1),
+    )
+
+
 def _figures(shards: Sequence[SliceResult], loss: Loss) -> tuple[Float64, Float64]:
     """Mean losses and accuracies of the queries, each of shape (queries,)."""
     maxima = np.stack([shard.maxima for shard in shards])
@@ -113,30 +149,30 @@ def _figures(shards: Sequence[SliceResult], loss: Loss) -> tuple[Float64, Float6
     return image_losses(top + np.log(total) - target, loss).mean(axis=1), right.mean(axis=1)
 
 
-def choose(actors: int, seconds: float, classes: int, passes: int, synchronous: bool) -> tuple[Layout, float]:
+def choose(actors: int, seconds: float, whole: Whole, passes: int, synchronous: bool) -> tuple[Layout, float]:
     """The layout that is expected to be fastest, and its passes a second; of equally good ones the coarsest.
 
     Args:
         actors: how many there are.
         seconds: that a whole pass takes one of them.
-        classes: of the task.
+        whole: what shards would be shards of.
         passes: in flight at once; synchronously those of one step.
         synchronous: whether all of them must be back before the next go out.
     """
-    best, rate = Layout(), _rate(Layout(), actors, seconds, classes, passes, synchronous)
+    best = Layout(over=whole.over)
+    rate = _rate(best, actors, seconds, whole, passes, synchronous)
     sides: tuple[Literal[1, 2], ...] = (1, 2)
-    counts = [n for n in range(1, MOST_SHARDS + 1) if n == 1 or classes // n >= FEWEST_CLASSES]
-    for layout in sorted((Layout(s, n) for s in sides for n in counts), key=lambda one: (one.parts, -one.sides)):
-        found = _rate(layout, actors, seconds, classes, passes, synchronous)
+    layouts = [Layout(s, n, whole.over) for s in sides for n in range(1, whole.most_shards + 1)]
+    for layout in sorted(layouts, key=lambda one: (one.parts, -one.sides)):
+        found = _rate(layout, actors, seconds, whole, passes, synchronous)
         if found > BETTER * rate:
             best, rate = layout, found
     return best, rate
 
 
-def _rate(layout: Layout, actors: int, seconds: float, classes: int, passes: int, synchronous: bool) -> float:
-    """Passes a second: what cannot be split over classes (the prefix) is done again in every shard."""
-    prefix = 9 / (9 + TOKENS_PER_CLASS * classes)
-    part = seconds / layout.sides * (prefix + (1 - prefix) / layout.shards) + ROUND_TRIP
+def _rate(layout: Layout, actors: int, seconds: float, whole: Whole, passes: int, synchronous: bool) -> float:
+    """Passes a second: what cannot be split is done again in every shard."""
+    part = seconds / layout.sides * (whole.repeated + (1 - whole.repeated) / layout.shards) + ROUND_TRIP
     parts = passes * layout.parts
     if synchronous:
         return passes / max(math.ceil(parts / actors) * part, parts * DRIVER_SECONDS)
@@ -168,7 +204,9 @@ class SplitPool:
         self._pool, self._config = pool, config
         parallel = config.parallel
         self._automatic = parallel == "auto"
-        self._layout = Layout() if parallel == "auto" else Layout(2 if parallel[0] == 2 else 1, parallel[1])
+        over: Literal["classes", "images"] = "images" if config.prompt.visual else "classes"
+        sides, shards = (1, 1) if parallel == "auto" else parallel
+        self._layout = Layout(2 if sides == 2 else 1, shards, over)
         self._ready = 0
         self._splits: dict[int, _Split] = {}
 
@@ -223,11 +261,16 @@ class SplitPool:
         optimizer, model = self._config.optimizer, self._config.model
         synchronous = optimizer.mode == "sync"
         out = optimizer.asks_per_step if synchronous else optimizer.in_flight
-        classes = len(self.facts().classnames)
         # A part's time, as if its work were split evenly: the prefix is small beside the classes.
-        whole = sum(paces) / len(paces) * self._layout.parts
+        seconds = sum(paces) / len(paces) * self._layout.parts
         passes = math.ceil(out / model.pairs_per_pass)
-        self._layout, rate = choose(len(ready), whole, classes, passes, synchronous)
+        self._layout, rate = choose(len(ready), seconds, self._all(), passes, synchronous)
         self._ready = len(ready)
         queries = rate * optimizer.queries_per_step / optimizer.asks_per_step * model.pairs_per_pass
         _log.warning("model.parallel: %s on %d actors, about %.0f queries/s", self._layout, self._ready, queries)
+
+    def _all(self) -> Whole:
+        facts, task = self.facts(), self._config.task
+        if self._layout.over == "images":
+            return Whole("images", min(task.batch_size, facts.images["train"]))
+        return Whole("classes", len(facts.classnames))

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ import yaml
 from zip_ray import report
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
-from zip_ray.config import Config
+from zip_ray.config import SCHEDULED, Config, validate
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.ledger import settle
@@ -38,6 +39,7 @@ from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
 from zip_ray.work import (
     SHARED_PREFIX,
+    TEMPLATE_ONCE,
     Encoding,
     EncodingResult,
     Evaluation,
@@ -45,6 +47,7 @@ from zip_ray.work import (
     Facts,
     Float64,
     Split,
+    VisualPrompt,
 )
 
 _log = logging.getLogger(__name__)
@@ -92,7 +95,8 @@ def tune(
         InputError: the run folder exists, or model, task or cluster cannot be used as configured.
         PoolError: no scorer came up.
     """
-    folder = config.output.dir or Path("runs") / f"{config.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
+    folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
     with _closing(open_pool(config)) as pool:
@@ -132,6 +136,7 @@ def resume(
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     start = events[0]
     require_same(folder, start, config)
+    _require_same_schedule(folder, start, config)
     with locked(folder), _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
@@ -189,10 +194,8 @@ class _Run:
         encoding = ask(self._pool, Encoding(-2, w), EncodingResult)
         zero_shot: Any = self._start["zero_shot"]
         accuracies = {**zero_shot["test"], "tuned": tuned}
-        card = self._card(outcome.state, step, accuracies)
-        context = encoding.prompt.context
-        assert context is not None
-        TunedPrompt(card, context, encoding.text_features, w, self._space.tensors()).save(self._folder)
+        card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
+        TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors()).save(self._folder)
         state = outcome.state
         record.append(
             {
@@ -215,7 +218,9 @@ class _Run:
             return state.best.w, state.best.step
         return state.optimizer.w, state.optimizer.steps
 
-    def _card(self, state: RunState, step: int, accuracies: dict[str, float]) -> PromptCard:
+    def _card(
+        self, state: RunState, step: int, accuracies: dict[str, float], visual: VisualPrompt | None
+    ) -> PromptCard:
         facts, config = self._facts, self._config
         validation = {"validation": state.accuracy} if np.isfinite(state.accuracy) else {}
         return PromptCard(
@@ -223,6 +228,8 @@ class _Run:
             classnames=facts.classnames,
             template=facts.template,
             suffix=facts.suffix,
+            visual=visual.kind if visual else None,
+            encoder=visual.encoder if visual else "",
             model=facts.model,
             pretrained=facts.pretrained,
             weights_digest=facts.weights_digest,
@@ -240,9 +247,15 @@ class _Run:
 
 
 def _facts(pool: Pool) -> Facts:
-    """Facts of the scorers; what the user should know of them is said aloud."""
+    """Facts of the scorers; what the user should know of them is said aloud.
+
+    Raises:
+        InputError: the task is for testing only.
+    """
     facts = pool.facts()
-    if facts.text_pass != SHARED_PREFIX:
+    if facts.images["train"] == 0:
+        raise InputError("task.name: this data set is for testing only: tune on another, then `run.py evaluate` on it")
+    if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
         _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
     if facts.precision:
         _log.warning("model.precision %s", facts.precision)
@@ -332,6 +345,16 @@ def require_same(folder: Path, start: Event, config: Config) -> None:
                 f"{section}{field}: differs from what {folder} was started with: only {', '.join(sorted(RESUMABLE))} "
                 "may change on resume; tune anew for the rest"
             )
+
+
+def _require_same_schedule(folder: Path, start: Event, config: Config) -> None:
+    """A learning rate that falls over the budget is part of the trajectory."""
+    planned = validate(start["config"], str(folder / RECORD)).planned_steps  # type: ignore[arg-type]
+    if config.optimizer.method in SCHEDULED and config.planned_steps != planned:
+        raise InputError(
+            f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
+            f"learning rate of optimizer.method {config.optimizer.method} falls: keep the budget, or tune anew"
+        )
 
 
 @contextmanager

@@ -155,7 +155,7 @@ class Tuning:
         """Step of the validation that was asked last."""
         self._started = clock() - state.seconds
         self._recent: deque[tuple[float, int]] = deque()
-        self._crops = self._crop_stream() if config.task.views == "fresh" else None
+        self._crops = self._crop_stream() if config.encodes_crops else None
         self._looked = self._told_of_pool = -POOL_EVENT_SECONDS
         self._pool_before: tuple[object, ...] = ()
 

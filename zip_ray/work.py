@@ -11,6 +11,7 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 Split = Literal["train", "val", "test"]
+VisualKind = Literal["frame", "decoder", "tokens"]
 PerturbationLaw = Literal["segmented-uniform", "random-sign"]
 
 
@@ -90,23 +91,27 @@ class Pass:
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a pass: some sides of its asks, against some of the classes (see `layout`)."""
+    """A part of a pass: some sides of its asks, some of the classes or of the mini-batch's images (see `layout`)."""
 
     id: int
     asks: tuple[Pair | Query, ...]
     sides: tuple[int, ...]
     """Which points of each ask (see `optimizers.points`): of a pair 0 = w + c z, 1 = w - c z; of a query 0 = w."""
     shard: int
-    """Which of `shards` nearly equal runs of classes."""
+    """Which of `shards` nearly equal runs of classes or images."""
     shards: int
+    over: Literal["classes", "images"] = "classes"
 
 
 @dataclass(frozen=True)
 class VisualPrompt:
     """What is done to an image before or inside the image tower."""
 
-    kind: Literal["frame", "decoder", "tokens"]
+    kind: VisualKind
     tensors: dict[str, Float32]
+    """By the names that the prompt space gives them (see `prompts.visual`)."""
+    encoder: str = ""
+    """Of a decoder: the frozen image encoder, as `prompt.encoder` names it."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +226,7 @@ class PassResult:
 
 @dataclass(frozen=True)
 class SliceResult:
-    """Answer to a `Slice`, all of shape (queries, images): what the cross-entropy needs of these classes.
+    """Answer to a `Slice`, all of shape (queries, images): what the cross-entropy needs of these classes and images.
 
     The queries are the first ask's sides, then the second's, and so on.
     """
@@ -268,7 +273,9 @@ class EncodingResult:
 
 
 SHARED_PREFIX = "shared prefix"
-"""What facts say of a scorer whose texts go through the engine; anything else is the plain pass, and why."""
+"""What facts say of a scorer whose texts go through the engine."""
+TEMPLATE_ONCE = "template, encoded once"
+"""What they say where only images are prompted; anything else is the plain pass, and why."""
 
 
 @dataclass(frozen=True)
@@ -298,6 +305,8 @@ class ModelShape:
     """What it divides by then."""
     patches: Patches | None
     """None for an image tower that has no patch embedding."""
+    encoder_features: int = 0
+    """Numbers that the frozen encoder of a decoder makes of an image; 0 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +333,7 @@ class Facts:
     """Factor of the cosine, already exponentiated."""
     device: str
     text_pass: str
-    """How texts are encoded: `shared prefix`, or the plain pass and why."""
+    """How texts are encoded: `shared prefix`, `template, encoded once`, or the plain pass and why."""
     precision: str
     """What a reduced precision does to loss differences, in words; empty for float32."""
 

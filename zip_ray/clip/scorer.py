@@ -1,15 +1,27 @@
 """The scorer: a frozen model, a task and a prompt space behind one method, `answer`. Work in, results out."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+
 import torch
 from torch import Tensor
 
 from zip_ray.clip.feature_cache import FeatureCache, default_folder
-from zip_ray.clip.features import fresh_features, mini_batch, mini_batch_views, split_features, train_features
+from zip_ray.clip.features import (
+    fresh_features,
+    mini_batch,
+    mini_batch_views,
+    split_features,
+    split_pixels,
+    train_features,
+)
 from zip_ray.clip.model import FrozenClip, load_clip
 from zip_ray.clip.precision import Precision, compare
+from zip_ray.clip.prompted import PromptedBatches, prompted_features
 from zip_ray.clip.scoring import judge, logits, shard_statistics
 from zip_ray.clip.shape import model_shape
-from zip_ray.clip.texts import Texts
+from zip_ray.clip.texts import WHOLE, Shard, Texts
 from zip_ray.clip.weights import share_weights
 from zip_ray.config import Config
 from zip_ray.data import ImageSet, Task, load_task
@@ -17,6 +29,7 @@ from zip_ray.layout import shard_bounds
 from zip_ray.optimizers import points
 from zip_ray.prompts import TextSpace, make_space
 from zip_ray.work import (
+    TEMPLATE_ONCE,
     Ask,
     AskResult,
     Crops,
@@ -27,6 +40,7 @@ from zip_ray.work import (
     EvaluationResult,
     Facts,
     Float32,
+    Float64,
     Gradient,
     GradientResult,
     Hosted,
@@ -73,7 +87,8 @@ def choose_device(config: Config) -> str:
 class Scorer:
     """Losses of prompts on keyed mini-batches.
 
-    Image features are encoded once a split, when it is first needed; each query encodes its text only.
+    Image features are encoded once a split, when it is first needed; each query encodes its text only. Under a visual
+    prompt each query encodes the images of its mini-batch, and the task's plain template is encoded once.
     """
 
     def __init__(self, clip: FrozenClip, task: Task, config: Config) -> None:
@@ -84,7 +99,7 @@ class Scorer:
         """
         self._clip, self._task, self._config = clip, task, config
         self._texts = Texts(clip, task, config)
-        self._shape = model_shape(clip, self._texts.initial_context)
+        self._shape = model_shape(clip, self._texts.initial_context, config.prompt)
         self._space = make_space(config, self._shape)
         facts: dict[str, object] = {
             "weights": clip.weights_digest,
@@ -92,10 +107,17 @@ class Scorer:
             "device": clip.device.type,
         }
         self._cache = FeatureCache(default_folder() if config.cluster.cache else None, facts)
-        self._text_pass = self._texts.kind
+        soft = self._space.prompt(self._space.initial()).context is not None
+        self._text_pass = self._texts.kind if soft else TEMPLATE_ONCE
+        self._features: dict[Split, Tensor] = {}
+        self._batches: PromptedBatches | None = None
+        if config.prompt.visual:
+            self._batches = PromptedBatches(clip, task.train, config.task, config.prompt, config.seed)
+            return
         self._train = train_features(clip, task.train, config.task, config.seed, self._cache)
         # Without random crops the training views are the images as at test time.
-        self._features: dict[Split, Tensor] = {"train": self._train[0]} if config.task.views == 0 else {}
+        if config.task.views == 0:
+            self._features["train"] = self._train[0]
 
     def facts(self) -> Facts:
         """What the driver must know; the same on every actor of a run."""
@@ -134,7 +156,7 @@ class Scorer:
             case Evaluation():
                 return self._evaluate(work)
             case Encoding():
-                prompt = self._space.prompt(work.w)
+                prompt = self._deployed(work.w)
                 return EncodingResult(work.id, prompt, self._texts.encode([prompt])[0].cpu().numpy())
             case Hosted():
                 raise TypeError("work of many runs goes to a ScorerHost")
@@ -142,24 +164,24 @@ class Scorer:
     @torch.inference_mode()
     def _score(self, asks: tuple[Ask, ...], precision: Precision | None = None) -> PassResult:
         """All points of all asks in one pass through the text tower."""
-        prompts = [self._space.prompt(w) for ask in asks for w in points(ask)]
-        texts = self._texts.encode(prompts, precision=precision).split(asks[0].queries)
+        prompts = [[self._space.prompt(w) for w in points(ask)] for ask in asks]
+        texts = self._texts.encode(list(chain(*prompts)), precision=precision).split(asks[0].queries)
         scored = []
-        for ask, text in zip(asks, texts, strict=True):
-            images, labels = self._mini_batch(ask)
+        for ask, prompted, text in zip(asks, prompts, texts, strict=True):
+            images, labels = self._mini_batch(ask, prompted)
             scored.append(judge(self._logits(images, text), labels, self._config.optimizer.loss))
         figures = torch.stack(scored).tolist()  # the one moment a GPU is waited for
         return PassResult(tuple(_result(ask, *one) for ask, one in zip(asks, figures, strict=True)))
 
     @torch.inference_mode()
     def _score_slice(self, work: Slice) -> SliceResult:
-        """Some sides against some classes, in one pass through the text tower."""
-        prompts = [self._space.prompt(points(ask)[side]) for ask in work.asks for side in work.sides]
-        first = shard_bounds(len(self._task.classnames), work.shards)[work.shard]
-        texts = self._texts.encode(prompts, (work.shard, work.shards)).split(len(work.sides))
+        """Some sides against some classes or some images, in one pass through the text tower."""
+        prompts = [[self._space.prompt(points(ask)[side]) for side in work.sides] for ask in work.asks]
+        shard, first, images_of = self._shard(work)
+        texts = self._texts.encode(list(chain(*prompts)), shard).split(len(work.sides))
         parts = []
-        for ask, text in zip(work.asks, texts, strict=True):
-            images, labels = self._mini_batch(ask)
+        for ask, prompted, text in zip(work.asks, prompts, texts, strict=True):
+            images, labels = self._mini_batch(ask, prompted, images_of)
             parts.append(shard_statistics(self._logits(images, text), labels, first))
         maxima, sums, targets, right = torch.cat(parts, dim=1).cpu().numpy()
         return SliceResult(work.id, maxima, sums, targets, right > 0)
@@ -176,34 +198,55 @@ class Scorer:
         pulled = self._space.pullback(ask.w, gradient.double().numpy())
         return GradientResult(ask.id, loss.item(), accuracy.item(), pulled)
 
-    def _mini_batch(self, ask: Ask) -> tuple[Tensor, Int64]:
-        """Features (images, embed) and labels (images,)."""
+    def _shard(self, work: Slice) -> tuple[Shard, int, slice]:
+        """The classes of a slice, the first of them, and the places in the mini-batch of its images."""
+        if work.over == "classes":
+            first, _ = shard_bounds(len(self._task.classnames), work.shard, work.shards)
+            return (work.shard, work.shards), first, slice(None)
+        images = min(self._config.task.batch_size, len(self._task.train))
+        return WHOLE, 0, slice(*shard_bounds(images, work.shard, work.shards))
+
+    def _mini_batch(self, ask: Ask, prompts: Sequence[Prompt] = (), part: slice = slice(None)) -> tuple[Tensor, Int64]:
+        """Features (images, embed), of visual prompts (prompts, images, embed), and labels (images,)."""
         task, seed, images = self._config.task, self._config.seed, self._task.train
         chosen = mini_batch(len(images), task.batch_size, seed, ask.batch)
-        if ask.features is not None:
+        if self._batches is not None:
+            visual = [prompt.visual for prompt in prompts if prompt.visual is not None]
+            features = torch.stack([self._batches.features(ask.batch, one, part) for one in visual])
+        elif ask.features is not None:
             features = torch.from_numpy(ask.features).to(self._clip.device)
         else:
             views = mini_batch_views(len(chosen), len(self._train), seed, ask.batch)
             features = self._train[torch.from_numpy(views), torch.from_numpy(chosen)]
-        return features, images.labels[chosen]
+        return features, images.labels[chosen][part]
 
     def _logits(self, images: Tensor, text: Tensor) -> Tensor:
         return logits(self._clip.logit_scale, images, text)
 
     @torch.inference_mode()
     def _evaluate(self, work: Evaluation) -> EvaluationResult:
-        images: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
-        labels = images[work.split].labels
-        if work.split not in self._features:
-            self._features[work.split] = split_features(self._clip, images[work.split], self._cache)
+        splits: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
+        images, visual = splits[work.split], None
         if isinstance(work.prompt, str):
             text = self._texts.sentences(work.prompt).unsqueeze(0)
         else:
-            prompt = work.prompt if isinstance(work.prompt, Prompt) else self._space.prompt(work.prompt)
-            text = self._texts.encode([prompt])
-        found = self._logits(self._features[work.split], text)
-        (loss,), (accuracy,) = judge(found, labels, "cross-entropy").tolist()
-        return EvaluationResult(work.id, loss, accuracy, len(labels))
+            prompt = work.prompt if isinstance(work.prompt, Prompt) else self._deployed(work.prompt)
+            text, visual = self._texts.encode([prompt]), prompt.visual
+        if visual is not None:
+            features = prompted_features(self._clip, split_pixels(self._clip, images), visual)
+        else:
+            if work.split not in self._features:
+                self._features[work.split] = split_features(self._clip, images, self._cache)
+            features = self._features[work.split]
+        (loss,), (accuracy,) = judge(self._logits(features, text), images.labels, "cross-entropy").tolist()
+        return EvaluationResult(work.id, loss, accuracy, len(images))
+
+    def _deployed(self, w: Float64) -> Prompt:
+        """The prompt at parameters `w`, as it is used on single images."""
+        prompt = self._space.prompt(w)
+        if self._batches is None or prompt.visual is None:
+            return prompt
+        return replace(prompt, visual=self._batches.settle(prompt.visual))
 
     def _judge_precision(self) -> str:
         """What the configured precision does to the loss differences of the first pairs."""
@@ -221,7 +264,7 @@ class Scorer:
         return str(compare(differences("fp32"), differences(self._config.model.precision)))
 
     def _judged_features(self) -> Float32 | None:
-        if self._config.task.views != "fresh":
+        if not self._config.encodes_crops:
             return None
         return fresh_features(self._clip, self._task.train, self._config.task, self._config.seed, 1).cpu().numpy()
 

@@ -2,15 +2,24 @@
 
 from typing import Any
 
+import torch
+
 from zip_ray.clip.model import FrozenClip
 from zip_ray.clip.text import token_embedding
+from zip_ray.clip.visual import look
+from zip_ray.config import PromptConfig
 from zip_ray.work import Float32, ModelShape, Patches
 
 
-def model_shape(clip: FrozenClip, initial_context: Float32) -> ModelShape:
-    """The shape of a model, with the context that a run starts from."""
+def model_shape(clip: FrozenClip, initial_context: Float32, prompt: PromptConfig) -> ModelShape:
+    """The shape of a model, with the context that a run starts from.
+
+    Raises:
+        InputError: the frozen encoder of a decoder cannot be had.
+    """
     size = clip.preprocess_config["size"]
     height, width = (size, size) if isinstance(size, int) else size
+    blank = torch.zeros(1, 3, height, width)
     return ModelShape(
         initial_context=initial_context,
         token_std=float(token_embedding(clip.model).weight.std()),
@@ -18,6 +27,7 @@ def model_shape(clip: FrozenClip, initial_context: Float32) -> ModelShape:
         pixel_mean=tuple(clip.preprocess_config["mean"]),
         pixel_std=tuple(clip.preprocess_config["std"]),
         patches=_patches(clip.model.visual),
+        encoder_features=look(clip, blank, prompt.encoder).shape[1] if prompt.space == "decoder" else 0,
     )
 
 

@@ -89,9 +89,7 @@ class Texts:
         return self._encoders[key]
 
     def _bounds(self, shard: Shard) -> tuple[int, int]:
-        index, shards = shard
-        bounds = [*shard_bounds(len(self._task.classnames), shards), len(self._task.classnames)]
-        return bounds[index], bounds[index + 1]
+        return shard_bounds(len(self._task.classnames), *shard)
 
     def _initial_context(self, config: Config, words: str) -> Float32:
         model, prompt = self._clip.model, config.prompt

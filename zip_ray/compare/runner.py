@@ -35,7 +35,7 @@ from zip_ray.runs import Listener, locked, require_same, resume, tune
 from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt
 from zip_ray.tuning import ask
-from zip_ray.work import Evaluation, EvaluationResult, Prompt
+from zip_ray.work import Evaluation, EvaluationResult
 
 POLL_SECONDS = 0.5
 """Between two looks at signals and at actors that are free."""
@@ -226,8 +226,7 @@ class Runner:
 
     def _apply(self, run: Planned) -> None:
         """Test the tuned prompt on every target, and each target's plain template beside it."""
-        tuned = TunedPrompt.load(run.folder)
-        prompt = Prompt(tuned.context, suffix=tuned.card.suffix)
+        prompt = TunedPrompt.load(run.folder).prompt
         applied = read_applied(run.folder)
         for label, config in run.targets.items():
             if label not in applied:

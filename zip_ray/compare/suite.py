@@ -66,10 +66,14 @@ class Suite(Section):
             raise ValueError(f"protocol {self.protocol} {'needs' if applied else 'has no'} targets")
         return self
 
-    def over(self, **sections: Section) -> "Suite":
-        """The suite with these sections in common to all runs."""
-        plain = {name: section.model_dump(mode="json") for name, section in sections.items()}
-        return self.model_copy(update={"base": {**self.base, **plain}})
+    def changed(self, before: Config, **sections: Section) -> "Suite":
+        """The suite with `base` changed in what differs from `before`, field by field."""
+        changes = {
+            name: {key: value for key, value in section.model_dump(mode="json").items() if value != was[key]}
+            for name, section in sections.items()
+            for was in [getattr(before, name).model_dump(mode="json")]
+        }
+        return self.model_copy(update={"base": merge(self.base, changes)})
 
 
 @dataclass(frozen=True)

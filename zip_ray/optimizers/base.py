@@ -163,6 +163,12 @@ class Optimizer(ABC):
             return len(self._out) < self._config.in_flight
         return self._asked < (self._state.steps + 1) * self._asks_per_step
 
+    @property
+    def _progress(self) -> float:
+        """Share of the planned steps that is done, from 0 at the first step to less than 1 at the last."""
+        assert self._planned_steps is not None
+        return min(self._state.steps / self._planned_steps, 1.0)
+
     def _staleness(self, ask: Ask) -> int:
         return self._state.steps - ask.version
 
