@@ -213,6 +213,7 @@ def define_commands(default: Config) -> None:
     def _compare(
         suite: Positional[Path],
         output: Path | None = None,
+        data: Path | None = None,
         budget: BudgetConfig = default.budget,
         cluster: ClusterConfig = default.cluster,
         tracking: TrackingConfig = default.tracking,
@@ -222,11 +223,13 @@ def define_commands(default: Config) -> None:
         Args:
             suite: YAML file, such as configs/suites/smoke.yaml.
             output: folder of the suite; runs/suites/NAME where absent.
+            data: root of its data sets, in place of the one it names.
             budget: of each run.
             cluster: where they run.
             tracking: where they are copied to.
         """
         asked = load_suite(suite).changed(default, budget=budget, cluster=cluster, tracking=tracking)
+        asked = asked.rooted(data) if data else asked
         folder = output or Path("runs", "suites", asked.name)
         with stop_on_signal(open_hosts) as (stop, opener):
             outcome = run_suite(

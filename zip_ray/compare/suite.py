@@ -66,6 +66,11 @@ class Suite(Section):
             raise ValueError(f"protocol {self.protocol} {'needs' if applied else 'has no'} targets")
         return self
 
+    def rooted(self, root: Path) -> "Suite":
+        """The suite with its data in another place: the root of every task that has one."""
+        tasks = {label: {**task, "root": str(root)} if "root" in task else task for label, task in self.tasks.items()}
+        return self.model_copy(update={"tasks": tasks})
+
     def changed(self, before: Config, **sections: Section) -> "Suite":
         """The suite with `base` changed in what differs from `before`, field by field."""
         changes = {
