@@ -1,6 +1,5 @@
 """Suites: what a file comes to, figures against closed forms, and whole suites from outside."""
 
-import json
 import math
 import os
 import re
@@ -8,6 +7,9 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes import FakeScorer
 from tests.test_cli import ROOT, assert_same_run, command, run, steps_done
 from zip_ray.compare.document import Cell, Code, Document, Picture, Section, Table, to_html, to_markdown
+from zip_ray.compare.host import ScorerHost, scorer_key
+from zip_ray.compare.hub import PoolHub
 from zip_ray.compare.report import write_report
-from zip_ray.compare.results import read_results
+from zip_ray.compare.results import read_facts, read_results
+from zip_ray.compare.runner import Runner, SuiteOutcome, prepare, run_suite
 from zip_ray.compare.statistics import (
     Curve,
     band,
@@ -30,9 +36,13 @@ from zip_ray.compare.statistics import (
     queries_to_target,
     smoothed,
 )
-from zip_ray.compare.suite import Suite, load_suite, merge, plan
+from zip_ray.compare.suite import Planned, Suite, load_suite, merge, plan
+from zip_ray.compare.view import SuiteView
+from zip_ray.config import Config
 from zip_ray.errors import InputError
-from zip_ray.record import read_record
+from zip_ray.pool import InProcessPool, Pool, ScorerLike
+from zip_ray.record import Event, read_record
+from zip_ray.runs import Listener
 
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
 BASE = {
@@ -56,7 +66,7 @@ def suite_file(folder: Path, **fields: object) -> str:
         "base": BASE,
         **fields,
     }
-    (folder / "mini.yaml").write_text(yaml.safe_dump(tree))
+    (folder / "mini.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     return "mini.yaml"
 
 
@@ -253,7 +263,7 @@ def test_a_finished_suite_is_only_reported_again(finished: Path) -> None:
     run(finished.parent, "compare", "mini.yaml", "--output=out")
     assert (finished / "report.html").is_file()
     (finished / "report.html").unlink()
-    run(finished.parent, "report", "out")
+    write_report(finished)
     assert (finished / "report.html").is_file()
     assert {path: path.stat().st_mtime_ns for path in (finished / "runs").rglob("*")} == before
 
@@ -283,39 +293,113 @@ def test_runs_that_are_cut_off_go_on_and_the_finished_stay(finished: Path, tmp_p
         assert_same_run(tmp_path / "out" / path.parent.relative_to(finished), path.parent)
 
 
-def test_ctrl_c_leaves_a_suite_that_goes_on(tmp_path: Path) -> None:
-    suite_file(tmp_path, base={**BASE, "budget": {"queries": 100_000}})
-    process = subprocess.Popen(
-        command("compare", "mini.yaml", "--output=out"), cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
-    while steps_done(tmp_path / "out/runs/digits/2-shot/zip/seed-1") < 2:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "4 runs left; go on with:" in " ".join(out.split())
-    assert json.loads((tmp_path / "out/suite.json").read_text())["failures"] == {}
+SMALLER = {**BASE, "prompt": {"intrinsic_dim": 12}}
+"""For scorers without a model."""
 
 
-def test_a_run_that_fails_does_not_end_the_suite(tmp_path: Path) -> None:
-    suite_file(tmp_path, seeds=[1], tasks={"digits": {"name": "digits"}, "mine": {"name": "folder", "root": "no"}})
-    done = run(tmp_path, "compare", "mini.yaml", "--output=out", code=1)
-    assert done.stdout.count("failed: mine, 2 shots") == 2
+def carry_out(
+    folder: Path, build: Callable[[Config], ScorerLike], stop_after: float = math.inf, **fields: object
+) -> SuiteOutcome:
+    """A suite in this process, over scorers without a model; asked to stop after so many steps of all its runs."""
+    suite = load_suite(folder / suite_file(folder, base=SMALLER, **fields))
+    steps: list[Event] = []
+
+    def listen(_: Config, view: Listener) -> Listener:
+        def hear(event: Event) -> None:
+            view(event)
+            steps.extend([event] * (event["event"] == "step"))
+
+        return hear
+
+    def open_pool(_: Config, keys: list[str]) -> Pool:
+        return InProcessPool(partial(ScorerHost, build, keys))
+
+    return run_suite(suite, folder / "out", open_pool, lambda: len(steps) > stop_after, listen)
+
+
+def build_fake(_: Config) -> FakeScorer:
+    return FakeScorer()
+
+
+def build_with_faults(config: Config) -> FakeScorer:
+    if config.task.root:
+        raise InputError("task.root: 'no' is not a folder")
+    return FakeScorer(raise_at=(3,) if config.optimizer.loss == "focal" else ())
+
+
+def test_a_stopped_suite_goes_on(tmp_path: Path) -> None:
+    outcome = carry_out(tmp_path, build_fake, stop_after=13, at_once=1)
+    assert (outcome.finished, outcome.left, outcome.failures) == (1, 3, {})
+    assert not (tmp_path / "out/report.html").exists()
+    assert read_facts(tmp_path / "out")["failures"] == {}
+    outcome = carry_out(tmp_path, build_fake, at_once=1)
+    assert (outcome.finished, outcome.left) == (3, 0)
+    assert (tmp_path / "out/report.html").exists()
+    (tmp_path / "alone").mkdir()
+    carry_out(tmp_path / "alone", build_fake)
+    for path in (tmp_path / "alone/out/runs").rglob("checkpoint.safetensors"):
+        assert_same_run(tmp_path / path.parent.relative_to(tmp_path / "alone"), path.parent)
+
+
+def test_a_run_that_fails_does_not_end_the_suite_and_is_tried_again(tmp_path: Path) -> None:
+    fields = {
+        "seeds": [1],
+        "tasks": {"digits": {"name": "digits"}, "mine": {"name": "folder", "root": "no"}},
+        "methods": {"ZIP": {}, "broken": {"optimizer": {"loss": "focal"}}},
+    }
+    outcome = carry_out(tmp_path, build_with_faults, **fields)
+    assert (outcome.finished, outcome.left) == (1, 0)
+    assert outcome.failures == {
+        "digits, 2 shots, broken, seed 1": "RuntimeError: fault at 3",
+        "mine, 2 shots, ZIP, seed 1": "task.root: 'no' is not a folder",
+        "mine, 2 shots, broken, seed 1": "task.root: 'no' is not a folder",
+    }
     page = (tmp_path / "out/report.html").read_text()
-    assert "2 of 4 runs finished, 2 failed" in page
+    assert "1 of 4 runs finished, 3 failed" in page
     assert "is not a folder" in page
+    outcome = carry_out(tmp_path, build_fake, **fields)
+    assert (outcome.finished, outcome.failures) == (3, {})
+
+
+@pytest.mark.parametrize(("pairs", "most"), [(1, 2), (5, 1)])
+def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int, most: int) -> None:
+    """One actor holds two passes: two runs of one pair a step, one run of five."""
+    going: set[str] = set()
+    seen: list[int] = []
+
+    class Watched(SuiteView):
+        def started(self, run: Planned) -> None:
+            super().started(run)
+            going.add(run.label)
+            seen.append(len(going))
+
+        def ended(self, run: Planned, how: str) -> None:
+            going.discard(run.label)
+            super().ended(run, how)
+
+    base = {**SMALLER, "optimizer": {"pairs_per_step": pairs}, "budget": {"queries": 200}}
+    suite = load_suite(tmp_path / suite_file(tmp_path, base=base))
+    runs = prepare(tmp_path / "out", suite, plan(suite, tmp_path / "out"))
+    keys = [scorer_key(run.config) for run in runs]
+    with (
+        closing(InProcessPool(partial(ScorerHost, lambda _: FakeScorer(delay=0.005), keys))) as pool,
+        closing(PoolHub(pool)) as hub,
+        Watched(len(runs)) as view,
+    ):
+        outcome = Runner(tmp_path / "out", suite, hub, lambda: False, lambda _, view: view, view).go(runs)
+    assert outcome.finished == 4
+    assert max(seen) == most
 
 
 def test_a_tuned_prompt_is_tested_elsewhere(tmp_path: Path) -> None:
     """Where the target is the task itself, the figure is the run's own; with other classes it is that of `evaluate`."""
-    targets = {"itself": {}, "letters": {"name": "letter", "shots": 1}}
+    targets = {"itself": {}, "counts": {"name": "count", "shots": 1}}
     suite_file(tmp_path, protocol="transfer", targets=targets, seeds=[1], methods={"ZIP": {}})
     run(tmp_path, "compare", "mini.yaml", "--output=out")
     (one,) = read_results(tmp_path / "out").finished
     assert one.applied["itself"] == {"tuned": one.accuracy, "plain template": one.zero_shot["plain template"]}
-    out = run(tmp_path, "evaluate", str(one.run.folder), "--task.name=letter", "--task.shots=1").stdout
-    for figure in one.applied["letters"].values():
+    out = run(tmp_path, "evaluate", str(one.run.folder), "--task.name=count", "--task.shots=1").stdout
+    for figure in one.applied["counts"].values():
         assert f"{figure:.1%}" in out
 
 

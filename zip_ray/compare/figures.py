@@ -60,7 +60,7 @@ def tasks(results: Results) -> bytes:
     for place, task in enumerate(names):
         level = mean_and_deviation(zero_shot(results, PLAIN, task, shots))[0]
         if not math.isnan(level):
-            label = "zero-shot, plain template" if place == 0 else None
+            label = "zero-shot, plain template"
             axes.vlines(100 * level, place - 0.42, place + 0.42, color=GREY, linestyle="--", label=label)
         for number, method in enumerate(methods):
             y = place + 0.36 - 0.72 * (number + 0.5) / len(methods)
@@ -69,16 +69,14 @@ def tasks(results: Results) -> bytes:
             axes.scatter(found, [y] * len(found), s=22, alpha=0.45, linewidths=0, zorder=3, **look)
             if found:
                 mean = sum(found) / len(found)
-                axes.scatter(
-                    [mean], [y], s=64, edgecolors="white", zorder=4, label=method if place == 0 else None, **look
-                )
+                axes.scatter([mean], [y], s=64, edgecolors="white", zorder=4, label=method, **look)
         if place:
             axes.axhline(place - 0.5, color="#dddddd", linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.5, len(names) - 0.5)
     axes.set_xlabel(f"test accuracy (%), {shots} shots; small: a seed, large: the mean")
     axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    _legend(figure)
     return _png(figure)
 
 
@@ -132,8 +130,7 @@ def _curves(
         axes.set_xlabel(label)
         if place % columns == 0:
             axes.set_ylabel(f"{what} accuracy (%)")
-    handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+    _legend(figure)
     return _png(figure)
 
 
@@ -144,6 +141,16 @@ def _draw(axes: Any, curves: Sequence[Curve], x: Callable[[Curve], Float64], met
     axis, mean, deviation = band(points)
     axes.fill_between(axis, mean - deviation, mean + deviation, color=look["color"], alpha=0.15, linewidth=0)
     axes.plot(axis, mean, label=method, markevery=max(1, len(axis) // 8), markersize=5, linewidth=1.6, **look)
+
+
+def _legend(figure: Any) -> None:
+    """One legend for all panels, below them: any of them may lack a method."""
+    found = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= {label: handle for handle, label in zip(handles, labels, strict=True)}
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=4, fontsize=9)
 
 
 def _figure(width: float, height: float) -> Any:
