@@ -11,7 +11,7 @@ from itertools import islice
 from statistics import median
 
 from zip_ray.pool import PoolError
-from zip_ray.work import Answer, Pass, Result, Slice, Work
+from zip_ray.work import Answer, Hosted, Pass, Result, Slice, Work
 
 PREFETCH = 2
 """Works a member holds at once: the second hides the round trip."""
@@ -64,8 +64,8 @@ class Dispatcher:
         """How often each of them is waiting or held."""
         self._attempts: dict[int, int] = {}
         self._failures: dict[int, int] = {}
-        self._times: dict[type[Work], deque[float]] = {}
-        self._typical: dict[type[Work], float] = {}
+        self._times: dict[type, deque[float]] = {}
+        self._typical: dict[type, float] = {}
 
     @property
     def outstanding(self) -> int:
@@ -125,10 +125,11 @@ class Dispatcher:
         work = who.held.pop(result.id)
         self._free[member] = None
         who.since = now
-        times = self._times.setdefault(type(work), deque(maxlen=WINDOW))
+        kind = _kind(work)
+        times = self._times.setdefault(kind, deque(maxlen=WINDOW))
         times.append(seconds)
-        self._typical[type(work)] = median(times)
-        if isinstance(work, Pass | Slice):
+        self._typical[kind] = median(times)
+        if kind in (Pass, Slice):
             who.pace = seconds if who.pace is None else MEMORY * seconds + (1 - MEMORY) * who.pace
         if result.id not in self._works:
             return None
@@ -218,7 +219,7 @@ class Dispatcher:
     def _is_late(self, who: _Member, now: float) -> bool:
         if not who.held:
             return False
-        typical = self._typical.get(type(next(iter(who.held.values()))))
+        typical = self._typical.get(_kind(next(iter(who.held.values()))))
         return typical is not None and now - who.since > max(LATE_SECONDS, LATE * typical)
 
     def _queue(self, identity: int) -> None:
@@ -231,3 +232,8 @@ class Dispatcher:
             self._copies[identity] -= 1
             if self._copies[identity] == 0:
                 self._queue(identity)
+
+
+def _kind(work: Work) -> type:
+    """Works of a kind take about as long."""
+    return type(work.work if isinstance(work, Hosted) else work)

@@ -31,7 +31,6 @@ from zip_ray.files import write_whole
 from zip_ray.ledger import settle
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
-from zip_ray.progress import ProgressView
 from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
@@ -109,7 +108,7 @@ def tune(
         zero_shot = _zero_shot(pool, facts)
         _create(folder, config)
         state = RunState(OptimizerState(space.initial()))
-        with _locked(folder):
+        with locked(folder):
             start = _start_event(config, facts, space, zero_shot)
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
@@ -139,9 +138,9 @@ def resume(
     if not events or events[0]["event"] != "start":
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     start = events[0]
-    _require_same(folder, start, config)
+    require_same(folder, start, config)
     _require_same_schedule(folder, start, config)
-    with _locked(folder), _closing(open_pool(config)) as pool:
+    with locked(folder), _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
             raise InputError(
@@ -175,14 +174,12 @@ class _Run:
                 checkpoints.write(state)
             if tracker:
                 tracker.start()
-            with ProgressView(config.budget) as progress:
 
-                def emit(event: Event) -> None:
-                    record.append(event)
-                    progress.event(event)
-                    listen(event)
+            def emit(event: Event) -> None:
+                record.append(event)
+                listen(event)
 
-                outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
+            outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
             if outcome.finished:
                 accuracies = self._finish(outcome, record)
         finally:
@@ -335,7 +332,12 @@ def _environment(facts: Facts) -> dict[str, object]:
     }
 
 
-def _require_same(folder: Path, start: Event, config: Config) -> None:
+def require_same(folder: Path, start: Event, config: Config) -> None:
+    """Refuse a config that would change the trajectory of a run that has been started.
+
+    Raises:
+        InputError: names the field.
+    """
     before: Any = start["config"]
     was = _trajectory(before)
     now = _trajectory(json.loads(json.dumps(config.model_dump(mode="json"))))
@@ -376,8 +378,12 @@ def _closing(pool: Pool) -> Iterator[Pool]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder: two drivers on one folder would spoil each other's files."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder: two drivers on one would spoil each other's files.
+
+    Raises:
+        InputError: another process holds it.
+    """
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

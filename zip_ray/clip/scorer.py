@@ -44,6 +44,7 @@ from zip_ray.work import (
     Float64,
     Gradient,
     GradientResult,
+    Hosted,
     Int64,
     Pair,
     PairResult,
@@ -158,6 +159,8 @@ class Scorer:
             case Encoding():
                 prompt = self._deployed(work.w)
                 return EncodingResult(work.id, prompt, self._texts.encode([prompt])[0].cpu().numpy())
+            case Hosted():
+                raise TypeError("work of many runs goes to a ScorerHost")
 
     @torch.inference_mode()
     def _score(self, asks: tuple[Ask, ...], precision: Precision | None = None) -> PassResult:
