@@ -25,7 +25,7 @@ from zip_ray.work import Answer, Facts, Work
 DEATHS_PER_ACTOR = 3
 """Deaths in a row, without an answer in between, that a pool survives, times its actors; those at start-up count."""
 CALL_SECONDS = 0.002
-"""Of the driver's time for each call: it takes about half a millisecond of it, and Ray's own processes as much again."""
+"""Of the time for each call: the driver takes half a millisecond of it, and Ray's own processes as much again."""
 TAKE_SECONDS = 30.0
 """Longest wait for an answer that Ray has called ready: its node may die just then."""
 TEND_SECONDS = 1.0

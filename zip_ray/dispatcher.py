@@ -265,7 +265,7 @@ class Dispatcher:
         return self._attempts.pop(identity)
 
     def _blame(self, identity: int, reason: str) -> None:
-        """Count a failure over a work that is not done. From then on it travels alone: who failed in company is unclear.
+        """Count a failure over a work that is not done; it travels alone from then on, so that it is known who fails.
 
         Raises:
             PoolError: it has failed too often.
