@@ -66,13 +66,14 @@ class Story:
 class CountingPool:
     """A pool that remembers which steps each of its answers came with."""
 
-    def __init__(self, pool: Pool, told: Counter[int]) -> None:
-        self._pool, self._told = pool, told
+    def __init__(self, pool: Pool, told: Counter[int], meanwhile: Callable[[], None] = lambda: None) -> None:
+        self._pool, self._told, self._meanwhile = pool, told, meanwhile
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
 
     def collect(self, timeout: float) -> list[Answer]:
+        self._meanwhile()
         answers = self._pool.collect(timeout)
         self._told.update(r.id for a in answers for r in getattr(a.result, "results", ()))
         return answers
@@ -229,10 +230,12 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
             pool = RayPool(partial(uneven_build, scorer, broken, slow), whole.cluster)
             saboteur = Saboteur(100 * seed + drivers, cluster, pool, disk)
             told: Counter[int] = Counter()
-            saboteur.start()
+            counting = CountingPool(pool, told, saboteur.replace_nodes)
             try:
                 with suppress(PoolError, DriverKilled):
-                    outcome = drive(whole, CountingPool(pool, told), saboteur.interrupted)
+                    pool.facts()
+                    saboteur.start()
+                    outcome = drive(whole, counting, saboteur.interrupted)
             finally:
                 pool.close()
                 saboteur.finish()

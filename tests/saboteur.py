@@ -136,12 +136,11 @@ class Saboteur(threading.Thread):
             strikes[what]()
 
     def interrupted(self) -> bool:
-        """Whether the driver has been asked to stop. Called by the main thread: only that may start a node.
+        """Whether the driver has been asked to stop.
 
         Raises:
             DriverKilled: it is to end at once.
         """
-        self._replace_nodes()
         if self._kill_driver:
             raise DriverKilled
         return self._interrupt
@@ -160,7 +159,7 @@ class Saboteur(threading.Thread):
             self._cluster.remove_node(node, allow_graceful=False)
         while len(self._cluster.worker_nodes) > NODES:
             self._cluster.remove_node(self._node())
-        self._replace_nodes()
+        self.replace_nodes()
         if self._error:
             raise self._error
 
@@ -189,8 +188,11 @@ class Saboteur(threading.Thread):
         if pid is not None and psutil.pid_exists(pid):
             os.kill(pid, signal.SIGCONT)
 
-    def _replace_nodes(self) -> None:
-        """Keep as many nodes as there ought to be, as an autoscaler would; a silent one may have been given up."""
+    def replace_nodes(self) -> None:
+        """Keep as many nodes as there ought to be, as an autoscaler would; a silent one may have been given up.
+
+        For the main thread: Ray starts nodes from no other.
+        """
         while sum(map(is_up, list(self._cluster.worker_nodes))) < NODES + self._extra_nodes:
             add_node(self._cluster)
 

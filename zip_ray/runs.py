@@ -34,6 +34,7 @@ from zip_ray.progress import ProgressView
 from zip_ray.prompts import LowRankSpace
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
+from zip_ray.remote import RemoteCopy, require_free
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
@@ -55,6 +56,8 @@ LOCK = "lock"
 """Held by the driver, as long as it lives."""
 TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""
+REMOTE_SECONDS = 60.0
+"""What the copy of the run folder gets to become whole then."""
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 RESUMABLE = {"budget", "cluster", "tracking"}
 """Sections of the config that may change on resume: they leave the trajectory alone."""
@@ -96,6 +99,8 @@ def tune(
     folder = config.output.dir or Path("runs") / f"{config.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
+    if config.output.remote:
+        require_free(config.output.remote)
     with _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
@@ -159,6 +164,7 @@ class _Run:
         config, folder = self._config, self._folder
         record, checkpoints = Record(folder / RECORD), CheckpointWriter(folder / CHECKPOINT)
         tracker = Tracker(folder, config.tracking) if config.tracking.enabled else None
+        remote = RemoteCopy(folder, config.output.remote) if config.output.remote else None
         accuracies: dict[str, float] = {}
         tracked = False
         try:
@@ -167,6 +173,8 @@ class _Run:
                 checkpoints.write(state)
             if tracker:
                 tracker.start()
+            if remote:
+                remote.start()
             with ProgressView(config.budget) as progress:
 
                 def emit(event: Event) -> None:
@@ -180,6 +188,8 @@ class _Run:
         finally:
             checkpoints.close()
             record.close()
+            if remote:
+                remote.close(REMOTE_SECONDS)
             tracked = tracker.close(TRACKER_SECONDS) if tracker else False
         return RunResult(
             folder, outcome, accuracies, _templates(self._start), tracked, tracker.run_id if tracker else ""
