@@ -68,8 +68,8 @@ class SimulatedPool:
             call_seconds: of the driver's time that a call may take.
         """
         self.now = start
-        self.done: list[float] = []
-        """When each answer to pairs was handed out."""
+        self.done: list[tuple[float, int]] = []
+        """When each answer to pairs was handed out, and whose it was."""
         self._random = random.Random(seed)
         self._faults, self._paces = faults, paces
         self._dispatcher = Dispatcher(self.ANSWER_TIMEOUT, call_seconds)
@@ -153,7 +153,7 @@ class SimulatedPool:
                 self._begin(number)
             results = [(self._scorer.answer(work), seconds) for work in call]
             answers = self._dispatcher.answered(number, results, self.now)
-            self.done += [self.now for answer in answers if isinstance(answer.result, PairsResult)]
+            self.done += [(self.now, number) for answer in answers if isinstance(answer.result, PairsResult)]
             return answers
 
         self._at(self.now + seconds * len(call), finish)
