@@ -119,6 +119,7 @@ def main() -> int:
     if os.getuid() != 0:
         print("needs root: network namespaces are made and removed")
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends it finds the namespaces removed
     with tempfile.TemporaryDirectory() as place:
         alone = Path(place) / "alone"
         sh(sys.executable, "run.py", "tune", *RUN, "--cluster.pool", "in-process", "--output.dir", str(alone))

@@ -28,6 +28,7 @@ MEMBERS = 4
 """Actors."""
 NODES = 2
 """Nodes that hold them, beside the head, which holds none."""
+ADD_ATTEMPTS = 3
 SILENT_SECONDS = 3.0
 """More than `cluster.answer_timeout` is in these runs."""
 
@@ -48,8 +49,14 @@ def real_cluster() -> Iterator[Cluster]:
 
 
 def add_node(cluster: Cluster) -> None:
-    """A node with room for its share of the actors."""
-    cluster.add_node(num_cpus=MEMBERS // NODES, object_store_memory=80 * 2**20)
+    """A node with room for its share of the actors. On a busy machine Ray gives some up before they are there."""
+    for attempt in range(ADD_ATTEMPTS):
+        try:
+            cluster.add_node(num_cpus=MEMBERS // NODES, object_store_memory=80 * 2**20)
+            return
+        except Exception:
+            if attempt == ADD_ATTEMPTS - 1:
+                raise
 
 
 class Disk:
