@@ -142,7 +142,7 @@ def define_commands(default: Config) -> None:
         """Go on with a run that was cut off, or with more budget (--budget.queries); nothing is charged twice.
 
         Args:
-            run_dir: the run's folder.
+            run_dir: the run's folder, or the URI of its copy (output.remote), which is fetched to runs/ first.
         """
         with stop_on_signal(open_pool) as (stop, opener), ProgressView(settings.budget) as view:
             result = resume(run_dir, settings, opener, stop.is_set, listener(settings, run_dir, view.event))
@@ -294,11 +294,21 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def fetched(arguments: list[str]) -> list[str]:
+    """The command line with the run folder in its place, where `resume` is given the URI of a copy."""
+    if arguments[:1] == ["resume"] and "://" in "".join(arguments[1:2]):
+        from zip_ray.remote import fetch
+
+        return ["resume", str(fetch(arguments[1], Path("runs"))), *arguments[2:]]
+    return arguments
+
+
 def main(arguments: list[str]) -> int:
     """Run a command line; the exit code: 0 done, 1 the run or a check failed, 2 bad input, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     complaint = io.StringIO()
     try:
+        arguments = fetched(arguments)
         define_commands(base_config(arguments))
         with contextlib.redirect_stderr(complaint):
             run: Callable[[], int] = app.cli(args=arguments or ["--help"], prog="run.py", description=__doc__)

@@ -305,6 +305,9 @@ class OutputConfig(Section):
 
     dir: Path | None = None
     """Run folder, which must not exist; absent = runs/TASK-DATE-TIME."""
+    remote: str | None = None
+    """URI of a folder that gets a copy of the run folder while the run goes on, on any storage that fsspec knows, such
+    as s3://BUCKET/runs/NAME (needs zip-ray[remote] and that storage's driver). `run.py resume URI` goes on from it."""
     checkpoint_every_steps: Count = 10
     """Steps between two checkpoints: what a killed driver has to do again."""
 

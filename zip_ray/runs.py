@@ -34,6 +34,7 @@ from zip_ray.pool import Pool
 from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
+from zip_ray.remote import RemoteCopy, require_free
 from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
@@ -58,6 +59,8 @@ LOCK = "lock"
 """Held by the driver, as long as it lives."""
 TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""
+REMOTE_SECONDS = 60.0
+"""What the copy of the run folder gets to become whole then."""
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 RESUMABLE = {"budget", "cluster", "tracking"}
 """Sections of the config that may change on resume: they leave the trajectory alone, `KEPT` aside."""
@@ -102,6 +105,8 @@ def tune(
     folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
+    if config.output.remote:
+        require_free(config.output.remote)
     with _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         space = make_space(config, facts.shape)
@@ -166,6 +171,7 @@ class _Run:
         config, folder = self._config, self._folder
         record, checkpoints = Record(folder / RECORD), CheckpointWriter(folder / CHECKPOINT)
         tracker = Tracker(folder, config.tracking) if config.tracking.enabled else None
+        remote = RemoteCopy(folder, config.output.remote) if config.output.remote else None
         accuracies: dict[str, float] = {}
         tracked = False
         try:
@@ -174,6 +180,8 @@ class _Run:
                 checkpoints.write(state)
             if tracker:
                 tracker.start()
+            if remote:
+                remote.start()
 
             def emit(event: Event) -> None:
                 record.append(event)
@@ -185,6 +193,8 @@ class _Run:
         finally:
             checkpoints.close()
             record.close()
+            if remote:
+                remote.close(REMOTE_SECONDS)
             tracked = tracker.close(TRACKER_SECONDS) if tracker else False
         return RunResult(
             folder, outcome, accuracies, _templates(self._start), tracked, tracker.run_id if tracker else ""
