@@ -11,10 +11,10 @@ DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
 
 
 class GradientDescent(Optimizer):
-    """Adam (Kingma, Ba, ICLR 2015) with CoOp's learning rate and cosine decay (Zhou et al., IJCV 2022).
+    """Adam (Kingma, Ba, ICLR 2015) with CoOp's cosine decay (Zhou et al., IJCV 2022).
 
-    l_k = l (1 + cos(pi (k - 1) / T)) / 2 over the planned steps T. Adam rather than CoOp's SGD, since its step does not
-    depend on the scale of the parameters, and one learning rate serves the prompt spaces alike.
+    l_k = l (1 + cos(pi (k - 1) / T)) / 2 over the planned steps T. Adam rather than CoOp's SGD: gradients with respect
+    to ZIP's factors and to a context differ in size by orders of magnitude, and Adam's step does not depend on it.
     """
 
     remedy = "lower optimizer.learning_rate"
