@@ -92,6 +92,7 @@ def ucf101(root: Path) -> None:
     write(folder / "ucfTrainTestlist" / "classInd.txt", *(f"{i} {a}" for i, a in enumerate(actions, 1)))
     for file, start in (("trainlist01.txt", 0), ("testlist01.txt", 5)):
         videos = [(a, f"v_{a}_g{i}_c01") for a in actions for i in range(start, start + 5)]
+        videos = [(a, video.replace("HandstandP", "HandStandP")) for a, video in videos]  # as the real ones are
         label = " 1" if file.startswith("train") else ""
         write(folder / "ucfTrainTestlist" / file, *(f"{a}/{video}.avi{label}" for a, video in videos))
         touch(folder / "UCF-101-midframes", *(f"{actions[a]}/{video}.jpg" for a, video in videos))

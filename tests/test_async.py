@@ -72,9 +72,9 @@ def test_staleness_is_that_of_the_queue() -> None:
 
 def test_too_stale_answers_are_charged_counted_and_not_used() -> None:
     outcome, events = tune(make_async(in_flight=8, optimizer={"max_staleness": 5}))
-    assert outcome.state.dropped_pairs > 0
+    assert outcome.state.dropped_results > 0
     assert outcome.state.account == Account(issued=300, completed=300, charged=300)
-    assert outcome.state.optimizer.steps == 150 - outcome.state.dropped_pairs
+    assert outcome.state.optimizer.steps == 150 - outcome.state.dropped_results
     assert max(event["staleness"] for event in of_kind(events, "step")) <= 5
 
 

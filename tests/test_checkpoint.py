@@ -20,7 +20,7 @@ def make_state(step: int = 7, best: bool = True) -> RunState:
         Account(issued=80, completed=70, charged=70, wasted=10),
         seconds=12.3456789,
         clipped_steps=3,
-        nonfinite_pairs=1,
+        nonfinite_results=1,
         validated_step=5,
         accuracy=0.625,
         best=Best(0.75, 3, rng.standard_normal(40)) if best else None,
@@ -34,7 +34,7 @@ def assert_same(one: RunState, other: RunState) -> None:
         np.testing.assert_array_equal(tensor, other.optimizer.memory[name])
     for name in ("steps", "nonfinite_streak", "asked"):
         assert getattr(one.optimizer, name) == getattr(other.optimizer, name)
-    for name in ("account", "seconds", "clipped_steps", "nonfinite_pairs", "validated_step"):
+    for name in ("account", "seconds", "clipped_steps", "nonfinite_results", "validated_step"):
         assert getattr(one, name) == getattr(other, name)
     np.testing.assert_equal(one.accuracy, other.accuracy)
     assert (one.best is None) == (other.best is None)

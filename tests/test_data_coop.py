@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.coop_miniatures import EXPECTED, LAYOUTS, touch, write
-from zip_ray.config import TaskConfig, load_config
+from zip_ray.config import TaskConfig
 from zip_ray.data import Task, load_task
 from zip_ray.data.coop import coop
 from zip_ray.data.coop_sets import SETS
 from zip_ray.data.source import Source
+from zip_ray.data.splits import divide
 from zip_ray.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,11 +43,6 @@ def all_of(source: Source) -> set[str]:
     paths = [path for part in parts if part is not None for path in part.paths]
     assert len(paths) == len(set(paths)), "parts overlap"
     return set(paths)
-
-
-def test_every_set_has_a_miniature_and_a_config() -> None:
-    assert SETS.keys() == LAYOUTS.keys() == EXPECTED.keys()
-    assert {path.stem for path in (ROOT / "configs" / "datasets").glob("*.yaml")} == SETS.keys()
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -90,7 +88,7 @@ def test_official_lists_are_kept_apart(tmp_path: Path) -> None:
         for name in ("abbey", "outdoor apartment building", "indoor church")
         for i in range(5, 10)
     }
-    assert all(c.replace(" ", "") in file for c, file in names_of(coop("ucf101", tmp_path), "train"))
+    assert all(c.replace(" ", "").lower() in file.lower() for c, file in names_of(coop("ucf101", tmp_path), "train"))
     assert all(f"_{count}_" in file for count, file in names_of(coop("clevr", tmp_path), "train"))
     assert names_of(coop("fgvc_aircraft", tmp_path), "val") == [
         ("Boeing 717", "10.jpg"),
@@ -98,6 +96,20 @@ def test_official_lists_are_kept_apart(tmp_path: Path) -> None:
         ("F/A-18", "12.jpg"),
     ]
     assert all("/svhn/test/" in path for path in coop("svhn", tmp_path).test.paths)
+
+
+@given(sizes=st.lists(st.integers(5, 40), min_size=1, max_size=4))
+def test_divide_shares_every_class_out(sizes: list[int]) -> None:
+    items = [(f"{label}/{i}", label, f"class {label}") for label, size in enumerate(sizes) for i in range(size)]
+    parts = divide(items, 0.5, 0.2)
+    assert sorted(item for part in parts for item in part) == sorted(items)
+    for label, size in enumerate(sizes):
+        counts = [sum(item[1] == label for item in part) for part in parts]
+        assert counts[:2] == [round(size * 0.5), round(size * 0.2)]
+    # Neither the order of the classes nor the others change a class's split.
+    first = [item for item in items if item[1] == 0]
+    among = divide(items[sizes[0] :] + first, 0.5, 0.2)
+    assert divide(first, 0.5, 0.2) == [[item for item in part if item[1] == 0] for part in among]
 
 
 def test_matlab_labels_count_from_one(tmp_path: Path) -> None:
@@ -113,6 +125,13 @@ def test_v2_folders_are_numbers_not_strings(tmp_path: Path) -> None:
     LAYOUTS["imagenetv2"](tmp_path)
     test = coop("imagenetv2", tmp_path).test
     assert [int(Path(path).parent.name) for path in test.paths] == test.labels.tolist()
+
+
+def test_a_folder_may_be_a_link_to_where_the_images_are(tmp_path: Path) -> None:
+    LAYOUTS["eurosat"](tmp_path / "disk")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "eurosat").symlink_to(tmp_path / "disk" / "eurosat")
+    assert sizes(coop("eurosat", tmp_path / "data")) == EXPECTED["eurosat"][2]
 
 
 def load(root: Path, name: str, **task: object) -> Task:
@@ -266,26 +285,6 @@ def test_a_split_that_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("zip_ray.data.splits.write_shared", refuse)
     with pytest.raises(InputError, match=r"EuroSAT.json: is missing and cannot be made \(Permission denied\): put the"):
         coop("eurosat", tmp_path)
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "datasets").glob("*.yaml")), ids=lambda p: p.stem)
-def test_configs_open_with_their_command_and_name_their_set(path: Path) -> None:
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    testing_only = EXPECTED[path.stem][2][0] == []
-    command = f"evaluate RUN --task.name coop:{path.stem}" if testing_only else f"tune configs/datasets/{path.name}"
-    assert first == f"# python run.py {command} --task.root DATA"
-    config = load_config(path)
-    assert config.task.name == f"coop:{path.stem}"
-    assert (config.model.name, config.model.pretrained) == ("ViT-B-16-quickgelu", "openai")
-
-
-def test_the_page_lists_every_set() -> None:
-    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
-    for name, spec in SETS.items():
-        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
-        assert f"| {spec.folder} |" in row
-        assert spec.images == "." or spec.images in row
-        assert spec.split is None or spec.split in row
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not here: it holds Caltech101's real images")

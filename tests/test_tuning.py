@@ -196,7 +196,7 @@ def test_nan_losses_are_counted_and_end_the_run_when_they_persist() -> None:
     assert outcome.finished
     assert "10 steps in a row" in outcome.reasons["nonfinite"]
     assert outcome.state.optimizer.steps == 13  # three with finite pairs, ten without
-    assert outcome.state.nonfinite_pairs == 3 + 50
+    assert outcome.state.nonfinite_results == 3 + 50
     assert np.isfinite(outcome.state.optimizer.w).all()
     assert [event["nonfinite"] for event in events if event["event"] == "step"][2] == 3
 

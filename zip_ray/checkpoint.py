@@ -43,8 +43,8 @@ class RunState:
     seconds: float = 0.0
     """Seconds of tuning so far, over all resumes."""
     clipped_steps: int = 0
-    nonfinite_pairs: int = 0
-    dropped_pairs: int = 0
+    nonfinite_results: int = 0
+    dropped_results: int = 0
     validated_step: int = -1
     """Step of the latest validation; -1 before the first."""
     accuracy: float = float("nan")
@@ -70,8 +70,8 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         "account": asdict(state.account),
         "seconds": state.seconds,
         "clipped_steps": state.clipped_steps,
-        "nonfinite_pairs": state.nonfinite_pairs,
-        "dropped_pairs": state.dropped_pairs,
+        "nonfinite_results": state.nonfinite_results,
+        "dropped_results": state.dropped_results,
         "validated_step": state.validated_step,
         "accuracy": None if np.isnan(state.accuracy) else state.accuracy,
         "best": None if best is None else {"accuracy": best.accuracy, "step": best.step},
@@ -118,8 +118,8 @@ def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
         account=Account(**facts["account"]),
         seconds=facts["seconds"],
         clipped_steps=facts["clipped_steps"],
-        nonfinite_pairs=facts["nonfinite_pairs"],
-        dropped_pairs=facts["dropped_pairs"],
+        nonfinite_results=facts["nonfinite_results"],
+        dropped_results=facts["dropped_results"],
         validated_step=facts["validated_step"],
         accuracy=float("nan") if facts["accuracy"] is None else facts["accuracy"],
         best=None if best is None else Best(best["accuracy"], best["step"], tensors["best_w"]),

@@ -90,8 +90,8 @@ class ModelConfig(Section):
     """Of the text tower's matrix products. tf32 (GPU) and bf16 are faster, but blur the small loss differences that
     ZIP learns from: `run.py doctor` measures how much."""
     pairs_per_pass: Count = 1
-    """Pairs of a step that one actor encodes in one pass: more fill a GPU, fewer spread over more actors. It changes
-    results by float32 rounding, so a run keeps it."""
+    """Pairs (or queries) of a step that one actor encodes in one pass: more fill a GPU, fewer spread over more actors.
+    It changes results by float32 rounding, so a run keeps it."""
     parallel: tuple[Literal[1, 2], Count] | Literal["auto"] | None = None
     """How a pass is split over actors: sides (2 = the two queries of a pair apart) and shards, of the classes, or of
     the mini-batch's images where the prompt is visual; more of either when there are more actors than pairs in flight.
@@ -146,12 +146,14 @@ class OptimizerConfig(Section):
     box: an upper bound."""
     mode: Literal["sync", "async"] = "sync"
     """sync = a step waits for all its pairs: the same bits on any number of actors. async = an update is made of the
-    first K answers, while other pairs are out: no actor ever waits, and answers are a little stale."""
+    first K answers, while other pairs are out: no actor ever waits, and answers are a little stale. Not for methods
+    that compare the queries of a step: one-sided, cma-es and random-search."""
     loss: Loss = "cross-entropy"
     """What a query answers, a mean over the mini-batch: cross-entropy, or focal loss with gamma 2. Validation and test
     losses are cross-entropies."""
     pairs_per_step: Count = 5
-    """K, perturbation pairs averaged in one step (update of the parameters); a step costs 2 K queries."""
+    """zip, spsa, spsa-gc: K, perturbation pairs averaged in one step (update of the parameters); a step costs 2 K
+    queries."""
     in_flight: Count = 8
     """async: pairs out at once, on all actors together. Up to 8 cost no queries, 32 cost half as many again
     (docs/staleness.md); with more actors than that, split passes first (`model.parallel`)."""
@@ -254,8 +256,10 @@ class ClusterConfig(Section):
     """CPU cores that Ray reserves for an actor."""
     gpus_per_actor: Annotated[float, Field(ge=0)] = 0
     """GPUs that Ray reserves for an actor: 0, 1/k or whole ones."""
-    threads_per_actor: Count = 1
-    """CPU threads of an actor's forward pass. The same number gives the same bits on any number of actors."""
+    threads_per_actor: Count | Literal["auto"] = 1
+    """CPU threads of an actor's forward pass. Another number gives other bits: the default is the same for any number
+    of actors, and a run keeps what it was started with. auto = this machine's cores shared out among the actors, or
+    `cpus_per_actor` on a cluster that is joined."""
     cache: bool = True
     """Keep image features for later runs on the same images, and weights that CPU actors share, in ~/.cache/zip-ray
     (or $XDG_CACHE_HOME/zip-ray)."""

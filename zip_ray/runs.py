@@ -35,6 +35,7 @@ from zip_ray.progress import ProgressView
 from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
+from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
@@ -60,7 +61,8 @@ TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 RESUMABLE = {"budget", "cluster", "tracking"}
-"""Sections of the config that may change on resume: they leave the trajectory alone."""
+"""Sections of the config that may change on resume: they leave the trajectory alone, `KEPT` aside."""
+KEPT = ("cluster", "threads_per_actor")
 
 OpenPool = Callable[[Config], Pool]
 Listener = Callable[[Event], None]
@@ -96,6 +98,7 @@ def tune(
         InputError: the run folder exists, or model, task or cluster cannot be used as configured.
         PoolError: no scorer came up.
     """
+    config = with_threads(config)
     task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
     folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
@@ -333,15 +336,16 @@ def _environment(facts: Facts) -> dict[str, object]:
 
 
 def _require_same(folder: Path, start: Event, config: Config) -> None:
-    was: Any = start["config"]
-    now = json.loads(json.dumps(config.model_dump(mode="json")))
+    before: Any = start["config"]
+    was = _trajectory(before)
+    now = _trajectory(json.loads(json.dumps(config.model_dump(mode="json"))))
     for section in was:
-        if section not in RESUMABLE and was[section] != now[section]:
+        if was[section] != now[section]:
             fields = was[section] if isinstance(was[section], dict) else {}
             field = next((f".{name}" for name in fields if was[section][name] != now[section][name]), "")
             raise InputError(
                 f"{section}{field}: differs from what {folder} was started with: only {', '.join(sorted(RESUMABLE))} "
-                "may change on resume; tune anew for the rest"
+                f"(without {'.'.join(KEPT)}) may change on resume; tune anew for the rest"
             )
 
 
@@ -353,6 +357,14 @@ def _require_same_schedule(folder: Path, start: Event, config: Config) -> None:
             f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
             f"learning rate of optimizer.method {config.optimizer.method} falls: keep the budget, or tune anew"
         )
+
+
+def _trajectory(tree: dict[str, Any]) -> dict[str, Any]:
+    """What of a config the trajectory depends on."""
+    section, field = KEPT
+    return {name: part for name, part in tree.items() if name not in RESUMABLE} | {
+        section: {field: tree[section][field]}
+    }
 
 
 @contextmanager

@@ -253,8 +253,8 @@ class Tuning:
             account=account,
             seconds=seconds,
             clipped_steps=self._state.clipped_steps + report.clipped,
-            nonfinite_pairs=self._state.nonfinite_pairs + report.nonfinite,
-            dropped_pairs=self._state.dropped_pairs + report.dropped,
+            nonfinite_results=self._state.nonfinite_results + report.nonfinite,
+            dropped_results=self._state.dropped_results + report.dropped,
         )
         self._event(
             "step",
@@ -263,9 +263,9 @@ class Tuning:
             accuracy=report.accuracy,
             gradient_norm=report.gradient_norm,
             clipped=self._state.clipped_steps / report.step,
-            nonfinite=self._state.nonfinite_pairs,
+            nonfinite=self._state.nonfinite_results,
             staleness=report.staleness,
-            dropped=self._state.dropped_pairs,
+            dropped=self._state.dropped_results,
             wasted=account.wasted,
             queries_per_second=self._rate(seconds, account.charged),
         )

@@ -28,6 +28,7 @@ from zip_ray.data import ImageSet, Task, load_task
 from zip_ray.layout import shard_bounds
 from zip_ray.optimizers import points
 from zip_ray.prompts import TextSpace, make_space
+from zip_ray.threads import threads
 from zip_ray.work import (
     TEMPLATE_ONCE,
     Ask,
@@ -67,7 +68,7 @@ def build_scorer(config: Config) -> "Scorer":
     Raises:
         InputError: the model, the task or their combination cannot be used as configured.
     """
-    torch.set_num_threads(config.cluster.threads_per_actor)
+    torch.set_num_threads(threads(config.cluster))
     torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
     clip = load_clip(config.model, choose_device(config))
     if config.cluster.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":

@@ -20,7 +20,6 @@ def class_folders(
     folder: Path, images: Path, dropped: Collection[str] = (), renamed: Mapping[str, str] | None = None
 ) -> Lists:
     """A folder a class: half of it for training, a fifth for validation, the rest for testing."""
-    del folder
     renamed = renamed or {}
     names = [name for name in _folders(images) if name not in dropped]
     items = [
@@ -33,7 +32,6 @@ def class_folders(
 
 def oxford_pets(folder: Path, images: Path) -> Lists:
     """annotations/trainval.txt and test.txt: `Breed_Name_17 LABEL ...`, labels from 1."""
-    del images
 
     def read(file: str) -> list[Item]:
         rows = (line.split() for line in _lines(folder / "annotations" / file))
@@ -47,7 +45,6 @@ def oxford_flowers(folder: Path, images: Path) -> Lists:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    del images
     try:
         labels = loadmat(folder / "imagelabels.mat")["labels"].ravel()
     except MatReadError as error:
@@ -71,7 +68,6 @@ def fgvc_aircraft(folder: Path, images: Path) -> Lists:
 def sun397(folder: Path, images: Path) -> Lists:
     """ClassName.txt holds /a/apartment_building/outdoor and the like, whose name is `outdoor apartment_building`;
     Training_01.txt and Testing_01.txt hold images below those."""
-    del images
     labels = {name.strip("/"): label for label, name in enumerate(_lines(folder / "ClassName.txt"))}
 
     def read(file: str) -> list[Item]:
@@ -88,7 +84,6 @@ def sun397(folder: Path, images: Path) -> Lists:
 def ucf101(folder: Path, images: Path) -> Lists:
     """ucfTrainTestlist/: classInd.txt holds `1 ApplyEyeMakeup`, the first pair of lists `ApplyEyeMakeup/v_g01.avi`; the
     middle frames lie as Apply_Eye_Makeup/v_g01.jpg."""
-    del images
     lists = folder / "ucfTrainTestlist"
     rows = (line.split() for line in _lines(lists / "classInd.txt"))
     labels = {action: int(label) - 1 for label, action in rows}
@@ -106,7 +101,6 @@ def ucf101(folder: Path, images: Path) -> Lists:
 
 def svhn(folder: Path, images: Path) -> Lists:
     """train/DIGIT/ and test/DIGIT/; 30% of the former for validation."""
-    del images
 
     def read(part: str) -> list[Item]:
         digits = enumerate(_folders(folder / part))
@@ -117,7 +111,6 @@ def svhn(folder: Path, images: Path) -> Lists:
 
 def clevr(folder: Path, images: Path) -> Lists:
     """The class of a scene is its number of objects; the classes are sorted as strings, so that 10 comes before 3."""
-    del images
 
     def read(part: str) -> list[tuple[str, str]]:
         scenes = json.loads((folder / "scenes" / f"CLEVR_{part}_scenes.json").read_bytes())["scenes"]

@@ -40,7 +40,7 @@ def from_huggingface(name: str, root: Path | None) -> Source:
         if found[part] is None:
             return None
         rows = parts[found[part]]
-        labels = np.asarray(rows[label], dtype=np.int64)
+        labels = np.asarray(rows[label][:], dtype=np.int64)  # at once, not row by row
         return LazyImages(lambda place: rows[place][image], np.arange(len(rows)), labels)
 
     test = images("test")
