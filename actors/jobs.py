@@ -24,10 +24,11 @@ def require_lasting(config: Config, folder: Path | None) -> None:
     """
     if not in_job():
         return
-    if _is_fleeting(folder or Path("runs")):
+    if config.output.remote is None and _is_fleeting(folder or Path("runs")):
         raise InputError(
             f"output.dir: '{folder or 'runs/...'}' lies in the job's working directory, which Ray deletes: give an "
-            "absolute path on a disk that outlives the job, such as --output.dir /shared/runs/NAME"
+            "absolute path on a disk that outlives the job, such as --output.dir /shared/runs/NAME, or a copy by "
+            "--output.remote s3://BUCKET/runs/NAME"
         )
     database = config.tracking.uri.removeprefix("sqlite:///")
     if config.tracking.enabled and database != config.tracking.uri and _is_fleeting(Path(database)):

@@ -24,6 +24,8 @@ from zip_ray.work import Answer, Facts, Work
 
 DEATHS_PER_ACTOR = 3
 """Deaths in a row, without an answer in between, that a pool survives, times its actors; those at start-up count."""
+CALL_SECONDS = 0.002
+"""Of the time for each call: the driver takes half a millisecond of it, and Ray's own processes as much again."""
 TAKE_SECONDS = 30.0
 """Longest wait for an answer that Ray has called ready: its node may die just then."""
 TEND_SECONDS = 1.0
@@ -59,7 +61,7 @@ class RayPool:
         self._build, self._cluster = build, cluster
         self._local = connect(cluster)
         self._connected = True
-        self._dispatcher = Dispatcher(cluster.answer_timeout)
+        self._dispatcher = Dispatcher(cluster.answer_timeout, CALL_SECONDS)
         self._members: dict[int, _Member] = {}
         self._refs: dict[Any, int] = {}
         """Who owes what: references of loads and of works, to the member's number."""
@@ -116,11 +118,13 @@ class RayPool:
         return self._last_error
 
     def _wait(self, timeout: float) -> list[Answer]:
-        """Wait for any actor, then take all that is ready."""
+        """Take all that is ready; where nothing is, wait for any actor."""
         refs = list(self._refs)
-        ready, _ = ray.wait(refs, num_returns=1, timeout=min(timeout, TEND_SECONDS)) if refs else ([], [])
-        if ready:  # everything else that has come in by now
+        ready: list[Any] = []
+        if refs:
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        if refs and not ready:
+            ready, _ = ray.wait(refs, num_returns=1, timeout=min(timeout, TEND_SECONDS))
         answers = [answer for ref in ready for answer in self._take(ref)]
         if time.monotonic() - self._tended >= TEND_SECONDS:
             self._tend()
@@ -150,9 +154,7 @@ class RayPool:
                 self._loaded(number, *value)
             else:
                 self._deaths = 0
-                result, seconds = value
-                answer = self._dispatcher.answered(number, result, seconds, time.monotonic())
-                return [answer] if answer else []
+                return self._dispatcher.answered(number, value, time.monotonic())
         return []
 
     def _loaded(self, number: int, facts: Facts, pid: int) -> None:
@@ -209,8 +211,8 @@ class RayPool:
 
     def _send(self) -> None:
         """Hand out what the dispatcher says."""
-        for number, work in self._dispatcher.assignments(time.monotonic()):
-            self._refs[self._members[number].handle.answer.remote(work)] = number
+        for number, works in self._dispatcher.assignments(time.monotonic()):
+            self._refs[self._members[number].handle.answer.remote(works)] = number
 
     def _add_member(self) -> None:
         self._numbers += 1

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from zip_ray.pool import ScorerLike
 from zip_ray.work import Facts, Result, Work
@@ -19,9 +19,13 @@ class ScorerActor:
         self._scorer = build()
         return self._scorer.facts(), os.getpid()
 
-    def answer(self, work: Work) -> tuple[Result, float]:
-        """Do a piece of work, and say how many seconds it took; doing it twice gives the same answer."""
+    def answer(self, works: Sequence[Work]) -> list[tuple[Result, float]]:
+        """Do pieces of work, and say how many seconds each took; doing it twice gives the same answers."""
         if self._scorer is None:
             raise RuntimeError("the pool gave work to an actor that has not loaded")
-        start = time.perf_counter()
-        return self._scorer.answer(work), time.perf_counter() - start
+        return [_timed(self._scorer, work) for work in works]
+
+
+def _timed(scorer: ScorerLike, work: Work) -> tuple[Result, float]:
+    start = time.perf_counter()
+    return scorer.answer(work), time.perf_counter() - start

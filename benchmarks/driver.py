@@ -75,8 +75,8 @@ def shares(profile: cProfile.Profile) -> dict[str, float]:
     return found
 
 
-def growth(queries: int) -> list[float]:
-    """MiB of this process after each tenth of a run with an instant scorer in it."""
+def growth(opened: Pool, queries: int) -> list[float]:
+    """MiB of the driver after each tenth of a run."""
     sizes: list[float] = []
     process = psutil.Process()
 
@@ -86,12 +86,8 @@ def growth(queries: int) -> list[float]:
             gc.collect()
             sizes.append(process.memory_info().rss / 2**20)
 
-    tune(configure(queries=queries, mode="async", in_flight=128, pairs_per_step=5), InProcessPool(_instant), watch)
+    tune(configure(queries=queries, mode="async", in_flight=16 * ACTORS, pairs_per_step=5), opened, watch)
     return sizes
-
-
-def _instant() -> TimedScorer:
-    return TimedScorer(0.0)
 
 
 def main(options: Options) -> int:
@@ -99,7 +95,8 @@ def main(options: Options) -> int:
     pairs, queries = (500, 20_000) if options.quick else (options.pairs, options.queries)
     rows, best = [], 0.0
     parts = [*SHARES, "the rest"]
-    with pool(partial(TimedScorer, 0.0), ACTORS) as opened:
+    instant = partial(TimedScorer, 0.0)
+    with pool(instant, ACTORS) as opened:
         for together in (1, 4, 16):
             rate, cost, share = capacity(opened, pairs, together)
             best = max(best, rate)
@@ -111,10 +108,10 @@ def main(options: Options) -> int:
                     *(f"{share[p]:.0%}" for p in parts),
                 ]
             )
-    rate, cost, share = capacity(InProcessPool(_instant), pairs, 1)
+        sizes = growth(opened, queries)
+    rate, cost, share = capacity(InProcessPool(instant), pairs, 1)
     rows.append(["no Ray", f"{rate:.0f}", f"{1e6 * cost:.0f}", *(f"{share[p]:.0%}" for p in parts)])
     text = table(["scorers", "pairs/s", "driver microseconds a pair", *parts], rows)
-    sizes = growth(queries)
     grown = sizes[-1] - sizes[0]
     memory = table(
         ["queries", "driver, MiB"], [[f"{(k + 1) * queries // 10:,}", f"{s:.1f}"] for k, s in enumerate(sizes)]

@@ -99,8 +99,8 @@ def write(tasks: str, sets: str, found: Found) -> None:
         "`background` the first colour that a caption names is the object's: a template that names one is needed."
     )
     zero_shot = (
-        "Test accuracy of the hand-written templates. The best one is chosen on the very test set, so that no prompt "
-        "that was chosen honestly can be expected to reach it by words alone."
+        "Test accuracy of the hand-written templates. The best template is the best on that very test set, so its "
+        "figure is higher than one chosen on training images would have."
     )
     picture = "![A few images of each task and test set](tasks.png)"
     text = f"# Built-in tasks\n\n{note}\n\n{tasks}\n\n{picture}\n\n## Zero-shot\n\n{zero_shot}\n\n{sets}\n"

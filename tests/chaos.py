@@ -6,35 +6,42 @@ once, that the result is the undisturbed one bit for bit (synchronous mode) or w
 """
 
 import random
+import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tyro
 from ray.cluster_utils import Cluster
-from rich.progress import track
 
 from actors import RayPool
-from tests.fakes import FakeScorer, loss
-from tests.saboteur import MEMBERS, Saboteur, real_cluster, require_gone
+from tests.conftest import free_port
+from tests.fakes import FACTS, FakeScorer, loss, uneven_build
+from tests.saboteur import MEMBERS, Disk, Saboteur, real_cluster, require_gone, tear
 from tests.simulated import DriverKilled, Faults, SimulatedPool
+from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import RunState
-from zip_ray.config import ClusterConfig, Config, validate
+from zip_ray.config import Config, validate
 from zip_ray.ledger import settle
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool, Pool, PoolError
+from zip_ray.prompts import make_space
 from zip_ray.record import Event, queries
+from zip_ray.runs import resume, tune
 from zip_ray.tuning import Outcome, Tuning
 from zip_ray.work import Answer
 
-SIZE = 12
-"""Parameters."""
+PAIRS = 153
+"""In a budget of 307 queries, which leaves one over."""
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"mode": "sync", "pairs_per_step": 5},
     {"mode": "sync", "pairs_per_step": 3},
@@ -52,42 +59,54 @@ class Story:
     """1, and one more for each time that the driver was lost."""
     told: Counter[int]
     """How often each pair was told, as far as it counted in the end."""
+    struck: Counter[str] = field(default_factory=Counter)
+    """The faults that came, by kind."""
 
 
 class CountingPool:
     """A pool that remembers which steps each of its answers came with."""
 
-    def __init__(self, pool: Pool, told: Counter[int]) -> None:
-        self._pool, self._told = pool, told
+    def __init__(self, pool: Pool, told: Counter[int], meanwhile: Callable[[], None] = lambda: None) -> None:
+        self._pool, self._told, self._meanwhile = pool, told, meanwhile
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
 
     def collect(self, timeout: float) -> list[Answer]:
+        self._meanwhile()
         answers = self._pool.collect(timeout)
         self._told.update(r.id for a in answers for r in getattr(a.result, "results", ()))
         return answers
 
 
-def make_config(setting: dict[str, Any], pass_size: int = 1) -> Config:
+def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> Config:
     sections = {
+        "prompt": {"intrinsic_dim": 8, "rank": 2},
         "optimizer": {"a": 0.3, "method": "spsa", **setting},
         "model": {"pairs_per_pass": pass_size},
-        "budget": {"queries": 307},
+        "budget": {"queries": 2 * PAIRS + 1},
         "validation": {"every_queries": 60},
         "output": {"checkpoint_every_steps": 3},
+        "tracking": {"enabled": False},
+        **others,
     }
     return validate(sections, "chaos")
 
 
-def live(config: Config, open_pool: Callable[[int, float], SimulatedPool]) -> Story:
+def start(config: Config) -> RunState:
+    """Where a run of this config begins."""
+    return RunState(OptimizerState(make_space(config, FACTS.shape).initial()))
+
+
+def live(config: Config, state: RunState, open_pool: Callable[[int, float], SimulatedPool]) -> Story:
     """Run to the end, with a new driver from the last checkpoint whenever the driver or the pool is lost.
 
     Args:
         config: the run.
+        state: where it begins.
         open_pool: makes the pool of the driver of that number, at that time.
     """
-    state, drivers, now = RunState(OptimizerState(np.zeros(SIZE))), 0, 0.0
+    drivers, now = 0, 0.0
     while True:
         drivers += 1
         assert drivers < 200, "the run does not end"
@@ -113,8 +132,8 @@ def _as_resumed(state: RunState, events: list[Event]) -> RunState:
     return replace(state, account=settle(state.account, max(answered, 0)))
 
 
-def judge(config: Config, story: Story) -> None:
-    """Whether the account holds and the result is what it ought to be."""
+def judge(config: Config, story: Story, nan_at: tuple[int, ...] = ()) -> None:
+    """Whether the account holds and the result is what it ought to be; `nan_at` are pairs without a finite loss."""
     state, size = story.outcome.state, 2 * config.optimizer.pairs_per_step
     account = state.account
     assert list(story.outcome.reasons) == ["queries"], story.outcome.reasons
@@ -124,18 +143,17 @@ def judge(config: Config, story: Story) -> None:
     assert account.issued == account.completed + account.wasted
     assert set(story.told.values()) <= {1}, "a pair was told twice"
     if config.optimizer.mode == "sync":
-        np.testing.assert_array_equal(state.optimizer.w, undisturbed(config))
+        np.testing.assert_array_equal(state.optimizer.w, undisturbed(config, nan_at))
     else:
         low, high = spread(config)
         assert low <= loss(state.optimizer.w, 0) <= high, (loss(state.optimizer.w, 0), low, high)
 
 
 @cache
-def undisturbed(config: Config) -> np.ndarray:
+def undisturbed(config: Config, nan_at: tuple[int, ...]) -> np.ndarray:
     """Where the run ends without a pool that could fail."""
-    state = RunState(OptimizerState(np.zeros(SIZE)))
-    pool = InProcessPool(FakeScorer)
-    return Tuning(config, pool, state, lambda _: None, lambda _: None).run().state.optimizer.w
+    pool = InProcessPool(partial(FakeScorer, nan_at=nan_at))
+    return Tuning(config, pool, start(config), lambda _: None, lambda _: None).run().state.optimizer.w
 
 
 @cache
@@ -147,110 +165,159 @@ def spread(config: Config) -> tuple[float, float]:
     found = []
     for seed in range(40):
         other = config.model_copy(update={"seed": seed})
-        story = live(other, lambda _, now, seed=seed: SimulatedPool(seed, 1 + seed % 8, Faults(), start=now))
+        open_pool = lambda _, now, seed=seed: SimulatedPool(seed, 1 + seed % 8, Faults(), start=now)  # noqa: E731
+        story = live(other, start(config), open_pool)
         found.append(loss(story.outcome.state.optimizer.w, 0))
     margin = (max(found) - min(found)) / 2
     return min(found) - margin, max(found) + margin
 
 
-def simulated(seed: int) -> Story:
+def simulated_schedule(seed: int) -> Story:
     """One schedule in virtual time."""
     draw = random.Random(seed)
     config = make_config(draw.choice(SETTINGS), pass_size=draw.choice((1, 1, 2, 4)))
     kinds = ("kill", "kill_node", "hang", "slow", "fail", "stop_driver")
     chosen = draw.sample(kinds, draw.randint(1, len(kinds)))
     faults = Faults(**{kind: draw.choice((0.01, 0.05, 0.15)) for kind in chosen}, until=draw.choice((30, 100, 300)))
-    members = draw.randint(1, 10)
-    story = live(config, lambda driver, now: SimulatedPool(1000 * seed + driver, members, faults, start=now))
+    members, together = draw.randint(1, 10), draw.choice((0.0, 1.0))
+
+    def open_pool(driver: int, now: float) -> SimulatedPool:
+        return SimulatedPool(1000 * seed + driver, members, faults, start=now, call_seconds=together)
+
+    story = live(config, start(config), open_pool)
     judge(config, story)
-    return story
+    return replace(story, struck=Counter(chosen))
 
 
-def real(seed: int, cluster: Cluster) -> Story:
-    """One schedule over a real cluster; the drivers are this process, one after another."""
+def real_schedule(seed: int, cluster: Cluster) -> Story:
+    """One schedule over a real cluster, from the run folder to its end; the drivers are this process, in turn."""
     draw = random.Random(seed)
     config = make_config(draw.choice(SETTINGS))
-    where = ClusterConfig(
-        address=cluster.address, actors=draw.choice([MEMBERS, (1, MEMBERS), "auto"]), answer_timeout=2, start_timeout=60
+    nan_at = tuple(draw.sample(range(PAIRS), draw.choice((0, 0, 2))))
+    raising, exhausting = (tuple(draw.sample(range(PAIRS), draw.randint(0, 1))) for _ in range(2))
+    broken, slow = draw.choice((0, 0, 1, 2)), draw.choice((0, 0, 1))
+    tracked = draw.choice((False, False, False, True))
+    actors = draw.choice([MEMBERS, (1, MEMBERS), "auto"])
+    struck = Counter(
+        {
+            "NaN": len(nan_at),
+            "exception raised": len(raising),
+            "out of GPU memory": len(exhausting),
+            "actor does not start": broken,
+            "actor ten times slower": slow,
+            "tracking server down": int(tracked),
+        }
     )
-    state, drivers, seen = RunState(OptimizerState(np.zeros(SIZE))), 0, set()
-    with tempfile.TemporaryDirectory() as marks:
-        raising = tuple(draw.sample(range(150), draw.randint(0, 2)))
-        build = partial(FakeScorer, delay=0.02, raise_at=raising, marks=Path(marks))
-        while True:
+    with tempfile.TemporaryDirectory() as place, Disk().mounted() as disk:
+        marks, folder = Path(place) / "marks", Path(place) / "run"
+        marks.mkdir()
+        scorer = FakeScorer(delay=0.02, raise_at=raising, exhaust_at=exhausting, nan_at=nan_at, marks=marks)
+        whole = config.model_copy(
+            update={
+                "output": config.output.model_copy(update={"dir": folder}),
+                "tracking": config.tracking.model_copy(
+                    update={"enabled": tracked, "uri": f"http://127.0.0.1:{free_port()}"}
+                ),
+                "cluster": config.cluster.model_copy(
+                    update={"address": cluster.address, "actors": actors, "answer_timeout": 2, "start_timeout": 60}
+                ),
+            }
+        )
+        outcome, drivers, seen = None, 0, set[int]()
+        while outcome is None or not outcome.finished:
             drivers += 1
             assert drivers < 10, "the run does not end"
-            pool = RayPool(build, where)
-            saboteur = Saboteur(100 * seed + drivers, cluster, pool)
+            pool = RayPool(partial(uneven_build, scorer, broken, slow), whole.cluster)
+            saboteur = Saboteur(100 * seed + drivers, cluster, pool, disk)
             told: Counter[int] = Counter()
-            counting = CountingPool(pool, told)
+            counting = CountingPool(pool, told, saboteur.replace_nodes)
             try:
-                pool.facts()
-                seen.update(pool.pids())
-                saboteur.start()
-                nowhere = (lambda _: None, lambda _: None)
-                outcome = Tuning(config, counting, state, *nowhere, interrupted=saboteur.interrupted).run()
-                seen.update(pool.pids())
-            except PoolError:
-                outcome = None
+                with suppress(PoolError, DriverKilled):
+                    pool.facts()
+                    saboteur.start()
+                    outcome = drive(whole, counting, saboteur.interrupted)
             finally:
                 pool.close()
                 saboteur.finish()
                 seen |= saboteur.seen
-            if outcome is None:
-                continue
-            state = outcome.state
-            if outcome.finished:
-                break
+                struck += saboteur.struck
+            if saboteur.struck["driver killed"]:
+                tear(folder)
     require_gone(seen)
-    story = Story(outcome, drivers, told)
-    judge(config, story)
+    story = Story(outcome, drivers, told, struck)
+    judge(config, story, nan_at)
     return story
 
 
-def main(simulations: int = 2000, reals: int = 100, first: int = 0) -> int:
+def drive(config: Config, pool: Pool, interrupted: Callable[[], bool]) -> Outcome:
+    """What one driver does: begin, or go on with what the one before it has left."""
+    folder = config.output.dir
+    assert folder is not None
+    if (folder / CHECKPOINT).exists():
+        return resume(folder, config, lambda _: pool, interrupted).outcome
+    shutil.rmtree(folder, ignore_errors=True)  # it was lost before it had anything to go on with
+    return tune(config, lambda _: pool, interrupted).outcome
+
+
+@dataclass
+class Tally:
+    """How the schedules of a kind go, printed as they do: a long run that is cut off has told how many passed."""
+
+    kind: str
+    every: int
+    """Schedules between two lines."""
+    stories: list[Story] = field(default_factory=list)
+    failed: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def attempt(self, seed: int, schedule: Callable[[int], Story]) -> None:
+        """Try one schedule."""
+        try:
+            self.stories.append(schedule(seed))
+        except Exception as error:
+            self.failed += 1
+            print(f"{self.kind} schedule {seed} failed: {type(error).__name__}: {error}", flush=True)
+        tried = len(self.stories) + self.failed
+        if tried % self.every == 0:
+            each = (time.monotonic() - self.began) / tried
+            print(f"{self.kind}: {len(self.stories)} of {tried} as they should be, {each:.1f} s each", flush=True)
+
+    def report(self) -> None:
+        """All in all."""
+        accounts = [story.outcome.state.account for story in self.stories]
+        wasted = [account.wasted / account.charged for account in accounts] or [0.0]
+        drivers = [story.drivers for story in self.stories] or [0]
+        struck = sum((story.struck for story in self.stories), Counter[str]())
+        faults = ", ".join(f"{kind} {times}" for kind, times in sorted(struck.items()))
+        print(
+            f"{self.kind}: {len(self.stories)} of {len(self.stories) + self.failed} schedules as they should be; "
+            f"drivers a run {np.mean(drivers):.2f} (at most {max(drivers)}); wasted queries {np.mean(wasted):.1%} of "
+            f"the budget (at most {max(wasted):.0%}); faults: {faults}"
+        )
+
+
+def main(simulated: int = 2000, real: int = 100, first: int = 0) -> int:
     """Run schedules, and report; exit code 1 when one of them failed.
 
     Args:
-        simulations: schedules in virtual time.
-        reals: schedules over a real cluster of three nodes.
-        first: seed of the first.
+        simulated: schedules in virtual time.
+        real: schedules over a real cluster of three nodes.
+        first: seed of the first; a long run may be had in parts.
     """
-    failed = 0
-    wasted: list[float] = []
-    drivers: list[int] = []
-
-    def attempt(kind: str, seed: int, schedule: Callable[[int], Story]) -> None:
-        nonlocal failed
-        try:
-            story = schedule(seed)
-        except Exception as error:
-            failed += 1
-            print(f"{kind} schedule {seed} failed: {type(error).__name__}: {error}")
-        else:
-            account = story.outcome.state.account
-            wasted.append(account.wasted / account.charged)
-            drivers.append(story.drivers)
-
-    def report(kind: str, count: int) -> None:
-        print(
-            f"{kind}: {len(wasted)} of {count} schedules as they should be; drivers a run {np.mean(drivers):.2f} (at "
-            f"most {max(drivers)}); wasted queries {np.mean(wasted):.1%} of the budget (at most {max(wasted):.0%})"
-        )
-        wasted.clear()
-        drivers.clear()
-
-    seeds = range(first, first + simulations)
-    for seed in track(seeds, "simulated"):
-        attempt("simulated", seed, simulated)
-    if simulations:
-        report("simulated", simulations)
-    if reals:
+    virtual, actual = Tally("simulated", every=100), Tally("real", every=1)
+    for seed in range(first, first + simulated):
+        virtual.attempt(seed, simulated_schedule)
+    if simulated:
+        virtual.report()
+    if real:
         with real_cluster() as cluster:
-            for seed in track(range(first, first + reals), "real"):
-                attempt("real", seed, lambda seed: real(seed, cluster))
-        report("real", reals)
-    return int(failed > 0)
+            actual.began = time.monotonic()
+            for seed in range(first, first + real):
+                # Calls of several passes, on half of the schedules.
+                with mock.patch("actors.pool.CALL_SECONDS", 0.02 if seed % 2 else 0.002):
+                    actual.attempt(seed, partial(real_schedule, cluster=cluster))
+        actual.report()
+    return int(virtual.failed + actual.failed > 0)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,13 @@ class FakeScorer:
     marks: Path | None = None
     raise_at: tuple[int, ...] = ()
     """Ids at which an exception is raised, once each where `marks` is given, else always."""
+    exhaust_at: tuple[int, ...] = ()
+    """Ids at which there is not enough GPU memory, once each."""
     input_error_at: int | None = None
     nan_from: int | None = None
     """Pair id from which losses are NaN."""
+    nan_at: tuple[int, ...] = ()
+    """Pair ids whose losses are NaN."""
 
     def facts(self) -> Facts:
         return FACTS
@@ -80,6 +84,8 @@ class FakeScorer:
             os._exit(1)
         if work.id in self.raise_at and self._first(f"raised-{work.id}"):
             raise RuntimeError(f"fault at {work.id}")
+        if work.id in self.exhaust_at and self._first(f"exhausted-{work.id}"):
+            raise OutOfMemoryError(f"CUDA out of memory at {work.id}")
         if work.id == self.input_error_at:
             raise InputError("images/cat.png: unreadable image: replace it")
         if isinstance(work, Pass):
@@ -106,7 +112,7 @@ class FakeScorer:
         raise AssertionError(ask)
 
     def _losses(self, ask: Ask) -> list[float]:
-        bad = self.nan_from is not None and ask.id >= self.nan_from
+        bad = ask.id in self.nan_at or (self.nan_from is not None and ask.id >= self.nan_from)
         batch = ask.batch if ask.features is None else int(ask.features[0, 0])
         return [float("nan") if bad else loss(w, batch) for w in points(ask)]
 
@@ -140,6 +146,21 @@ def make_pairs(number: int, step: int = 1, size: int = 6) -> Pass:
     """One pair, as it travels."""
     w = np.linspace(0, 1, size)
     return Pass((Pair(number, step, step - 1, w, 0.01, Perturbation("random-sign", 1, step, number), step),))
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's, without torch."""
+
+
+def uneven_build(scorer: FakeScorer, broken: int, slow: int) -> FakeScorer:
+    """Of the actors of a run, the first `broken` do not start, and the next `slow` are ten times slower."""
+    assert scorer.marks is not None
+    turn = 0
+    while not scorer._first(f"built-{turn}"):
+        turn += 1
+    if turn < broken:
+        raise RuntimeError("CUDA error: device busy")
+    return replace(scorer, delay=10 * scorer.delay) if turn < broken + slow else scorer
 
 
 def broken_build() -> FakeScorer:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.conftest import wait_for
 from zip_ray.checkpoint import load_checkpoint
 from zip_ray.record import read_record
 
@@ -24,7 +25,9 @@ BRIDGE = "zr-bridge"
 HOSTS = {"zr-head": "10.77.0.10", "zr-one": "10.77.0.11", "zr-two": "10.77.0.12"}
 HEAD = "zr-head"
 PORT = 6379
-RUN = ("configs/quickstart.yaml", "--budget.queries", "3000", "--tracking.no-enabled")
+START_SECONDS = 120
+"""For a node to start; a busy machine takes its time."""
+RUN = ("configs/quickstart.yaml", "--budget.queries", "4000", "--tracking.no-enabled")
 
 
 def sh(*command: str) -> None:
@@ -64,61 +67,71 @@ def lose(host: str) -> None:
 
 
 def on(host: str, *command: str) -> "subprocess.Popen[bytes]":
-    """Start a command on a host; each has a folder for Ray of its own."""
+    """Start a command on a host."""
+    # A folder for Ray of each process of its own, as hosts have: the name must be short, sockets lie in it.
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr")}
     return subprocess.Popen(["ip", "netns", "exec", host, *command], cwd=ROOT, env=environment)
 
 
-def run(folder: Path, *strikes: tuple[float, str, str]) -> None:
-    """A run from the head, struck so many seconds after its first steps: (seconds, cut or lose, host)."""
+def start_ray(host: str, *options: str) -> None:
+    """Start a node of the cluster on a host; it does not come back before the node is there."""
+    done = on(host, RAY, "start", f"--node-ip-address={HOSTS[host]}", "--object-store-memory=80000000", *options)
+    assert done.wait(START_SECONDS) == 0, f"no node on {host}"
+
+
+def run(folder: Path, *strikes: tuple[float, str, str]) -> int:
+    """A run from the head, new or gone on with, struck so many seconds after its steps began; the driver's exit code.
+
+    Args:
+        folder: the run folder.
+        strikes: seconds, cut or lose, host.
+    """
     with network():
-        common = ("--block", "--object-store-memory=80000000")
-        on(HEAD, RAY, "start", "--head", f"--port={PORT}", f"--node-ip-address={HOSTS[HEAD]}", "--num-cpus=0", *common)
-        time.sleep(8)
+        start_ray(HEAD, "--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false")
         for host in list(HOSTS)[1:]:
-            on(
-                host,
-                RAY,
-                "start",
-                f"--address={HOSTS[HEAD]}:{PORT}",
-                f"--node-ip-address={HOSTS[host]}",
-                "--num-cpus=1",
-                *common,
-            )
-        time.sleep(8)
-        driver = on(
-            *(HEAD, sys.executable, "run.py", "tune", *RUN, "--output.dir", str(folder)),
-            *("--cluster.address", f"{HOSTS[HEAD]}:{PORT}", "--cluster.actors", "auto"),
-        )
+            start_ray(host, f"--address={HOSTS[HEAD]}:{PORT}", "--num-cpus=1")
         record = folder / "metrics.jsonl"
-        while not record.exists() or not any(event.get("ready") == 2 for event in read_record(record)):
-            assert driver.poll() is None, "the run has ended before it began"
-            time.sleep(0.2)
+        command = ("resume", str(folder)) if record.exists() else ("tune", *RUN, "--output.dir", str(folder))
+        at = ("--cluster.address", f"{HOSTS[HEAD]}:{PORT}", "--cluster.actors", "auto")
+        driver = on(HEAD, sys.executable, "run.py", *command, *at)
+        if strikes:
+            wait_for(lambda: record.exists() and any(event.get("ready") == 2 for event in read_record(record)), 240)
         for seconds, what, host in strikes:
             time.sleep(seconds)
-            print(f"{what} {host} at {read_record(record)[-1]['queries']} queries")
+            assert driver.poll() is None, "the run has ended before it was struck"
+            print(f"{what} {host} at {read_record(record)[-1]['queries']} queries", flush=True)
             if what == "cut":
                 sh("ip", "link", "set", link(host), "down")
             else:
                 lose(host)
-        assert driver.wait(300) == 0, "the run has failed"
+        return driver.wait(400)
+
+
+STRIKES = {
+    "link cut": [(0.5, "cut", "zr-one")],
+    "host lost": [(0.5, "lose", "zr-two")],
+    "head lost, with the driver": [(0.5, "lose", HEAD)],
+}
 
 
 def main() -> int:
-    """Try both; exit code."""
+    """Try all; exit code."""
     if os.getuid() != 0:
         print("needs root: network namespaces are made and removed")
         return 1
-    with tempfile.TemporaryDirectory() as folder:
-        alone = Path(folder) / "alone"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends it finds the namespaces removed
+    with tempfile.TemporaryDirectory() as place:
+        alone = Path(place) / "alone"
         sh(sys.executable, "run.py", "tune", *RUN, "--cluster.pool", "in-process", "--output.dir", str(alone))
         expected = load_checkpoint(alone / "checkpoint.safetensors").optimizer.w
-        for name, strikes in {
-            "cut": [(0.5, "cut", "zr-one")],
-            "lost": [(0.5, "lose", "zr-two")],
-        }.items():
-            run(Path(folder) / name, *strikes)
-            end = load_checkpoint(Path(folder) / name / "checkpoint.safetensors")
+        for name, strikes in STRIKES.items():
+            folder = Path(place) / name.replace(" ", "-")
+            code = run(folder, *strikes)
+            if strikes[-1][2] == HEAD:
+                assert code != 0, "the driver was on the head"
+                code = run(folder)
+            assert code == 0, "the run has failed"
+            end = load_checkpoint(folder / "checkpoint.safetensors")
             np.testing.assert_array_equal(end.optimizer.w, expected)
             account = end.account
             print(f"{name}: the same bits; {account.wasted} queries wasted of {account.issued}, {end.seconds:.1f} s")

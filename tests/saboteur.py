@@ -1,24 +1,36 @@
-"""A real Ray cluster of several nodes, and a thread that strikes at the pool on it."""
+"""A real Ray cluster of several nodes, and a thread that strikes at the pool on it, its nodes, driver and disk."""
 
+import errno
 import os
 import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import psutil
 import ray
 from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
 
 from actors import RayPool
 from tests.conftest import free_port
+from tests.simulated import DriverKilled
+from zip_ray import checkpoint
+from zip_ray.record import FILE_NAME as RECORD
 
 MEMBERS = 4
 """Actors."""
 NODES = 2
 """Nodes that hold them, beside the head, which holds none."""
+ADD_ATTEMPTS = 3
+SILENT_SECONDS = 3.0
+"""More than `cluster.answer_timeout` is in these runs."""
 
 
 @contextmanager
@@ -29,25 +41,80 @@ def real_cluster() -> Iterator[Cluster]:
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(NODES):
-            cluster.add_node(num_cpus=MEMBERS // NODES, object_store_memory=store)
+            add_node(cluster)
         yield cluster
     finally:
         ray.shutdown()
         cluster.shutdown()
 
 
+def add_node(cluster: Cluster) -> None:
+    """A node with room for its share of the actors. On a busy machine Ray gives some up before they are there."""
+    for attempt in range(ADD_ATTEMPTS):
+        try:
+            cluster.add_node(num_cpus=MEMBERS // NODES, object_store_memory=80 * 2**20)
+            return
+        except Exception:
+            if attempt == ADD_ATTEMPTS - 1:
+                raise
+
+
+class Disk:
+    """The disk under checkpoint and record, which may be full: half of a line is written, then nothing."""
+
+    def __init__(self) -> None:
+        self.full = False
+
+    def write(self, file: int, data: bytes) -> int:
+        """As os.write."""
+        if self.full and len(data) < 40:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(file, data[: len(data) // 2] if self.full else data)
+
+    def write_whole(self, path: Path, data: bytes) -> None:
+        """As `files.write_whole`."""
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        WRITE_WHOLE(path, data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    @contextmanager
+    def mounted(self) -> Iterator["Disk"]:
+        """Have checkpoint and record on it."""
+        with (
+            mock.patch("zip_ray.record.os", self),
+            mock.patch("zip_ray.checkpoint.write_whole", self.write_whole),
+        ):
+            yield self
+
+
+WRITE_WHOLE = checkpoint.write_whole
+
+
+def tear(folder: Path) -> None:
+    """What a driver leaves that is killed while it writes: a torn line, and a part of a checkpoint beside the whole."""
+    if (folder / RECORD).exists():
+        with (folder / RECORD).open("ab") as file:
+            file.write(b'{"event": "st')
+        (folder / f"{checkpoint.FILE_NAME}.partial").write_bytes(b"torn")
+
+
 class Saboteur(threading.Thread):
     """Strikes at a real pool, by a seeded schedule, until it is told to stop."""
 
-    def __init__(self, seed: int, cluster: Cluster, pool: RayPool) -> None:
+    def __init__(self, seed: int, cluster: Cluster, pool: RayPool, disk: Disk) -> None:
         super().__init__(daemon=True)
-        self._draw, self._cluster, self._pool = random.Random(seed), cluster, pool
+        self._draw, self._cluster, self._pool, self._disk = random.Random(seed), cluster, pool, disk
         self._done = threading.Event()
         self._error: Exception | None = None
         self.seen: set[int] = set()
         """Every process that has been an actor."""
-        self._interrupt = False
-        self._nodes_due = 0
+        self.struck: Counter[str] = Counter()
+        """How often, by kind of fault."""
+        self._interrupt = self._kill_driver = False
+        self._extra_nodes = 0
 
     def run(self) -> None:
         try:
@@ -56,17 +123,33 @@ class Saboteur(threading.Thread):
             self._error = error
 
     def _strike(self) -> None:
-        strikes = (self._kill, self._stop, self._pause, self._lose_node, self._ask_to_stop)
+        strikes = {
+            "actor killed": self._kill,
+            "actor hung": self._stop,
+            "actor paused": self._pause,
+            "node killed": self._lose_node,
+            "node silent": self._silence_node,
+            "node drained": self._drain_node,
+            "node added": self._add_node,
+            "driver told to stop": self._ask_to_stop,
+            "driver killed": self._end_driver,
+            "disk full": self._fill_disk,
+        }
         for _ in range(self._draw.randint(1, 3)):
             if self._done.wait(self._draw.uniform(0.05, 0.8)):
                 return
-            self._draw.choice(strikes)()
+            what = self._draw.choice(list(strikes))
+            self.struck[what] += 1
+            strikes[what]()
 
     def interrupted(self) -> bool:
-        """Whether the driver has been asked to stop. Called by the main thread: only that may start a node."""
-        while self._nodes_due:
-            self._nodes_due -= 1
-            self._cluster.add_node(num_cpus=MEMBERS // NODES, object_store_memory=80 * 2**20)
+        """Whether the driver has been asked to stop.
+
+        Raises:
+            DriverKilled: it is to end at once.
+        """
+        if self._kill_driver:
+            raise DriverKilled
         return self._interrupt
 
     def finish(self) -> None:
@@ -78,7 +161,12 @@ class Saboteur(threading.Thread):
         self._done.set()
         if self.ident is not None:
             self.join()
-        self.interrupted()
+        self._disk.full, self._extra_nodes = False, 0
+        for node in [node for node in self._cluster.worker_nodes if not is_up(node)]:
+            self._cluster.remove_node(node, allow_graceful=False)
+        while len(self._cluster.worker_nodes) > NODES:
+            self._cluster.remove_node(self._node())
+        self.replace_nodes()
         if self._error:
             raise self._error
 
@@ -107,19 +195,72 @@ class Saboteur(threading.Thread):
         if pid is not None and psutil.pid_exists(pid):
             os.kill(pid, signal.SIGCONT)
 
+    def replace_nodes(self) -> None:
+        """Keep as many nodes as there ought to be, as an autoscaler would; a silent one may have been given up.
+
+        For the main thread: Ray starts nodes from no other.
+        """
+        while sum(map(is_up, list(self._cluster.worker_nodes))) < NODES + self._extra_nodes:
+            add_node(self._cluster)
+
+    def _node(self) -> Any:
+        return self._draw.choice(sorted(filter(is_up, self._cluster.worker_nodes), key=lambda node: node.node_id))
+
     def _lose_node(self) -> None:
-        """One node is killed, with all that runs on it, and another comes."""
-        node = self._draw.choice(sorted(self._cluster.worker_nodes, key=lambda node: node.node_id))
-        (raylet,) = node.all_processes["raylet"]
-        workers = psutil.Process(raylet.process.pid).children()
+        """One node is killed, with all that runs on it."""
+        node = self._node()
+        workers = processes(node)[1:]
         self._cluster.remove_node(node, allow_graceful=False)
         for worker in workers:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
-        self._nodes_due += 1
+
+    def _silence_node(self) -> None:
+        """All that runs on a node stands still, for longer than an actor may."""
+        silent = processes(self._node())
+        for process in silent:
+            process.suspend()
+        self._done.wait(SILENT_SECONDS)
+        for process in silent:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def _drain_node(self) -> None:
+        """A node is announced to go, is given a second, and goes in good order."""
+        node = self._node()
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        client = ray._raylet.GcsClient(address=self._cluster.address)
+        client.drain_node(node.node_id, reason, "chaos", int(1000 * (time.time() + 1)))
+        self._done.wait(1.0)
+        self._cluster.remove_node(node, allow_graceful=True)
+
+    def _add_node(self) -> None:
+        self._extra_nodes += 1
 
     def _ask_to_stop(self) -> None:
         self._interrupt = True
+
+    def _end_driver(self) -> None:
+        self._kill_driver = True
+
+    def _fill_disk(self) -> None:
+        """For a while, or until the driver ends."""
+        self._disk.full = True
+        self._done.wait(0.5)
+        self._disk.full = False
+
+
+def is_up(node: Any) -> bool:
+    """Whether a node's raylet is there."""
+    raylets = node.all_processes.get("raylet")
+    return bool(raylets) and raylets[0].process.poll() is None
+
+
+def processes(node: Any) -> list[psutil.Process]:
+    """The raylet of a node, and its workers."""
+    (raylet,) = node.all_processes["raylet"]
+    found = psutil.Process(raylet.process.pid)
+    return [found, *found.children()]
 
 
 def require_gone(pids: set[int]) -> None:

@@ -37,7 +37,7 @@ class Faults:
 @dataclass
 class _Worker:
     pace: float
-    queue: deque[Work] = field(default_factory=deque)
+    queue: deque[tuple[Work, ...]] = field(default_factory=deque)
     hung: bool = False
     fails: bool = False
 
@@ -49,7 +49,13 @@ class SimulatedPool:
     ANSWER_TIMEOUT = 60.0
 
     def __init__(
-        self, seed: int, members: int, faults: Faults, paces: Callable[[int], float] = lambda _: 1.0, start: float = 0.0
+        self,
+        seed: int,
+        members: int,
+        faults: Faults,
+        paces: Callable[[int], float] = lambda _: 1.0,
+        start: float = 0.0,
+        call_seconds: float = 0.0,
     ) -> None:
         """Members that load, and faults to come.
 
@@ -59,13 +65,14 @@ class SimulatedPool:
             faults: what happens to them.
             paces: seconds a pass, by the number of the member.
             start: virtual time now.
+            call_seconds: of the driver's time that a call may take.
         """
         self.now = start
-        self.done: list[float] = []
-        """When each answer to pairs was handed out."""
+        self.done: list[tuple[float, int]] = []
+        """When each answer to pairs was handed out, and whose it was."""
         self._random = random.Random(seed)
         self._faults, self._paces = faults, paces
-        self._dispatcher = Dispatcher(self.ANSWER_TIMEOUT)
+        self._dispatcher = Dispatcher(self.ANSWER_TIMEOUT, call_seconds)
         self._scorer = FakeScorer()
         self._workers: dict[int, _Worker] = {}
         self._agenda: list[tuple[float, int, Callable[[], list[Answer]]]] = []
@@ -124,15 +131,16 @@ class SimulatedPool:
         self._at(self.now + delay, join)
 
     def _send(self) -> None:
-        for number, work in self._dispatcher.assignments(self.now):
+        for number, call in self._dispatcher.assignments(self.now):
             worker = self._workers[number]
-            worker.queue.append(work)
+            worker.queue.append(call)
             if len(worker.queue) == 1:
                 self._begin(number)
 
     def _begin(self, number: int) -> None:
         worker = self._workers[number]
         seconds = worker.pace * self._random.uniform(0.9, 1.1)
+        call = worker.queue[0]
 
         def finish() -> list[Answer]:
             if self._workers.get(number) is not worker or worker.hung:
@@ -140,15 +148,15 @@ class SimulatedPool:
             if worker.fails:
                 self._lose(number, "raised")
                 return []
-            work = worker.queue.popleft()
+            worker.queue.popleft()
             if worker.queue:
                 self._begin(number)
-            answer = self._dispatcher.answered(number, self._scorer.answer(work), seconds, self.now)
-            if answer and isinstance(answer.result, PassResult):
-                self.done.append(self.now)
-            return [answer] if answer else []
+            results = [(self._scorer.answer(work), seconds) for work in call]
+            answers = self._dispatcher.answered(number, results, self.now)
+            self.done += [(self.now, number) for answer in answers if isinstance(answer.result, PassResult)]
+            return answers
 
-        self._at(self.now + seconds, finish)
+        self._at(self.now + seconds * len(call), finish)
 
     def _lose(self, number: int, reason: str, blameless: bool = False) -> None:
         if self._workers.pop(number, None) is not None:

@@ -1,4 +1,4 @@
-"""configs/cluster/: launcher file by Ray's schema, manifest by what it must hold, Slurm script by a dry run."""
+"""configs/cluster/: launcher file and Slurm script run on this machine, manifest by what it must hold."""
 
 import contextlib
 import json
@@ -7,17 +7,21 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jsonschema
+import psutil
 import pytest
 import ray.autoscaler
 import yaml
 
-from tests.test_jobs import ROOT, SETTINGS
+from tests.conftest import free_port, wait_for
+from tests.test_jobs import RAY, ROOT, SETTINGS
 from zip_ray.record import read_record
 
 CLUSTER = ROOT / "configs" / "cluster"
+SMALL = (*SETTINGS, "--budget.queries", "100")
 
 
 def parses(command: list[str]) -> None:
@@ -36,6 +40,92 @@ def test_launcher_file_fits_rays_schema() -> None:
     submit = next(line for line in (CLUSTER / "launcher.yaml").read_text().splitlines() if "ray submit" in line)
     command = shlex.split(submit.split("run.py", 1)[1].replace("zip-ray/configs", "configs"))
     parses(command)
+
+
+PLAYED = {
+    "ssh": 'while [[ "$1" != *@* ]]; do shift; done; shift; cd "$HOST_HOME"; HOME="$HOST_HOME" exec bash -c "$*"',
+    # Only what Ray's launcher uses: a folder or a file, to a path of the "host"; what is excluded stays.
+    "rsync": """
+        skip=(); while [[ "$1" == -* ]]; do case "$1" in --exclude) skip+=("--exclude=$2"); shift 2;;
+        --rsh | --filter) shift 2;; *) shift;; esac; done
+        to="${2#*:}"; to="${to/#\\~/$HOST_HOME}"; mkdir -p "$(dirname "$to")"
+        if [[ -d "$1" ]]; then mkdir -p "$to"; tar -C "$1" "${skip[@]}" -cf - . | tar -C "$to" -xf -
+        else cp "$1" "$to"; fi""",
+    # `stop` would end every cluster of this machine; a node that is started stays a process that can be ended.
+    "ray": """
+        [[ "$1" == stop ]] && exit 0
+        [[ "$1" == start ]] || exec "$REAL_RAY" "$@"
+        setsid "$REAL_RAY" "$@" --block --num-cpus=2 --object-store-memory=80000000 </dev/null >"$HOME/head.log" 2>&1 &
+        echo $! >"$HOME/head.pid"
+        until (exec 3<>"/dev/tcp/127.0.0.1/$HEAD_PORT") 2>/dev/null; do sleep 0.2; done; sleep 2""",
+    "python": 'exec "$REAL_PYTHON" "$@"',
+    "python3": '[[ "$*" == *pip* ]] || exec "$REAL_PYTHON" "$@"',
+}
+"""Commands of the launcher and of its hosts, for a host that is this machine, with a home of its own."""
+
+
+def play(folder: Path, commands: dict[str, str]) -> None:
+    for name, body in commands.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (folder / name).chmod(0o755)
+
+
+@pytest.mark.timeout(280)
+def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
+    """`ray up` and `ray submit` themselves, with ssh and rsync played: token, files, start of the head, the run."""
+    home, port = tmp_path / "home", free_port()
+    for name in ("bin", "home", "own"):
+        (tmp_path / name).mkdir()
+    play(tmp_path / "bin", PLAYED)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    # A login shell sets the path anew; where pip would install the project, it is found by name.
+    (home / ".bashrc").write_text(f"export PATH={shlex.quote(path)} PYTHONPATH=$HOME/zip-ray\n")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment = {
+        **kept,
+        "PATH": path,
+        "HOME": str(tmp_path / "own"),
+        "HOST_HOME": str(home),
+        "REAL_RAY": RAY,
+        "REAL_PYTHON": sys.executable,
+        "HEAD_PORT": str(port),
+        "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    launcher = yaml.safe_load((CLUSTER / "launcher.yaml").read_text())
+    for key in ("available_node_types", "head_node_type"):
+        del launcher[key]
+    changed = {
+        "cluster_name": f"zip-ray-{port}",
+        "max_workers": 0,
+        "provider": {"type": "local", "head_ip": "127.0.0.1", "worker_ips": []},
+        "auth": {"ssh_user": "somebody"},
+        "file_mounts": {"~/zip-ray": str(ROOT), "~/.ray/auth_token": str(tmp_path / "own" / ".ray" / "auth_token")},
+        "head_start_ray_commands": [
+            line.replace("6379", str(port)).replace("--dashboard-host=127.0.0.1", "--include-dashboard=false")
+            for line in launcher["head_start_ray_commands"]
+        ],
+    }
+    file = tmp_path / "launcher.yaml"
+    file.write_text(yaml.safe_dump({**launcher, **changed}))
+
+    def ray_command(*arguments: str) -> str:
+        done = subprocess.run([RAY, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    try:
+        ray_command("get-auth-token", "--generate")
+        ray_command("up", "--yes", "--no-config-cache", str(file))
+        run = ("run.py", "tune", "zip-ray/configs/quickstart.yaml", "--cluster.address", f"127.0.0.1:{port}")
+        log = ray_command("submit", "--no-config-cache", str(file), *run, *SMALL, "--output.dir", "runs/first")
+        assert "tuned prompt" in log, log
+        assert read_record(home / "runs" / "first" / "metrics.jsonl")[-1]["event"] == "end"
+    finally:
+        if (home / "head.pid").exists():
+            head = int((home / "head.pid").read_text())
+            os.kill(head, signal.SIGTERM)
+            wait_for(lambda: not psutil.pid_exists(head), 30)
 
 
 def test_ray_job_manifest() -> None:
@@ -59,12 +149,8 @@ def test_ray_job_manifest() -> None:
 @pytest.mark.timeout(240)
 def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
     """With Slurm's commands played by small scripts, everything else is real: Ray head, worker, driver, token."""
-    for name, body in {
-        "scontrol": "echo 127.0.0.1; echo 127.0.0.2",
-        "srun": 'while [[ "$1" == --* ]]; do shift; done; exec "$@"',
-    }.items():
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
-        (tmp_path / name).chmod(0o755)
+    srun = 'while [[ "$1" == --* ]]; do shift; done; exec "$@"'
+    play(tmp_path, {"scontrol": "echo 127.0.0.1; echo 127.0.0.2", "srun": srun})
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
         "PATH": f"{tmp_path}:{os.environ['PATH']}",

@@ -6,34 +6,43 @@ from hypothesis import strategies as st
 
 from tests.fakes import FakeScorer, make_pairs
 from tests.simulated import Faults, SimulatedPool
-from zip_ray.dispatcher import FAILURES_PER_WORK, LATE, LATE_SECONDS, PREFETCH, Dispatcher
+from zip_ray.dispatcher import FAILURES_PER_WORK, LATE, LATE_SECONDS, MOST_TOGETHER, PREFETCH, Dispatcher
 from zip_ray.pool import PoolError
-from zip_ray.work import Evaluation, EvaluationResult, Result
+from zip_ray.work import Answer, Evaluation, EvaluationResult, Result
 
 
 def result_of(number: int) -> Result:
     return FakeScorer().answer(make_pairs(number))
 
 
-def dispatcher(members: int = 2, timeout: float = 100.0) -> Dispatcher:
-    made = Dispatcher(timeout)
+def dispatcher(members: int = 2, timeout: float = 100.0, call_seconds: float = 0.0) -> Dispatcher:
+    made = Dispatcher(timeout, call_seconds)
     for number in range(members):
         made.join(number, 0.0)
     return made
 
 
 def assigned(made: Dispatcher, now: float = 0.0) -> list[tuple[int, int]]:
-    return [(member, work.id) for member, work in made.assignments(now)]
+    return [(member, work.id) for member, works in made.assignments(now) for work in works]
 
 
-def practised(*paces: float) -> Dispatcher:
+def calls(made: Dispatcher, now: float = 0.0) -> list[tuple[int, list[int]]]:
+    return [(member, [work.id for work in works]) for member, works in made.assignments(now)]
+
+
+def answer(made: Dispatcher, member: int, number: int, seconds: float, now: float) -> list[Answer]:
+    """A member answers a call of one work."""
+    return made.answered(member, [(result_of(number), seconds)], now)
+
+
+def practised(*paces: float, call_seconds: float = 0.0) -> Dispatcher:
     """Members that have each done one work."""
-    made = dispatcher(len(paces))
+    made = dispatcher(len(paces), call_seconds=call_seconds)
     for member in range(len(paces)):
         made.submit(make_pairs(1000 + member))
     assert assigned(made) == [(member, 1000 + member) for member in range(len(paces))]
     for member, pace in enumerate(paces):
-        made.answered(member, result_of(1000 + member), pace, pace)
+        answer(made, member, 1000 + member, pace, pace)
     return made
 
 
@@ -70,14 +79,13 @@ def test_late_work_goes_to_somebody_idle_and_the_first_answer_wins() -> None:
     made.submit(make_pairs(1))
     made.submit(make_pairs(2))
     assert assigned(made) == [(0, 1), (1, 2)]
-    made.answered(1, result_of(2), 1.0, 1.0)
+    answer(made, 1, 2, 1.0, 1.0)
     assert assigned(made, LATE * 1.0) == []
     assert assigned(made, LATE * 1.0 + 0.1) == [(1, 1)]
-    answer = made.answered(1, result_of(1), 1.0, 5.5)
-    assert answer is not None
-    assert answer.attempts == 2
+    (first,) = answer(made, 1, 1, 1.0, 5.5)
+    assert first.attempts == 2
     assert made.outstanding == 0
-    assert made.answered(0, result_of(1), 9.0, 9.0) is None
+    assert answer(made, 0, 1, 9.0, 9.0) == []
     assert assigned(made, 10.0) == []
 
 
@@ -86,7 +94,7 @@ def test_late_work_is_copied_once() -> None:
     made.submit(make_pairs(1))
     made.submit(make_pairs(2))
     assert assigned(made) == [(0, 1), (1, 2)]
-    made.answered(1, result_of(2), 1.0, 1.0)
+    answer(made, 1, 2, 1.0, 1.0)
     (copy,) = assigned(made, 6.0)
     assert copy[1] == 1
     assert assigned(made, 6.1) == []
@@ -97,7 +105,7 @@ def test_quick_work_is_not_late_within_a_round_trip() -> None:
     made.submit(make_pairs(1))
     made.submit(make_pairs(2))
     assigned(made)
-    made.answered(1, result_of(2), 0.001, 0.001)
+    answer(made, 1, 2, 0.001, 0.001)
     assert assigned(made, LATE_SECONDS * 0.9) == []
     assert assigned(made, LATE_SECONDS * 1.1) == [(1, 1)]
 
@@ -128,7 +136,7 @@ def test_the_timeout_starts_anew_with_each_work() -> None:
     made.submit(make_pairs(1))
     made.submit(make_pairs(2))
     assigned(made)
-    made.answered(0, result_of(1), 4.0, 4.0)
+    answer(made, 0, 1, 4.0, 4.0)
     assert made.hung(8.9) == []
     assert made.hung(9.1) == [0]
 
@@ -158,16 +166,21 @@ def test_only_the_work_at_hand_is_blamed_and_none_where_a_node_died() -> None:
         made.leave(turn, "raised")
         made.join(turn + 1, 0.0)
     assigned(made)
-    made.answered(turn + 1, result_of(1), 1.0, 1.0)
+    answer(made, turn + 1, 1, 1.0, 1.0)
     made.leave(turn + 1, "raised")  # over work 2, for the first time
     assert made.outstanding == 1
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), members=st.integers(1, 12), works=st.integers(1, 60))
-def test_each_work_is_answered_once_whatever_happens(seed: int, members: int, works: int) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    members=st.integers(1, 12),
+    works=st.integers(1, 60),
+    call_seconds=st.sampled_from([0.0, 0.5, 5.0]),
+)
+def test_each_work_is_answered_once_whatever_happens(seed: int, members: int, works: int, call_seconds: float) -> None:
     faults = Faults(kill=0.02, kill_node=0.02, hang=0.02, slow=0.02, fail=0.02, until=60.0)
-    pool = SimulatedPool(seed, members, faults)
+    pool = SimulatedPool(seed, members, faults, call_seconds=call_seconds)
     for number in range(works):
         pool.submit(make_pairs(number))
     seen: list[int] = []
@@ -187,7 +200,7 @@ def test_one_member_in_ten_that_is_ten_times_slower_costs_little() -> None:
         for _ in pool.collect(1.0):
             pool.submit(make_pairs(number))
             number += 1
-    rate = sum(time >= start for time in pool.done) / 200
+    rate = sum(time >= start for time, _ in pool.done) / 200
     assert rate >= 0.95 * (18 + 2 / 10)
 
 
@@ -196,5 +209,67 @@ def test_the_pace_is_that_of_passes_over_pairs() -> None:
     assert made.pace(0) == 2.0
     made.submit(Evaluation(-1, "val", "a photo of a {}."))
     assert assigned(made, 2.0) == [(0, -1)]
-    made.answered(0, EvaluationResult(-1, 1.0, 0.5, 4), 9.0, 11.0)
+    made.answered(0, [(EvaluationResult(-1, 1.0, 0.5, 4), 9.0)], 11.0)
     assert made.pace(0) == 2.0
+
+
+def test_short_passes_share_a_call_as_far_as_there_is_work_for_all() -> None:
+    made = practised(0.01, 0.01, call_seconds=0.02)  # two members: a call ought to be 0.04 s long
+    for number in range(3):
+        made.submit(make_pairs(number))
+    assert calls(made, 1.0) == [(0, [0]), (1, [1]), (0, [2])], "while works are few they are spread"
+    made = practised(0.01, 0.01, call_seconds=0.02)
+    for number in range(100):
+        made.submit(make_pairs(number))
+    sent = calls(made, 1.0)
+    assert [works for _, works in sent] == [list(range(4 * k, 4 * k + 4)) for k in range(2 * PREFETCH)]
+    assert made.held(0) == made.held(1) == 4 * PREFETCH
+    made = practised(1e-6, call_seconds=0.02)
+    for number in range(100):
+        made.submit(make_pairs(number))
+    assert [len(works) for _, works in calls(made, 1.0)] == [MOST_TOGETHER] * PREFETCH
+
+
+def test_the_answers_of_a_call_come_together_and_each_counts_once() -> None:
+    made = practised(0.01, call_seconds=0.04)
+    for number in range(4):
+        made.submit(make_pairs(number))
+    assert calls(made, 1.0) == [(0, [0, 1, 2, 3])]
+    made.join(1, 1.0)
+    assert calls(made, 1.0 + LATE_SECONDS * 0.9) == []
+    assert calls(made, 1.0 + LATE_SECONDS * 1.1) == [(1, [number]) for number in range(PREFETCH)], "copies: it is late"
+    assert [one.result.id for one in answer(made, 1, 0, 0.01, 1.3)] == [0]
+    answers = made.answered(0, [(result_of(number), 0.01) for number in range(4)], 1.4)
+    assert [(one.result.id, one.attempts) for one in answers] == [(1, 2), (2, 1), (3, 1)]
+    assert made.outstanding == 0
+
+
+def test_slow_members_and_long_works_travel_alone() -> None:
+    made = practised(0.01, 0.1, call_seconds=0.02)
+    made.submit(Evaluation(-1, "val", "a photo of a {}."))
+    for number in range(100):
+        made.submit(make_pairs(number))
+    sent = calls(made, 1.0)
+    assert sent[0] == (0, [-1])
+    assert {len(works) for member, works in sent[1:] if member == 0} == {4}
+    assert {len(works) for member, works in sent if member == 1} == {1}
+
+
+def test_who_failed_in_company_is_tried_alone() -> None:
+    """The work that brings its members down ends the run; those that shared its first call are answered."""
+    made = practised(0.01, call_seconds=0.04)
+    for number in range(4):
+        made.submit(make_pairs(number))
+    assert calls(made, 1.0) == [(0, [0, 1, 2, 3])]
+    made.leave(0, "raised")
+    for turn in range(1, FAILURES_PER_WORK):
+        made.join(turn, 1.0)
+        sent = calls(made, 1.0)
+        assert all(len(works) == 1 for _, works in sent)
+        while sent[0][1] != [2]:
+            answer(made, turn, sent[0][1][0], 0.01, 1.0)
+            sent = sent[1:] + calls(made, 1.0)
+        if turn < FAILURES_PER_WORK - 1:
+            made.leave(turn, "raised")
+    with pytest.raises(PoolError, match=f"work 2 failed {FAILURES_PER_WORK} times, last with: raised"):
+        made.leave(turn, "raised")

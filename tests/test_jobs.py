@@ -91,3 +91,9 @@ def test_lasting_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     require_lasting(
         Config().model_copy(update={"tracking": Config().tracking.model_copy(update={"enabled": False})}), Path("/a")
     )
+
+
+def test_a_copy_elsewhere_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    config = validate({"output": {"remote": "s3://bucket/run"}, "tracking": {"enabled": False}}, "test")
+    require_lasting(config, Path("runs/first"))

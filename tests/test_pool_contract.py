@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from actors import RayPool
 from tests.fakes import FACTS, FakeScorer, make_pairs, refused_build
-from zip_ray.config import ClusterConfig, validate
+from zip_ray.compare.host import ScorerHost, scorer_key
+from zip_ray.compare.hub import Channel, PoolHub
+from zip_ray.config import ClusterConfig, Config, validate
 from zip_ray.errors import InputError
 from zip_ray.layout import SplitPool
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
@@ -18,18 +20,39 @@ from zip_ray.work import Answer, Encoding, Evaluation, EvaluationResult, PassRes
 Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
 
-KINDS = ["in-process", "ray", "split in-process", "split ray"]
+KINDS = ["in-process", "ray", "split in-process", "split ray", "channel in-process", "channel ray"]
 
 
 def make_opener(kind: str, request: pytest.FixtureRequest) -> Opener:
-    """What opens a pool of that kind; split = 2 sides and 2 class shards."""
+    """What opens a pool of that kind; split = 2 sides and 2 class shards, channel = of a hub over the pool."""
     address = request.getfixturevalue("ray_cluster") if kind.endswith("ray") else None
 
     def opener(build: Callable[[], ScorerLike]) -> Pool:
+        if "channel" in kind:
+            build = partial(ScorerHost, partial(whatever_config, build), [scorer_key(Config())])
         pool: Pool = RayPool(build, ClusterConfig(address=address, actors=2)) if address else InProcessPool(build)
+        if "channel" in kind:
+            return LoneChannel(pool)
         return SplitPool(pool, validate({"model": {"parallel": [2, 2]}}, "test")) if "split" in kind else pool
 
     return opener
+
+
+def whatever_config(build: Callable[[], ScorerLike], _: Config) -> ScorerLike:
+    return build()
+
+
+class LoneChannel(Channel):
+    """A channel that closes hub and pool with itself."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool, self._own_hub = pool, PoolHub(pool)
+        super().__init__(self._own_hub, scorer_key(Config()))
+
+    def close(self) -> None:
+        super().close()
+        self._own_hub.close()
+        self._pool.close()
 
 
 @pytest.fixture(params=KINDS)

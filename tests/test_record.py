@@ -1,6 +1,7 @@
 """The record: lines whole, a torn end forgiven, damage elsewhere named, cut back on resume."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,31 @@ def test_cutting_drops_a_validation_that_the_checkpoint_does_not_know(tmp_path: 
     assert read_record(path) == [EVENTS[0], validation]
     cut_record(path, 0, -1)
     assert read_record(path) == [EVENTS[0]]
+
+
+def test_what_a_full_disk_refuses_is_written_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = os.write
+    room = 100
+
+    def short(file: int, data: bytes) -> int:
+        nonlocal room
+        if room == 0:
+            raise OSError(28, "No space left on device")
+        done = write(file, data[:room])
+        room -= done
+        return done
+
+    monkeypatch.setattr("zip_ray.record.os.write", short)
+    record = Record(tmp_path / "r")
+    for event in EVENTS[:3]:
+        record.append(event)
+    assert (tmp_path / "r").stat().st_size == 100, "the disk is full in the middle of a line"
+    room = 10**6
+    for event in EVENTS[3:]:
+        record.append(event)
+    record.close()
+    assert read_record(tmp_path / "r") == EVENTS
+    assert len(caplog.messages) == 1
+    assert "No space left on device; the run goes on" in caplog.text

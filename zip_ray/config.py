@@ -305,6 +305,9 @@ class OutputConfig(Section):
 
     dir: Path | None = None
     """Run folder, which must not exist; absent = runs/TASK-DATE-TIME."""
+    remote: str | None = None
+    """URI of a folder that gets a copy of the run folder while the run goes on, on any storage that fsspec knows, such
+    as s3://BUCKET/runs/NAME (needs zip-ray[remote] and that storage's driver). `run.py resume URI` goes on from it."""
     checkpoint_every_steps: Count = 10
     """Steps between two checkpoints: what a killed driver has to do again."""
 
@@ -318,6 +321,8 @@ class TrackingConfig(Section):
     """MLflow tracking server, or a local sqlite file."""
     experiment: str = "zip-ray"
     """MLflow experiment."""
+    parent: str | None = None
+    """Id of the MLflow run that this one is a part of; `run.py compare` sets it."""
 
 
 class Config(Section):
@@ -388,6 +393,15 @@ def load_config(path: Path) -> Config:
     Raises:
         InputError: no such file, not YAML, an unknown key, a value of the wrong type or range.
     """
+    return validate(read_tree(path), source=str(path))
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        InputError: no such file, not YAML, or something else than a mapping.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -396,7 +410,7 @@ def load_config(path: Path) -> Config:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if tree is not None and not isinstance(tree, dict):
         raise InputError(f"{path}: holds a {type(tree).__name__}; a config is a mapping of sections")
-    return validate(tree or {}, source=str(path))
+    return tree or {}
 
 
 def validate(tree: dict[str, Any], source: str) -> Config:
@@ -411,20 +425,20 @@ def validate(tree: dict[str, Any], source: str) -> Config:
         raise InputError(f"{source}: {explain(error)}") from error
 
 
-def explain(error: ValidationError) -> str:
-    """One line about the first fault of a validation: field, value, remedy."""
+def explain(error: ValidationError, root: type[BaseModel] = Config) -> str:
+    """One line about the first fault of a validation of `root`: field, value, remedy."""
     fault = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in fault["loc"]) or "config"
     if fault["type"] == "extra_forbidden":
-        return f"{field}: unknown key; known here: {', '.join(_siblings(fault['loc']))}"
+        return f"{field}: unknown key; known here: {', '.join(_siblings(root, fault['loc']))}"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":
         return f"{field}: {message}" if fault["loc"] else message
     return f"{field}: {fault['input']!r}: {message}"
 
 
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Config
+def _siblings(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    section = root
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

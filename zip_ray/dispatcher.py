@@ -1,20 +1,26 @@
 """Who does what: work to the member that will finish it first, copies of what is late, one answer for each id.
 
 The rules of a pool without its transport: no Ray, no clock (`now` is given, in seconds), so that they can be tried on
-thousands of simulated clusters. A member is whatever answers works in the order in which it was given them.
+thousands of simulated clusters. A member is whatever answers calls in the order in which it was given them; a call is
+one work, or several passes that are short beside what a call costs the driver.
 """
 
 import heapq
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from statistics import median
 
 from zip_ray.pool import PoolError
-from zip_ray.work import Answer, Pass, Result, Slice, Work
+from zip_ray.work import Answer, Hosted, Pass, Result, Slice, Work
 
+PASSES = (Pass, Slice)
+"""Works that are many and alike: they may share a call, and their time is a member's pace."""
 PREFETCH = 2
-"""Works a member holds at once: the second hides the round trip."""
+"""Calls a member holds at once: the second hides the round trip."""
+MOST_TOGETHER = 16
+"""Passes in a call: with a few hundred parameters each, they still travel inline."""
 LATE = 4.0
 """Times the typical time after which a work is late, and a copy of it may go elsewhere."""
 LATE_SECONDS = 0.2
@@ -35,27 +41,34 @@ FAILURES_PER_WORK = 4
 
 @dataclass
 class _Member:
-    held: dict[int, Work] = field(default_factory=dict)
-    """By id, in the order in which they will be done."""
+    calls: dict[int, tuple[Work, ...]] = field(default_factory=dict)
+    """By the id of the first work in each, in the order in which they will be done."""
     since: float = 0.0
     """When it began the first of them, or became idle."""
     pace: float | None = None
     """Seconds a pass, of late; None while unknown."""
 
+    @property
+    def held(self) -> list[int]:
+        """Ids of all that it has been given and not answered."""
+        return [work.id for call in self.calls.values() for work in call]
+
 
 class Dispatcher:
     """The state of all work that is in flight."""
 
-    def __init__(self, answer_timeout: float) -> None:
+    def __init__(self, answer_timeout: float, call_seconds: float) -> None:
         """Nobody is there yet.
 
         Args:
             answer_timeout: seconds after which a member that has not answered is `hung`.
+            call_seconds: of the driver's time that a call may take; passes share one where members are so many, or
+                passes so short, that calls of one pass would take more.
         """
-        self._answer_timeout = answer_timeout
+        self._answer_timeout, self._call_seconds = answer_timeout, call_seconds
         self._members: dict[int, _Member] = {}
         self._free: dict[int, None] = {}
-        """Members that hold fewer works than they may, the longest so first."""
+        """Members that hold fewer calls than they may, the longest so first."""
         self._fastest, self._speed, self._speed_at = 1.0, 1.0, float("-inf")
         self._waiting: list[int] = []
         self._works: dict[int, Work] = {}
@@ -64,8 +77,8 @@ class Dispatcher:
         """How often each of them is waiting or held."""
         self._attempts: dict[int, int] = {}
         self._failures: dict[int, int] = {}
-        self._times: dict[type[Work], deque[float]] = {}
-        self._typical: dict[type[Work], float] = {}
+        self._times: dict[type, deque[float]] = {}
+        self._typical: dict[type, float] = {}
 
     @property
     def outstanding(self) -> int:
@@ -101,67 +114,52 @@ class Dispatcher:
         Raises:
             PoolError: that work has failed too often.
         """
-        held = self._members.pop(member, _Member()).held
+        who = self._members.pop(member, _Member())
         self._free.pop(member, None)
         self._speed_at = float("-inf")
-        for identity in held:
+        for identity in who.held:
             self._lose_copy(identity)
-        at_work = next((identity for identity in held if identity in self._works), None)
-        if at_work is not None and not blameless:
-            self._failures[at_work] = self._failures.get(at_work, 0) + 1
-            if self._failures[at_work] >= FAILURES_PER_WORK:
-                raise PoolError(f"work {at_work} failed {FAILURES_PER_WORK} times, last with: {reason}")
+        if not blameless:
+            for work in next(iter(who.calls.values()), ()):
+                self._blame(work.id, reason)
 
-    def answered(self, member: int, result: Result, seconds: float, now: float) -> Answer | None:
-        """Take in an answer; None for one that another member gave first.
+    def answered(self, member: int, results: Sequence[tuple[Result, float]], now: float) -> list[Answer]:
+        """Take in the answer to a call; without what another member answered first.
 
         Args:
             member: who answers.
-            result: the answer.
-            seconds: how long the member worked on it.
+            results: to the works of the call in their order, each with the seconds that the member worked on it.
             now: the time.
         """
         who = self._members[member]
-        work = who.held.pop(result.id)
+        call = who.calls.pop(results[0][0].id)
         self._free[member] = None
         who.since = now
-        times = self._times.setdefault(type(work), deque(maxlen=WINDOW))
-        times.append(seconds)
-        self._typical[type(work)] = median(times)
-        if isinstance(work, Pass | Slice):
-            who.pace = seconds if who.pace is None else MEMORY * seconds + (1 - MEMORY) * who.pace
-        if result.id not in self._works:
-            return None
-        del self._works[result.id], self._copies[result.id]
-        self._failures.pop(result.id, None)
-        return Answer(result, self._attempts.pop(result.id))
+        for work, (_, seconds) in zip(call, results, strict=True):
+            self._learn(who, _kind(work), seconds)
+        return [Answer(result, self._done(result.id)) for result, _ in results if result.id in self._works]
 
-    def assignments(self, now: float) -> list[tuple[int, Work]]:
-        """What is to be sent to whom now; counted as sent."""
+    def assignments(self, now: float) -> list[tuple[int, tuple[Work, ...]]]:
+        """The calls that are to be made to whom now; counted as sent."""
         self._copy_late(now)
         sent = []
-        while self._waiting:
-            identity = self._waiting[0]
-            if identity not in self._works:  # a copy that is no longer needed
-                heapq.heappop(self._waiting)
-                continue
+        while (identity := self._next()) is not None:
             member = self._choose(identity, now)
             if member is None:
                 break
-            heapq.heappop(self._waiting)
             who = self._members[member]
-            if not who.held:
+            call = self._call(who, now)
+            if not who.calls:
                 who.since = now
-            who.held[identity] = self._works[identity]
-            if len(who.held) == PREFETCH:
+            who.calls[identity] = call
+            if len(who.calls) == PREFETCH:
                 del self._free[member]
-            self._attempts[identity] += 1
-            sent.append((member, self._works[identity]))
+            sent.append((member, call))
         return sent
 
     def hung(self, now: float) -> list[int]:
         """Members that have been at one work for longer than the answer timeout."""
-        return [number for number, m in self._members.items() if m.held and now - m.since > self._answer_timeout]
+        return [number for number, m in self._members.items() if m.calls and now - m.since > self._answer_timeout]
 
     def held(self, member: int) -> int:
         """Works that a member holds."""
@@ -170,6 +168,36 @@ class Dispatcher:
     def pace(self, member: int) -> float | None:
         """Seconds a pass of a member, of late; None while unknown."""
         return self._members[member].pace
+
+    def _next(self) -> int | None:
+        """The first of those that wait; copies that are no longer needed are let go."""
+        while self._waiting and self._waiting[0] not in self._works:
+            heapq.heappop(self._waiting)
+        return self._waiting[0] if self._waiting else None
+
+    def _call(self, who: _Member, now: float) -> tuple[Work, ...]:
+        """The first of those that wait, and passes behind it up to this member's share, if it is one."""
+        call = [self._take_first()]
+        if _is_pass(call[0]) and call[0].id not in self._failures:
+            held, share = set(who.held), self._share(who, now)
+            while len(call) < share and (identity := self._next()) is not None:
+                work = self._works[identity]
+                if not _is_pass(work) or identity in held or identity in self._failures:
+                    break
+                call.append(self._take_first())
+        return tuple(call)
+
+    def _take_first(self) -> Work:
+        identity = heapq.heappop(self._waiting)
+        self._attempts[identity] += 1
+        return self._works[identity]
+
+    def _share(self, who: _Member, now: float) -> int:
+        """Passes in a call to this member: as many as let the driver serve all, and leave each its part of the work."""
+        if who.pace is None:
+            return 1
+        long_enough = len(self._members) * self._call_seconds / self._expected_pace(who, now)
+        return max(1, int(min(long_enough, len(self._works) / len(self._members), MOST_TOGETHER)))
 
     def _choose(self, identity: int, now: float) -> int | None:
         """Who would finish a work first; None where it is worth waiting for one that is full.
@@ -201,13 +229,13 @@ class Dispatcher:
             self._fastest, self._speed, self._speed_at = min(paces), sum(1 / pace for pace in paces), now
 
     def _expected_pace(self, who: _Member, now: float) -> float:
-        if who.pace is None or (not who.held and now - who.since > FORGET * who.pace):
+        if who.pace is None or (not who.calls and now - who.since > FORGET * who.pace):
             return max(self._typical.get(Pass, self._typical.get(Slice, 1.0)), 1e-6)
         return max(who.pace, 1e-6)
 
     def _copy_late(self, now: float) -> None:
         """Queue a second copy of what is held by those who are late, where somebody idle could take it."""
-        if self._waiting or not any(not who.held for who in self._members.values()):
+        if self._waiting or not any(not who.calls for who in self._members.values()):
             return
         for who in self._members.values():
             if self._is_late(who, now):
@@ -216,10 +244,37 @@ class Dispatcher:
                         self._queue(identity)
 
     def _is_late(self, who: _Member, now: float) -> bool:
-        if not who.held:
+        if not who.calls:
             return False
-        typical = self._typical.get(type(next(iter(who.held.values()))))
-        return typical is not None and now - who.since > max(LATE_SECONDS, LATE * typical)
+        call = next(iter(who.calls.values()))
+        typical = self._typical.get(_kind(call[0]))
+        return typical is not None and now - who.since > max(LATE_SECONDS, LATE * typical * len(call))
+
+    def _learn(self, who: _Member, kind: type, seconds: float) -> None:
+        """The typical time of a kind of work, and the pace of who did it."""
+        times = self._times.setdefault(kind, deque(maxlen=WINDOW))
+        times.append(seconds)
+        self._typical[kind] = median(times)
+        if issubclass(kind, PASSES):
+            who.pace = seconds if who.pace is None else MEMORY * seconds + (1 - MEMORY) * who.pace
+
+    def _done(self, identity: int) -> int:
+        """Forget a work that has been answered; how often it was sent."""
+        del self._works[identity], self._copies[identity]
+        self._failures.pop(identity, None)
+        return self._attempts.pop(identity)
+
+    def _blame(self, identity: int, reason: str) -> None:
+        """Count a failure over a work that is not done; it travels alone from then on, so that it is known who fails.
+
+        Raises:
+            PoolError: it has failed too often.
+        """
+        if identity not in self._works:
+            return
+        self._failures[identity] = self._failures.get(identity, 0) + 1
+        if self._failures[identity] >= FAILURES_PER_WORK:
+            raise PoolError(f"work {identity} failed {FAILURES_PER_WORK} times, last with: {reason}")
 
     def _queue(self, identity: int) -> None:
         self._copies[identity] += 1
@@ -231,3 +286,12 @@ class Dispatcher:
             self._copies[identity] -= 1
             if self._copies[identity] == 0:
                 self._queue(identity)
+
+
+def _is_pass(work: Work) -> bool:
+    return issubclass(_kind(work), PASSES)
+
+
+def _kind(work: Work) -> type:
+    """Works of a kind take about as long."""
+    return type(work.work if isinstance(work, Hosted) else work)

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+PARTIAL = ".partial"
+"""Ending of what is not whole yet."""
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Replace `path` with `data`: after a crash at any point it holds either the old bytes or all of the new ones.
@@ -10,7 +13,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: the folder is missing, read-only or full; the old file is untouched.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     try:
         with partial.open("wb") as file:
             file.write(data)

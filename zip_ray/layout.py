@@ -179,6 +179,11 @@ def _rate(layout: Layout, actors: int, seconds: float, whole: Whole, passes: int
     return min(min(actors, parts) / part, 1 / DRIVER_SECONDS) / layout.parts
 
 
+def split_if_asked(pool: Pool, config: Config) -> Pool:
+    """The pool itself, or one that splits passes as `model.parallel` says."""
+    return pool if config.parallel == (1, 1) else SplitPool(pool, config)
+
+
 @dataclass
 class _Split:
     slices: list[Slice]

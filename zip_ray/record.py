@@ -1,6 +1,7 @@
 """The run's record: JSON lines in the run folder, written first and believed first."""
 
 import json
+import logging
 import math
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from zip_ray.files import write_whole
 
 FILE_NAME = "metrics.jsonl"
 Event = dict[str, object]
+_log = logging.getLogger(__name__)
 
 
 class Record:
@@ -20,16 +22,33 @@ class Record:
 
     def __init__(self, path: Path) -> None:
         """Open the file, making it if need be."""
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._waiting = b""
+        """What a full disk has refused: it comes before the next line, from the very byte on."""
 
     def append(self, event: Event) -> None:
-        """Write one line, whole, to the operating system; does not wait for the disk."""
-        os.write(self._file, _line(event))
+        """Give one line to the operating system; does not wait for the disk. What is refused is tried again later."""
+        refused_before = bool(self._waiting)
+        self._waiting += _line(event)
+        try:
+            self._write()
+        except OSError as error:
+            if not refused_before:
+                _log.warning("%s cannot be written: %s; the run goes on, and tries again", self._path, error)
 
     def close(self) -> None:
-        """Have the lines on disk, and close the file."""
-        os.fsync(self._file)
+        """Have the lines on disk, and close the file. What a full disk still refuses is lost, and logged."""
+        try:
+            self._write()
+            os.fsync(self._file)
+        except OSError as error:
+            _log.warning("%s: %d bytes were not written: %s", self._path, len(self._waiting), error)
         os.close(self._file)
+
+    def _write(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[os.write(self._file, self._waiting) :]
 
 
 def read_record(path: Path) -> list[Event]:

@@ -31,10 +31,10 @@ from zip_ray.files import write_whole
 from zip_ray.ledger import settle
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
-from zip_ray.progress import ProgressView
 from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
+from zip_ray.remote import RemoteCopy, require_free
 from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
@@ -59,6 +59,8 @@ LOCK = "lock"
 """Held by the driver, as long as it lives."""
 TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""
+REMOTE_SECONDS = 60.0
+"""What the copy of the run folder gets to become whole then."""
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 RESUMABLE = {"budget", "cluster", "tracking"}
 """Sections of the config that may change on resume: they leave the trajectory alone, `KEPT` aside."""
@@ -103,13 +105,15 @@ def tune(
     folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
+    if config.output.remote:
+        require_free(config.output.remote)
     with _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         space = make_space(config, facts.shape)
         zero_shot = _zero_shot(pool, facts)
         _create(folder, config)
         state = RunState(OptimizerState(space.initial()))
-        with _locked(folder):
+        with locked(folder):
             start = _start_event(config, facts, space, zero_shot)
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
@@ -139,9 +143,9 @@ def resume(
     if not events or events[0]["event"] != "start":
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     start = events[0]
-    _require_same(folder, start, config)
+    require_same(folder, start, config)
     _require_same_schedule(folder, start, config)
-    with _locked(folder), _closing(open_pool(config)) as pool:
+    with locked(folder), _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
             raise InputError(
@@ -167,6 +171,7 @@ class _Run:
         config, folder = self._config, self._folder
         record, checkpoints = Record(folder / RECORD), CheckpointWriter(folder / CHECKPOINT)
         tracker = Tracker(folder, config.tracking) if config.tracking.enabled else None
+        remote = RemoteCopy(folder, config.output.remote) if config.output.remote else None
         accuracies: dict[str, float] = {}
         tracked = False
         try:
@@ -175,19 +180,21 @@ class _Run:
                 checkpoints.write(state)
             if tracker:
                 tracker.start()
-            with ProgressView(config.budget) as progress:
+            if remote:
+                remote.start()
 
-                def emit(event: Event) -> None:
-                    record.append(event)
-                    progress.event(event)
-                    listen(event)
+            def emit(event: Event) -> None:
+                record.append(event)
+                listen(event)
 
-                outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
+            outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
             if outcome.finished:
                 accuracies = self._finish(outcome, record)
         finally:
             checkpoints.close()
             record.close()
+            if remote:
+                remote.close(REMOTE_SECONDS)
             tracked = tracker.close(TRACKER_SECONDS) if tracker else False
         return RunResult(
             folder, outcome, accuracies, _templates(self._start), tracked, tracker.run_id if tracker else ""
@@ -335,7 +342,12 @@ def _environment(facts: Facts) -> dict[str, object]:
     }
 
 
-def _require_same(folder: Path, start: Event, config: Config) -> None:
+def require_same(folder: Path, start: Event, config: Config) -> None:
+    """Refuse a config that would change the trajectory of a run that has been started.
+
+    Raises:
+        InputError: names the field.
+    """
     before: Any = start["config"]
     was = _trajectory(before)
     now = _trajectory(json.loads(json.dumps(config.model_dump(mode="json"))))
@@ -376,8 +388,12 @@ def _closing(pool: Pool) -> Iterator[Pool]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder: two drivers on one folder would spoil each other's files."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder: two drivers on one would spoil each other's files.
+
+    Raises:
+        InputError: another process holds it.
+    """
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

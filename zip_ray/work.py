@@ -338,8 +338,36 @@ class Facts:
     """What a reduced precision does to loss differences, in words; empty for float32."""
 
 
-Work = Pass | Slice | Crops | Evaluation | Encoding
-Result = PassResult | SliceResult | CropsResult | EvaluationResult | EncodingResult
+@dataclass(frozen=True)
+class Hosted:
+    """A piece of one run's work, for a process that has the scorers of many runs (see `compare.host`)."""
+
+    id: int
+    scorer: str
+    """Key of the run's scorer."""
+    work: "Work | None"
+    """None asks for the facts."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a piece of one run's work could not be done, in one line."""
+
+    text: str
+    is_input: bool = False
+    """Whether the run's input is at fault."""
+
+
+@dataclass(frozen=True)
+class HostedResult:
+    """Answer to `Hosted`."""
+
+    id: int
+    result: "Result | Facts | Failure"
+
+
+Work = Pass | Slice | Crops | Evaluation | Encoding | Hosted
+Result = PassResult | SliceResult | CropsResult | EvaluationResult | EncodingResult | HostedResult
 
 
 @dataclass(frozen=True)

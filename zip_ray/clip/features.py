@@ -11,6 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
 from zip_ray.clip.feature_cache import NO_CACHE, FeatureCache
+from zip_ray.clip.gpu import to_device
 from zip_ray.clip.model import FrozenClip
 from zip_ray.config import TaskConfig
 from zip_ray.data import ImageSet
@@ -145,5 +146,6 @@ def mini_batch_views(size: int, views: int, seed: int, batch: int) -> Int64:
 
 
 def _encode(clip: FrozenClip, images: Sequence[Tensor]) -> Tensor:
-    features: Tensor = clip.model.encode_image(torch.stack(list(images)).to(clip.device))  # type: ignore[operator]
+    pixels = to_device(torch.stack(list(images)), clip.device)
+    features: Tensor = clip.model.encode_image(pixels)  # type: ignore[operator]
     return features

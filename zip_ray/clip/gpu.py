@@ -9,7 +9,7 @@ from torch import Tensor
 
 _log = logging.getLogger(__name__)
 
-Pass = Callable[[Tensor], Tensor]
+Function = Callable[[Tensor], Tensor]
 Memory = Any
 """The handle that torch gives for the memory of a graph."""
 
@@ -22,7 +22,7 @@ class Graph(Protocol):
     def pool(self) -> Memory: ...
 
 
-Recorder = Callable[[Pass, Tensor, Memory | None], tuple[Tensor, Graph]]
+Recorder = Callable[[Function, Tensor, Memory | None], tuple[Tensor, Graph]]
 """Function, input buffer and memory to share, to output buffer and what computes it anew from the input buffer."""
 
 
@@ -41,7 +41,7 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True)
 
 
-def cuda_graph(function: Pass, x: Tensor, memory: Memory | None) -> tuple[Tensor, Graph]:
+def cuda_graph(function: Function, x: Tensor, memory: Memory | None) -> tuple[Tensor, Graph]:
     """The `Recorder` of a GPU: some hundred launches a pass become one."""
     graph = torch.cuda.CUDAGraph()
     # Other threads of an actor may use the GPU meanwhile, which the default mode takes for a fault.
@@ -57,7 +57,7 @@ class Recorded:
     it is from then on, and the log says so.
     """
 
-    def __init__(self, function: Pass, tolerance: float, record: Recorder = cuda_graph) -> None:
+    def __init__(self, function: Function, tolerance: float, record: Recorder = cuda_graph) -> None:
         """Record nothing yet.
 
         Args:

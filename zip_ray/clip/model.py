@@ -37,9 +37,9 @@ class FrozenClip:
         """Digest of all weights; a second or so a gigabyte."""
         return weights_digest(self.model.state_dict())
 
-    @property
+    @cached_property
     def logit_scale(self) -> float:
-        """Factor of the cosine. A bias (SigLIP) is left out: neither softmax nor argmax sees it."""
+        """Factor of the cosine, asked once. A bias (SigLIP) is left out: neither softmax nor argmax sees it."""
         return float(self.model.logit_scale.detach().exp())  # type: ignore[operator]
 
 

@@ -16,6 +16,7 @@ from zip_ray.clip.features import (
     split_pixels,
     train_features,
 )
+from zip_ray.clip.gpu import to_device
 from zip_ray.clip.model import FrozenClip, load_clip
 from zip_ray.clip.precision import Precision, compare
 from zip_ray.clip.prompted import PromptedBatches, prompted_features
@@ -44,6 +45,7 @@ from zip_ray.work import (
     Float64,
     Gradient,
     GradientResult,
+    Hosted,
     Int64,
     Pair,
     PairResult,
@@ -158,6 +160,8 @@ class Scorer:
             case Encoding():
                 prompt = self._deployed(work.w)
                 return EncodingResult(work.id, prompt, self._texts.encode([prompt])[0].cpu().numpy())
+            case Hosted():
+                raise TypeError("work of many runs goes to a ScorerHost")
 
     @torch.inference_mode()
     def _score(self, asks: tuple[Ask, ...], precision: Precision | None = None) -> PassResult:
@@ -212,10 +216,11 @@ class Scorer:
             visual = [prompt.visual for prompt in prompts if prompt.visual is not None]
             features = torch.stack([self._batches.features(ask.batch, one, part) for one in visual])
         elif ask.features is not None:
-            features = torch.from_numpy(ask.features).to(self._clip.device)
+            features = to_device(torch.from_numpy(ask.features), self._clip.device)
         else:
             views = mini_batch_views(len(chosen), len(self._train), seed, ask.batch)
-            features = self._train[torch.from_numpy(views), torch.from_numpy(chosen)]
+            view, image = (to_device(torch.from_numpy(x), self._clip.device) for x in (views, chosen))
+            features = self._train[view, image]
         return features, images.labels[chosen][part]
 
     def _logits(self, images: Tensor, text: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zip_ray.clip.gpu import to_device
 from zip_ray.config import Loss
 from zip_ray.losses import image_losses
 from zip_ray.work import Int64
@@ -22,7 +23,7 @@ def logits(scale: float, images: Tensor, text: Tensor) -> Tensor:
 
 def judge(found: Tensor, labels: Int64, loss: Loss) -> Tensor:
     """Mean losses and accuracies of logits (prompts, images, classes): shape (2, prompts), float64."""
-    target = torch.from_numpy(labels).to(found.device).expand(len(found), -1)
+    target = to_device(torch.from_numpy(labels), found.device).expand(len(found), -1)
     # The mean in float64: a loss difference at c ~ 0.01 is a few thousand float32 roundings wide.
     entropies = functional.cross_entropy(found.double().transpose(1, 2), target, reduction="none")
     accuracy = (found.argmax(dim=2) == target).double().mean(dim=1)
@@ -38,7 +39,7 @@ def shard_statistics(found: Tensor, labels: Int64, first: int) -> Tensor:
         first: number of the shard's first class.
     """
     found = found.double()
-    target = (torch.from_numpy(labels).to(found.device) - first).expand(len(found), -1)
+    target = (to_device(torch.from_numpy(labels), found.device) - first).expand(len(found), -1)
     here = (target >= 0) & (target < found.shape[2])
     own = found.gather(2, target.clamp(0, found.shape[2] - 1).unsqueeze(2)).squeeze(2)
     maxima, best = found.max(dim=2)

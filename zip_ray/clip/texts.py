@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from zip_ray.clip.engine import TextEncoder, make_encoder
+from zip_ray.clip.gpu import to_device
 from zip_ray.clip.model import FrozenClip
 from zip_ray.clip.precision import Precision, products
 from zip_ray.clip.text import PromptEncoder, encode_texts, token_embedding, word_embeddings
@@ -62,7 +63,7 @@ class Texts:
             return self.template[first:end].expand(len(prompts), -1, -1)
         encoder, _ = self._encoder(shard, len(contexts[0]), prompts[0].suffix)
         with products(precision or self._precision, self._clip.device):
-            return encoder.encode(torch.from_numpy(np.stack(contexts))).float()
+            return encoder.encode(to_device(torch.from_numpy(np.stack(contexts)), self._clip.device)).float()
 
     def sentences(self, template: str) -> Tensor:
         """Features of a sentence with {} for the class name, shape (classes, embed)."""

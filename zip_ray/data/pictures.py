@@ -16,15 +16,15 @@ SOLID_SHAPES = ("circle", "square", "triangle", "heart", "hexagon")
 
 def street_number(digit: str, rng: Rng) -> Float64:
     """A digit between two others that the sides cut off, on a speckled wall (in the spirit of SVHN)."""
-    font = draw.sized_font(draw.fonts()[rng.integers(len(draw.fonts()))], int(rng.integers(50, 62)))
+    font = draw.sized_font(draw.fonts()[rng.integers(len(draw.fonts()))], int(rng.integers(48, 58)))
     image = Image.new("L", (SIZE, SIZE))
     canvas, middle = ImageDraw.Draw(image), SIZE / 2
-    gap = canvas.textlength(digit, font=font) / 2 + rng.uniform(8, 14)
+    gap = canvas.textlength(digit, font=font) / 2 + rng.uniform(7, 11)
     left, right = (str(neighbour) for neighbour in rng.integers(10, size=2))
     for text, x, anchor in ((digit, middle, "mm"), (left, middle - gap, "rm"), (right, middle + gap, "lm")):
         canvas.text((x, middle), text, fill=255, font=font, anchor=anchor)
     numbers = draw.affine(draw.as_mask(image), rng, turn=0.1, shear=0.1, shift=2)
-    return np.maximum(numbers, 0.25 * draw.texture("speckled", rng))
+    return np.maximum(numbers, 0.15 * draw.texture("speckled", rng))
 
 
 def inlay(texture: str, rng: Rng) -> Float64:

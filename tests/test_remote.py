@@ -1,0 +1,129 @@
+"""The copy of a run folder on other storage: whole at any moment, never waited for, fetched back to go on from."""
+
+import errno
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+
+from tests.chaos import make_config
+from tests.fakes import FakeScorer
+from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
+from zip_ray.checkpoint import load_checkpoint
+from zip_ray.config import Config
+from zip_ray.errors import InputError
+from zip_ray.pool import InProcessPool
+from zip_ray.remote import RemoteCopy, fetch, require_free
+from zip_ray.runs import resume, tune
+
+ROOT = Path(__file__).parent.parent
+URI = "memory://bucket/runs/first"
+
+
+@pytest.fixture(autouse=True)
+def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr("zip_ray.remote.COPY_SECONDS", 0.02)
+    found = fsspec.filesystem("memory")
+    yield found
+    found.store.clear()
+    found.pseudo_dirs[:] = [""]
+
+
+def configured(folder: Path, **output: Any) -> Config:
+    return make_config({"pairs_per_step": 5}, output={"dir": folder, "checkpoint_every_steps": 3, **output})
+
+
+def open_pool(_: Config) -> InProcessPool:
+    return InProcessPool(FakeScorer)
+
+
+def never() -> bool:
+    return False
+
+
+def test_a_run_goes_on_elsewhere_from_its_copy(tmp_path: Path) -> None:
+    looks = iter(range(10**6))
+    cut = tune(configured(tmp_path / "cut", remote=URI), open_pool, lambda: next(looks) > 60)
+    assert not cut.outcome.finished
+    folder = fetch(URI, tmp_path / "elsewhere")
+    assert folder == tmp_path / "elsewhere" / "first"
+    end = resume(folder, configured(tmp_path / "cut", remote=URI), open_pool, never)
+    straight = tune(configured(tmp_path / "straight"), open_pool, never)
+    np.testing.assert_array_equal(end.outcome.state.optimizer.w, straight.outcome.state.optimizer.w)
+    copy = fetch(URI, tmp_path / "at the end")
+    assert {path.name for path in copy.iterdir()} == {path.name for path in folder.iterdir()}
+    for path in copy.iterdir():
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+
+
+def test_the_record_is_copied_before_the_checkpoint_that_it_goes_with(tmp_path: Path, storage: Any) -> None:
+    order: list[str] = []
+    put = storage.mv
+    (tmp_path / CHECKPOINT).write_bytes(b"1")
+    (tmp_path / "metrics.jsonl").write_bytes(b"1")
+    copy = RemoteCopy(tmp_path, URI)
+
+    def watch(_: str, name: str) -> None:
+        order.append(Path(name).name)
+        put(_, name)
+
+    copy._storage.mv, before = watch, copy._storage.mv
+    try:
+        copy.start()
+        assert copy.close(10)
+    finally:
+        copy._storage.mv = before
+    assert order == ["metrics.jsonl", CHECKPOINT]
+
+
+def test_storage_that_fails_or_hangs_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "no such bucket")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.pipe_file", refuse)
+    assert tune(configured(tmp_path / "one", remote=URI), open_pool, never).outcome.finished
+    assert caplog.text.count("takes no copy (OSError: [Errno 5] no such bucket); the run goes on") == 1
+    assert "is not whole" in caplog.text
+    release = threading.Event()
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.pipe_file", lambda *_, **__: release.wait(60))
+    monkeypatch.setattr("zip_ray.runs.REMOTE_SECONDS", 0.1)
+    assert tune(configured(tmp_path / "two", remote=URI), open_pool, never).outcome.finished
+    release.set()
+
+
+def test_places_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune(configured(tmp_path / "run", remote=URI), open_pool, never)
+    with pytest.raises(InputError, match=rf"^output.remote: '{URI}' holds a run: choose another"):
+        tune(configured(tmp_path / "other", remote=URI), open_pool, never)
+    with pytest.raises(InputError, match=r"^output.remote: 'nowhere://x' cannot be opened"):
+        require_free("nowhere://x")
+    with pytest.raises(InputError, match=r"^memory://nothing: no run can be fetched"):
+        fetch("memory://nothing", tmp_path)
+    with pytest.raises(InputError, match=r"first: exists, and"):
+        fetch(URI, fetch(URI, tmp_path).parent)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(InputError, match=r"needs fsspec: `pip install"):
+        require_free(URI)
+
+
+def test_resume_takes_a_uri(tmp_path: Path) -> None:
+    remote = f"file://{tmp_path}/store/first"
+    small = ("--budget.queries=40", "--tracking.no-enabled", "--cluster.pool=in-process")
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, str(ROOT / "run.py"), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("tune", str(ROOT / "configs" / "quickstart.yaml"), *small, "--output.dir=run", f"--output.remote={remote}")
+    assert "80 queries" in run("resume", remote, "--budget.queries=80")
+    assert load_checkpoint(tmp_path / "store" / "first" / CHECKPOINT).account.charged == 80
