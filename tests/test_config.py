@@ -35,6 +35,10 @@ def test_frozen() -> None:
         ({"budget": {"target_accuracy": 50}}, "x: budget.target_accuracy: 50: Input should be less than or equal to 1"),
         ({"optimizer": {"a": float("nan")}}, "x: optimizer.a: nan: Input should be "),
         ({"optimizer": {"c": 0}}, "x: optimizer.c: 0: Input should be greater than 0"),
+        (
+            {"optimizer": {"method": "gradient"}, "prompt": {"space": "frame"}},
+            "x: optimizer.method gradient differentiates texts, and prompt.space frame prompts images: choose another",
+        ),
         ({"task": {"template": "no place"}}, "x: task: template is 'no place': it needs {} once"),
         ({"task": {"crop_scale": [0.5, 0.2]}}, "x: task: crop_scale is (0.5, 0.2): give 0 <"),
         ({"task": {"name": "folder"}}, "x: task: root goes with name 'folder'"),

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from zip_ray.clip.features import fresh_pixels, mini_batch, mini_batch_views, view_pixels
 from zip_ray.clip.model import FrozenClip, load_clip
+from zip_ray.clip.prompted import PromptedBatches
 from zip_ray.clip.scorer import Scorer, build_scorer
 from zip_ray.clip.text import PromptEncoder, encode_texts
 from zip_ray.clip.visual import encode_prompted
@@ -23,7 +24,7 @@ from zip_ray.pool import InProcessPool, Pool
 from zip_ray.prompts import make_space
 from zip_ray.runs import RunResult, tune
 from zip_ray.tuned_prompt import TunedPrompt
-from zip_ray.work import TEMPLATE_ONCE, Encoding, Evaluation, Pair, Pass, Perturbation, Prompt, Query
+from zip_ray.work import TEMPLATE_ONCE, Encoding, Evaluation, Pair, Pass, Perturbation, Prompt, Query, VisualPrompt
 
 PROMPTS = {
     "frame": {"space": "frame"},
@@ -82,6 +83,16 @@ def test_losses_are_those_of_prompted_images(built: tuple[Config, Scorer], clip:
     query = scorer.answer(Pass((Query(0, 1, 0, points(work.asks[0])[0], batch=1),))).results[0]
     assert query.loss == pytest.approx(results[0].plus, rel=1e-6)
     assert (scorer.facts().text_pass == TEMPLATE_ONCE) == (config.prompt.space != "tokens")
+
+
+def test_bytes_are_kept_without_loss(clip: FrozenClip) -> None:
+    """Normalised again, they are the bits that preprocessing gave."""
+    config = make_config("tokens")
+    task = load_task(config.task, config.seed)
+    batches = PromptedBatches(clip, task.train, config.task, config.prompt, config.seed)
+    none = VisualPrompt("tokens", {"tokens": np.zeros((0, 128), np.float32)})
+    pixels = torch.stack([clip.preprocess(task.train.image(i)) for i in mini_batch(10, 7, config.seed, 3)])
+    assert torch.equal(batches.features(3, none, slice(None)), encode_prompted(clip, pixels, none))
 
 
 @pytest.mark.parametrize(("sides", "shards"), [(1, 3), (2, 2)])
