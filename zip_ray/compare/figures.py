@@ -145,7 +145,7 @@ def _draw(axes: Any, curves: Sequence[Curve], x: Callable[[Curve], Float64], met
 
 def _legend(figure: Any) -> None:
     """One legend for all panels, below them: any of them may lack a method."""
-    found = {}
+    found: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         found |= {label: handle for handle, label in zip(handles, labels, strict=True)}
