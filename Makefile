@@ -37,6 +37,7 @@ figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour)
 	$(BIN)/python benchmarks/scaling.py --write --check
 	$(BIN)/python benchmarks/stragglers.py --write --check
 	$(BIN)/python benchmarks/driver.py --write --check
+	$(BIN)/python benchmarks/experiments.py --write
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

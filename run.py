@@ -54,6 +54,13 @@ def build_scorer(config: Config) -> ScorerLike:
     return build_scorer(config)
 
 
+def build_host(keys: list[str]) -> ScorerLike:
+    """The scorers of the runs of a suite, in the process that scores."""
+    from zip_ray.clip.scorer import ScorerBuilder
+
+    return ScorerHost(ScorerBuilder(), keys)
+
+
 def open_scorers(config: Config, build: Callable[[], ScorerLike]) -> Pool:
     """The pool that the config names."""
     if config.cluster.pool == "in-process":
@@ -70,7 +77,7 @@ def open_pool(config: Config) -> Pool:
 
 def open_hosts(config: Config, keys: list[str]) -> Pool:
     """The pool of the runs of a suite."""
-    return open_scorers(config, partial(ScorerHost, build_scorer, keys))
+    return open_scorers(config, partial(build_host, keys))
 
 
 def listener(config: Config, folder: Path | None, view: Listener) -> Listener:

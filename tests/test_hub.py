@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 from tests.fakes import FACTS, FakeScorer, make_pairs
 from tests.test_cli import assert_same_run
-from zip_ray.clip.scorer import build_scorer
+from zip_ray.clip import scorer as scoring
+from zip_ray.clip.scorer import ScorerBuilder, build_scorer
 from zip_ray.compare.host import KEPT, ScorerHost, scorer_key
 from zip_ray.compare.hub import Channel, PoolHub
 from zip_ray.config import Config, validate
@@ -213,9 +214,24 @@ def test_two_runs_on_one_pool_give_bit_for_bit_what_they_give_alone(tmp_path: Pa
     for one in configs("alone"):
         tune(one, lambda c: InProcessPool(partial(build_scorer, c)), lambda: False)
     keys = [scorer_key(one) for one in configs("together")]
-    with closing(PoolHub(InProcessPool(partial(ScorerHost, build_scorer, keys)))) as hub, ThreadPoolExecutor(2) as t:
+    with (
+        closing(PoolHub(InProcessPool(partial(ScorerHost, ScorerBuilder(), keys)))) as hub,
+        ThreadPoolExecutor(2) as t,
+    ):
         list(t.map(lambda one: tune(one, hub.channel, lambda: False), configs("together")))
     for seed in "12":
         assert_same_run(tmp_path / "together" / seed, tmp_path / "alone" / seed)
     tensors = [load_file(tmp_path / "alone" / seed / "tuned_prompt.safetensors") for seed in "12"]
     assert not np.array_equal(tensors[0]["parameters"], tensors[1]["parameters"])
+
+
+def test_the_frozen_model_is_loaded_once_for_many_scorers(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    load = scoring.load_clip
+    monkeypatch.setattr(scoring, "load_clip", lambda *args: loaded.append(args) or load(*args))
+    build = ScorerBuilder()
+    for seed in (1, 2):
+        build(config(seed, **SMALL))
+    assert len(loaded) == 1
+    build(config(1, **{**SMALL, "model": {"pairs_per_pass": 2}}))
+    assert len(loaded) == 2

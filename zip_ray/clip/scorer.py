@@ -24,7 +24,7 @@ from zip_ray.clip.scoring import judge, logits, shard_statistics
 from zip_ray.clip.shape import model_shape
 from zip_ray.clip.texts import WHOLE, Shard, Texts
 from zip_ray.clip.weights import share_weights
-from zip_ray.config import Config
+from zip_ray.config import Config, ModelConfig
 from zip_ray.data import ImageSet, Task, load_task
 from zip_ray.layout import shard_bounds
 from zip_ray.optimizers import points
@@ -70,12 +70,30 @@ def build_scorer(config: Config) -> "Scorer":
     Raises:
         InputError: the model, the task or their combination cannot be used as configured.
     """
-    torch.set_num_threads(threads(config.cluster))
-    torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
-    clip = load_clip(config.model, choose_device(config))
-    if config.cluster.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":
-        share_weights(clip, default_folder())
-    return Scorer(clip, load_task(config.task, config.seed), config)
+    return ScorerBuilder()(config)
+
+
+class ScorerBuilder:
+    """Builds scorers one after another; while they ask for the same frozen model, it is loaded once."""
+
+    def __init__(self) -> None:
+        self._loaded: tuple[ModelConfig, str, FrozenClip] | None = None
+
+    def __call__(self, config: Config) -> "Scorer":
+        """The scorer of a run; raises what `build_scorer` does."""
+        torch.set_num_threads(threads(config.cluster))
+        torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
+        return Scorer(self._clip(config), load_task(config.task, config.seed), config)
+
+    def _clip(self, config: Config) -> FrozenClip:
+        model, device = config.model, choose_device(config)
+        if self._loaded is None or self._loaded[:2] != (model, device):
+            self._loaded = None  # two large models may not fit
+            clip = load_clip(model, device)
+            if config.cluster.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":
+                share_weights(clip, default_folder())
+            self._loaded = model, device, clip
+        return self._loaded[2]
 
 
 def choose_device(config: Config) -> str:
