@@ -32,8 +32,8 @@ SHOWS = {
     "background": "one shape; the class is the colour behind it",
     "stars": "the outline of a shape as dots",
 }
-COLUMNS, THUMBNAIL = 6, 32
-"""Pictures of a test set, and their side, pixels."""
+COLUMNS, THUMBNAIL, GAP = 6, 32, 2
+"""Pictures of a test set; their side, and the white beside them, pixels."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,15 @@ def draw(path: Path, found: Found) -> None:
             cell.imshow(strip(found[name, test_set][0]))
             cell.set_title(f"{name}: {test_set}", fontsize=9, pad=2)
     figure.savefig(path, dpi=110)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)  # noise makes a large file otherwise
 
 
 def strip(task: Task) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """The first image of classes spread evenly, side by side."""
     labels = np.linspace(0, len(task.classnames) - 1, COLUMNS).round()
     images = [task.test.image(int(np.argmax(task.test.labels == label))) for label in labels]
-    return np.hstack([np.asarray(i.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.NEAREST)) for i in images])
+    thumbnails = [np.asarray(i.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.NEAREST)) for i in images]
+    return np.hstack([np.pad(t, ((0, 0), (0, GAP), (0, 0)), constant_values=255) for t in thumbnails])
 
 
 if __name__ == "__main__":
