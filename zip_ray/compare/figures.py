@@ -53,7 +53,7 @@ def tasks(results: Results) -> bytes:
     """Test accuracy of every task: a point a seed, a bar for the mean, a line for zero-shot."""
     names = list(reversed(list(results.suite.tasks)))
     methods = list(results.suite.methods)
-    figure = _figure(8.5, 1.4 + (0.35 + 0.16 * len(methods)) * len(names))
+    figure = _figure(8.5, 1.4 + (0.3 + 0.11 * len(methods)) * len(names))
     axes = figure.add_subplot()
     shots = max(results.suite.shots)
     looks = styles(results)

@@ -76,8 +76,8 @@ def _protocol(results: Results) -> list[Section]:
         )
         return [Section("Base to new", text, tuple(tables.harmonic_table(results, n) for n in suite.shots))]
     text = (
-        f"The prompts tuned on {', '.join(suite.tasks)}, tested elsewhere with the class names there. Mean ± standard "
-        "deviation over sources and seeds. Zero-shot is the target's own plain template."
+        f"The prompts tuned on {', '.join(suite.tasks)}, tested elsewhere with the class names there. Means over "
+        "those tasks, ± standard deviation over seeds. Zero-shot is the target's own plain template."
     )
     return [Section("Elsewhere", text, tuple(tables.applied_table(results, n) for n in suite.shots))]
 

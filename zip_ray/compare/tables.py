@@ -1,7 +1,7 @@
 """The tables of a report. Accuracies are in per cent, differences in points."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zip_ray.compare.document import Table, row
 from zip_ray.compare.results import Finished, Results
@@ -190,32 +190,29 @@ def harmonic_table(results: Results, shots: int) -> Table:
     lines = {f"zero-shot, {PLAIN}": [plain(task) for task in tasks]}
     lines |= {method: [both(method, task) for task in tasks] for method in results.suite.methods}
     figures = {name: [(base, new, harmonic_mean(base, new)) for base, new in line] for name, line in lines.items()}
-    columns = [f"{task}, {part}" for task in (*tasks, "mean") for part in ("base", "new", "H")]
+    columns = [f"{task}, {part}" for task in ("mean", *tasks) for part in ("base", "new", "H")]
     grid: dict[str, dict[str, list[float]]] = {}
     for name, line in figures.items():
         base, new = _mean([one[0] for one in line]), _mean([one[1] for one in line])
-        values = [value for one in (*line, (base, new, harmonic_mean(base, new))) for value in one]
+        values = [value for one in ((base, new, harmonic_mean(base, new)), *line) for value in one]
         grid[name] = {column: [value] for column, value in zip(columns, values, strict=True)}
     return grid_table(grid, "method", white_box(results), mean="")
 
 
 def applied_table(results: Results, shots: int) -> Table:
-    """Accuracy on the targets, means over tasks of the means over seeds; the source's own test first."""
-    labels = list(results.suite.targets)
-
-    def column(runs: Sequence[Finished], label: str, kind: str) -> list[float]:
-        return [one.applied[label][kind] for one in runs]
-
-    grid: dict[str, dict[str, list[float]]] = {}
+    """Accuracy on the run's own test set and on the targets: of each seed the mean over tasks, then as elsewhere."""
     at = [one for one in results.finished if one.run.shots == shots]
-    grid[f"zero-shot, {PLAIN}"] = {"own test set": [one.zero_shot[PLAIN] for one in at]} | {
-        label: column(at, label, PLAIN) for label in labels
-    }
-    for method in results.suite.methods:
-        runs = [one for one in at if one.run.method == method]
-        grid[method] = {"own test set": [one.accuracy for one in runs]} | {
-            label: column(runs, label, "tuned") for label in labels
+
+    def line(runs: Sequence[Finished], own: Callable[[Finished], float], kind: str) -> dict[str, list[float]]:
+        seeds = [[one for one in runs if one.run.seed == seed] for seed in results.suite.seeds]
+        columns = {"own test set": own} | {
+            label: (lambda one, label=label: one.applied[label][kind]) for label in results.suite.targets
         }
+        return {name: [_mean([get(one) for one in seed]) for seed in seeds if seed] for name, get in columns.items()}
+
+    grid = {f"zero-shot, {PLAIN}": line(at, lambda one: one.zero_shot[PLAIN], PLAIN)}
+    for method in results.suite.methods:
+        grid[method] = line([one for one in at if one.run.method == method], lambda one: one.accuracy, "tuned")
     return grid_table(grid, "method", white_box(results), mean="")
 
 
@@ -226,7 +223,8 @@ def percent(share: float, sign: str = "") -> str:
 
 def _cell(values: Sequence[float], sign: str) -> str:
     mean, deviation = mean_and_deviation(values)
-    return percent(mean, sign) + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
+    # What does not depend on the seed at all, such as a template, has no deviation to tell of.
+    return percent(mean, sign) + (f" ± {100 * deviation:.1f}" if deviation > 0 else "")
 
 
 def _mean(values: Sequence[float]) -> float:
