@@ -28,6 +28,7 @@ network: $(VENV)/dev  ## hosts with addresses of their own, a link cut, a host l
 	$(BIN)/python -m tests.network
 
 figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour)
+	$(BIN)/python benchmarks/tasks.py --write --check
 	$(BIN)/python benchmarks/gains.py --write
 	$(BIN)/python benchmarks/accuracy.py --write --check
 	$(BIN)/python benchmarks/query.py --write --check
@@ -36,6 +37,7 @@ figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour)
 	$(BIN)/python benchmarks/scaling.py --write --check
 	$(BIN)/python benchmarks/stragglers.py --write --check
 	$(BIN)/python benchmarks/driver.py --write --check
+	$(BIN)/python benchmarks/experiments.py --write
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,15 +4,13 @@ import contextlib
 import functools
 import io
 import logging
-import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, ParamSpec
 
 import tyro
 from pydantic import ValidationError
@@ -20,20 +18,33 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from zip_ray.config import Config, TaskConfig, TrackingConfig, explain, load_config
+from zip_ray.compare.host import ScorerHost
+from zip_ray.compare.report import write_report
+from zip_ray.compare.runner import run_suite
+from zip_ray.compare.suite import load_suite
+from zip_ray.config import (
+    BudgetConfig,
+    ClusterConfig,
+    Config,
+    TaskConfig,
+    TrackingConfig,
+    explain,
+    load_config,
+    validate,
+)
 from zip_ray.errors import InputError
-from zip_ray.layout import SplitPool
+from zip_ray.layout import split_if_asked
 from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
+from zip_ray.progress import ProgressView
 from zip_ray.record import Event
-from zip_ray.runs import CONFIG, OpenPool, RunResult, resume, tune
+from zip_ray.runs import CONFIG, Listener, resume, tune
+from zip_ray.terminal import PYTHON, accuracy_table, parse_failure, show_run, show_suite
 from zip_ray.tuned_prompt import TunedPrompt
 
-INTERRUPTED = 130
-PYTHON = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
-"""This interpreter, as a command that works where the user stands."""
 console = Console()
 app = tyro.extras.SubcommandApp()
 Settings = Annotated[Config, arg(name="")]
+P = ParamSpec("P")
 
 
 def build_scorer(config: Config) -> ScorerLike:
@@ -43,30 +54,50 @@ def build_scorer(config: Config) -> ScorerLike:
     return build_scorer(config)
 
 
-def open_pool(config: Config) -> Pool:
+def build_host(keys: list[str]) -> ScorerLike:
+    """The scorers of the runs of a suite, in the process that scores."""
+    from zip_ray.clip.scorer import ScorerBuilder
+
+    return ScorerHost(ScorerBuilder(), keys)
+
+
+def open_scorers(config: Config, build: Callable[[], ScorerLike]) -> Pool:
     """The pool that the config names."""
-    build = partial(build_scorer, config)
     if config.cluster.pool == "in-process":
-        pool: Pool = InProcessPool(build)
-    else:
-        from actors import RayPool
+        return InProcessPool(build)
+    from actors import RayPool
 
-        pool = RayPool(build, config.cluster)
-    return pool if config.parallel == (1, 1) else SplitPool(pool, config)
+    return RayPool(build, config.cluster)
 
 
-def listener(config: Config, folder: Path | None) -> Callable[[Event], None]:
-    """What hears the events of a run besides its own folder: Ray's metrics, where there is Ray.
+def open_pool(config: Config) -> Pool:
+    """The pool of one run."""
+    return split_if_asked(open_scorers(config, partial(build_scorer, config)), config)
+
+
+def open_hosts(config: Config, keys: list[str]) -> Pool:
+    """The pool of the runs of a suite."""
+    return open_scorers(config, partial(build_host, keys))
+
+
+def listener(config: Config, folder: Path | None, view: Listener) -> Listener:
+    """What hears the events of a run besides its own folder: the view, and Ray's metrics, where there is Ray.
 
     Raises:
         InputError: this is a Ray job, and the folder would be deleted with it.
     """
     if config.cluster.pool == "in-process":
-        return lambda _: None
+        return view
     from actors import RayMetrics, require_lasting
 
     require_lasting(config, folder)
-    return RayMetrics(run=str(folder or config.task.name)).event
+    metrics = RayMetrics(run=str(folder or config.task.name))
+
+    def hear(event: Event) -> None:
+        view(event)
+        metrics.event(event)
+
+    return hear
 
 
 def command(name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
@@ -91,6 +122,8 @@ def base_config(arguments: list[str]) -> Config:
     path = Path(rest[0])
     if command in ("tune", "doctor"):
         return load_config(path)
+    if command == "compare":
+        return validate(load_suite(path).base, f"{path}: base")
     if command in ("resume", "replay"):
         return load_config(path / CONFIG)
     beside = (path if path.is_dir() else path.parent) / CONFIG
@@ -107,8 +140,9 @@ def define_commands(default: Config) -> None:
         Args:
             config: YAML file, such as configs/quickstart.yaml.
         """
-        with stop_on_signal() as (stop, opener):
-            return show(tune(settings, opener, stop.is_set, listener(settings, settings.output.dir)), settings)
+        with stop_on_signal(open_pool) as (stop, opener), ProgressView(settings.budget) as view:
+            result = tune(settings, opener, stop.is_set, listener(settings, settings.output.dir, view.event))
+        return show_run(console, result, settings)
 
     @command("resume")
     def _resume(run_dir: Positional[Path], settings: Settings = default) -> int:
@@ -117,8 +151,9 @@ def define_commands(default: Config) -> None:
         Args:
             run_dir: the run's folder, or the URI of its copy (output.remote), which is fetched to runs/ first.
         """
-        with stop_on_signal() as (stop, opener):
-            return show(resume(run_dir, settings, opener, stop.is_set, listener(settings, run_dir)), settings)
+        with stop_on_signal(open_pool) as (stop, opener), ProgressView(settings.budget) as view:
+            result = resume(run_dir, settings, opener, stop.is_set, listener(settings, run_dir, view.event))
+        return show_run(console, result, settings)
 
     @command("status")
     def _status(run_dir: Positional[Path]) -> int:
@@ -181,6 +216,45 @@ def define_commands(default: Config) -> None:
         console.print(table)
         return 0 if healthy else 1
 
+    @command("compare")
+    def _compare(
+        suite: Positional[Path],
+        output: Path | None = None,
+        data: Path | None = None,
+        budget: BudgetConfig = default.budget,
+        cluster: ClusterConfig = default.cluster,
+        tracking: TrackingConfig = default.tracking,
+    ) -> int:
+        """Run methods x tasks x seeds on one pool and report; the same command goes on where it was stopped.
+
+        Args:
+            suite: YAML file, such as configs/suites/smoke.yaml.
+            output: folder of the suite; runs/suites/NAME where absent.
+            data: root of its data sets, in place of the one it names.
+            budget: of each run.
+            cluster: where they run.
+            tracking: where they are copied to.
+        """
+        asked = load_suite(suite).changed(default, budget=budget, cluster=cluster, tracking=tracking)
+        asked = asked.rooted(data) if data else asked
+        folder = output or Path("runs", "suites", asked.name)
+        with stop_on_signal(open_hosts) as (stop, opener):
+            outcome = run_suite(
+                asked, folder, opener, stop.is_set, lambda run, view: listener(run, run.output.dir, view)
+            )
+        return show_suite(console, outcome, folder, f"{PYTHON} run.py compare {suite} --output {folder}")
+
+    @command("report")
+    def _report(suite_dir: Positional[Path]) -> int:
+        """Write the report of a suite again, finished or not: one HTML page, the same as Markdown, the figures.
+
+        Args:
+            suite_dir: the suite's folder.
+        """
+        for path in write_report(suite_dir):
+            console.print(str(path), soft_wrap=True, highlight=False)
+        return 0
+
     @command("replay")
     def _replay(run_dir: Positional[Path], tracking: TrackingConfig = default.tracking) -> int:
         """Send to MLflow what it lacks of a run, say after its server was down; doing it again changes nothing.
@@ -197,7 +271,7 @@ def define_commands(default: Config) -> None:
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[tuple[threading.Event, OpenPool]]:
+def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[threading.Event, Callable[P, Pool]]]:
     """An event that Ctrl-C or SIGTERM sets (a second one ends the program at once), and what opens the pool.
 
     Joining a cluster puts Ray's own handlers in place, which end the program: ours come back behind it.
@@ -212,62 +286,13 @@ def stop_on_signal() -> Iterator[tuple[threading.Event, OpenPool]]:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, handle)
 
-    def open_and_install(config: Config) -> Pool:
-        pool = open_pool(config)
+    def open_and_install(*args: P.args, **kwargs: P.kwargs) -> Pool:
+        pool = opener(*args, **kwargs)
         install()
         return pool
 
     install()
     yield stop, open_and_install
-
-
-def show(result: RunResult, config: Config) -> int:
-    """Print how a run ended; the exit code."""
-    state = result.outcome.state
-    if not result.outcome.finished:
-        console.print(f"stopped: {'; '.join(result.outcome.reasons.values())}", soft_wrap=True)
-        text = f"{state.account.charged} queries done; go on with: {PYTHON} run.py resume {result.folder}"
-        console.print(text, soft_wrap=True, highlight=False)
-        return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
-    console.print(accuracy_table(result.accuracies, result.templates))
-    console.print(
-        f"{state.account.charged} queries in {state.seconds:.1f} s ({'; '.join(result.outcome.reasons.values())})\n"
-        f"tuned prompt  {result.folder / 'tuned_prompt.safetensors'}\n"
-        f"picture       {result.folder / 'accuracy.png'}",
-        soft_wrap=True,
-        highlight=False,
-    )
-    if config.tracking.enabled:
-        where = f"{result.run_id} in {config.tracking.uri}" if result.tracked else "incomplete"
-        console.print(
-            f"MLflow run    {where}\nopen it with  {next_command(result, config)}", soft_wrap=True, highlight=False
-        )
-    return 0
-
-
-def next_command(result: RunResult, config: Config) -> str:
-    """What shows the run in MLflow, or first completes it there."""
-    if not result.tracked:
-        return f"{PYTHON} run.py replay {result.folder}"
-    uri = config.tracking.uri
-    return f"{PYTHON} -m mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else f"a browser at {uri}"
-
-
-def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> Table:
-    """Test accuracies as rows."""
-    table = Table("prompt", "test accuracy", "text")
-    for name, accuracy in accuracies.items():
-        kind = name if name == "tuned" else f"zero-shot, {name}"
-        table.add_row(kind, f"{accuracy:.1%}", templates.get(name, ""))
-    return table
-
-
-def parse_failure(text: str) -> str:
-    """The parser's framed message as one line."""
-    lines = [line.strip("│ ╭╮╰╯─") for line in text.splitlines()]
-    body = " ".join(line for line in lines[1:] if line)
-    body = re.sub(r"For further information visit \S+|For full helptext.*|__tyro-dummy-inner__\.settings\.", "", body)
-    return f"{body.strip()} (see run.py --help)"
 
 
 def fail(message: str) -> NoReturn:

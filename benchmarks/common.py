@@ -18,9 +18,9 @@ from rich.progress import track
 from zip_ray.checkpoint import RunState
 from zip_ray.clip.scorer import Scorer, build_scorer
 from zip_ray.config import Config, validate
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool
-from zip_ray.prompts import LowRankSpace
+from zip_ray.prompts import make_space
 from zip_ray.tuning import Tuning
 from zip_ray.work import Evaluation
 
@@ -73,11 +73,11 @@ def run(config: Config, scorer: Scorer | None = None) -> Figures:
     """Tune with the loop, the ledger and the scorer of the program itself, in this process, on its thread."""
     scorer = scorer or build_scorer(config)
     facts = scorer.facts()
-    space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+    space = make_space(config, facts.shape)
     scorer.answer(Evaluation(-1, "test", facts.template))  # features of the test images are not part of the time
     start = time.perf_counter()
     pool = InProcessPool(lambda: scorer)
-    outcome = Tuning(config, pool, RunState(initial_state(space.initial())), lambda _: None, lambda _: None).run()
+    outcome = Tuning(config, pool, RunState(OptimizerState(space.initial())), lambda _: None, lambda _: None).run()
     seconds = time.perf_counter() - start
     state = outcome.state
     zero_shot = scorer.answer(Evaluation(-1, "test", facts.template))

@@ -1,4 +1,5 @@
-"""Memory of 1, 2 and 4 actors, with their own weights and with shared ones: `python benchmarks/memory.py --help`."""
+"""Memory of 1, 2 and 4 actors, with their own weights and with shared ones, and the size of the feature store:
+`python benchmarks/memory.py --help`."""
 
 import itertools
 import json
@@ -18,13 +19,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from actors import RayPool
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
+from zip_ray.clip.feature_cache import FeatureCache
+from zip_ray.clip.features import train_features
+from zip_ray.clip.model import load_clip
 from zip_ray.clip.scorer import build_scorer
-from zip_ray.config import Config, validate
-from zip_ray.prompts import LowRankSpace
-from zip_ray.work import Pair, Pairs, Perturbation
+from zip_ray.config import Config, ModelConfig, TaskConfig, validate
+from zip_ray.data import load_task
+from zip_ray.prompts import make_space
+from zip_ray.work import Pair, Pass, Perturbation
 
+LIMITS = """Proportional memory counts a page that several processes map in shares. What limits the gain: an actor has
+more than weights (torch, Ray, the images, the numbers of a pass)."""
+STORE = """The feature store has one file for each set of images, views and weights. Features are float32, whatever the
+precision of the model; actors that find the file map it, so that a machine holds it once."""
 WANTED_SHARE = 0.75
 """Memory of four actors with shared weights over that with their own; ViT-B-32."""
+
+
+VIEWS = (0, 4)
+"""Of the feature store; 0 = the image as at test time."""
+SHOTS = 2
+"""Training images a class that it is measured with: 20 digits."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +88,14 @@ def measure(config: Config) -> list[float]:
 
 def work(pool: RayPool, config: Config) -> list[int]:
     """Rounds of a few pairs an actor until every actor is ready, then one more; their process ids."""
-    space = LowRankSpace(config.prompt, pool.facts().initial_context, config.seed)
+    space = make_space(config, pool.facts().shape)
     actors = config.cluster.most or 1
     each = 4 * actors
     for k in itertools.count():
         all_ready = len(pool.pids()) == actors
         for identity in range(k * each, (k + 1) * each):
             perturbation = Perturbation("random-sign", 1, 1, identity)
-            pool.submit(Pairs((Pair(identity, 1, 0, space.initial(), 0.01, perturbation, 1),)))
+            pool.submit(Pass((Pair(identity, 1, 0, space.initial(), 0.01, perturbation, 1),)))
         done = 0
         while done < each:
             done += len(pool.collect(0.5))
@@ -95,6 +110,21 @@ def peak_kibibytes(pid: int) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
+def feature_store(model: str) -> list[list[str]]:
+    """A row for each number of views: what the store keeps of the training images, and the bytes of an image's view."""
+    clip, rows = load_clip(ModelConfig(name=model), "cpu"), []
+    for views in VIEWS:
+        task = TaskConfig(shots=SHOTS, views=views)
+        with tempfile.TemporaryDirectory() as folder:
+            features = train_features(clip, load_task(task, 1).train, task, 1, FeatureCache(Path(folder), {}))
+            (file,) = Path(folder).iterdir()
+            size = file.stat().st_size
+        crops, images, embed = features.shape
+        shape = [str(n) for n in (views, images, embed, size)]
+        rows.append([*shape, f"{features.nbytes // (crops * images)}", f"{size - features.nbytes}"])
+    return rows
+
+
 def main(options: Options) -> int:
     """Measure; exit code."""
     name, counts = ("small", options.actors[:2]) if options.quick else (options.model, options.actors)
@@ -106,12 +136,15 @@ def main(options: Options) -> int:
                 pss[actors, shared], resident, peak = measure(configure(model, actors, shared))
                 label = "shared" if shared else "own"
                 rows.append([str(actors), label, *(f"{x:.0f}" for x in (pss[actors, shared], resident, peak))])
+        stored = feature_store(model)
     text = table(["actors", "weights", "proportional, all", "resident, all", "peak of one"], rows)
     head = f"MiB, model {name}, {machine()}"
-    print(f"{head}\n\n{text}\n")
+    store = table(["views", "images", "numbers a view", "bytes of the file", "bytes a view", "bytes besides"], stored)
+    text = f"{head}\n\n{text}\n\n{LIMITS}\n\n{STORE}\n\n{store}"
+    print(f"{text}\n")
     if options.write:
         title = "# Memory of actors\n\nMade by `python benchmarks/memory.py --write`."
-        (DOCS / "memory.md").write_text(f"{title}\n\n{head}\n\n{text}\n")
+        (DOCS / "memory.md").write_text(f"{title}\n\n{text}\n")
     share = pss[counts[-1], True] / pss[counts[-1], False]
     print(f"{counts[-1]} actors with shared weights: {share:.2f} of their own copies (wanted {WANTED_SHARE})")
     return int(options.check and share > WANTED_SHARE)

@@ -1,31 +1,28 @@
 """Seconds a query, the engine's ideas added one at a time: `python benchmarks/query.py --help`.
 
 Random weights: speed does not depend on them. The plain pass is what the released code does for each query: 128
-images and all text positions of all classes.
+images and all text positions of all classes. Images are the same work for any number of classes: measured once a model.
 """
 
 import copy
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import open_clip
-import psutil
 import torch
 import tyro
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
+from benchmarks.meter import KINDS, LONG, Row, counted, matmul_peak, row, shares
 from zip_ray.clip.engine import CausalEncoder, Layout, TextEncoder, Unsupported, _feed_forward
 from zip_ray.clip.text import PromptEncoder, token_embedding
 
@@ -40,6 +37,13 @@ WORDS = [
     *("jade", "kelp", "larch", "maple", "nectar", "onyx", "poppy", "quartz"),
 ]
 FULL_PASS = "plain pass"
+TITLE = "# Seconds a query\n\nMade by `python benchmarks/query.py --write`; random weights."
+LIMITS = """What limits each row: the plain pass, the image tower, and with many classes the 77 text positions of each;
+cached features, these positions; the cropped pass, the prefix, which every class repeats. The rows below have little to
+leave out: their limit is the machine's peak. A pass of one prompt with few classes does not reach it, as its matrices
+have few rows and its calls cost more than its arithmetic; a pair and ten prompts go through together for that. What is
+still missing is time for what is no matrix product (LayerNorm, GELU, softmax, gathering of rows), which no peak counts.
+A tower that is not causal (SigLIP) keeps all its positions. Where the time of the last row goes:"""
 
 
 @dataclass(frozen=True)
@@ -54,23 +58,15 @@ class Options(BenchmarkOptions):
     """cpu or cuda."""
     threads: int = 2
     """CPU threads."""
-    name: str = "query"
-    """Of the file in docs/ that --write makes."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One way to compute a query."""
+class Found:
+    """Of one model and number of classes."""
 
-    idea: str
-    seconds: float
-    """A query."""
-    flops: float
-    """A query, counted."""
-    memory: float
-    """MiB above what was resident before, at the highest."""
-    difference: float
-    """Largest, of a feature, from the plain pass."""
+    rows: list[Row]
+    shares: dict[str, float]
+    """Share of the last row's time, by kind of operation."""
 
 
 class Partial(CausalEncoder):
@@ -78,7 +74,7 @@ class Partial(CausalEncoder):
 
     def __init__(self, plain: PromptEncoder, last: bool, pack: bool) -> None:
         super().__init__(plain)
-        self._pooled_only = last
+        self._pooled_only, self._recorded = last, None
         if not pack:
             self._layouts = [padded(layout) for layout in self._layouts]
 
@@ -130,37 +126,56 @@ def ideas(plain: PromptEncoder) -> Iterator[tuple[str, TextEncoder, int]]:
         yield "crop to the longest prompt", cropped(plain), 1
         yield "shared prefix", Partial(plain, last=False, pack=False), 1
         yield "pooled position only in the last layer", Partial(plain, last=True, pack=False), 1
-        engine = CausalEncoder(plain)
+        engine = Partial(plain, last=True, pack=True)
     except Unsupported:
         yield "two prompts a pass (a pair)", plain, 2
         return
     yield "packed classes", engine, 1
     yield "two prompts a pass (a pair)", engine, 2
     yield "ten prompts a pass", engine, 10
+    if plain.ids.is_cuda:
+        yield "a pass as one CUDA graph", CausalEncoder(plain), 10
 
 
-def measure(options: Options, name: str, count: int) -> list[Row]:
-    """All rows of a model and a number of classes."""
+def measure(options: Options, name: str) -> dict[tuple[str, int], Found]:
+    """All rows of a model."""
     torch.manual_seed(0)
-    device = torch.device(options.device)
-    model = open_clip.create_model(name, device=device).eval().requires_grad_(False)
-    plain = PromptEncoder(model, tokenizer_of(model), classnames(count), TOKENS)
-    contexts = 0.02 * torch.randn(10, TOKENS, plain.width, device=device)
+    model = open_clip.create_model(name, device=torch.device(options.device)).eval().requires_grad_(False)
     size = model.visual.image_size
-    pixels = torch.randn(BATCH, 3, *(size if isinstance(size, tuple) else (size, size)), device=device)
+    pixels = torch.randn(BATCH, 3, *(size if isinstance(size, tuple) else (size, size)), device=options.device)
+
+    def encode() -> Tensor:
+        return functional.normalize(torch.cat([model.encode_image(part) for part in pixels.split(32)]), dim=-1).cpu()
+
     with torch.inference_mode():
-        images = functional.normalize(torch.cat([model.encode_image(part) for part in pixels.split(32)]), dim=-1)
-        expected = plain.encode(contexts[:1])[0]
+        encoding, images = row("images", encode, 1, counted(encode))
+        counts = options.classes[:1] if options.quick else options.classes
+        return {(name, count): against(model, count, images.to(options.device), encoding) for count in counts}
 
-        def loss(encoder: TextEncoder, prompts: int, encode: bool = False) -> Tensor:
-            image = functional.normalize(model.encode_image(pixels), dim=-1) if encode else images
-            return (100 * image @ encoder.encode(contexts[:prompts]).transpose(1, 2)).logsumexp(-1).mean(-1).cpu()
 
-        rows = [row(FULL_PASS, lambda: loss(plain, 1, encode=True), 1, 0.0)]
-        for idea, encoder, prompts in ideas(plain):
-            difference = float((encoder.encode(contexts[:prompts])[0] - expected).abs().max())
-            rows.append(row(idea, lambda e=encoder, p=prompts: loss(e, p), prompts, difference))
-    return rows
+def against(model: nn.Module, count: int, images: Tensor, encoding: Row) -> Found:
+    """Rows of a model with a number of classes; `encoding` is what its images take."""
+    plain = PromptEncoder(model, tokenizer_of(model), classnames(count), TOKENS)
+    contexts = 0.02 * torch.randn(10, TOKENS, plain.width, generator=torch.Generator().manual_seed(0)).to(images.device)
+    rows: list[Row] = []
+    expected = None
+    for idea, encoder, prompts in ideas(plain):
+
+        def query(encoder: TextEncoder = encoder, prompts: int = prompts) -> Tensor:
+            text = encoder.encode(contexts[:prompts])
+            (100 * images @ text.transpose(1, 2)).logsumexp(-1).mean(-1).cpu()
+            return text[0]
+
+        graph = type(encoder) is CausalEncoder  # what it launches is not seen
+        found, text = row(idea, query, prompts, rows[-1].flops if graph else counted(query) / prompts)
+        expected = text if expected is None else expected
+        if not rows:
+            rows.append(found.after(encoding, FULL_PASS))
+        rows.append(replace(found, difference=float((text - expected).abs().max())))
+        if not graph:
+            together = prompts if prompts * found.seconds < LONG else 1
+            last = partial(encoder.encode, contexts[:together])
+    return Found(rows, shares(last, images.is_cuda))
 
 
 def tokenizer_of(model: nn.Module) -> Callable[..., Tensor]:
@@ -176,75 +191,26 @@ def tokenizer_of(model: nn.Module) -> Callable[..., Tensor]:
     return tokens
 
 
-def row(idea: str, query: Callable[[], object], prompts: int, difference: float) -> Row:
-    """Time, operations and memory of one call that answers `prompts` queries."""
-    torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel is not counted
-    with FlopCounterMode(display=False) as counter, peak_memory() as peak:
-        query()
-    torch.backends.mha.set_fastpath_enabled(True)
-    times: list[float] = []
-    while not times or (sum(times) < 2 and len(times) < 20):
-        start = time.perf_counter()
-        query()
-        times.append(time.perf_counter() - start)
-    return Row(idea, min(times) / prompts, counter.get_total_flops() / prompts, peak[0] / 2**20, difference)
-
-
-@contextmanager
-def peak_memory() -> Iterator[list[float]]:
-    """Bytes above the start, at the highest: of the GPU's allocator where there is one, else resident, sampled."""
-    peak = [0.0]
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        start = torch.cuda.memory_allocated()
-        yield peak
-        peak[0] = torch.cuda.max_memory_allocated() - start
-        return
-    process, done = psutil.Process(), threading.Event()
-    start = process.memory_info().rss
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            peak[0] = max(peak[0], process.memory_info().rss - start)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    yield peak
-    done.set()
-    thread.join()
-
-
-def matmul_peak(device: str) -> float:
-    """Floating-point operations a second of a large float32 matrix product: the best of several sizes."""
-    best = 0.0
-    for n in (1024, 2048, 3072):
-        a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
-        for _ in range(6):
-            start = time.perf_counter()
-            (a @ b).flatten()[0].item()
-            best = max(best, 2 * n**3 / (time.perf_counter() - start))
-    return best
-
-
 def main(options: Options) -> int:
     """Measure; exit code."""
     torch.set_num_threads(options.threads)
-    models, classes = options.models, options.classes
-    if options.quick:
-        models, classes = ("ViT-B-32",), (10,)
     peak = matmul_peak(options.device)
-    jobs = [(model, count) for model in models for count in classes]
-    found = {job: measure(options, *job) for job in track(jobs, "models", console=Console(stderr=True))}
-    header = ["model", "classes", "", "s a query", "times faster", "GFLOP a query", "of peak", "MiB", "difference"]
-    text = table(header, [line for (m, c), rows in found.items() for line in lines(m, c, rows, peak)])
+    models = ("ViT-B-32",) if options.quick else options.models
+    found: dict[tuple[str, int], Found] = {}
+    for model in track(models, "models", console=Console(stderr=True)):
+        found |= measure(options, model)
     where = machine() if options.device == "cpu" else torch.cuda.get_device_name()
     head = f"Batch {BATCH}, {TOKENS} context tokens, float32, {options.threads} threads, {where}; "
     head += f"measured matrix-multiply peak {peak / 1e9:.0f} GFLOP/s. Each row adds to the one above."
-    print(f"{head}\n\n{text}\n")
+    header = ["model", "classes", "", "s a query", "times faster", "GFLOP a query", "of peak", "MiB", "difference"]
+    rows = table(header, [line for (m, c), f in found.items() for line in lines(m, c, f.rows, peak)])
+    kinds = ["model", "classes", *KINDS, "rest"]
+    parts = table(kinds, [[m, str(c), *(f"{x:.0%}" for x in f.shares.values())] for (m, c), f in found.items()])
+    text = f"{head}\n\n{rows}\n\n{LIMITS}\n\n{parts}\n"
+    print(text)
     if options.write:
-        title = "# Seconds a query\n\nMade by `python benchmarks/query.py --write`; random weights."
-        (DOCS / f"{options.name}.md").write_text(f"{title}\n\n{head}\n\n{text}\n")
-    return judge(options, found, peak)
+        (DOCS / "query.md").write_text(f"{TITLE}\n\n{text}")
+    return judge(options, {job: f.rows for job, f in found.items()}, peak)
 
 
 def lines(model: str, count: int, rows: list[Row], peak: float) -> Iterator[list[str]]:

@@ -18,8 +18,8 @@ from benchmarks.simulated import TimedScorer, configure, pool, queries_per_secon
 from zip_ray.checkpoint import RunState
 from zip_ray.clip.scorer import build_scorer
 from zip_ray.config import load_config
-from zip_ray.optimizers import initial_state
-from zip_ray.prompts import LowRankSpace
+from zip_ray.optimizers import OptimizerState
+from zip_ray.prompts import make_space
 from zip_ray.tuning import Tuning
 
 WANTED = {64: 0.97, 256: 0.95}
@@ -60,8 +60,8 @@ def real(actors: int, queries: int) -> float:
     config = shipped.model_copy(update={"optimizer": optimizer, "cluster": cluster, "budget": budget})
     opened = RayPool(partial(build_scorer, config), config.cluster)
     try:
-        space = LowRankSpace(config.prompt, opened.facts().initial_context, config.seed)
-        state = RunState(initial_state(space.initial()))
+        space = make_space(config, opened.facts().shape)
+        state = RunState(OptimizerState(space.initial()))
         end = Tuning(config, opened, state, lambda _: None, lambda _: None).run().state
         return end.account.charged / end.seconds
     finally:

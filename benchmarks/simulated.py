@@ -14,11 +14,11 @@ from actors.scorer_actor import ScorerActor
 from tests.fakes import FACTS
 from zip_ray.checkpoint import RunState
 from zip_ray.config import ClusterConfig, Config, validate
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
 from zip_ray.record import Event
 from zip_ray.tuning import Outcome, Tuning
-from zip_ray.work import Evaluation, EvaluationResult, Facts, PairResult, Pairs, PairsResult, Result, Work
+from zip_ray.work import Evaluation, EvaluationResult, Facts, PairResult, Pass, PassResult, Result, Work
 
 SIZE = 417
 """Parameters: ZIP's for a width of 512."""
@@ -36,11 +36,11 @@ class TimedScorer:
     def answer(self, work: Work) -> Result:
         if isinstance(work, Evaluation):
             return EvaluationResult(work.id, 1.0, 0.5, FACTS.images[work.split])
-        assert isinstance(work, Pairs)
+        assert isinstance(work, Pass)
         if self._seconds:
             time.sleep(self._seconds)
-        results = [PairResult(pair.id, 1.0 + 1e-3 * (pair.id % 7), 1.0, 0.5) for pair in work.pairs]
-        return PairsResult(tuple(results))
+        results = [PairResult(pair.id, 1.0 + 1e-3 * (pair.id % 7), 1.0, 0.5) for pair in work.asks]
+        return PassResult(tuple(results))
 
 
 class HostedPool(RayPool):
@@ -85,7 +85,7 @@ def configure(seconds: float | None = None, queries: int | None = None, together
 
 def tune(config: Config, pool: Pool, emit: Any = lambda _: None) -> Outcome:
     """The loop itself, with neither record nor tracking."""
-    state = RunState(initial_state(np.zeros(SIZE)))
+    state = RunState(OptimizerState(np.zeros(SIZE)))
     return Tuning(config, pool, state, emit, lambda _: None).run()
 
 

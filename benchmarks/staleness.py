@@ -31,9 +31,9 @@ from zip_ray.checkpoint import RunState
 from zip_ray.clip.scorer import build_scorer
 from zip_ray.config import OptimizerConfig, load_config
 from zip_ray.layout import SplitPool, choose
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool, Pool
-from zip_ray.prompts import LowRankSpace
+from zip_ray.prompts import make_space
 from zip_ray.tuning import Tuning
 from zip_ray.work import Evaluation
 
@@ -97,8 +97,8 @@ def measure(job: tuple[str, int, Way, Options]) -> Curve:
         validation={"every_queries": options.queries},
     )
     scorer = build_scorer(config)
-    space = LowRankSpace(config.prompt, scorer.facts().initial_context, config.seed)
-    start = RunState(initial_state(space.initial()))
+    space = make_space(config, scorer.facts().shape)
+    start = RunState(OptimizerState(space.initial()))
     states = [start]
     pool: Pool = InProcessPool(lambda: scorer)
     if way.planned:

@@ -32,9 +32,9 @@ from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import RunState
 from zip_ray.config import Config, validate
 from zip_ray.ledger import settle
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool, Pool, PoolError
-from zip_ray.prompts import LowRankSpace
+from zip_ray.prompts import make_space
 from zip_ray.record import Event, queries
 from zip_ray.runs import resume, tune
 from zip_ray.tuning import Outcome, Tuning
@@ -95,7 +95,7 @@ def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> C
 
 def start(config: Config) -> RunState:
     """Where a run of this config begins."""
-    return RunState(initial_state(LowRankSpace(config.prompt, FACTS.initial_context, config.seed).initial()))
+    return RunState(OptimizerState(make_space(config, FACTS.shape).initial()))
 
 
 def live(config: Config, state: RunState, open_pool: Callable[[int, float], SimulatedPool]) -> Story:

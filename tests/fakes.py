@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from zip_ray.errors import InputError
-from zip_ray.optimizers import perturbation
+from zip_ray.optimizers import points
 from zip_ray.work import (
+    Ask,
+    AskResult,
     Crops,
     CropsResult,
     Encoding,
@@ -18,19 +20,26 @@ from zip_ray.work import (
     EvaluationResult,
     Facts,
     Float64,
+    Gradient,
+    GradientResult,
+    ModelShape,
     Pair,
     PairResult,
-    Pairs,
-    PairsResult,
+    Pass,
+    PassResult,
     Perturbation,
+    Prompt,
+    Query,
+    QueryResult,
     Result,
     Slice,
     SliceResult,
     Work,
 )
 
+SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), (0.5,) * 3, (0.25,) * 3, None)
 FACTS = Facts(
-    initial_context=np.zeros((2, 8), np.float32),
+    shape=SHAPE,
     classnames=("left", "right"),
     template="a photo of a {}.",
     templates=("a photo of a {}.",),
@@ -79,8 +88,8 @@ class FakeScorer:
             raise OutOfMemoryError(f"CUDA out of memory at {work.id}")
         if work.id == self.input_error_at:
             raise InputError("images/cat.png: unreadable image: replace it")
-        if isinstance(work, Pairs):
-            return PairsResult(tuple(self._pair(pair) for pair in work.pairs))
+        if isinstance(work, Pass):
+            return PassResult(tuple(self._judge(ask) for ask in work.asks))
         if isinstance(work, Slice):
             return self._slice(work)
         if isinstance(work, Evaluation):
@@ -89,22 +98,27 @@ class FakeScorer:
         if isinstance(work, Crops):
             return CropsResult(work.id, work.batch, np.full((3, 2), work.batch, np.float32))
         assert isinstance(work, Encoding)
-        return EncodingResult(work.id, FACTS.initial_context, np.eye(2, 8, dtype=np.float32))
+        return EncodingResult(work.id, Prompt(SHAPE.initial_context), np.eye(2, 8, dtype=np.float32))
 
-    def _pair(self, pair: Pair) -> PairResult:
-        z = pair.c * perturbation(pair.perturbation, pair.w.size)
-        bad = pair.id in self.nan_at or (self.nan_from is not None and pair.id >= self.nan_from)
-        batch = pair.batch if pair.features is None else int(pair.features[0, 0])
-        plus, minus = (float("nan") if bad else loss(pair.w + s * z, batch) for s in (1, -1))
-        return PairResult(pair.id, plus, minus, accuracy(pair.w))
+    def _judge(self, ask: Ask) -> AskResult:
+        match ask, self._losses(ask):
+            case Pair(), (plus, minus):
+                return PairResult(ask.id, plus, minus, accuracy(ask.w))
+            case Query(), (value,):
+                return QueryResult(ask.id, value, accuracy(ask.w))
+            case Gradient(), (value,):
+                slope = (ask.w - 1) / ask.w.size * (1 + 0.1 * np.sin(ask.batch))
+                return GradientResult(ask.id, value, accuracy(ask.w), slope)
+        raise AssertionError(ask)
+
+    def _losses(self, ask: Ask) -> list[float]:
+        bad = ask.id in self.nan_at or (self.nan_from is not None and ask.id >= self.nan_from)
+        batch = ask.batch if ask.features is None else int(ask.features[0, 0])
+        return [float("nan") if bad else loss(w, batch) for w in points(ask)]
 
     def _slice(self, work: Slice) -> SliceResult:
         """Of one image: every shard has an equal share of exp(loss), the first has the image's class, at 0."""
-        losses = [
-            (result.plus if sign == 1 else result.minus)
-            for result in map(self._pair, work.pairs)
-            for sign in work.signs
-        ]
+        losses = [self._losses(ask)[side] for ask in work.asks for side in work.sides]
         shape = (len(losses), 1)
         maxima = np.reshape(losses, shape) - np.log(work.shards)
         target = np.full(shape, 0.0 if work.shard == 0 else -np.inf)
@@ -128,10 +142,10 @@ def accuracy(w: Float64) -> float:
     return float(np.clip(1 - np.mean(np.abs(w - 1)), 0, 1))
 
 
-def make_pairs(number: int, step: int = 1, size: int = 6) -> Pairs:
+def make_pairs(number: int, step: int = 1, size: int = 6) -> Pass:
     """One pair, as it travels."""
     w = np.linspace(0, 1, size)
-    return Pairs((Pair(number, step, step - 1, w, 0.01, Perturbation("random-sign", 1, step, number), step),))
+    return Pass((Pair(number, step, step - 1, w, 0.01, Perturbation("random-sign", 1, step, number), step),))
 
 
 class OutOfMemoryError(RuntimeError):
@@ -170,9 +184,9 @@ class UnevenScorer(FakeScorer):
 
     def answer(self, work: Work) -> Result:
         result = super().answer(work)
-        if not isinstance(result, PairsResult):
+        if not isinstance(result, PassResult):
             return result
-        return PairsResult(tuple(replace(one, accuracy=self.delay) for one in result.results))
+        return PassResult(tuple(replace(one, accuracy=self.delay) for one in result.results))
 
 
 class OtherWeights(FakeScorer):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.fakes import FACTS, FakeScorer
 from zip_ray.dispatcher import Dispatcher
 from zip_ray.pool import Member
-from zip_ray.work import Answer, Facts, PairsResult, Work
+from zip_ray.work import Answer, Facts, PassResult, Work
 
 
 class DriverKilled(Exception):
@@ -153,7 +153,7 @@ class SimulatedPool:
                 self._begin(number)
             results = [(self._scorer.answer(work), seconds) for work in call]
             answers = self._dispatcher.answered(number, results, self.now)
-            self.done += [(self.now, number) for answer in answers if isinstance(answer.result, PairsResult)]
+            self.done += [(self.now, number) for answer in answers if isinstance(answer.result, PassResult)]
             return answers
 
         self._at(self.now + seconds * len(call), finish)

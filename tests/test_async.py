@@ -12,10 +12,10 @@ from tests.fakes import FakeScorer
 from tests.test_tuning import FailingPool, ShuffledPool, fresh, make_config, tune, without_time
 from zip_ray.config import Config, OptimizerConfig
 from zip_ray.ledger import Account
-from zip_ray.optimizers import initial_state, make_optimizer, perturbation
+from zip_ray.optimizers import OptimizerState, make_optimizer, perturbation
 from zip_ray.pool import InProcessPool
 from zip_ray.record import Event
-from zip_ray.work import Answer, Evaluation, Pair, PairResult, Pairs, Work
+from zip_ray.work import Answer, Evaluation, Pair, PairResult, Pass, Work
 
 
 def make_async(in_flight: int = 8, pairs: int = 1, **sections: Any) -> Config:
@@ -38,7 +38,7 @@ def test_one_pair_in_flight_is_the_synchronous_run_bit_for_bit() -> None:
 def test_an_update_equals_a_hand_written_one(pairs: int) -> None:
     """Out of order, of three versions of w: each estimate at its own w and c, one mean, one step size."""
     config = OptimizerConfig(mode="async", in_flight=9, pairs_per_step=pairs, method="spsa", a=0.5)
-    optimizer = make_optimizer(config, initial_state(np.zeros(6)), seed=2)
+    optimizer = make_optimizer(config, OptimizerState(np.zeros(6)), seed=2)
     slope = np.arange(1.0, 7.0)
     w, steps, asked = np.zeros(6), 0, []
     for order in ([4, 0, 7], [1, 3, 8], [2, 2, 2]):
@@ -72,9 +72,9 @@ def test_staleness_is_that_of_the_queue() -> None:
 
 def test_too_stale_answers_are_charged_counted_and_not_used() -> None:
     outcome, events = tune(make_async(in_flight=8, optimizer={"max_staleness": 5}))
-    assert outcome.state.dropped_pairs > 0
+    assert outcome.state.dropped_results > 0
     assert outcome.state.account == Account(issued=300, completed=300, charged=300)
-    assert outcome.state.optimizer.steps == 150 - outcome.state.dropped_pairs
+    assert outcome.state.optimizer.steps == 150 - outcome.state.dropped_results
     assert max(event["staleness"] for event in of_kind(events, "step")) <= 5
 
 
@@ -98,7 +98,7 @@ def test_every_answer_is_told_once_and_the_budget_holds(
     class Watched(ShuffledPool):
         def submit(self, work: Work) -> None:
             nonlocal most, out
-            out += len(work.pairs) if isinstance(work, Pairs) else 0
+            out += len(work.asks) if isinstance(work, Pass) else 0
             most = max(most, out)
             super().submit(work)
 
@@ -125,7 +125,7 @@ def test_validation_does_not_hold_up_the_pairs() -> None:
 
         def collect(self, timeout: float) -> list[Answer]:
             for _ in range(len(self._queue)):
-                if isinstance(self._queue[0], Evaluation) and any(isinstance(w, Pairs) for w in self._queue):
+                if isinstance(self._queue[0], Evaluation) and any(isinstance(w, Pass) for w in self._queue):
                     self._queue.rotate(-1)
             return super().collect(timeout)
 

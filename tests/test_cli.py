@@ -264,6 +264,8 @@ def test_faults_of_a_run_folder(reference: Path, tmp_path: Path) -> None:
     spoiled("other")
     done = run(tmp_path, "resume", "other", "--optimizer.a=0.7", code=2)
     assert "optimizer.a: differs from what other was started with" in done.stderr
+    done = run(tmp_path, "resume", "other", "--cluster.threads-per-actor=auto", code=2)
+    assert "cluster.threads_per_actor: differs from what other was started with" in done.stderr
 
 
 def test_unreadable_image_stops_before_anything_is_written(tmp_path: Path) -> None:

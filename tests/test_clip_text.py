@@ -15,6 +15,7 @@ from zip_ray.clip.text import PLACEHOLDER, PromptEncoder, encode_texts, token_em
 from zip_ray.errors import InputError
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16}
+EVA_VISION = {"image_size": 28, "timm_model_name": "eva02_tiny_patch14_224", "timm_pool": "token", "timm_proj": None}
 TEXT = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 MULTIMODAL = {**TEXT, "mlp_ratio": 2, "attn_pooler_heads": 2, "dim_head": 16, "heads": 2, "n_queries": 4}
 
@@ -26,6 +27,7 @@ TOWERS: dict[str, Callable[[], nn.Module]] = {
         16, VISION, {**TEXT, "pool_type": "eos", "eos_id": 49407, "ls_init_value": 0.5}
     ),
     "CustomTextCLIP": lambda: CustomTextCLIP(16, VISION, TEXT),
+    "EVA": lambda: CustomTextCLIP(16, EVA_VISION, TEXT),
     "CoCa": lambda: CoCa(
         16,
         MULTIMODAL,

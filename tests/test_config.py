@@ -35,12 +35,29 @@ def test_frozen() -> None:
         ({"budget": {"target_accuracy": 50}}, "x: budget.target_accuracy: 50: Input should be less than or equal to 1"),
         ({"optimizer": {"a": float("nan")}}, "x: optimizer.a: nan: Input should be "),
         ({"optimizer": {"c": 0}}, "x: optimizer.c: 0: Input should be greater than 0"),
+        (
+            {"optimizer": {"method": "gradient"}, "prompt": {"space": "frame"}},
+            "x: optimizer.method gradient differentiates texts, and prompt.space frame prompts images: choose another",
+        ),
         ({"task": {"template": "no place"}}, "x: task: template is 'no place': it needs {} once"),
         ({"task": {"crop_scale": [0.5, 0.2]}}, "x: task: crop_scale is (0.5, 0.2): give 0 <"),
         ({"task": {"name": "folder"}}, "x: task: root goes with name 'folder'"),
         ({"task": {"root": "images"}}, "x: task: root goes with name 'folder'"),
         ({"cluster": {"pool": "dask"}}, "x: cluster.pool: 'dask': Input should be 'ray' or 'in-process'"),
         ({"seed": -1}, "x: seed: -1: Input should be greater than or equal to 0"),
+        (
+            {"optimizer": {"method": "cma-es", "mode": "async"}},
+            "x: optimizer: mode is async, but method cma-es compares the queries of a step: set mode to sync",
+        ),
+        (
+            {"optimizer": {"method": "gradient"}, "budget": {"queries": None, "seconds": 9}},
+            "x: optimizer.method gradient lowers its learning rate over the whole run: give budget.queries or",
+        ),
+        (
+            {"optimizer": {"method": "cma-es", "fitness_batches": 2}, "budget": {"queries": 29}},
+            "x: budget.queries is 29, less than one step: give at least 30 (a step of optimizer.method cma-es)",
+        ),
+        ({"optimizer": {"clip": "none"}}, "x: optimizer.clip"),
         ({"task": 3}, "x: task: 3: Input should be a valid dictionary"),
     ],
 )

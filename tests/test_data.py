@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import label
 
 from zip_ray.config import TaskConfig
-from zip_ray.data import load_task
+from zip_ray.data import load_task, pictures, rendered
+from zip_ray.data.built_in import BUILT_IN, known_test_sets
 from zip_ray.data.digits import digits
 from zip_ray.data.few_shot import few_shot
 from zip_ray.data.folder import folder, list_images
 from zip_ray.data.images import read_image
 from zip_ray.errors import InputError
+from zip_ray.keys import Stream, generator
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -74,15 +77,127 @@ def test_digits_are_the_data_set() -> None:
     assert np.bincount(test.labels).min() > 70, "classes are balanced"
 
 
-@pytest.mark.parametrize("name", ["count", "texture", "shape", "letter", "colour"])
-def test_rendered_tasks_are_fixed_and_their_splits_apart(name: str) -> None:
-    few, more = (load_task(TaskConfig(name=name, shots=shots), 1) for shots in (2, 3))
-    np.testing.assert_array_equal(few.test.pixels, more.test.pixels)
-    assert np.bincount(few.test.labels).tolist() == [50] * len(few.classnames)
-    tests = {image.tobytes() for image in few.test.pixels}
-    assert not any(image.tobytes() in tests for image in more.train.pixels)
-    assert all(template.count("{}") == 1 for template in few.templates)
-    assert few.templates[0] == few.template
+IMAGES = {
+    "digits": "40cab1ea735cc40b 945cee2689d7d6d0",
+    "count": "9ea866461c85b2d5 57061c5129671a8d",
+    "texture": "7bab599d989269f7 60074a1335a2ba81",
+    "shape": "bd06535a689b9f13 f631082d64a174e4",
+    "letter": "36373ebe41b286ba b2ade62a8f44ebdb",
+    "colour": "e36a9791d98fac2d 61faed14e933d7c5",
+    "street": "895bed4e10134c07 88430d6684b8556d",
+    "style": "def4804a9fc84813 02e9887cae157ff9",
+    "crowd": "6b2820a76aeb5beb a0e6694aad0ee640",
+    "inlay": "9d78988a3ee4cbea 1a21e4ed59d9e4d8",
+    "background": "e3c3ab72d7fff758 fa948cc4ab110ecd",
+    "stars": "1075fe933d4fc413 e7f4bd47cc3cfea0",
+}
+"""First digits of the digests of test and training images, 2 shots, seed 1, with the pinned Pillow and scipy."""
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_tasks_are_fixed_and_their_splits_apart(name: str) -> None:
+    task = load_task(TaskConfig(name=name, shots=2), 1)
+    assert f"{task.test.digest()[:16]} {task.train.digest()[:16]}" == IMAGES[name]
+    classes = len(task.classnames)
+    assert classes >= 4, "two base and two new classes"
+    assert np.bincount(task.train.labels).tolist() == [2] * classes
+    if name != "digits":
+        assert np.bincount(task.test.labels).tolist() == [50] * classes
+    tests = {image.tobytes() for image in task.test.pixels}
+    assert not any(image.tobytes() in tests for image in task.train.pixels)
+    assert all(template.count("{}") == 1 for template in task.templates)
+    assert task.templates[0] == task.template
+
+
+@pytest.mark.parametrize("name", rendered.TASKS)
+def test_an_image_depends_on_its_key_alone(name: str) -> None:
+    task = rendered.TASKS[name]
+    assert len(task.shifts) >= 2
+    shown = {}
+    for split in ("pool", *known_test_sets(name)):
+        one, labels = rendered.render_split(task, split, 1)
+        two, more_labels = rendered.render_split(task, split, 2)
+        np.testing.assert_array_equal(two[::2], one)
+        np.testing.assert_array_equal(labels, np.arange(len(task.classnames)))
+        np.testing.assert_array_equal(more_labels, np.repeat(labels, 2))
+        shown |= {image.tobytes(): split for image in two}
+    assert len(shown) == len(more_labels) * (2 + len(task.shifts)), "no image is shown twice"
+
+
+@pytest.mark.parametrize("name", ["digits", "count"])
+def test_a_shifted_test_set_has_the_labels_of_test_and_the_same_few_shots(name: str) -> None:
+    plain, *shifted = (load_task(TaskConfig(name=name, test_set=s, shots=1), 1) for s in known_test_sets(name))
+    assert len(shifted) >= 2
+    assert len({task.test.digest() for task in (plain, *shifted)}) == 1 + len(shifted)
+    for task in shifted:
+        np.testing.assert_array_equal(task.test.labels, plain.test.labels)
+        assert task.train.digest() == plain.train.digest()
+        assert task.val.digest() == plain.val.digest()
+        assert task.test.pixels.shape == plain.test.pixels.shape
+
+
+def test_shifted_digits_are_what_they_say() -> None:
+    test, inverted, noisy, rotated, moved = (
+        digits(name)[1].pixels[..., 0].astype(int) for name in known_test_sets("digits")
+    )
+    np.testing.assert_array_equal(inverted, 255 - test)
+    middle = (test > 120) & (test < 136)  # three deviations from being cut off
+    assert np.std((noisy - test)[middle]) == pytest.approx(40, rel=0.05)
+    framed = np.pad(test, ((0, 0), (1, 1), (1, 1)))
+    corners = np.stack([framed[:, y : y + 8, x : x + 8] for y in (0, 2) for x in (0, 2)])
+    places = (corners == moved).all(axis=(2, 3))
+    assert (places.sum(axis=0) == 1).all()
+    assert (places.sum(axis=1) > 180).all(), "each corner about as often"
+    # About the centre a turn keeps the ink, nearly, and moves it.
+    centre = (slice(None), slice(2, 6), slice(2, 6))
+    assert rotated[centre].mean() == pytest.approx(test[centre].mean(), rel=0.05)
+    assert (rotated != test).any(axis=(1, 2)).all()
+
+
+def test_unknown_test_set_lists_the_known(tmp_path: Path) -> None:
+    known = "test, inverted, noisy, rotated, moved"
+    with pytest.raises(InputError, match=f"task.test_set: 'dark' is unknown: 'digits' has {known}$"):
+        load_task(TaskConfig(test_set="dark"), 1)
+    with pytest.raises(InputError, match=r"task.test_set: 'dark' is unknown: 'folder' has test$"):
+        load_task(TaskConfig(name="folder", root=tmp_path, test_set="dark"), 1)
+
+
+def test_config_lists_the_built_in_tasks() -> None:
+    text = " ".join((TaskConfig.model_fields["name"].description or "").split())
+    assert f"({', '.join(BUILT_IN)}: docs/tasks.md)" in text
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_crowd_has_as_many_objects_as_it_says(number: int) -> None:
+    for i in range(5):
+        picture = pictures.crowd(number, generator(1, Stream.RENDER, number, i))
+        objects = np.abs(picture - picture[0, 0]).max(axis=2) > 0.01
+        assert label(objects, np.ones((3, 3)))[1] == number
+
+
+def test_a_street_number_has_neighbours_that_the_sides_cut_off() -> None:
+    masks = np.stack([pictures.street_number("8", generator(1, Stream.RENDER, 0, i)) for i in range(40)])
+    ink = masks > 0.5
+    assert ink[:, :, 20:44].any(axis=(1, 2)).all(), "the digit"
+    for side in (ink[:, :, :4], ink[:, :, -4:]):
+        assert side.any(axis=(1, 2)).mean() > 0.6
+    assert ((masks > 0.14) & ~ink).mean() > 0.05, "the wall"
+
+
+def test_an_inlay_is_a_texture_with_paper_around_it() -> None:
+    masks = np.stack([pictures.inlay("grid", generator(1, Stream.RENDER, 0, i)) for i in range(40)])
+    assert not masks[:, [0, 0, -1, -1], [0, -1, 0, -1]].any()
+    ink = masks.mean(axis=(1, 2))
+    assert 0.05 < ink.min() < ink.max() < 0.5
+
+
+def test_stars_are_dots_on_the_outline() -> None:
+    for i in range(10):
+        mask = pictures.stars("square", generator(1, Stream.RENDER, 0, i))
+        _, dots = label(mask)
+        assert dots >= 8
+        assert mask.mean() < 0.25
+        assert not mask[0, 0]
 
 
 def paint(path: Path, colour: tuple[int, ...] = (200, 10, 10), mode: str = "RGB") -> None:

@@ -1,4 +1,4 @@
-"""Sides and class shards: put together they are the whole, bit for bit the same each time; and which are chosen."""
+"""Sides and shards, put together, are the whole, bit for bit the same each time; and which are chosen."""
 
 import itertools
 
@@ -10,47 +10,51 @@ from scipy.special import logsumexp
 
 from tests.fakes import FACTS, FakeScorer, make_pairs
 from tests.test_tuning import ShuffledPool, make_config, tune
-from zip_ray.layout import Layout, SplitPool, choose, combine, shard_bounds
+from zip_ray.layout import Layout, SplitPool, Whole, choose, combine, shard_bounds
 from zip_ray.pool import InProcessPool, Member
-from zip_ray.work import Facts, Pairs, SliceResult
+from zip_ray.work import Facts, Pass, SliceResult
 
 LAYOUTS = [Layout(sides, shards) for sides, shards in itertools.product((1, 2), (1, 2, 3))]
+BY_IMAGES = [Layout(sides, shards, "images") for sides, shards in ((1, 1), (1, 2), (2, 3))]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", [*LAYOUTS, *BY_IMAGES], ids=str)
 @given(seed=st.integers(0, 10**6), classes=st.integers(3, 12), pairs=st.integers(1, 3))
 def test_parts_give_the_dense_cross_entropy(layout: Layout, seed: int, classes: int, pairs: int) -> None:
     """Against log-sum-exp and arg-max over all classes at once, ties among the logits included."""
     draw = np.random.default_rng(seed)
     logits = np.round(draw.normal(0, 3, (pairs, 2, 5, classes)), 1)  # pair, side, image, class
     labels = draw.integers(0, classes, 5)
-    bounds = [*shard_bounds(classes, layout.shards), classes]
-    work = Pairs(tuple(make_pairs(k).pairs[0] for k in range(pairs)))
-    parts = []
-    for piece in layout.slices(work):
-        low, high = bounds[piece.shard], bounds[piece.shard + 1]
-        sides = [0 if sign == 1 else 1 for sign in piece.signs]
-        block = logits[:, sides, :, low:high].reshape(-1, 5, high - low)
-        here = (labels >= low) & (labels < high)
-        own = block[:, np.arange(5), np.clip(labels - low, 0, high - low - 1)]
+    work = Pass(tuple(make_pairs(k).asks[0] for k in range(pairs)))
+    slices, parts = layout.slices(work), []
+    for piece in slices:
+        by_class = piece.over == "classes"
+        bounds = shard_bounds(classes if by_class else 5, piece.shard, piece.shards)
+        low, high = bounds if by_class else (0, classes)
+        seen = np.arange(5) if by_class else np.arange(*bounds)
+        block = logits[:, piece.sides][:, :, seen, low:high].reshape(-1, len(seen), high - low)
+        own_class = labels[seen] - low
+        here = (own_class >= 0) & (own_class < high - low)
+        own = block[:, np.arange(len(seen)), np.clip(own_class, 0, high - low - 1)]
         maxima = block.max(axis=2)
         sums = np.exp(block - maxima[:, :, None]).sum(axis=2)
-        right = here & (block.argmax(axis=2) == labels - low)
+        right = here & (block.argmax(axis=2) == own_class)
         parts.append(SliceResult(piece.id, maxima, sums, np.where(here, own, -np.inf), right))
-    whole = combine(work.pairs, layout.sides, parts)
+    whole = combine(slices, parts)
     loss = (logsumexp(logits, axis=3) - logits[:, :, np.arange(5), labels]).mean(axis=2)
     accuracy = (logits.argmax(axis=3) == labels).mean(axis=(1, 2))
     for pair, result in enumerate(whole.results):
-        assert result.id == work.pairs[pair].id
+        assert result.id == work.asks[pair].id
         np.testing.assert_allclose([result.plus, result.minus], loss[pair], rtol=1e-12)
         np.testing.assert_allclose(result.accuracy, accuracy[pair], rtol=1e-12)
 
 
 @given(classes=st.integers(1, 1000), shards=st.integers(1, 16))
 def test_shards_are_nearly_equal_runs(classes: int, shards: int) -> None:
-    bounds = [*shard_bounds(classes, shards), classes]
+    bounds = [shard_bounds(classes, shard, shards) for shard in range(shards)]
     sizes = np.diff(bounds)
-    assert bounds[0] == 0
+    assert (bounds[0][0], bounds[-1][1]) == (0, classes)
+    assert [first for first, _ in bounds[1:]] == [end for _, end in bounds[:-1]]
     assert sizes.max() - sizes.min() <= 1
 
 
@@ -84,33 +88,42 @@ def test_losses_that_are_no_number_stay_so() -> None:
 @pytest.mark.parametrize("synchronous", [True, False])
 def test_few_actors_get_whole_passes(synchronous: bool) -> None:
     for actors in (1, 2, 5):
-        assert choose(actors, 0.5, 100, passes=5 * actors, synchronous=synchronous)[0] == Layout()
+        assert choose(actors, 0.5, Whole("classes", 100), passes=5 * actors, synchronous=synchronous)[0] == Layout()
 
 
 def test_more_actors_than_passes_get_sides_then_shards() -> None:
-    assert choose(10, 0.5, 100, passes=5, synchronous=True)[0] == Layout(2, 1)
-    assert choose(40, 0.5, 100, passes=5, synchronous=True)[0] == Layout(2, 4)
-    assert choose(64, 0.5, 100, passes=32, synchronous=False)[0] == Layout(2, 1)
-    assert choose(64, 0.5, 100, passes=64, synchronous=False)[0] == Layout()
+    assert choose(10, 0.5, Whole("classes", 100), passes=5, synchronous=True)[0] == Layout(2, 1)
+    assert choose(40, 0.5, Whole("classes", 100), passes=5, synchronous=True)[0] == Layout(2, 4)
+    assert choose(64, 0.5, Whole("classes", 100), passes=32, synchronous=False)[0] == Layout(2, 1)
+    assert choose(64, 0.5, Whole("classes", 100), passes=64, synchronous=False)[0] == Layout()
+
+
+def test_images_are_split_as_evenly_as_they_come() -> None:
+    """Nothing is done again in every shard, so that shards beat the one side that a query has."""
+    layout, rate = choose(8, 0.5, Whole("images", 128), passes=1, synchronous=True)
+    assert (layout.over, layout.parts) == ("images", 8)
+    assert rate == pytest.approx(8 / 0.5, rel=0.1)
+    assert choose(8, 0.5, Whole("images", 20), passes=1, synchronous=True)[0].shards <= 2
 
 
 def test_short_work_and_few_classes_are_not_split() -> None:
-    assert choose(64, 0.0005, 100, passes=5, synchronous=True)[0] == Layout()
-    assert choose(64, 0.5, 5, passes=5, synchronous=True)[0].shards == 1
+    assert choose(64, 0.0005, Whole("classes", 100), passes=5, synchronous=True)[0] == Layout()
+    assert choose(64, 0.5, Whole("classes", 5), passes=5, synchronous=True)[0].shards == 1
 
 
 @given(
     actors=st.integers(1, 256),
     seconds=st.floats(1e-3, 10),
-    classes=st.integers(2, 1000),
+    over=st.sampled_from(["classes", "images"]),
+    size=st.integers(2, 1000),
     passes=st.integers(1, 64),
     synchronous=st.booleans(),
 )
 def test_splitting_is_never_chosen_for_less(
-    actors: int, seconds: float, classes: int, passes: int, synchronous: bool
+    actors: int, seconds: float, over, size: int, passes: int, synchronous: bool
 ) -> None:
-    layout, rate = choose(actors, seconds, classes, passes, synchronous)
-    _, alone = choose(1, seconds, classes, passes, synchronous)
+    layout, rate = choose(actors, seconds, Whole(over, size), passes, synchronous)
+    _, alone = choose(1, seconds, Whole(over, size), passes, synchronous)
     assert rate >= 0.99 * alone
     assert rate <= actors / seconds
     assert layout.parts == 1 or actors > 1

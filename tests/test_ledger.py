@@ -6,11 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zip_ray.ledger import Account, Ledger, settle
-from zip_ray.work import Pair, Perturbation
+from zip_ray.work import Pair, PairResult, Perturbation
 
 
 def pair(number: int) -> Pair:
     return Pair(number, 1, 0, np.zeros(1), 0.01, Perturbation("random-sign", 1, 1, number), 1)
+
+
+def result(number: int) -> PairResult:
+    return PairResult(number, 1.0, 1.0, 0.5)
 
 
 @given(
@@ -24,7 +28,7 @@ def test_charged_never_exceeds_the_budget(budget: int, events: list[tuple[str, i
             ledger.issue(pair(number))
             flying.add(number)
         elif kind == "complete":
-            accepted = ledger.complete(number, attempts)
+            accepted = ledger.complete(result(number), attempts)
             assert accepted == (number in flying)
             flying.discard(number)
             done, strays, again = (done + 1, strays, again + attempts - 1) if accepted else (done, strays + 1, again)

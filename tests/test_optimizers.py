@@ -2,39 +2,21 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.asking import ask_step, do_step, quadratic
 from zip_ray.config import OptimizerConfig
-from zip_ray.optimizers import METHODS, Gains, Spsa, StepReport, initial_state, make_optimizer, perturbation
-from zip_ray.optimizers.spsa import NONFINITE_STEPS
-from zip_ray.work import Pair, PairResult, Perturbation
+from zip_ray.keys import Stream, generator
+from zip_ray.optimizers import (
+    Gains,
+    OptimizerState,
+    make_optimizer,
+    perturbation,
+)
+from zip_ray.work import PairResult, Perturbation, QueryResult
 
 PUBLISHED = OptimizerConfig()
-
-
-def quadratic(w: np.ndarray) -> float:
-    return float(0.5 * np.sum(np.arange(1, w.size + 1) * (w - 1) ** 2))
-
-
-def answer(pair: Pair, loss=quadratic) -> PairResult:
-    z = pair.c * perturbation(pair.perturbation, pair.w.size)
-    return PairResult(pair.id, loss(pair.w + z), loss(pair.w - z), accuracy=0.5)
-
-
-def ask_step(optimizer: Spsa) -> list[Pair]:
-    pairs = []
-    while (pair := optimizer.ask()) is not None:
-        pairs.append(pair)
-    return pairs
-
-
-def do_step(optimizer: Spsa, order=None, loss=quadratic) -> StepReport:
-    pairs = ask_step(optimizer)
-    reports = [optimizer.tell(answer(pairs[i], loss)) for i in (order or range(len(pairs)))]
-    assert all(report is None for report in reports[:-1])
-    assert reports[-1] is not None
-    return reports[-1]
 
 
 def test_published_schedule_at_the_first_and_the_last_step() -> None:
@@ -77,7 +59,7 @@ def test_whole_zip_step_equals_a_dense_computation(slope: float) -> None:
     def loss(x: np.ndarray) -> float:
         return slope * quadratic(x)
 
-    optimizer = make_optimizer(PUBLISHED, initial_state(w), seed=4)
+    optimizer = make_optimizer(PUBLISHED, OptimizerState(w), seed=4)
     report = do_step(optimizer, loss=loss)
 
     gradient = np.zeros(d)
@@ -96,7 +78,7 @@ def test_whole_zip_step_equals_a_dense_computation(slope: float) -> None:
 def test_clips_at_exactly_the_square_root_of_the_dimension(factor: float, clipped: bool) -> None:
     """With random signs, one pair and L linear along z, ||g|| = |slope| sqrt(d) with slope = difference / (2 c)."""
     config = OptimizerConfig(perturbation="random-sign", pairs_per_step=1)
-    optimizer = make_optimizer(config, initial_state(np.zeros(16)), seed=1)
+    optimizer = make_optimizer(config, OptimizerState(np.zeros(16)), seed=1)
     pair = optimizer.ask()
     assert pair is not None
     report = optimizer.tell(PairResult(pair.id, plus=2 * pair.c * factor, minus=0.0, accuracy=1))
@@ -107,8 +89,8 @@ def test_clips_at_exactly_the_square_root_of_the_dimension(factor: float, clippe
 
 def test_momentum_variant_follows_the_released_code() -> None:
     config = OptimizerConfig(method="spsa-gc", momentum=0.8)
-    plain = make_optimizer(OptimizerConfig(method="spsa"), initial_state(np.zeros(3)), seed=2)
-    heavy = make_optimizer(config, initial_state(np.zeros(3)), seed=2)
+    plain = make_optimizer(OptimizerConfig(method="spsa"), OptimizerState(np.zeros(3)), seed=2)
+    heavy = make_optimizer(config, OptimizerState(np.zeros(3)), seed=2)
 
     def linear(x: np.ndarray) -> float:  # its estimates do not depend on where they are taken
         return float(x @ np.array([1.0, -2.0, 0.5]))
@@ -124,81 +106,87 @@ def test_momentum_variant_follows_the_released_code() -> None:
         np.testing.assert_allclose(heavy.state.w, w, rtol=1e-9)
 
 
-@pytest.mark.parametrize("method", METHODS)
-class TestEveryMethod:
-    def make(self, method: str, **config) -> Spsa:
-        return make_optimizer(OptimizerConfig(method=method, **config), initial_state(np.zeros(6)), seed=3)
+def test_a_fixed_threshold_clips_there() -> None:
+    start = np.zeros(6)
+    free, clipped = (
+        make_optimizer(OptimizerConfig(**kind), OptimizerState(start), seed=1)
+        for kind in ({"method": "spsa"}, {"clip": 0.25})
+    )
+    report = do_step(clipped)
+    do_step(free)
+    assert report.clipped
+    np.testing.assert_allclose(clipped.state.w, 0.25 / report.gradient_norm * free.state.w, rtol=1e-12)
+    assert not do_step(make_optimizer(OptimizerConfig(clip=1e3), OptimizerState(start), seed=1)).clipped
 
-    def test_descends_a_quadratic(self, method: str) -> None:
-        optimizer = self.make(method, a=0.05)
-        for _ in range(200):
-            do_step(optimizer)
-        assert quadratic(optimizer.state.w) < 0.05 * quadratic(np.zeros(6))
 
-    @settings(max_examples=20)
-    @given(order=st.permutations(range(5)))
-    def test_order_of_arrival_does_not_matter(self, method: str, order: list[int]) -> None:
-        straight, shuffled = self.make(method), self.make(method)
-        for _ in range(3):
-            assert do_step(straight) == do_step(shuffled, order)
-        np.testing.assert_array_equal(straight.state.w, shuffled.state.w)
+def normals(seed: int, step: int, index: int, size: int) -> np.ndarray:
+    return generator(seed, Stream.DIRECTION, step, index).standard_normal(size)
 
-    def test_goes_on_from_its_state_bit_for_bit(self, method: str) -> None:
-        whole, first = self.make(method), self.make(method)
-        for _ in range(6):
-            do_step(whole)
-        for _ in range(3):
-            do_step(first)
-        second = make_optimizer(OptimizerConfig(method=method), first.state, seed=3)
-        for _ in range(3):
-            do_step(second)
-        np.testing.assert_array_equal(second.state.w, whole.state.w)
-        np.testing.assert_array_equal(second.state.momentum, whole.state.momentum)
 
-    def test_asks_each_pair_once_on_one_mini_batch(self, method: str) -> None:
-        optimizer = self.make(method)
+def test_one_sided_steps_equal_a_dense_computation() -> None:
+    """BAR: d u (L(w + beta u) - L(w)) / beta averaged, the rate falling from 0.5 to 0.005 by a power of 0.9."""
+    config = OptimizerConfig(method="one-sided", points=3, beta=0.1, learning_rate=0.5)
+    w = np.random.default_rng(1).standard_normal(6)
+    optimizer = make_optimizer(config, OptimizerState(w), seed=4, planned_steps=8)
+    for step in (1, 2, 3):
+        gradient = np.zeros(6)
+        for index in (1, 2, 3):
+            z = normals(4, step, index, 6)
+            u = z / np.linalg.norm(z)
+            gradient += 6 * u * (quadratic(w + 0.1 * u) - quadratic(w)) / 0.1 / 3
+        report = do_step(optimizer)
+        w = w - ((0.5 - 0.005) * (1 - (step - 1) / 8) ** 0.9 + 0.005) * gradient
+        np.testing.assert_allclose(optimizer.state.w, w, rtol=1e-9)
+        assert report.gradient_norm == pytest.approx(np.linalg.norm(gradient))
+
+
+def test_random_search_moves_to_the_best_point_if_it_is_better() -> None:
+    optimizer = make_optimizer(OptimizerConfig(method="random-search", sigma=0.4), OptimizerState(np.zeros(6)), seed=2)
+    w, stayed = np.zeros(6), 0
+    for step in range(1, 30):
+        best = min((w + 0.4 * normals(2, step, index, 6) for index in range(1, 6)), key=quadratic)
+        stayed += quadratic(best) >= quadratic(w)
+        w = best if quadratic(best) < quadratic(w) else w
         do_step(optimizer)
-        pairs = ask_step(optimizer)
-        assert [pair.id for pair in pairs] == [5, 6, 7, 8, 9]
-        assert {(pair.step, pair.batch, pair.version) for pair in pairs} == {(2, 2, 1)}
-        assert optimizer.ask() is None
+        np.testing.assert_allclose(optimizer.state.w, w, rtol=1e-12)
+    assert 0 < stayed < 29
 
-    def test_refuses_what_it_does_not_await(self, method: str) -> None:
-        optimizer = self.make(method)
-        pair = optimizer.ask()
-        assert pair is not None
-        optimizer.tell(answer(pair))
-        for stranger in (answer(pair), PairResult(3, 1, 1, 1), PairResult(99, 1, 1, 1)):
-            with pytest.raises(ValueError, match="not awaited"):
-                optimizer.tell(stranger)
 
-    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-    def test_nonfinite_pairs_are_left_out(self, method: str, bad: float) -> None:
-        optimizer = self.make(method)
-        pairs = ask_step(optimizer)
-        results = [answer(pair) for pair in pairs]
-        results[2] = PairResult(pairs[2].id, bad, 1.0, 0.0)
-        report = [optimizer.tell(result) for result in results][-1]
-        assert report is not None
-        assert report.nonfinite == 1
-        assert np.isfinite(optimizer.state.w).all()
-        assert np.isfinite(report.loss)
-        assert not optimizer.stop()
-
-    def test_persistent_nonfinite_losses_end_it_with_a_reason(self, method: str) -> None:
-        optimizer = self.make(method)
-        start = optimizer.state.w
-        for _ in range(NONFINITE_STEPS):
-            assert not optimizer.stop()
-            report = do_step(optimizer, loss=lambda _: float("nan"))
-            assert report.nonfinite == 5
-        assert "10 steps in a row" in optimizer.stop()["nonfinite"]
-        np.testing.assert_array_equal(optimizer.state.w, start)
-
-    def test_one_finite_step_ends_the_streak(self, method: str) -> None:
-        optimizer = self.make(method)
-        for _ in range(NONFINITE_STEPS - 1):
-            do_step(optimizer, loss=lambda _: float("inf"))
+def test_gradient_descent_is_adam_on_a_cosine() -> None:
+    config = OptimizerConfig(method="gradient", learning_rate=0.1)
+    optimizer = make_optimizer(config, OptimizerState(np.zeros(6)), seed=1, planned_steps=10)
+    w, mean, square = np.zeros(6), np.zeros(6), np.zeros(6)
+    for k in range(1, 11):
+        g = np.arange(1, 7) * (w - 1)
+        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
+        adam = (mean / (1 - 0.9**k)) / (np.sqrt(square / (1 - 0.999**k)) + 1e-8)
+        w = w - 0.1 * 0.5 * (1 + np.cos(np.pi * (k - 1) / 10)) * adam
         do_step(optimizer)
-        do_step(optimizer, loss=lambda _: float("inf"))
-        assert not optimizer.stop()
+        np.testing.assert_allclose(optimizer.state.w, w, rtol=1e-9)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_the_mean_of_cma_es_is_the_weighted_one_of_the_better_half(covariance: str) -> None:
+    """m <- sum_i w_i x_(i), w_i proportional to ln((P + 1) / 2) - ln i over the best P / 2 (Hansen 2016)."""
+    config = OptimizerConfig(method="cma-es", population=8, fitness_batches=2, covariance=covariance)
+    optimizer = make_optimizer(config, OptimizerState(np.zeros(6)), seed=3)
+    weights = np.log(4.5) - np.log(np.arange(1, 5))
+    for generation in range(5):
+        asks = ask_step(optimizer)
+        assert [ask.batch for ask in asks] == [2 * generation + 1] * 8 + [2 * generation + 2] * 8
+        for first, second in zip(asks[:8], asks[8:], strict=True):
+            np.testing.assert_array_equal(first.w, second.w)
+        order = np.argsort([quadratic(ask.w) for ask in asks[:8]])[:4]
+        for ask in asks:  # the two batches differ, their mean does not
+            optimizer.tell(QueryResult(ask.id, quadratic(ask.w) + (100 if ask.batch % 2 else -100), 0.5))
+        mean = weights / weights.sum() @ np.stack([asks[i].w for i in order])
+        np.testing.assert_allclose(optimizer.state.w, mean, rtol=1e-9)
+
+
+def test_cma_es_starts_with_sigma_and_leaves_the_global_generator_alone() -> None:
+    before = np.random.get_state()[1].copy()
+    config = OptimizerConfig(method="cma-es", population=200, sigma=0.7)
+    points = np.stack([ask.w for ask in ask_step(make_optimizer(config, OptimizerState(np.ones(20)), seed=1))])
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    assert points.mean() == pytest.approx(1, abs=0.05)
+    assert points.std() == pytest.approx(0.7, rel=0.05)

@@ -9,27 +9,50 @@ from hypothesis import strategies as st
 
 from actors import RayPool
 from tests.fakes import FACTS, FakeScorer, make_pairs, refused_build
-from zip_ray.config import ClusterConfig, validate
+from zip_ray.compare.host import ScorerHost, scorer_key
+from zip_ray.compare.hub import Channel, PoolHub
+from zip_ray.config import ClusterConfig, Config, validate
 from zip_ray.errors import InputError
 from zip_ray.layout import SplitPool
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
-from zip_ray.work import Answer, Encoding, Evaluation, EvaluationResult, PairsResult
+from zip_ray.work import Answer, Encoding, Evaluation, EvaluationResult, PassResult
 
 Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
 
-KINDS = ["in-process", "ray", "split in-process", "split ray"]
+KINDS = ["in-process", "ray", "split in-process", "split ray", "channel in-process", "channel ray"]
 
 
 def make_opener(kind: str, request: pytest.FixtureRequest) -> Opener:
-    """What opens a pool of that kind; split = 2 sides and 2 class shards."""
+    """What opens a pool of that kind; split = 2 sides and 2 class shards, channel = of a hub over the pool."""
     address = request.getfixturevalue("ray_cluster") if kind.endswith("ray") else None
 
     def opener(build: Callable[[], ScorerLike]) -> Pool:
+        if "channel" in kind:
+            build = partial(ScorerHost, partial(whatever_config, build), [scorer_key(Config())])
         pool: Pool = RayPool(build, ClusterConfig(address=address, actors=2)) if address else InProcessPool(build)
+        if "channel" in kind:
+            return LoneChannel(pool)
         return SplitPool(pool, validate({"model": {"parallel": [2, 2]}}, "test")) if "split" in kind else pool
 
     return opener
+
+
+def whatever_config(build: Callable[[], ScorerLike], _: Config) -> ScorerLike:
+    return build()
+
+
+class LoneChannel(Channel):
+    """A channel that closes hub and pool with itself."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool, self._own_hub = pool, PoolHub(pool)
+        super().__init__(self._own_hub, scorer_key(Config()))
+
+    def close(self) -> None:
+        super().close()
+        self._own_hub.close()
+        self._pool.close()
 
 
 @pytest.fixture(params=KINDS)
@@ -68,7 +91,7 @@ def test_each_id_is_answered_exactly_once(open_pool: Opener) -> None:
     assert pool.collect(0.1) == []
     for answer in answers:
         assert answer.attempts == 1
-        assert isinstance(answer.result, PairsResult)
+        assert isinstance(answer.result, PassResult)
         ((result,), (expected,)) = answer.result.results, FakeScorer().answer(pairs[answer.result.id]).results
         assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-12)
 
@@ -77,9 +100,9 @@ def test_answers_every_kind_of_work(open_pool: Opener) -> None:
     pool = open_pool(FakeScorer)
     pool.submit(make_pairs(0))
     pool.submit(Evaluation(-1, "test", "a drawing of a {}."))
-    pool.submit(Encoding(-2, make_pairs(0).pairs[0].w))
+    pool.submit(Encoding(-2, make_pairs(0).asks[0].w))
     results = {answer.result.id: answer.result for answer in drain(pool, 3)}
-    assert isinstance(results[0], PairsResult)
+    assert isinstance(results[0], PassResult)
     assert isinstance(results[-1], EvaluationResult)
     assert results[-1].images == 6
     assert results[-2].text_features.shape == (2, 8)

@@ -6,12 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import hadamard
 
-from zip_ray.config import PromptConfig
+from zip_ray.config import Config, PromptConfig
 from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
-from zip_ray.prompts import LowRankSpace
+from zip_ray.prompts import FullSpace, LowRankSpace, RandomProjectionSpace, TextSpace, make_space
 from zip_ray.prompts.fastfood import fastfood_matrix, hadamard_transform
 from zip_ray.prompts.low_rank import random_context
+from zip_ray.work import ModelShape
+
+
+def shape(c0: np.ndarray) -> ModelShape:
+    return ModelShape(c0, 0.02, (32, 32), (0.5,) * 3, (0.25,) * 3, None)
 
 
 def dense_fastfood(rng: np.random.Generator, width: int, x: np.ndarray) -> np.ndarray:
@@ -61,14 +66,34 @@ def test_fastfood_approximately_preserves_norms() -> None:
 def test_parameter_counts(tokens: int, rank: int, dim: int, width: int, expected: int) -> None:
     """417 is the published count; the others follow from m r + r + p r + p with p = floor(dim / m)."""
     config = PromptConfig(tokens=tokens, rank=rank, intrinsic_dim=dim)
-    space = LowRankSpace(config, np.zeros((tokens, width), np.float32), seed=1)
+    space = LowRankSpace(config, shape(np.zeros((tokens, width), np.float32)), seed=1)
+    assert space.dimension == space.initial().size == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ({}, 417),
+        ({"diagonal": False}, 412),
+        ({"shared": False}, 355),
+        ({"diagonal": False, "shared": False}, 350),
+        ({"projection": "none"}, 40 + 5 + 2560 + 512),
+        ({"space": "full"}, 8 * 62),
+        ({"space": "full", "projection": "none"}, 8 * 512),
+        ({"space": "context"}, 8 * 512),
+        ({"space": "random-projection"}, 500),
+    ],
+)
+def test_parameter_counts_of_spaces_and_ablations(prompt: dict, expected: int) -> None:
+    """At width 512, m = 8: 417 = 40 + 5 + 310 + 62 less what a switch takes away."""
+    space = make_space(Config(prompt=prompt), shape(np.zeros((8, 512), np.float32)))
     assert space.dimension == space.initial().size == expected
 
 
 def test_whole_map_equals_a_dense_computation() -> None:
     m, r, p, width = 8, 5, 62, 512
     c0 = random_context(m, width, seed=7)
-    space = LowRankSpace(PromptConfig(), c0, seed=7)
+    space = LowRankSpace(PromptConfig(), shape(c0), seed=7)
     w = np.random.default_rng(0).standard_normal(417)
     u, s = w[:40].reshape(m, r), w[40:45]
     v, shared = w[45:355].reshape(p, r), w[355:]
@@ -81,7 +106,7 @@ def test_whole_map_equals_a_dense_computation() -> None:
 
 def test_initial_parameters_leave_the_initial_context() -> None:
     c0 = random_context(8, 512, seed=1)
-    space = LowRankSpace(PromptConfig(), c0, seed=1)
+    space = LowRankSpace(PromptConfig(), shape(c0), seed=1)
     w = space.initial()
     np.testing.assert_array_equal(space.context(w), c0)
     factors = space.factors(w)
@@ -94,7 +119,7 @@ def test_initial_parameters_leave_the_initial_context() -> None:
 
 def test_seed_decides_the_space() -> None:
     c0 = np.zeros((8, 64), np.float32)
-    one, again, other = (LowRankSpace(PromptConfig(intrinsic_dim=80), c0, seed) for seed in (1, 1, 2))
+    one, again, other = (LowRankSpace(PromptConfig(intrinsic_dim=80), shape(c0), seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.projection, again.projection)
     assert np.abs(one.projection - other.projection).max() > 0.1
     assert np.abs(one.projection[0] - one.projection[1]).max() > 0.1, "each token has its own map"
@@ -103,4 +128,74 @@ def test_seed_decides_the_space() -> None:
 @pytest.mark.parametrize("dim", [7, 8 * 64 + 8])
 def test_impossible_intrinsic_dimension_is_named(dim: int) -> None:
     with pytest.raises(InputError, match=rf"prompt.intrinsic_dim: {dim} .* choose between 8 and 512"):
-        LowRankSpace(PromptConfig(intrinsic_dim=dim), np.zeros((8, 64), np.float32), seed=1)
+        LowRankSpace(PromptConfig(intrinsic_dim=dim), shape(np.zeros((8, 64), np.float32)), seed=1)
+
+
+SPACES_AND_SWITCHES = [
+    *({"space": "low-rank", "diagonal": d, "shared": s} for d in (True, False) for s in (True, False)),
+    {"space": "low-rank", "projection": "none"},
+    {"space": "full"},
+    {"space": "full", "projection": "none"},
+    {"space": "context"},
+    {"space": "random-projection", "intrinsic_dim": 7},
+]
+
+
+@pytest.mark.parametrize("prompt", SPACES_AND_SWITCHES, ids=str)
+class TestEveryTextSpace:
+    TOKENS, WIDTH = 3, 12
+
+    def make(self, prompt: dict, seed: int = 1) -> TextSpace:
+        config = Config(prompt={"rank": 2, "intrinsic_dim": 15, **prompt}, seed=seed)
+        space = make_space(config, shape(random_context(self.TOKENS, self.WIDTH, seed=5)))
+        assert isinstance(space, TextSpace)
+        return space
+
+    def point(self, space: TextSpace) -> np.ndarray:
+        return space.initial() + np.random.default_rng(2).standard_normal(space.dimension)
+
+    def test_starts_at_the_initial_context(self, prompt: dict) -> None:
+        space = self.make(prompt)
+        start = space.prompt(space.initial())
+        np.testing.assert_array_equal(start.context, random_context(self.TOKENS, self.WIDTH, seed=5))
+        assert start.visual is None
+
+    def test_pullback_is_the_vector_jacobian_product(self, prompt: dict) -> None:
+        """Differences are exact, since the maps are linear in each parameter; contexts are rounded to float32."""
+        space = self.make(prompt)
+        w, gradient = self.point(space), np.random.default_rng(3).standard_normal((self.TOKENS, self.WIDTH))
+        h = 0.1
+        expected = [
+            np.sum(gradient * (space.context(w + h * e).astype(float) - space.context(w - h * e))) / (2 * h)
+            for e in np.eye(space.dimension)
+        ]
+        assert np.abs(expected).max() > 0.01
+        np.testing.assert_allclose(space.pullback(w, gradient), expected, atol=2e-5)
+
+    def test_the_same_seed_is_the_same_space(self, prompt: dict) -> None:
+        one, again, other = self.make(prompt), self.make(prompt), self.make(prompt, seed=2)
+        w = self.point(one)
+        np.testing.assert_array_equal(one.context(w), again.context(w))
+        drawn = one.tensors().get("projection")
+        if drawn is not None:
+            assert np.abs(drawn - other.tensors()["projection"]).max() > 1e-3
+
+
+def test_without_low_rank_every_row_is_free() -> None:
+    """Full W, and low rank at full rank, reach the same contexts."""
+    prompt = {"intrinsic_dim": 15, "rank": 3}
+    c0 = shape(random_context(3, 12, seed=5))
+    low, full = LowRankSpace(PromptConfig(**prompt), c0, 1), FullSpace(PromptConfig(**prompt), c0, 1)
+    w = low.initial() + np.random.default_rng(1).standard_normal(low.dimension)
+    np.testing.assert_array_equal(full.context(low.rows(w).ravel()), low.context(w))
+
+
+def test_random_projection_moves_tokens_in_units_of_an_embedding() -> None:
+    """Parameters N(0, sigma^2) move each token by about sigma times the norm of N(0, 0.02^2 I): 0.02 sqrt(512)."""
+    space = RandomProjectionSpace(PromptConfig(intrinsic_dim=100), shape(np.zeros((8, 512), np.float32)), 3)
+    draws = np.random.default_rng(0)
+    moves = [np.linalg.norm(space.context(0.3 * draws.standard_normal(100)), axis=1) for _ in range(40)]
+    assert np.mean(moves) == pytest.approx(0.3 * 0.02 * np.sqrt(512), rel=0.02)
+    w = draws.standard_normal(100)
+    expected = space.tensors()["projection"] @ w
+    np.testing.assert_allclose(space.context(w).ravel(), expected, atol=1e-7)

@@ -12,6 +12,7 @@ LIBRARY = sorted((ROOT / "zip_ray").rglob("*.py"))
 DRIVER = [
     *(ROOT / "zip_ray" / "optimizers").glob("*.py"),
     *(ROOT / "zip_ray" / "prompts").glob("*.py"),
+    *(ROOT / "zip_ray" / "compare").glob("*.py"),
     *(ROOT / "zip_ray" / f"{name}.py" for name in ("ledger", "tuning", "checkpoint", "record", "work", "pool", "runs")),
 ]
 

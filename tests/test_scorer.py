@@ -18,9 +18,20 @@ from zip_ray.data import load_task
 from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
 from zip_ray.layout import Layout, combine
-from zip_ray.optimizers import perturbation
-from zip_ray.prompts import LowRankSpace
-from zip_ray.work import SHARED_PREFIX, Crops, Encoding, Evaluation, Pair, Pairs, Perturbation
+from zip_ray.optimizers import perturbation, points
+from zip_ray.prompts import TextSpace, make_space
+from zip_ray.work import (
+    SHARED_PREFIX,
+    Crops,
+    Encoding,
+    Evaluation,
+    Gradient,
+    Pair,
+    Pass,
+    Perturbation,
+    Prompt,
+    Query,
+)
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -30,11 +41,11 @@ def make_config(**sections: dict) -> Config:
 
 
 @pytest.fixture(scope="module", params=["random", "template"])
-def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, LowRankSpace]:
+def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, TextSpace]:
     task = {"shots": 4, "template": "a photo of the digit {}."}
     config = make_config(prompt={"init": request.param}, task=task)
     scorer = build_scorer(config)
-    return config, scorer, LowRankSpace(config.prompt, scorer.facts().initial_context, config.seed)
+    return config, scorer, make_space(config, scorer.facts().shape)
 
 
 def plain_loss(config: Config, context: np.ndarray, images: list[Image.Image], labels: np.ndarray) -> float:
@@ -53,13 +64,13 @@ def plain_loss(config: Config, context: np.ndarray, images: list[Image.Image], l
         return float(functional.cross_entropy(logits.double(), torch.from_numpy(labels)))
 
 
-def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, space = built
     task = load_task(config.task, config.seed)
     rng = np.random.default_rng(5)
     w = space.initial() + 0.1 * rng.standard_normal(space.dimension)
     key = Perturbation("segmented-uniform", 1, 3, 2)
-    (result,) = scorer.answer(Pairs((Pair(12, 3, 2, w, 0.5, key, batch=3),))).results
+    (result,) = scorer.answer(Pass((Pair(12, 3, 2, w, 0.5, key, batch=3),))).results
     image = mini_batch(len(task.train), 128, config.seed, 3)
     images, labels = [task.train.image(i) for i in image], task.train.labels[image]
     z = 0.5 * perturbation(key, space.dimension)
@@ -68,15 +79,15 @@ def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer,
     assert abs(result.plus - result.minus) > 1e-4
 
 
-def test_pairs_that_share_a_pass_score_as_alone(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_pairs_that_share_a_pass_score_as_alone(built: tuple[Config, Scorer, TextSpace]) -> None:
     _, scorer, space = built
     pairs = tuple(
         Pair(k, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, k), batch=1 + k % 2) for k in range(5)
     )
-    together = scorer.answer(Pairs(pairs))
+    together = scorer.answer(Pass(pairs))
     assert together.id == 0
     for pair, result in zip(pairs, together.results, strict=True):
-        (alone,) = scorer.answer(Pairs((pair,))).results
+        (alone,) = scorer.answer(Pass((pair,))).results
         assert result.id == pair.id
         assert (result.plus, result.minus) == pytest.approx((alone.plus, alone.minus), rel=1e-6)
 
@@ -87,9 +98,9 @@ def test_reduced_precision_is_judged() -> None:
     assert build_scorer(make_config()).facts().precision == ""
 
 
-def test_same_work_same_bits(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_same_work_same_bits(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, space = built
-    pair = Pairs((Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1),))
+    pair = Pass((Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1),))
     assert scorer.answer(pair) == scorer.answer(pair) == build_scorer(config).answer(pair)
 
 
@@ -100,7 +111,7 @@ def test_start_at_the_template_is_zero_shot_with_it() -> None:
     scorer = build_scorer(config)
     facts = scorer.facts()
     assert facts.suffix == " in white on black."
-    space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+    space = make_space(config, facts.shape)
     soft = scorer.answer(Evaluation(-1, "test", space.initial()))
     words = scorer.answer(Evaluation(-2, "test", facts.template))
     assert soft.accuracy == words.accuracy
@@ -108,11 +119,11 @@ def test_start_at_the_template_is_zero_shot_with_it() -> None:
     assert soft.images == 898
 
 
-def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, space = built
     w = space.initial()
     encoding = scorer.answer(Encoding(-1, w))
-    np.testing.assert_array_equal(encoding.context, space.context(w))
+    np.testing.assert_array_equal(encoding.prompt.context, space.context(w))
     clip, task = load_clip(config.model, "cpu"), load_task(config.task, config.seed)
     with torch.no_grad():
         pixels = torch.stack([clip.preprocess(task.val.image(i)) for i in range(len(task.val))])
@@ -121,13 +132,13 @@ def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, LowRankSp
     assert scorer.answer(Evaluation(-2, "val", w)).accuracy == pytest.approx(right.mean())
 
 
-def test_facts(built: tuple[Config, Scorer, LowRankSpace]) -> None:
+def test_facts(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, _ = built
     facts = scorer.facts()
     assert facts.images == {"train": 40, "val": 40, "test": 898}
     assert facts.classnames == tuple("0123456789")
     tokens = 8 if config.prompt.init == "random" else 5
-    assert facts.initial_context.shape == (tokens, 128)
+    assert facts.shape.initial_context.shape == (tokens, 128)
     assert len(facts.weights_digest) == 64
     assert facts.text_pass == SHARED_PREFIX
 
@@ -145,7 +156,7 @@ def test_mini_batches_cover_an_epoch_once() -> None:
 def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:
     config = make_config(task={"shots": 4, "batch_size": 12, "views": "fresh"})
     scorer = build_scorer(config)
-    space = LowRankSpace(config.prompt, scorer.facts().initial_context, config.seed)
+    space = make_space(config, scorer.facts().shape)
     task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
     crop = random_crop(clip, config.task)
     seen = []
@@ -161,7 +172,7 @@ def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:
         text = scorer.answer(Encoding(-1, pair.w + z)).text_features
         logits = clip.logit_scale * expected.double() @ torch.from_numpy(text).double().T
         loss = functional.cross_entropy(logits, torch.from_numpy(task.train.labels[chosen]))
-        assert scorer.answer(Pairs((pair,))).results[0].plus == pytest.approx(float(loss), rel=1e-6)
+        assert scorer.answer(Pass((pair,))).results[0].plus == pytest.approx(float(loss), rel=1e-6)
         seen.append(crops.features)
     assert np.abs(seen[0] - seen[1]).max() > 1e-2
 
@@ -211,6 +222,7 @@ def test_another_local_checkpoint_loads() -> None:
             {"name": "ViT-B-99", "pretrained": "openai"},
             r"model.name: 'ViT-B-99' \(pretrained: openai\) cannot be loaded",
         ),
+        ({"name": "ViT-B-16", "pretrained": "openai"}, "another activation .* 'openai': give ViT-B-16-quickgelu"),
         ({"name": "ViT-B-32", "pretrained": "/no/such.pt"}, r"model.name: 'ViT-B-32' .* cannot be loaded"),
     ],
 )
@@ -229,13 +241,98 @@ def test_a_checkpoint_file_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sides", "shards"), [(2, 1), (1, 3), (2, 4)])
-def test_slices_make_up_the_pass(built: tuple[Config, Scorer, LowRankSpace], sides, shards: int) -> None:
+def test_slices_make_up_the_pass(built: tuple[Config, Scorer, TextSpace], sides, shards: int) -> None:
     _, scorer, space = built
     w = space.initial()
-    pairs = Pairs(tuple(Pair(k, 1, 0, w, 0.3, Perturbation("random-sign", 1, 1, k), batch=1 + k) for k in range(3)))
+    pairs = Pass(tuple(Pair(k, 1, 0, w, 0.3, Perturbation("random-sign", 1, 1, k), batch=1 + k) for k in range(3)))
     whole = scorer.answer(pairs)
-    parts = [scorer.answer(part) for part in Layout(sides, shards).slices(pairs)]
-    for result, expected in zip(combine(pairs.pairs, sides, parts).results, whole.results, strict=True):
+    slices = Layout(sides, shards).slices(pairs)
+    parts = [scorer.answer(part) for part in slices]
+    for result, expected in zip(combine(slices, parts).results, whole.results, strict=True):
         assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-6)
         assert result.accuracy == expected.accuracy
         assert abs(expected.plus - expected.minus) > 1e-4
+
+
+def test_a_query_scores_its_point(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, space = built
+    pair = Pair(0, 1, 0, space.initial(), 0.3, Perturbation("random-sign", 1, 1, 0), batch=2)
+    (result,) = scorer.answer(Pass((pair,))).results
+    queries = Pass(tuple(Query(k, 1, 0, w, batch=2) for k, w in enumerate(points(pair))))
+    plus, minus = scorer.answer(queries).results
+    assert (plus.loss, minus.loss) == pytest.approx((result.plus, result.minus), rel=1e-6)
+    assert (plus.accuracy + minus.accuracy) / 2 == result.accuracy
+    slices = Layout(2, 3).slices(queries)
+    assert len(slices) == 3, "a query has one side"
+    for part, whole in zip(combine(slices, [scorer.answer(s) for s in slices]).results, (plus, minus), strict=True):
+        assert part.loss == pytest.approx(whole.loss, rel=1e-6)
+        assert part.accuracy == whole.accuracy
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal"])
+def test_gradients_are_those_of_finite_differences(loss: str) -> None:
+    config = make_config(prompt={"init": "template", "rank": 2}, optimizer={"loss": loss})
+    scorer = build_scorer(config)
+    space = make_space(config, scorer.facts().shape)
+    w = space.initial() + 0.1 * np.random.default_rng(1).standard_normal(space.dimension)
+    (found,) = scorer.answer(Pass((Gradient(0, 1, 0, w, batch=1),))).results
+    (whole,) = scorer.answer(Pass((Query(0, 1, 0, w, batch=1),))).results
+    assert found.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert found.accuracy == whole.accuracy
+    for direction in np.random.default_rng(2).standard_normal((3, space.dimension)):
+        h = 1e-3
+        ends = Pass(tuple(Query(k, 1, 0, w + s * h * direction, batch=1) for k, s in enumerate((1, -1))))
+        plus, minus = scorer.answer(ends).results
+        slope = float(found.gradient @ direction)
+        assert (plus.loss - minus.loss) / (2 * h) == pytest.approx(slope, rel=0.01, abs=1e-3)
+        assert abs(slope) > 0.02
+
+
+def test_focal_loss_weighs_down_what_is_right_already() -> None:
+    """(1 - p)^2 times -log p, whole and in shards; validation stays the cross-entropy."""
+    config = make_config(optimizer={"loss": "focal", "method": "one-sided"})
+    scorer = build_scorer(config)
+    w = make_space(config, scorer.facts().shape).initial()
+    work = Pass((Query(0, 1, 0, w, batch=1),))
+    chosen = mini_batch(40, 128, config.seed, 1)
+    task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
+    pixels = torch.stack([clip.preprocess(task.train.image(i)) for i in chosen])
+    text = torch.from_numpy(scorer.answer(Encoding(-1, w)).text_features)
+    with torch.no_grad():
+        logits = clip.logit_scale * clip.model.encode_image(pixels, normalize=True) @ text.T
+    p = logits.double().softmax(dim=1)[torch.arange(40), torch.from_numpy(task.train.labels[chosen])]
+    expected = float(((1 - p) ** 2 * -p.log()).mean())
+    assert scorer.answer(work).results[0].loss == pytest.approx(expected, rel=1e-5)
+    slices = Layout(1, 3).slices(work)
+    (parts,) = combine(slices, [scorer.answer(part) for part in slices], "focal").results
+    assert parts.loss == pytest.approx(expected, rel=1e-5)
+    plain = build_scorer(make_config()).answer(Evaluation(-1, "val", w))
+    assert scorer.answer(Evaluation(-1, "val", w)).loss == plain.loss
+
+
+def test_a_prompt_from_elsewhere_keeps_its_own_length_and_suffix(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, _ = built
+    words = build_scorer(make_config(prompt={"init": "a blurred drawing of"})).facts().shape.initial_context
+    given = scorer.answer(Evaluation(-1, "val", Prompt(words, suffix=" on paper.")))
+    spelt = scorer.answer(Evaluation(-2, "val", "a blurred drawing of {} on paper."))
+    assert given.loss == pytest.approx(spelt.loss, rel=1e-6)
+    assert given.accuracy == spelt.accuracy
+
+
+def test_without_a_context_the_template_is_the_text(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, _ = built
+    assert scorer.answer(Evaluation(-1, "val", Prompt(None))) == scorer.answer(
+        Evaluation(-1, "val", scorer.facts().template)
+    )
+
+
+def test_shape_of_the_model(built: tuple[Config, Scorer, TextSpace]) -> None:
+    config, scorer, _ = built
+    model = load_clip(config.model, "cpu").model
+    shape = scorer.facts().shape
+    assert (shape.image_size, shape.pixel_mean, shape.pixel_std) == ((32, 32), (0.5,) * 3, (0.25,) * 3)
+    assert shape.token_std == pytest.approx(model.token_embedding.weight.numpy().std(), rel=1e-4)
+    assert shape.patches is not None
+    weight = model.visual.conv1.weight.numpy()
+    assert (shape.patches.width, shape.patches.mean) == (128, pytest.approx(weight.mean(), rel=1e-3, abs=1e-6))
+    assert shape.patches.std == pytest.approx(weight.std(), rel=1e-3)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from zip_ray.data.rendered import TASKS
 from zip_ray.keys import Stream, generator
 from zip_ray.tiny_clip import draw
 from zip_ray.tiny_clip.card import CARD, zero_shot
@@ -64,6 +65,9 @@ def test_wanted_zero_shot_accuracies(figures: dict[str, dict[str, float]]) -> No
     assert plain["digits"] >= 0.6
     assert figures["digits"]["a photo of the digit {}."] >= 0.6
     assert sum(0.3 <= accuracy <= 0.8 for task, accuracy in plain.items() if task != "digits") >= 4
+    for task, accuracy in plain.items():
+        chance = 1 / len(TASKS[task].classnames) if task in TASKS else 0.1
+        assert chance + 0.05 < accuracy < 0.92, task  # 0.05 is four standard deviations of 500 guesses at 0.1
 
 
 @settings(max_examples=30)

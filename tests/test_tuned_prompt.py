@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from zip_ray.clip.model import weights_digest
 from zip_ray.clip.text import encode_texts, word_embeddings
 from zip_ray.errors import InputError
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
+from zip_ray.work import Prompt, VisualPrompt
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16}
 
@@ -51,7 +53,7 @@ def prompt(model: nn.Module, tokenizer) -> TunedPrompt:
         logit_scale=10.0,
         method="zip",
         seed=1,
-        rank=5,
+        prompt={"space": "low-rank", "rank": 5},
         deployed="last",
         step=7,
         queries=70,
@@ -60,16 +62,38 @@ def prompt(model: nn.Module, tokenizer) -> TunedPrompt:
     )
     features = encode_texts(model, tokenizer, ["a drawing of a cat!", "a drawing of a sea lion!"]).numpy()
     rng = np.random.default_rng(0)
-    return TunedPrompt(card, context, features, rng.standard_normal(9), rng.standard_normal((4, 32, 3)), context + 1)
+    frozen = {"projection": rng.standard_normal((4, 32, 3))}
+    return TunedPrompt(card, Prompt(context, suffix="!"), features, rng.standard_normal(9), frozen)
 
 
 def test_comes_back_exactly(prompt: TunedPrompt, tmp_path: Path) -> None:
     path = prompt.save(tmp_path)
     for loaded in (TunedPrompt.load(path), TunedPrompt.load(str(tmp_path))):
         assert loaded.card == prompt.card
-        for name in ("context", "features", "parameters", "projection", "initial_context"):
+        np.testing.assert_array_equal(loaded.prompt.context, prompt.prompt.context)
+        assert (loaded.prompt.visual, loaded.prompt.suffix) == (None, "!")
+        for name in ("features", "parameters"):
             np.testing.assert_array_equal(getattr(loaded, name), getattr(prompt, name))
+        np.testing.assert_array_equal(loaded.frozen["projection"], prompt.frozen["projection"])
     assert json.loads((tmp_path / "tuned_prompt.json").read_text())["classnames"] == ["cat", "sea lion"]
+
+
+def test_a_visual_prompt_comes_back_whole(prompt: TunedPrompt, model: nn.Module, tokenizer, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    tensors = {"trigger": rng.random(5, np.float32), "0.norm.mean": rng.random(7, np.float32)}
+    card = prompt.card.model_copy(update={"visual": "decoder", "encoder": "clip"})
+    visual = Prompt(None, VisualPrompt("decoder", tensors, "clip"), "!")
+    path = replace(prompt, card=card, prompt=visual).save(tmp_path)
+    loaded = TunedPrompt.load(path)
+    assert loaded.prompt.context is None
+    assert loaded.prompt.visual is not None
+    assert (loaded.prompt.visual.kind, loaded.prompt.visual.encoder) == ("decoder", "clip")
+    assert loaded.prompt.visual.tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(loaded.prompt.visual.tensors[name], tensor)
+    assert loaded.frozen.keys() == prompt.frozen.keys()
+    # The texts of a prompt that is visual alone are the template's.
+    np.testing.assert_allclose(loaded.text_features(model, tokenizer).numpy(), prompt.features, atol=1e-6)
 
 
 def test_text_features_are_those_of_the_words(prompt: TunedPrompt, model: nn.Module, tokenizer) -> None:
@@ -107,7 +131,7 @@ def test_damage_is_named(prompt: TunedPrompt, tmp_path: Path, length: int) -> No
 
 def test_newer_schema_is_named(prompt: TunedPrompt, tmp_path: Path) -> None:
     path = prompt.save(tmp_path)
-    path.write_bytes(path.read_bytes().replace(rb"schema_version\": 1", rb"schema_version\": 7"))
+    path.write_bytes(path.read_bytes().replace(rb"schema_version\": 2", rb"schema_version\": 7"))
     with pytest.raises(InputError, match="schema_version"):
         TunedPrompt.load(path)
 

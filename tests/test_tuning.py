@@ -10,12 +10,13 @@ import pytest
 from tests.fakes import FakeScorer
 from zip_ray.checkpoint import RunState
 from zip_ray.config import Config, validate
+from zip_ray.layout import SplitPool
 from zip_ray.ledger import Account
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool, PoolError
 from zip_ray.record import Event
 from zip_ray.tuning import Outcome, Tuning
-from zip_ray.work import Answer, Crops, Pairs, Work
+from zip_ray.work import Answer, Crops, Pass, Work
 
 
 class ShuffledPool(InProcessPool):
@@ -54,7 +55,7 @@ def make_config(**sections: dict) -> Config:
 
 
 def fresh() -> RunState:
-    return RunState(initial_state(np.zeros(6)))
+    return RunState(OptimizerState(np.zeros(6)))
 
 
 def tune(config: Config, pool=None, state: RunState | None = None, **options) -> tuple[Outcome, list[Event]]:
@@ -109,8 +110,8 @@ def test_pairs_may_share_a_pass(together: int) -> None:
 
     class Watched(ShuffledPool):
         def submit(self, work: Work) -> None:
-            if isinstance(work, Pairs):
-                sizes.append(len(work.pairs))
+            if isinstance(work, Pass):
+                sizes.append(len(work.asks))
             super().submit(work)
 
     outcome, events = tune(make_config(model={"pairs_per_pass": together}), Watched(3))
@@ -134,9 +135,7 @@ def test_each_batch_of_fresh_crops_is_asked_once_and_ahead() -> None:
 
     class Watched(InProcessPool):
         def submit(self, work: Work) -> None:
-            order.append(
-                work.batch if isinstance(work, Crops) else -work.pairs[0].step if isinstance(work, Pairs) else 0
-            )
+            order.append(work.batch if isinstance(work, Crops) else -work.asks[0].step if isinstance(work, Pass) else 0)
             super().submit(work)
 
     tune(make_config(task={"views": "fresh"}, cluster={"actors": 3}), Watched(FakeScorer))
@@ -197,7 +196,7 @@ def test_nan_losses_are_counted_and_end_the_run_when_they_persist() -> None:
     assert outcome.finished
     assert "10 steps in a row" in outcome.reasons["nonfinite"]
     assert outcome.state.optimizer.steps == 13  # three with finite pairs, ten without
-    assert outcome.state.nonfinite_pairs == 3 + 50
+    assert outcome.state.nonfinite_results == 3 + 50
     assert np.isfinite(outcome.state.optimizer.w).all()
     assert [event["nonfinite"] for event in events if event["event"] == "step"][2] == 3
 
@@ -214,9 +213,48 @@ def test_every_pair_is_asked_once() -> None:
 
     class Watched(InProcessPool):
         def submit(self, work: Work) -> None:
-            if isinstance(work, Pairs):
-                seen.extend(pair.id for pair in work.pairs)
+            if isinstance(work, Pass):
+                seen.extend(pair.id for pair in work.asks)
             super().submit(work)
 
     tune(make_config(), Watched(FakeScorer))
     assert seen == list(range(150))
+
+
+RIVALS = [
+    {"method": "one-sided", "learning_rate": 0.5},
+    {"method": "cma-es", "population": 6, "fitness_batches": 2},
+    {"method": "random-search"},
+    {"method": "gradient", "learning_rate": 0.1},
+]
+
+
+@pytest.mark.parametrize("optimizer", RIVALS, ids=lambda one: one["method"])
+class TestEveryOtherMethod:
+    def test_keeps_its_budget_and_learns(self, optimizer: dict) -> None:
+        config = make_config(optimizer=optimizer, budget={"queries": 307})
+        outcome, events = tune(config)
+        per_step = config.optimizer.queries_per_step
+        whole = 307 // per_step * per_step
+        assert outcome.state.account == Account(issued=whole, completed=whole, charged=whole)
+        assert outcome.state.optimizer.steps == 307 // per_step
+        assert events[-1]["event"] == "validation"
+        assert outcome.state.accuracy > 0.5
+
+    @pytest.mark.parametrize("pool", [{}, {"pairs_per_pass": 4}, {"parallel": [2, 2]}], ids=str)
+    def test_order_of_arrival_crops_and_passes_do_not_matter(self, optimizer: dict, pool: dict) -> None:
+        straight, events = tune(make_config(optimizer=optimizer))
+        config = make_config(optimizer=optimizer, model=pool, task={"views": "fresh"})
+        shuffled, shuffled_events = tune(config, SplitPool(ShuffledPool(5), config))
+        np.testing.assert_allclose(shuffled.state.optimizer.w, straight.state.optimizer.w, rtol=1e-9)
+        assert [e["queries"] for e in shuffled_events] == [e["queries"] for e in events]
+
+    def test_interrupted_and_resumed_is_bit_for_bit_the_same(self, optimizer: dict) -> None:
+        whole, events = tune(make_config(optimizer=optimizer))
+        looks = itertools.count()
+        first, head = tune(make_config(optimizer=optimizer), interrupted=lambda: next(looks) >= 100)
+        rest, tail = tune(make_config(optimizer=optimizer), state=first.state)
+        assert 0 < first.state.optimizer.steps < whole.state.optimizer.steps
+        np.testing.assert_array_equal(rest.state.optimizer.w, whole.state.optimizer.w)
+        np.testing.assert_equal(without_time(head + tail), without_time(events))
+        assert rest.state.account.charged == whole.state.account.charged

@@ -19,7 +19,9 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.work import Float64
 
 FILE_NAME = "checkpoint.safetensors"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MEMORY = "memory."
+"""Before the names of what the method remembers."""
 _log = logging.getLogger(__name__)
 
 
@@ -41,8 +43,8 @@ class RunState:
     seconds: float = 0.0
     """Seconds of tuning so far, over all resumes."""
     clipped_steps: int = 0
-    nonfinite_pairs: int = 0
-    dropped_pairs: int = 0
+    nonfinite_results: int = 0
+    dropped_results: int = 0
     validated_step: int = -1
     """Step of the latest validation; -1 before the first."""
     accuracy: float = float("nan")
@@ -57,7 +59,7 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         OSError: the disk refuses; the previous checkpoint is untouched.
     """
     optimizer, best = state.optimizer, state.best
-    tensors = {"w": optimizer.w, "momentum": optimizer.momentum}
+    tensors = {"w": optimizer.w, **{MEMORY + name: tensor for name, tensor in optimizer.memory.items()}}
     if best is not None:
         tensors["best_w"] = best.w
     facts: dict[str, Any] = {
@@ -68,8 +70,8 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         "account": asdict(state.account),
         "seconds": state.seconds,
         "clipped_steps": state.clipped_steps,
-        "nonfinite_pairs": state.nonfinite_pairs,
-        "dropped_pairs": state.dropped_pairs,
+        "nonfinite_results": state.nonfinite_results,
+        "dropped_results": state.dropped_results,
         "validated_step": state.validated_step,
         "accuracy": None if np.isnan(state.accuracy) else state.accuracy,
         "best": None if best is None else {"accuracy": best.accuracy, "step": best.step},
@@ -107,13 +109,17 @@ def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
     best = facts["best"]
     return RunState(
         optimizer=OptimizerState(
-            tensors["w"], tensors["momentum"], facts["steps"], facts["nonfinite_streak"], facts["asked"]
+            w=tensors["w"],
+            steps=facts["steps"],
+            nonfinite_streak=facts["nonfinite_streak"],
+            asked=facts["asked"],
+            memory={name.removeprefix(MEMORY): t for name, t in tensors.items() if name.startswith(MEMORY)},
         ),
         account=Account(**facts["account"]),
         seconds=facts["seconds"],
         clipped_steps=facts["clipped_steps"],
-        nonfinite_pairs=facts["nonfinite_pairs"],
-        dropped_pairs=facts["dropped_pairs"],
+        nonfinite_results=facts["nonfinite_results"],
+        dropped_results=facts["dropped_results"],
         validated_step=facts["validated_step"],
         accuracy=float("nan") if facts["accuracy"] is None else facts["accuracy"],
         best=None if best is None else Best(best["accuracy"], best["step"], tensors["best_w"]),

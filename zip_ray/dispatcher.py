@@ -13,9 +13,9 @@ from itertools import islice
 from statistics import median
 
 from zip_ray.pool import PoolError
-from zip_ray.work import Answer, Pairs, Result, Slice, Work
+from zip_ray.work import Answer, Hosted, Pass, Result, Slice, Work
 
-PASSES = (Pairs, Slice)
+PASSES = (Pass, Slice)
 """Works that are many and alike: they may share a call, and their time is a member's pace."""
 PREFETCH = 2
 """Calls a member holds at once: the second hides the round trip."""
@@ -46,7 +46,7 @@ class _Member:
     since: float = 0.0
     """When it began the first of them, or became idle."""
     pace: float | None = None
-    """Seconds a pass over pairs, of late; None while unknown."""
+    """Seconds a pass, of late; None while unknown."""
 
     @property
     def held(self) -> list[int]:
@@ -77,8 +77,8 @@ class Dispatcher:
         """How often each of them is waiting or held."""
         self._attempts: dict[int, int] = {}
         self._failures: dict[int, int] = {}
-        self._times: dict[type[Work], deque[float]] = {}
-        self._typical: dict[type[Work], float] = {}
+        self._times: dict[type, deque[float]] = {}
+        self._typical: dict[type, float] = {}
 
     @property
     def outstanding(self) -> int:
@@ -136,7 +136,7 @@ class Dispatcher:
         self._free[member] = None
         who.since = now
         for work, (_, seconds) in zip(call, results, strict=True):
-            self._learn(who, type(work), seconds)
+            self._learn(who, _kind(work), seconds)
         return [Answer(result, self._done(result.id)) for result, _ in results if result.id in self._works]
 
     def assignments(self, now: float) -> list[tuple[int, tuple[Work, ...]]]:
@@ -166,7 +166,7 @@ class Dispatcher:
         return len(self._members[member].held)
 
     def pace(self, member: int) -> float | None:
-        """Seconds a pass over pairs of a member, of late; None while unknown."""
+        """Seconds a pass of a member, of late; None while unknown."""
         return self._members[member].pace
 
     def _next(self) -> int | None:
@@ -178,11 +178,11 @@ class Dispatcher:
     def _call(self, who: _Member, now: float) -> tuple[Work, ...]:
         """The first of those that wait, and passes behind it up to this member's share, if it is one."""
         call = [self._take_first()]
-        if isinstance(call[0], PASSES) and call[0].id not in self._failures:
+        if _is_pass(call[0]) and call[0].id not in self._failures:
             held, share = set(who.held), self._share(who, now)
             while len(call) < share and (identity := self._next()) is not None:
                 work = self._works[identity]
-                if not isinstance(work, PASSES) or identity in held or identity in self._failures:
+                if not _is_pass(work) or identity in held or identity in self._failures:
                     break
                 call.append(self._take_first())
         return tuple(call)
@@ -230,7 +230,7 @@ class Dispatcher:
 
     def _expected_pace(self, who: _Member, now: float) -> float:
         if who.pace is None or (not who.calls and now - who.since > FORGET * who.pace):
-            return max(self._typical.get(Pairs, self._typical.get(Slice, 1.0)), 1e-6)
+            return max(self._typical.get(Pass, self._typical.get(Slice, 1.0)), 1e-6)
         return max(who.pace, 1e-6)
 
     def _copy_late(self, now: float) -> None:
@@ -247,10 +247,10 @@ class Dispatcher:
         if not who.calls:
             return False
         call = next(iter(who.calls.values()))
-        typical = self._typical.get(type(call[0]))
+        typical = self._typical.get(_kind(call[0]))
         return typical is not None and now - who.since > max(LATE_SECONDS, LATE * typical * len(call))
 
-    def _learn(self, who: _Member, kind: type[Work], seconds: float) -> None:
+    def _learn(self, who: _Member, kind: type, seconds: float) -> None:
         """The typical time of a kind of work, and the pace of who did it."""
         times = self._times.setdefault(kind, deque(maxlen=WINDOW))
         times.append(seconds)
@@ -286,3 +286,12 @@ class Dispatcher:
             self._copies[identity] -= 1
             if self._copies[identity] == 0:
                 self._queue(identity)
+
+
+def _is_pass(work: Work) -> bool:
+    return issubclass(_kind(work), PASSES)
+
+
+def _kind(work: Work) -> type:
+    """Works of a kind take about as long."""
+    return type(work.work if isinstance(work, Hosted) else work)

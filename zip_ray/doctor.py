@@ -1,7 +1,6 @@
 """Checks of all that a run needs, each with what to do about a fault."""
 
 import importlib.metadata
-import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from zip_ray.config import Config
 from zip_ray.errors import InputError
 from zip_ray.pool import PoolError
+from zip_ray.threads import auto_threads, cores, threads
 
 PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "mlflow", "pydantic", "safetensors")
 
@@ -59,17 +59,18 @@ def _environment() -> str:
 def _devices(config: Config) -> str:
     import torch
 
-    cores = len(os.sched_getaffinity(0))
-    wanted = (config.cluster.most or 1) * config.cluster.threads_per_actor
-    gpus = torch.cuda.device_count()
-    text = f"{cores} CPU cores, {gpus} GPUs"
-    if config.model.device == "cuda" and gpus == 0 and config.cluster.address is None:
+    cluster, gpus = config.cluster, torch.cuda.device_count()
+    each, auto = threads(cluster), auto_threads(cluster)
+    wanted = each * (1 if cluster.pool == "in-process" else cluster.most or 1)
+    text = f"{cores()} CPU cores, {gpus} GPUs"
+    if config.model.device == "cuda" and gpus == 0 and cluster.address is None:
         raise InputError(f"model.device: 'cuda', but this machine shows {text}: use auto, or join a cluster with GPUs")
-    if config.cluster.address is None and config.cluster.gpus_per_actor == 0 and wanted > cores:
+    if cluster.address is None and cluster.gpus_per_actor == 0 and wanted > cores():
         return f"{text}; {wanted} threads of actors will share them: lower cluster.actors for full speed"
-    if gpus and config.cluster.gpus_per_actor == 0:
+    if gpus and cluster.gpus_per_actor == 0:
         return f"{text}; the GPUs stay idle: set cluster.gpus_per_actor to 1"
-    return text
+    text = f"{text}, {each} threads an actor"
+    return text if each >= auto else f"{text}; cluster.threads_per_actor auto would give it {auto}"
 
 
 def _model(config: Config) -> str:
@@ -103,14 +104,15 @@ def _task(config: Config) -> str:
 
 def _prompt(config: Config) -> str:
     from zip_ray.clip.scorer import build_scorer
-    from zip_ray.prompts import LowRankSpace
+    from zip_ray.prompts import make_space
+    from zip_ray.work import TEMPLATE_ONCE
 
     facts = build_scorer(config).facts()
-    context = facts.initial_context
-    space = LowRankSpace(config.prompt, context, config.seed)
+    tokens, width = facts.shape.initial_context.shape
+    context = "" if facts.text_pass == TEMPLATE_ONCE else f"{tokens} context tokens of width {width}, "
     return "; ".join(
         [
-            f"{len(context)} context tokens of width {context.shape[1]}, {space.dimension} parameters",
+            f"{config.prompt.space}: {context}{make_space(config, facts.shape).dimension} parameters",
             f"text tower: {facts.text_pass}",
             facts.precision or "float32",
         ]

@@ -27,3 +27,14 @@ def write_whole(path: Path, data: bytes) -> None:
         os.fsync(folder)  # the rename itself must survive a power cut
     finally:
         os.close(folder)
+
+
+def write_shared(path: Path, data: bytes) -> None:
+    """`write_whole` where other processes may be writing the same bytes at the same time.
+
+    Raises:
+        OSError: as `write_whole`.
+    """
+    mine = path.with_name(f"{path.name}.{os.getpid()}")
+    write_whole(mine, data)
+    os.replace(mine, path)

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zip_ray.clip.features import encode_images, split_features
+from zip_ray.clip.features import split_features, split_pixels
 from zip_ray.clip.model import FrozenClip, load_clip
+from zip_ray.clip.prompted import prompted_features
 from zip_ray.clip.text import encode_texts
 from zip_ray.config import ModelConfig, TaskConfig
 from zip_ray.data import load_task
@@ -37,14 +38,16 @@ def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, floa
     clip = _load(prompt)
     data = load_task(task, seed)
     images = split_features(clip, data.test)
+    visual = prompt.prompt.visual
+    prompted = images if visual is None else prompted_features(clip, split_pixels(clip, data.test), visual)
     labels = torch.from_numpy(data.test.labels).to(images.device)
     plain = encode_texts(clip.model, clip.tokenizer, [data.template.replace("{}", name) for name in data.classnames])
     tuned = prompt.text_features(clip.model, clip.tokenizer, data.classnames)
 
-    def accuracy(text: Tensor) -> float:
+    def accuracy(images: Tensor, text: Tensor) -> float:
         return float(((images @ text.T).argmax(dim=1) == labels).double().mean())
 
-    return {"plain template": accuracy(plain), "tuned": accuracy(tuned)}
+    return {"plain template": accuracy(images, plain), "tuned": accuracy(prompted, tuned)}
 
 
 def classify(prompt: TunedPrompt, path: Path, classnames: tuple[str, ...] | None = None) -> Iterator[Prediction]:
@@ -64,7 +67,8 @@ def classify(prompt: TunedPrompt, path: Path, classnames: tuple[str, ...] | None
     text = prompt.text_features(clip.model, clip.tokenizer, names)
     for start in range(0, len(files), FILES_PER_PASS):
         part = files[start : start + FILES_PER_PASS]
-        images = encode_images(clip, (clip.preprocess(read_image(file)) for file in part))
+        pixels = (clip.preprocess(read_image(file)) for file in part)
+        images = prompted_features(clip, pixels, prompt.prompt.visual)
         probabilities, classes = (prompt.card.logit_scale * images @ text.T).softmax(dim=1).max(dim=1)
         for file, probability, label in zip(part, probabilities.tolist(), classes.tolist(), strict=True):
             yield Prediction(file, names[label], probability)

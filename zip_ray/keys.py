@@ -22,6 +22,8 @@ class Stream(IntEnum):
     VIEW = 9
     TRAINING = 10
     CROP = 11
+    SHIFT = 12
+    DIRECTION = 13
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -1,27 +1,45 @@
-"""How one pass is split over actors: its sides, and shards of its classes; the parts put together again, exactly.
+"""How one pass is split over actors: its sides, and shards of its work; the parts put together again, exactly.
 
-Sides and shards add no staleness, unlike more pairs in flight. A shard answers, for each image, its largest logit m_i,
-the sum s_i of exp(logit - m_i), and the logit t of the image's class if it is there. With M = max_i m_i the
-cross-entropy is M + log sum_i s_i exp(m_i - M) - t: that of all classes together.
+Sides and shards add no staleness, unlike more pairs in flight. A shard of the classes answers, for each image, its
+largest logit m_i, the sum s_i of exp(logit - m_i), and the logit t of the image's class if it is there. With M = max_i
+m_i the cross-entropy is M + log sum_i s_i exp(m_i - M) - t: that of all classes together. Under a visual prompt, where
+the images are the work, a shard is some images of the mini-batch, and answers the same of all classes.
 """
 
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from zip_ray.config import Config
+from zip_ray.config import Config, Loss
+from zip_ray.losses import image_losses
 from zip_ray.pool import Member, Pool
-from zip_ray.work import Answer, Facts, Float64, Pair, PairResult, Pairs, PairsResult, Slice, SliceResult, Work
+from zip_ray.work import (
+    Answer,
+    Facts,
+    Float64,
+    Gradient,
+    Pair,
+    PairResult,
+    Pass,
+    PassResult,
+    Query,
+    QueryResult,
+    Slice,
+    SliceResult,
+    Work,
+)
 
 PARTS = 2**10
 """Most parts of a pass: ids of slices are id of the pass * PARTS + number of the part, and stay below 2^40."""
 MOST_SHARDS = 16
 FEWEST_CLASSES = 4
 """In a shard: below, the shared prefix is most of the work."""
+FEWEST_IMAGES = 8
+"""In a shard: below, a pass through the image tower is mostly overhead."""
 ROUND_TRIP = 0.002
 """Seconds that a part costs besides its own work."""
 DRIVER_SECONDS = 0.0005
@@ -33,6 +51,24 @@ BETTER = 1.05
 _log = logging.getLogger(__name__)
 
 
+class Whole(NamedTuple):
+    """What the shards of a pass are shards of."""
+
+    over: Literal["classes", "images"]
+    size: int
+
+    @property
+    def repeated(self) -> float:
+        """Share of a pass that every shard does again: of texts the prefix, of images nothing."""
+        return 9 / (9 + TOKENS_PER_CLASS * self.size) if self.over == "classes" else 0.0
+
+    @property
+    def most_shards(self) -> int:
+        """Beyond which a shard is too small to be worth its while."""
+        fewest = FEWEST_CLASSES if self.over == "classes" else FEWEST_IMAGES
+        return max(1, min(MOST_SHARDS, self.size // fewest))
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a pass is split."""
@@ -40,57 +76,69 @@ class Layout:
     sides: Literal[1, 2] = 1
     """2 = the two queries of a pair go to different actors."""
     shards: int = 1
-    """Runs of classes."""
+    """Runs of classes or images."""
+    over: Literal["classes", "images"] = "classes"
 
     @property
     def parts(self) -> int:
         """Slices of a pass."""
         return self.sides * self.shards
 
-    def slices(self, work: Pairs) -> list[Slice]:
-        """The parts of a pass, side by side, shard by shard."""
-        sides: list[tuple[Literal[1, -1], ...]] = [(1, -1)] if self.sides == 1 else [(1,), (-1,)]
-        places = [(signs, shard) for signs in sides for shard in range(self.shards)]
+    def slices(self, work: Pass) -> list[Slice]:
+        """The parts of a pass of pairs or queries, side by side, shard by shard. A query has one side."""
+        asks = tuple(ask for ask in work.asks if not isinstance(ask, Gradient))
+        sides = tuple(range(asks[0].queries))
+        groups = [sides] if self.sides == 1 else [(side,) for side in sides]
+        places = [(group, shard) for group in groups for shard in range(self.shards)]
         return [
-            Slice(work.id * PARTS + number, work.pairs, signs, shard, self.shards)
-            for number, (signs, shard) in enumerate(places)
+            Slice(work.id * PARTS + number, asks, group, shard, self.shards, self.over)
+            for number, (group, shard) in enumerate(places)
         ]
 
     def __str__(self) -> str:
-        return f"{self.sides} sides x {self.shards} class shards"
+        return f"{self.sides} sides x {self.shards} shards of the {self.over}"
 
 
-def shard_bounds(classes: int, shards: int) -> list[int]:
-    """The first class of each of `shards` nearly equal runs."""
-    return [classes * shard // shards for shard in range(shards)]
+def shard_bounds(size: int, shard: int, shards: int) -> tuple[int, int]:
+    """First and end of one of `shards` nearly equal runs of classes or images."""
+    return size * shard // shards, size * (shard + 1) // shards
 
 
-def combine(pairs: Sequence[Pair], sides: int, parts: Sequence[SliceResult]) -> PairsResult:
-    """The answer to a pass from those to its slices, in their order: exact, and the same bits for the same parts.
+def combine(slices: Sequence[Slice], parts: Sequence[SliceResult], loss: Loss = "cross-entropy") -> PassResult:
+    """The answer to a pass from those to its slices, in their order: exact, and the same bits for the same parts."""
+    asks, sides, shards = slices[0].asks, len(slices[0].sides), slices[0].shards
+    sides_apart = [parts[first : first + shards] for first in range(0, len(parts), shards)]
+    if slices[0].over == "images":
+        sides_apart = [[_side_by_side(group)] for group in sides_apart]
+    groups = [_figures(group, loss) for group in sides_apart]
+    # Of each group of shape (asks * sides,): to (asks, all sides).
+    losses, accuracies = (
+        np.concatenate([column.reshape(len(asks), sides) for column in columns], axis=1)
+        for columns in zip(*groups, strict=True)
+    )
+    return PassResult(tuple(_result(ask, *row) for ask, *row in zip(asks, losses, accuracies, strict=True)))
 
-    Args:
-        pairs: the pass.
-        sides: of the layout.
-        parts: answers to all its slices.
-    """
-    shards = len(parts) // sides
-    columns = [_cross_entropy(parts[side * shards : (side + 1) * shards]) for side in range(sides)]
-    if sides == 1:
-        (losses, accuracies) = columns[0]
-        queries = [(losses[2 * k], losses[2 * k + 1], accuracies[2 * k : 2 * k + 2]) for k in range(len(pairs))]
-    else:
-        (plus, first), (minus, second) = columns
-        queries = [(plus[k], minus[k], np.array([first[k], second[k]])) for k in range(len(pairs))]
-    return PairsResult(
-        tuple(
-            PairResult(pair.id, float(plus), float(minus), float(np.mean(accuracy)))
-            for pair, (plus, minus, accuracy) in zip(pairs, queries, strict=True)
-        )
+
+def _result(ask: Pair | Query, losses: Float64, accuracies: Float64) -> PairResult | QueryResult:
+    """From the losses and accuracies of an ask's sides."""
+    if isinstance(ask, Pair):
+        return PairResult(ask.id, float(losses[0]), float(losses[1]), float(np.mean(accuracies)))
+    return QueryResult(ask.id, float(losses[0]), float(accuracies[0]))
+
+
+def _side_by_side(shards: Sequence[SliceResult]) -> SliceResult:
+    """Shards of the images as one answer about all of them."""
+    return SliceResult(
+        shards[0].id,
+        maxima=np.concatenate([shard.maxima for shard in shards], axis=1),
+        sums=np.concatenate([shard.sums for shard in shards], axis=1),
+        targets=np.concatenate([shard.targets for shard in shards], axis=1),
+        right=np.concatenate([shard.right for shard in shards], axis=1),
     )
 
 
-def _cross_entropy(shards: Sequence[SliceResult]) -> tuple[Float64, Float64]:
-    """Mean cross-entropies and accuracies of the queries, each of shape (queries,)."""
+def _figures(shards: Sequence[SliceResult], loss: Loss) -> tuple[Float64, Float64]:
+    """Mean losses and accuracies of the queries, each of shape (queries,)."""
     maxima = np.stack([shard.maxima for shard in shards])
     top = maxima.max(axis=0)
     total = sum(shard.sums * np.exp(shard.maxima - top) for shard in shards)
@@ -98,49 +146,53 @@ def _cross_entropy(shards: Sequence[SliceResult]) -> tuple[Float64, Float64]:
     # Of equal logits the first class wins, as it does in one piece.
     winner = maxima.argmax(axis=0)
     right = np.take_along_axis(np.stack([shard.right for shard in shards]), winner[None], axis=0)[0]
-    return (top + np.log(total) - target).mean(axis=1), right.mean(axis=1)
+    return image_losses(top + np.log(total) - target, loss).mean(axis=1), right.mean(axis=1)
 
 
-def choose(actors: int, seconds: float, classes: int, passes: int, synchronous: bool) -> tuple[Layout, float]:
+def choose(actors: int, seconds: float, whole: Whole, passes: int, synchronous: bool) -> tuple[Layout, float]:
     """The layout that is expected to be fastest, and its passes a second; of equally good ones the coarsest.
 
     Args:
         actors: how many there are.
         seconds: that a whole pass takes one of them.
-        classes: of the task.
+        whole: what shards would be shards of.
         passes: in flight at once; synchronously those of one step.
         synchronous: whether all of them must be back before the next go out.
     """
-    best, rate = Layout(), _rate(Layout(), actors, seconds, classes, passes, synchronous)
+    best = Layout(over=whole.over)
+    rate = _rate(best, actors, seconds, whole, passes, synchronous)
     sides: tuple[Literal[1, 2], ...] = (1, 2)
-    counts = [n for n in range(1, MOST_SHARDS + 1) if n == 1 or classes // n >= FEWEST_CLASSES]
-    for layout in sorted((Layout(s, n) for s in sides for n in counts), key=lambda one: (one.parts, -one.sides)):
-        found = _rate(layout, actors, seconds, classes, passes, synchronous)
+    layouts = [Layout(s, n, whole.over) for s in sides for n in range(1, whole.most_shards + 1)]
+    for layout in sorted(layouts, key=lambda one: (one.parts, -one.sides)):
+        found = _rate(layout, actors, seconds, whole, passes, synchronous)
         if found > BETTER * rate:
             best, rate = layout, found
     return best, rate
 
 
-def _rate(layout: Layout, actors: int, seconds: float, classes: int, passes: int, synchronous: bool) -> float:
-    """Passes a second: what cannot be split over classes (the prefix) is done again in every shard."""
-    prefix = 9 / (9 + TOKENS_PER_CLASS * classes)
-    part = seconds / layout.sides * (prefix + (1 - prefix) / layout.shards) + ROUND_TRIP
+def _rate(layout: Layout, actors: int, seconds: float, whole: Whole, passes: int, synchronous: bool) -> float:
+    """Passes a second: what cannot be split is done again in every shard."""
+    part = seconds / layout.sides * (whole.repeated + (1 - whole.repeated) / layout.shards) + ROUND_TRIP
     parts = passes * layout.parts
     if synchronous:
         return passes / max(math.ceil(parts / actors) * part, parts * DRIVER_SECONDS)
     return min(min(actors, parts) / part, 1 / DRIVER_SECONDS) / layout.parts
 
 
+def split_if_asked(pool: Pool, config: Config) -> Pool:
+    """The pool itself, or one that splits passes as `model.parallel` says."""
+    return pool if config.parallel == (1, 1) else SplitPool(pool, config)
+
+
 @dataclass
 class _Split:
-    work: Pairs
-    layout: Layout
+    slices: list[Slice]
     parts: dict[int, SliceResult] = field(default_factory=dict)
     attempts: int = 1
 
 
 class SplitPool:
-    """A pool that has passes over pairs done in parts by another, and hands them out whole."""
+    """A pool that has passes done in parts by another, and hands them out whole."""
 
     def __init__(self, pool: Pool, config: Config) -> None:
         """Split as `model.parallel` says.
@@ -152,7 +204,9 @@ class SplitPool:
         self._pool, self._config = pool, config
         parallel = config.parallel
         self._automatic = parallel == "auto"
-        self._layout = Layout() if parallel == "auto" else Layout(2 if parallel[0] == 2 else 1, parallel[1])
+        over: Literal["classes", "images"] = "images" if config.prompt.visual else "classes"
+        sides, shards = (1, 1) if parallel == "auto" else parallel
+        self._layout = Layout(2 if sides == 2 else 1, shards, over)
         self._ready = 0
         self._splits: dict[int, _Split] = {}
 
@@ -160,14 +214,14 @@ class SplitPool:
         return self._pool.facts()
 
     def submit(self, work: Work) -> None:
-        if not isinstance(work, Pairs):
+        if not isinstance(work, Pass) or isinstance(work.asks[0], Gradient):
             self._pool.submit(work)
             return
         if work.id in self._splits:
             raise ValueError(f"work {work.id} is in flight already")
         self._plan()
-        self._splits[work.id] = _Split(work, self._layout)
-        for part in self._layout.slices(work):
+        split = self._splits[work.id] = _Split(self._layout.slices(work))
+        for part in split.slices:
             self._pool.submit(part)
 
     def collect(self, timeout: float) -> list[Answer]:
@@ -190,11 +244,11 @@ class SplitPool:
         split = self._splits[number]
         split.parts[part] = answer.result
         split.attempts = max(split.attempts, answer.attempts)
-        if len(split.parts) < split.layout.parts:
+        if len(split.parts) < len(split.slices):
             return None
         del self._splits[number]
-        parts = [split.parts[k] for k in range(split.layout.parts)]
-        return Answer(combine(split.work.pairs, split.layout.sides, parts), split.attempts)
+        parts = [split.parts[k] for k in range(len(split.slices))]
+        return Answer(combine(split.slices, parts, self._config.optimizer.loss), split.attempts)
 
     def _plan(self) -> None:
         """Choose anew when actors have come or gone, as soon as their speed is known."""
@@ -206,12 +260,17 @@ class SplitPool:
             return
         optimizer, model = self._config.optimizer, self._config.model
         synchronous = optimizer.mode == "sync"
-        out = optimizer.pairs_per_step if synchronous else optimizer.in_flight
-        classes = len(self.facts().classnames)
+        out = optimizer.asks_per_step if synchronous else optimizer.in_flight
         # A part's time, as if its work were split evenly: the prefix is small beside the classes.
-        whole = sum(paces) / len(paces) * self._layout.parts
+        seconds = sum(paces) / len(paces) * self._layout.parts
         passes = math.ceil(out / model.pairs_per_pass)
-        self._layout, rate = choose(len(ready), whole, classes, passes, synchronous)
+        self._layout, rate = choose(len(ready), seconds, self._all(), passes, synchronous)
         self._ready = len(ready)
-        queries = rate * 2 * model.pairs_per_pass
+        queries = rate * optimizer.queries_per_step / optimizer.asks_per_step * model.pairs_per_pass
         _log.warning("model.parallel: %s on %d actors, about %.0f queries/s", self._layout, self._ready, queries)
+
+    def _all(self) -> Whole:
+        facts, task = self.facts(), self._config.task
+        if self._layout.over == "images":
+            return Whole("images", min(task.batch_size, facts.images["train"]))
+        return Whole("classes", len(facts.classnames))

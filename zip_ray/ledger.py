@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from zip_ray.work import Pair
-
-QUERIES_PER_PAIR = 2
+from zip_ray.work import Ask, AskResult
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,9 @@ def settle(account: Account, answered: int = 0) -> Account:
 
 
 class Ledger:
-    """Accounts for pairs between issue and completion.
+    """Accounts for asks between issue and completion.
 
-    A pair is charged when its answer is told; what is in flight is held against the budget, so that `charged` cannot
+    An ask is charged when its answer is told; what is in flight is held against the budget, so that `charged` cannot
     pass it whatever arrives.
     """
 
@@ -44,10 +42,11 @@ class Ledger:
         self._budget = budget
         self._account = account or Account()
         self._in_flight: set[int] = set()
+        self._held = 0
 
     @property
     def in_flight(self) -> int:
-        """Pairs issued and not yet answered."""
+        """Asks issued and not yet answered."""
         return len(self._in_flight)
 
     @property
@@ -57,37 +56,37 @@ class Ledger:
 
     def admits(self, queries: int) -> bool:
         """Whether the budget has room for that many more queries, beside those in flight."""
-        if self._budget is None:
-            return True
-        held = self._account.charged + QUERIES_PER_PAIR * len(self._in_flight)
-        return held + queries <= self._budget
+        return self._budget is None or self._account.charged + self._held + queries <= self._budget
 
-    def issue(self, pair: Pair) -> None:
-        """Hold a pair's queries against the budget.
+    def issue(self, ask: Ask) -> None:
+        """Hold an ask's queries against the budget.
 
         Raises:
-            ValueError: the pair is in flight already, or the budget has no room for it.
+            ValueError: the ask is in flight already, or the budget has no room for it.
         """
-        if pair.id in self._in_flight:
-            raise ValueError(f"pair {pair.id} is in flight already")
-        if not self.admits(QUERIES_PER_PAIR):
-            raise ValueError(f"no room in the budget of {self._budget} queries for pair {pair.id}")
-        self._in_flight.add(pair.id)
-        self._add(issued=QUERIES_PER_PAIR)
+        if ask.id in self._in_flight:
+            raise ValueError(f"ask {ask.id} is in flight already")
+        if not self.admits(ask.queries):
+            raise ValueError(f"no room in the budget of {self._budget} queries for ask {ask.id}")
+        self._in_flight.add(ask.id)
+        self._held += ask.queries
+        self._add(issued=ask.queries)
 
-    def complete(self, pair_id: int, attempts: int) -> bool:
-        """Charge an answered pair; False for an answer that is not awaited, which only counts as waste.
+    def complete(self, result: AskResult, attempts: int) -> bool:
+        """Charge an answered ask; False for an answer that is not awaited, which only counts as waste.
 
         Args:
-            pair_id: id of the pair.
-            attempts: how often it was issued until it was answered.
+            result: the answer.
+            attempts: how often the ask was issued until it was answered.
         """
-        if pair_id not in self._in_flight:
-            self._add(wasted=QUERIES_PER_PAIR)
+        queries = result.queries
+        if result.id not in self._in_flight:
+            self._add(wasted=queries)
             return False
-        self._in_flight.remove(pair_id)
-        again = QUERIES_PER_PAIR * (attempts - 1)
-        self._add(issued=again, completed=QUERIES_PER_PAIR, charged=QUERIES_PER_PAIR, wasted=again)
+        self._in_flight.remove(result.id)
+        self._held -= queries
+        again = queries * (attempts - 1)
+        self._add(issued=again, completed=queries, charged=queries, wasted=again)
         return True
 
     def _add(self, issued: int = 0, completed: int = 0, charged: int = 0, wasted: int = 0) -> None:

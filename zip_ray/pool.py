@@ -29,7 +29,7 @@ class Member:
     held: int = 0
     """Works it has been given and not answered."""
     pace: float | None = None
-    """Seconds a pass over pairs, of late; None while unknown."""
+    """Seconds a pass, of late; None while unknown."""
 
 
 class Pool(Protocol):

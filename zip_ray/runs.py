@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,22 +25,23 @@ import yaml
 from zip_ray import report
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
-from zip_ray.config import Config
+from zip_ray.config import SCHEDULED, Config, validate
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.ledger import settle
-from zip_ray.optimizers import initial_state
+from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
-from zip_ray.progress import ProgressView
-from zip_ray.prompts import LowRankSpace
+from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
 from zip_ray.remote import RemoteCopy, require_free
+from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
 from zip_ray.work import (
     SHARED_PREFIX,
+    TEMPLATE_ONCE,
     Encoding,
     EncodingResult,
     Evaluation,
@@ -47,6 +49,7 @@ from zip_ray.work import (
     Facts,
     Float64,
     Split,
+    VisualPrompt,
 )
 
 _log = logging.getLogger(__name__)
@@ -60,7 +63,8 @@ REMOTE_SECONDS = 60.0
 """What the copy of the run folder gets to become whole then."""
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 RESUMABLE = {"budget", "cluster", "tracking"}
-"""Sections of the config that may change on resume: they leave the trajectory alone."""
+"""Sections of the config that may change on resume: they leave the trajectory alone, `KEPT` aside."""
+KEPT = ("cluster", "threads_per_actor")
 
 OpenPool = Callable[[Config], Pool]
 Listener = Callable[[Event], None]
@@ -96,18 +100,20 @@ def tune(
         InputError: the run folder exists, or model, task or cluster cannot be used as configured.
         PoolError: no scorer came up.
     """
-    folder = config.output.dir or Path("runs") / f"{config.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    config = with_threads(config)
+    task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
+    folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
     if config.output.remote:
         require_free(config.output.remote)
     with _closing(open_pool(config)) as pool:
         facts = _facts(pool)
-        space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+        space = make_space(config, facts.shape)
         zero_shot = _zero_shot(pool, facts)
         _create(folder, config)
-        state = RunState(initial_state(space.initial()))
-        with _locked(folder):
+        state = RunState(OptimizerState(space.initial()))
+        with locked(folder):
             start = _start_event(config, facts, space, zero_shot)
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
@@ -137,14 +143,15 @@ def resume(
     if not events or events[0]["event"] != "start":
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     start = events[0]
-    _require_same(folder, start, config)
-    with _locked(folder), _closing(open_pool(config)) as pool:
+    require_same(folder, start, config)
+    _require_same_schedule(folder, start, config)
+    with locked(folder), _closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
             raise InputError(
                 f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
             )
-        space = LowRankSpace(config.prompt, facts.initial_context, config.seed)
+        space = make_space(config, facts.shape)
         dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
         answered = max((queries(event) for event in dropped), default=0) - state.account.charged
         state = replace(state, account=settle(state.account, answered))
@@ -155,7 +162,7 @@ class _Run:
     """The parts of a run, put together."""
 
     def __init__(
-        self, folder: Path, config: Config, pool: Pool, facts: Facts, space: LowRankSpace, start: Event
+        self, folder: Path, config: Config, pool: Pool, facts: Facts, space: PromptSpace, start: Event
     ) -> None:
         self._folder, self._config, self._pool = folder, config, pool
         self._facts, self._space, self._start = facts, space, start
@@ -175,14 +182,12 @@ class _Run:
                 tracker.start()
             if remote:
                 remote.start()
-            with ProgressView(config.budget) as progress:
 
-                def emit(event: Event) -> None:
-                    record.append(event)
-                    progress.event(event)
-                    listen(event)
+            def emit(event: Event) -> None:
+                record.append(event)
+                listen(event)
 
-                outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
+            outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
             if outcome.finished:
                 accuracies = self._finish(outcome, record)
         finally:
@@ -202,10 +207,8 @@ class _Run:
         encoding = ask(self._pool, Encoding(-2, w), EncodingResult)
         zero_shot: Any = self._start["zero_shot"]
         accuracies = {**zero_shot["test"], "tuned": tuned}
-        card = self._card(outcome.state, step, accuracies)
-        TunedPrompt(
-            card, encoding.context, encoding.text_features, w, self._space.projection, self._space.initial_context
-        ).save(self._folder)
+        card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
+        TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors()).save(self._folder)
         state = outcome.state
         record.append(
             {
@@ -228,7 +231,9 @@ class _Run:
             return state.best.w, state.best.step
         return state.optimizer.w, state.optimizer.steps
 
-    def _card(self, state: RunState, step: int, accuracies: dict[str, float]) -> PromptCard:
+    def _card(
+        self, state: RunState, step: int, accuracies: dict[str, float], visual: VisualPrompt | None
+    ) -> PromptCard:
         facts, config = self._facts, self._config
         validation = {"validation": state.accuracy} if np.isfinite(state.accuracy) else {}
         return PromptCard(
@@ -236,6 +241,8 @@ class _Run:
             classnames=facts.classnames,
             template=facts.template,
             suffix=facts.suffix,
+            visual=visual.kind if visual else None,
+            encoder=visual.encoder if visual else "",
             model=facts.model,
             pretrained=facts.pretrained,
             weights_digest=facts.weights_digest,
@@ -243,7 +250,7 @@ class _Run:
             logit_scale=facts.logit_scale,
             method=config.optimizer.method,
             seed=config.seed,
-            rank=config.prompt.rank,
+            prompt=config.prompt.model_dump(mode="json"),
             deployed=config.validation.deploy,
             step=step,
             queries=state.account.charged,
@@ -253,9 +260,15 @@ class _Run:
 
 
 def _facts(pool: Pool) -> Facts:
-    """Facts of the scorers; what the user should know of them is said aloud."""
+    """Facts of the scorers; what the user should know of them is said aloud.
+
+    Raises:
+        InputError: the task is for testing only.
+    """
     facts = pool.facts()
-    if facts.text_pass != SHARED_PREFIX:
+    if facts.images["train"] == 0:
+        raise InputError("task.name: this data set is for testing only: tune on another, then `run.py evaluate` on it")
+    if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
         _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
     if facts.precision:
         _log.warning("model.precision %s", facts.precision)
@@ -293,7 +306,7 @@ def _create(folder: Path, config: Config) -> None:
     write_whole(folder / CONFIG, text.encode())
 
 
-def _start_event(config: Config, facts: Facts, space: LowRankSpace, zero_shot: dict[str, Any]) -> Event:
+def _start_event(config: Config, facts: Facts, space: PromptSpace, zero_shot: dict[str, Any]) -> Event:
     return {
         "event": "start",
         "step": 0,
@@ -329,17 +342,41 @@ def _environment(facts: Facts) -> dict[str, object]:
     }
 
 
-def _require_same(folder: Path, start: Event, config: Config) -> None:
-    was: Any = start["config"]
-    now = json.loads(json.dumps(config.model_dump(mode="json")))
+def require_same(folder: Path, start: Event, config: Config) -> None:
+    """Refuse a config that would change the trajectory of a run that has been started.
+
+    Raises:
+        InputError: names the field.
+    """
+    before: Any = start["config"]
+    was = _trajectory(before)
+    now = _trajectory(json.loads(json.dumps(config.model_dump(mode="json"))))
     for section in was:
-        if section not in RESUMABLE and was[section] != now[section]:
+        if was[section] != now[section]:
             fields = was[section] if isinstance(was[section], dict) else {}
             field = next((f".{name}" for name in fields if was[section][name] != now[section][name]), "")
             raise InputError(
                 f"{section}{field}: differs from what {folder} was started with: only {', '.join(sorted(RESUMABLE))} "
-                "may change on resume; tune anew for the rest"
+                f"(without {'.'.join(KEPT)}) may change on resume; tune anew for the rest"
             )
+
+
+def _require_same_schedule(folder: Path, start: Event, config: Config) -> None:
+    """A learning rate that falls over the budget is part of the trajectory."""
+    planned = validate(start["config"], str(folder / RECORD)).planned_steps  # type: ignore[arg-type]
+    if config.optimizer.method in SCHEDULED and config.planned_steps != planned:
+        raise InputError(
+            f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
+            f"learning rate of optimizer.method {config.optimizer.method} falls: keep the budget, or tune anew"
+        )
+
+
+def _trajectory(tree: dict[str, Any]) -> dict[str, Any]:
+    """What of a config the trajectory depends on."""
+    section, field = KEPT
+    return {name: part for name, part in tree.items() if name not in RESUMABLE} | {
+        section: {field: tree[section][field]}
+    }
 
 
 @contextmanager
@@ -351,8 +388,12 @@ def _closing(pool: Pool) -> Iterator[Pool]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder: two drivers on one folder would spoil each other's files."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder: two drivers on one would spoil each other's files.
+
+    Raises:
+        InputError: another process holds it.
+    """
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

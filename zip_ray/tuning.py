@@ -1,7 +1,7 @@
 """The loop: ask, submit, collect, tell, until a budget says stop.
 
-Both modes run it. Synchronously the optimiser gives no more pairs until a step has all its answers, and nothing is
-asked while a validation is out; asynchronously pairs, validations and crops are in flight side by side.
+Both modes run it. Synchronously the optimiser gives no more asks until a step has all its answers, and nothing is
+asked while a validation is out; asynchronously asks, validations and crops are in flight side by side.
 """
 
 import time
@@ -14,19 +14,19 @@ from typing import TypeVar
 from zip_ray.checkpoint import Best, RunState
 from zip_ray.config import Config
 from zip_ray.ledger import Ledger, settle
-from zip_ray.optimizers import Spsa, StepReport, make_optimizer
+from zip_ray.optimizers import Optimizer, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import Event
 from zip_ray.work import (
     Answer,
+    Ask,
     Crops,
     CropsResult,
     Evaluation,
     EvaluationResult,
     Float32,
-    Pair,
-    Pairs,
-    PairsResult,
+    Pass,
+    PassResult,
     Result,
     Work,
 )
@@ -34,7 +34,7 @@ from zip_ray.work import (
 POLL_SECONDS = 0.5
 """Longest wait for an answer before the loop looks at budgets and signals again."""
 FIRST_CROPS_ID = 2**40
-"""Pairs count from 0, evaluations down from -1: a pool that takes the lowest first encodes crops in its idle time."""
+"""Asks count from 0, evaluations down from -1: a pool that takes the lowest first encodes crops in its idle time."""
 CROPS_AHEAD = 8
 """Mini-batches of fresh crops asked for ahead, where the config does not say how many actors there are."""
 RATE_SECONDS = 5.0
@@ -67,7 +67,7 @@ R = TypeVar("R", bound=Result)
 
 
 def ask(pool: Pool, work: Work, kind: type[R]) -> R:
-    """Have one piece of work done that is not charged, while no pair is in flight.
+    """Have one piece of work done that is not charged, while nothing else is in flight.
 
     Raises:
         PoolError, InputError: as the pool does.
@@ -134,7 +134,7 @@ class Tuning:
 
         Args:
             config: the run.
-            pool: answers pairs and evaluations; has been asked for its facts.
+            pool: answers asks and evaluations; has been asked for its facts.
             state: a fresh state, or that of a checkpoint.
             emit: receives each event, in order; must not wait.
             checkpoint: receives the state now and then, and at the end; must not wait.
@@ -144,16 +144,18 @@ class Tuning:
         self._config, self._pool = config, pool
         self._state = state
         self._emit, self._checkpoint, self._interrupted, self._clock = emit, checkpoint, interrupted, clock
-        self._optimizer: Spsa = make_optimizer(config.optimizer, state.optimizer, config.seed)
+        self._optimizer: Optimizer = make_optimizer(
+            config.optimizer, state.optimizer, config.seed, config.planned_steps
+        )
         self._ledger = Ledger(config.budget.queries, state.account)
-        self._evaluation_ids = count(-1, -1)  # pairs have the numbers from 0 up
+        self._evaluation_ids = count(-1, -1)  # asks have the numbers from 0 up
         self._validating: dict[int, RunState] = {}
         """Validations that are out: the state when each was asked."""
         self._validated_step = state.validated_step
         """Step of the validation that was asked last."""
         self._started = clock() - state.seconds
         self._recent: deque[tuple[float, int]] = deque()
-        self._crops = self._crop_stream() if config.task.views == "fresh" else None
+        self._crops = self._crop_stream() if config.encodes_crops else None
         self._looked = self._told_of_pool = -POOL_EVENT_SECONDS
         self._pool_before: tuple[object, ...] = ()
 
@@ -207,33 +209,33 @@ class Tuning:
         return reasons
 
     def _fill(self) -> None:
-        """Put out as many pairs as the optimiser gives, in passes of `pairs_per_pass`."""
+        """Put out as much as the optimiser gives, in passes of `pairs_per_pass`."""
         if self._config.optimizer.mode == "sync" and self._validating:
             return  # it may end the run
         while bundle := self._bundle():
-            self._pool.submit(Pairs(bundle))
+            self._pool.submit(Pass(bundle))
 
-    def _bundle(self) -> tuple[Pair, ...]:
-        """The next pairs for one pass; fewer where the optimiser waits, the budget ends or crops are not there yet."""
-        bundle: list[Pair] = []
+    def _bundle(self) -> tuple[Ask, ...]:
+        """The next asks for one pass; fewer where the optimiser waits, the budget ends or crops are not there yet."""
+        bundle: list[Ask] = []
         while len(bundle) < self._config.model.pairs_per_pass:
             features = self._crops.get(self._optimizer.next_batch) if self._crops else None
             waiting = self._crops is not None and features is None
             if waiting or not self._ledger.admits(self._optimizer.queries_to_ask):
                 break
-            pair = self._optimizer.ask()
-            if pair is None:
+            asked = self._optimizer.ask()
+            if asked is None:
                 break
-            self._ledger.issue(pair)
-            bundle.append(replace(pair, features=features))
+            self._ledger.issue(asked)
+            bundle.append(replace(asked, features=features))
         return tuple(bundle)
 
     def _fold(self, answer: Answer) -> None:
         """Take in whatever a scorer has answered."""
         match answer.result:
-            case PairsResult(results):
+            case PassResult(results):
                 for result in results:
-                    if self._ledger.complete(result.id, answer.attempts):
+                    if self._ledger.complete(result, answer.attempts):
                         report = self._optimizer.tell(result)
                         if report is not None:
                             self._take(report)
@@ -251,8 +253,8 @@ class Tuning:
             account=account,
             seconds=seconds,
             clipped_steps=self._state.clipped_steps + report.clipped,
-            nonfinite_pairs=self._state.nonfinite_pairs + report.nonfinite,
-            dropped_pairs=self._state.dropped_pairs + report.dropped,
+            nonfinite_results=self._state.nonfinite_results + report.nonfinite,
+            dropped_results=self._state.dropped_results + report.dropped,
         )
         self._event(
             "step",
@@ -261,9 +263,9 @@ class Tuning:
             accuracy=report.accuracy,
             gradient_norm=report.gradient_norm,
             clipped=self._state.clipped_steps / report.step,
-            nonfinite=self._state.nonfinite_pairs,
+            nonfinite=self._state.nonfinite_results,
             staleness=report.staleness,
-            dropped=self._state.dropped_pairs,
+            dropped=self._state.dropped_results,
             wasted=account.wasted,
             queries_per_second=self._rate(seconds, account.charged),
         )
@@ -317,10 +319,11 @@ class Tuning:
         self._emit({**head, "seconds": state.seconds, **values})
 
     def _crop_stream(self) -> CropStream:
-        config, per_step = self._config, self._optimizer.queries_per_step
-        out = config.optimizer.in_flight if config.optimizer.mode == "async" else 0
-        ahead = (config.cluster.most or CROPS_AHEAD) + out // config.optimizer.pairs_per_step
-        last = config.budget.queries // per_step if config.budget.queries is not None else None
+        config, optimizer = self._config, self._config.optimizer
+        out = optimizer.in_flight if optimizer.mode == "async" else 0
+        ahead = (config.cluster.most or CROPS_AHEAD) + out // optimizer.asks_per_step
+        queries = config.budget.queries
+        last = None if queries is None else queries // optimizer.queries_per_step * optimizer.batches_per_step
         return CropStream(self._pool, ahead, last)
 
     def _seconds(self) -> float:

@@ -1,7 +1,7 @@
 """What travels between the driver and a scorer: work out, results back. Plain numbers, picklable, no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 Split = Literal["train", "val", "test"]
+VisualKind = Literal["frame", "decoder", "tokens"]
 PerturbationLaw = Literal["segmented-uniform", "random-sign"]
 
 
@@ -25,17 +26,24 @@ class Perturbation:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The two queries at w + c z and w - c z on one mini-batch: two queries of the budget."""
+class Asked:
+    """What all that an optimiser asks has in common."""
 
     id: int
-    """Unique in the run: (step - 1) * pairs_per_step + index. Re-issued work keeps its id."""
+    """Unique in the run: the number in the order of asking, from 0. Re-issued work keeps its id."""
     step: int
     """k, counted from 1."""
     version: int
-    """Steps that `w` had behind it when the pair was asked."""
+    """Steps that the optimiser had behind it when this was asked."""
     w: Float64
     """Parameters, shape (d,)."""
+
+
+@dataclass(frozen=True)
+class Pair(Asked):
+    """The two queries at w + c z and w - c z on one mini-batch."""
+
+    queries: ClassVar[int] = 2
     c: float
     """Scale c_k of the perturbation."""
     perturbation: Perturbation
@@ -46,28 +54,75 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs that go through the model in one pass: the unit that travels. Which pairs share it is part of the bits."""
+class Query(Asked):
+    """One query, at `w` itself."""
 
-    pairs: tuple[Pair, ...]
+    queries: ClassVar[int] = 1
+    batch: int
+    features: Float32 | None = None
+
+
+@dataclass(frozen=True)
+class Gradient(Asked):
+    """White box: loss and gradient at `w` by one forward and one backward pass. Counted as one query."""
+
+    queries: ClassVar[int] = 1
+    batch: int
+    features: Float32 | None = None
+
+
+Ask = Pair | Query | Gradient
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Asks of one kind that go through the model together: the unit that travels.
+
+    Which asks share it is part of the bits.
+    """
+
+    asks: tuple[Ask, ...]
 
     @property
     def id(self) -> int:
-        """That of the first pair."""
-        return self.pairs[0].id
+        """That of the first ask."""
+        return self.asks[0].id
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a pass: some sides of its pairs, against some of the classes (see `layout`)."""
+    """A part of a pass: some sides of its asks, some of the classes or of the mini-batch's images (see `layout`)."""
 
     id: int
-    pairs: tuple[Pair, ...]
-    signs: tuple[Literal[1, -1], ...]
-    """Sides: 1 for w + c z, -1 for w - c z."""
+    asks: tuple[Pair | Query, ...]
+    sides: tuple[int, ...]
+    """Which points of each ask (see `optimizers.points`): of a pair 0 = w + c z, 1 = w - c z; of a query 0 = w."""
     shard: int
-    """Which of `shards` nearly equal runs of classes."""
+    """Which of `shards` nearly equal runs of classes or images."""
     shards: int
+    over: Literal["classes", "images"] = "classes"
+
+
+@dataclass(frozen=True)
+class VisualPrompt:
+    """What is done to an image before or inside the image tower."""
+
+    kind: VisualKind
+    tensors: dict[str, Float32]
+    """By the names that the prompt space gives them (see `prompts.visual`)."""
+    encoder: str = ""
+    """Of a decoder: the frozen image encoder, as `prompt.encoder` names it."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What parameters mean to the model."""
+
+    context: Float32 | None
+    """Context token embeddings, shape (m, width); None where the task's plain template is the text."""
+    visual: VisualPrompt | None = None
+    suffix: str | None = None
+    """Text after the class name; None for the scorer's own."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +140,13 @@ class Evaluation:
 
     id: int
     split: Split
-    prompt: Float64 | str
-    """Parameters, shape (d,), or a sentence with {} for the class name."""
+    prompt: Float64 | str | Prompt
+    """Parameters, shape (d,), a sentence with {} for the class name, or a prompt tuned elsewhere."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """The context and the text features at parameters: what a tuned prompt carries. Not charged."""
+    """The prompt and its text features at parameters: what a tuned prompt carries. Not charged."""
 
     id: int
     w: Float64
@@ -102,32 +157,78 @@ class Encoding:
 class PairResult:
     """What came of a `Pair`."""
 
+    queries: ClassVar[int] = Pair.queries
     id: int
     plus: float
-    """Mean cross-entropy at w + c z; not finite if the model says so."""
+    """Mean loss at w + c z; not finite if the model says so."""
     minus: float
-    """Mean cross-entropy at w - c z."""
+    """Mean loss at w - c z."""
     accuracy: float
     """Share of the mini-batch classified rightly, mean of the two sides."""
 
+    @property
+    def loss(self) -> float:
+        """Mean of the two sides."""
+        return (self.plus + self.minus) / 2
+
+    @property
+    def finite(self) -> bool:
+        """Whether it can be used."""
+        return bool(np.isfinite([self.plus, self.minus]).all())
+
 
 @dataclass(frozen=True)
-class PairsResult:
-    """Answer to `Pairs`, in their order."""
+class QueryResult:
+    """What came of a `Query`."""
 
-    results: tuple[PairResult, ...]
+    queries: ClassVar[int] = Query.queries
+    id: int
+    loss: float
+    accuracy: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether it can be used."""
+        return bool(np.isfinite(self.loss))
+
+
+@dataclass(frozen=True)
+class GradientResult:
+    """What came of a `Gradient`."""
+
+    queries: ClassVar[int] = Gradient.queries
+    id: int
+    loss: float
+    accuracy: float
+    gradient: Float64
+    """Shape (d,)."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether it can be used."""
+        return bool(np.isfinite(self.loss) and np.isfinite(self.gradient).all())
+
+
+AskResult = PairResult | QueryResult | GradientResult
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """Answer to a `Pass`, in the order of its asks."""
+
+    results: tuple[AskResult, ...]
 
     @property
     def id(self) -> int:
-        """That of the first pair."""
+        """That of the first ask."""
         return self.results[0].id
 
 
 @dataclass(frozen=True)
 class SliceResult:
-    """Answer to a `Slice`, all of shape (queries, images): what the cross-entropy needs of these classes.
+    """Answer to a `Slice`, all of shape (queries, images): what the cross-entropy needs of these classes and images.
 
-    The queries are the first pair's sides, then the second's, and so on.
+    The queries are the first ask's sides, then the second's, and so on.
     """
 
     id: int
@@ -166,22 +267,53 @@ class EncodingResult:
     """Answer to an `Encoding`."""
 
     id: int
-    context: Float32
-    """Context token embeddings, shape (m, width)."""
+    prompt: Prompt
     text_features: Float32
     """Unit-length text features, shape (classes, embed)."""
 
 
 SHARED_PREFIX = "shared prefix"
-"""What facts say of a scorer whose texts go through the engine; anything else is the plain pass, and why."""
+"""What facts say of a scorer whose texts go through the engine."""
+TEMPLATE_ONCE = "template, encoded once"
+"""What they say where only images are prompted; anything else is the plain pass, and why."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """How an image tower cuts images up."""
+
+    width: int
+    """Of a token of the image tower."""
+    mean: float
+    """Of the patch embedding's weights."""
+    std: float
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a prompt space must know of the frozen model."""
+
+    initial_context: Float32
+    """c0, shape (m, width)."""
+    token_std: float
+    """Standard deviation of the numbers in the token embeddings."""
+    image_size: tuple[int, int]
+    """Height and width of a preprocessed image."""
+    pixel_mean: tuple[float, ...]
+    """Mean of each channel that preprocessing subtracts."""
+    pixel_std: tuple[float, ...]
+    """What it divides by then."""
+    patches: Patches | None
+    """None for an image tower that has no patch embedding."""
+    encoder_features: int = 0
+    """Numbers that the frozen encoder of a decoder makes of an image; 0 where there is none."""
 
 
 @dataclass(frozen=True)
 class Facts:
     """What the driver must know of the model and the task; the same on every actor of a run."""
 
-    initial_context: Float32
-    """c0, shape (m, width)."""
+    shape: ModelShape
     classnames: tuple[str, ...]
     template: str
     """The task's plain template."""
@@ -201,13 +333,41 @@ class Facts:
     """Factor of the cosine, already exponentiated."""
     device: str
     text_pass: str
-    """How texts are encoded: `shared prefix`, or the plain pass and why."""
+    """How texts are encoded: `shared prefix`, `template, encoded once`, or the plain pass and why."""
     precision: str
     """What a reduced precision does to loss differences, in words; empty for float32."""
 
 
-Work = Pairs | Slice | Crops | Evaluation | Encoding
-Result = PairsResult | SliceResult | CropsResult | EvaluationResult | EncodingResult
+@dataclass(frozen=True)
+class Hosted:
+    """A piece of one run's work, for a process that has the scorers of many runs (see `compare.host`)."""
+
+    id: int
+    scorer: str
+    """Key of the run's scorer."""
+    work: "Work | None"
+    """None asks for the facts."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a piece of one run's work could not be done, in one line."""
+
+    text: str
+    is_input: bool = False
+    """Whether the run's input is at fault."""
+
+
+@dataclass(frozen=True)
+class HostedResult:
+    """Answer to `Hosted`."""
+
+    id: int
+    result: "Result | Facts | Failure"
+
+
+Work = Pass | Slice | Crops | Evaluation | Encoding | Hosted
+Result = PassResult | SliceResult | CropsResult | EvaluationResult | EncodingResult | HostedResult
 
 
 @dataclass(frozen=True)

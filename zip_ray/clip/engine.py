@@ -15,6 +15,7 @@ from open_clip.transformer import ResidualAttentionBlock, text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zip_ray.clip.gpu import Recorded, out_of_memory
 from zip_ray.clip.model import Tokenizer
 from zip_ray.clip.text import ROWS_PER_PASS, PromptEncoder
 from zip_ray.work import SHARED_PREFIX
@@ -78,6 +79,7 @@ class CausalEncoder:
             self._lay_out()
         self._prompts = max(1, fit // self._rows())
         """Prompts in one pass. Like the classes, fixed where memory is plenty: bits depend on it."""
+        self._recorded = Recorded(self._passes, TOLERANCE) if positions.is_cuda else None
 
     @torch.inference_mode()
     def encode(self, contexts: Tensor) -> Tensor:
@@ -91,13 +93,10 @@ class CausalEncoder:
         self._plain.check(contexts)
         while True:
             try:
-                passes = [
-                    torch.cat([self._pass(part, layout) for layout in self._layouts], dim=1)
-                    for part in contexts.to(self._positions.device).split(self._prompts)
-                ]
-                return torch.cat(passes)
+                parts = contexts.to(self._positions.device).split(self._prompts)
+                return torch.cat([(self._recorded or self._passes)(part) for part in parts])
             except RuntimeError as error:
-                if not _out_of_memory(error) or self._prompts == self._classes == 1:
+                if not out_of_memory(error) or self._prompts == self._classes == 1:
                     raise
             self._shrink(len(contexts))
 
@@ -108,6 +107,8 @@ class CausalEncoder:
         else:
             self._classes = (self._classes + 1) // 2
             self._lay_out()
+        if self._recorded:
+            self._recorded.forget()
         if self._positions.is_cuda:
             torch.cuda.empty_cache()
 
@@ -117,6 +118,10 @@ class CausalEncoder:
     def _rows(self) -> int:
         """Rows of the largest pass of one prompt, without those of the prefix."""
         return max(len(layout.rows) for layout in self._layouts)
+
+    def _passes(self, contexts: Tensor) -> Tensor:
+        """Features of some prompts and all classes."""
+        return torch.cat([self._pass(contexts, layout) for layout in self._layouts], dim=1)
 
     def _pass(self, contexts: Tensor, layout: Layout) -> Tensor:
         """Features of some prompts and some classes in one pass."""
@@ -202,11 +207,6 @@ def _rows_that_fit(device: torch.device, width: int) -> int:
         return max(1, torch.cuda.mem_get_info(device)[0] // (8 * FLOATS_PER_NUMBER * width))
     free = psutil.virtual_memory().available // (8 * FLOATS_PER_NUMBER * width)
     return int(max(1, min(free, CPU_HIDDEN_BYTES // (16 * width))))
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocation failed; on a CPU torch says it in words only."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _blocks(tower: nn.Module) -> list[ResidualAttentionBlock]:

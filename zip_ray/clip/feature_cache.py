@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from zip_ray.data import ImageSet
-from zip_ray.files import write_whole
+from zip_ray.files import write_shared
 
 _log = logging.getLogger(__name__)
 
@@ -87,9 +87,8 @@ def _write(path: Path, features: Tensor) -> None:
     features = features.cpu().contiguous()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        mine = path.with_name(f"{path.name}.{os.getpid()}")  # other actors of this machine may be writing it too
-        write_whole(mine, save({"features": features}, {"digest": _digest(features)}))
-        os.replace(mine, path)
+        # Other actors of this machine may be writing it too.
+        write_shared(path, save({"features": features}, {"digest": _digest(features)}))
     except OSError as error:
         _log.warning("%s cannot be written (%s): later runs will compute these features again", path, error.strerror)
 

@@ -1,6 +1,6 @@
 """Image features: encoded once and kept, since only the text side of a query changes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
 from zip_ray.clip.feature_cache import NO_CACHE, FeatureCache
+from zip_ray.clip.gpu import to_device
 from zip_ray.clip.model import FrozenClip
 from zip_ray.config import TaskConfig
 from zip_ray.data import ImageSet
@@ -34,16 +35,20 @@ def encode_images(clip: FrozenClip, images: Iterable[Tensor]) -> Tensor:
             chunk = []
     if chunk:
         features.append(_encode(clip, chunk))
+    if not features:  # of the training images of a data set that is for testing only
+        return torch.empty(0, 0)
     return functional.normalize(torch.cat(features), dim=-1)
 
 
 def split_features(clip: FrozenClip, images: ImageSet, cache: FeatureCache = NO_CACHE) -> Tensor:
     """Features of a split as at test time, shape (n, embed)."""
 
-    def encode() -> Tensor:
-        return encode_images(clip, (clip.preprocess(images.image(i)) for i in range(len(images))))
+    return cache.get(images, {}, lambda: encode_images(clip, split_pixels(clip, images))).to(clip.device)
 
-    return cache.get(images, {}, encode).to(clip.device)
+
+def split_pixels(clip: FrozenClip, images: ImageSet) -> Iterator[Tensor]:
+    """The images as at test time, preprocessed, each of shape (3, height, width)."""
+    return (clip.preprocess(images.image(i)) for i in range(len(images)))
 
 
 def train_features(
@@ -58,23 +63,35 @@ def train_features(
         return split_features(clip, images, cache).unsqueeze(0)
     if task.views == "fresh":
         return torch.empty(0, len(images), 0)
-    crop, views = random_crop(clip, task), task.views
+    draws = {"seed": seed, "views": task.views, "scale": task.crop_scale, "flip": task.flip}
 
-    def encode(view: int) -> Tensor:
-        draws = (generator(seed, Stream.VIEW, 1 + view, i) for i in range(len(images)))
-        return encode_images(clip, (crop(images.image(i), rng) for i, rng in enumerate(draws)))
+    def encode() -> Tensor:
+        return torch.stack([encode_images(clip, view) for view in view_pixels(clip, images, task, seed)])
 
-    draws = {"seed": seed, "views": views, "scale": task.crop_scale, "flip": task.flip}
-    features = cache.get(images, draws, lambda: torch.stack([encode(view) for view in range(views)]))
-    return features.to(clip.device)
+    return cache.get(images, draws, encode).to(clip.device)
+
+
+def view_pixels(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int) -> Iterator[Iterator[Tensor]]:
+    """Fixed views of all images, preprocessed: that of test time where `views` = 0, else so many keyed crops."""
+    if task.views == 0:
+        yield split_pixels(clip, images)
+        return
+    crop = random_crop(clip, task)
+    for view in range(1, 1 + int(task.views)):
+        yield (crop(images.image(i), generator(seed, Stream.VIEW, view, i)) for i in range(len(images)))
 
 
 def fresh_features(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int, batch: int) -> Tensor:
     """Features of new random crops of the `batch`-th mini-batch, shape (images, embed)."""
+    return encode_images(clip, fresh_pixels(clip, images, task, seed, batch))
+
+
+def fresh_pixels(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int, batch: int) -> Iterator[Tensor]:
+    """New random crops of the `batch`-th mini-batch, preprocessed."""
     crop = random_crop(clip, task)
     chosen = mini_batch(len(images), task.batch_size, seed, batch)
     draws = (generator(seed, Stream.CROP, batch, place) for place in range(len(chosen)))
-    return encode_images(clip, (crop(images.image(int(i)), rng) for i, rng in zip(chosen, draws, strict=True)))
+    return (crop(images.image(int(i)), rng) for i, rng in zip(chosen, draws, strict=True))
 
 
 def random_crop(clip: FrozenClip, task: TaskConfig) -> Callable[[Image.Image, np.random.Generator], Tensor]:
@@ -129,5 +146,6 @@ def mini_batch_views(size: int, views: int, seed: int, batch: int) -> Int64:
 
 
 def _encode(clip: FrozenClip, images: Sequence[Tensor]) -> Tensor:
-    features: Tensor = clip.model.encode_image(torch.stack(list(images)).to(clip.device))  # type: ignore[operator]
+    pixels = to_device(torch.stack(list(images)), clip.device)
+    features: Tensor = clip.model.encode_image(pixels)  # type: ignore[operator]
     return features

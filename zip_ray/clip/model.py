@@ -37,9 +37,9 @@ class FrozenClip:
         """Digest of all weights; a second or so a gigabyte."""
         return weights_digest(self.model.state_dict())
 
-    @property
+    @cached_property
     def logit_scale(self) -> float:
-        """Factor of the cosine. A bias (SigLIP) is left out: neither softmax nor argmax sees it."""
+        """Factor of the cosine, asked once. A bias (SigLIP) is left out: neither softmax nor argmax sees it."""
         return float(self.model.logit_scale.detach().exp())  # type: ignore[operator]
 
 
@@ -59,6 +59,7 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
             f"model.pretrained: none is given for model.name '{name}', whose weights would be random: give a tag "
             f"({', '.join(open_clip.list_pretrained_tags_by_model(name)[:4]) or 'there is none'}) or a checkpoint file"
         )
+    _require_activation(name, config.pretrained)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
             name, pretrained=config.pretrained, precision="fp32", device=device
@@ -74,6 +75,17 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
         raise InputError(f"model.name: '{config.name}' is a {type(model).__name__}, without a text tower to prompt")
     model = model.float().eval().requires_grad_(False)
     return FrozenClip(model, tokenizer, preprocess, dict(model.visual.preprocess_cfg), torch.device(device))
+
+
+def _require_activation(name: str, tag: str | None) -> None:
+    """Refuse weights that were trained with QuickGELU in a model with GELU: open_clip only warns, and features are off.
+
+    Raises:
+        InputError: the model has a variant with the right activation; the message names it.
+    """
+    right = f"{name}-quickgelu"
+    if tag in open_clip.list_pretrained_tags_by_model(right):
+        raise InputError(f"model.name: '{name}' has another activation than the weights '{tag}': give {right}")
 
 
 def resolve_name(name: str) -> str:

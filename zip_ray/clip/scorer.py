@@ -1,25 +1,39 @@
 """The scorer: a frozen model, a task and a prompt space behind one method, `answer`. Work in, results out."""
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from zip_ray.clip.engine import TextEncoder, make_encoder
 from zip_ray.clip.feature_cache import FeatureCache, default_folder
-from zip_ray.clip.features import fresh_features, mini_batch, mini_batch_views, split_features, train_features
+from zip_ray.clip.features import (
+    fresh_features,
+    mini_batch,
+    mini_batch_views,
+    split_features,
+    split_pixels,
+    train_features,
+)
+from zip_ray.clip.gpu import to_device
 from zip_ray.clip.model import FrozenClip, load_clip
-from zip_ray.clip.precision import Precision, compare, products
-from zip_ray.clip.text import encode_texts, token_embedding, word_embeddings
+from zip_ray.clip.precision import Precision, compare
+from zip_ray.clip.prompted import PromptedBatches, prompted_features
+from zip_ray.clip.scoring import judge, logits, shard_statistics
+from zip_ray.clip.shape import model_shape
+from zip_ray.clip.texts import WHOLE, Shard, Texts
 from zip_ray.clip.weights import share_weights
-from zip_ray.config import Config, PromptConfig
+from zip_ray.config import Config, ModelConfig
 from zip_ray.data import ImageSet, Task, load_task
 from zip_ray.layout import shard_bounds
-from zip_ray.ledger import QUERIES_PER_PAIR
-from zip_ray.optimizers import perturbation
-from zip_ray.prompts import LowRankSpace
-from zip_ray.prompts.low_rank import random_context
+from zip_ray.optimizers import points
+from zip_ray.prompts import TextSpace, make_space
+from zip_ray.threads import threads
 from zip_ray.work import (
+    TEMPLATE_ONCE,
+    Ask,
+    AskResult,
     Crops,
     CropsResult,
     Encoding,
@@ -29,12 +43,17 @@ from zip_ray.work import (
     Facts,
     Float32,
     Float64,
+    Gradient,
+    GradientResult,
+    Hosted,
     Int64,
     Pair,
     PairResult,
-    Pairs,
-    PairsResult,
+    Pass,
+    PassResult,
     Perturbation,
+    Prompt,
+    QueryResult,
     Result,
     Slice,
     SliceResult,
@@ -42,7 +61,6 @@ from zip_ray.work import (
     Work,
 )
 
-PUBLISHED_SUFFIX = "."
 JUDGED_PAIRS = 16
 
 
@@ -52,12 +70,30 @@ def build_scorer(config: Config) -> "Scorer":
     Raises:
         InputError: the model, the task or their combination cannot be used as configured.
     """
-    torch.set_num_threads(config.cluster.threads_per_actor)
-    torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
-    clip = load_clip(config.model, choose_device(config))
-    if config.cluster.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":
-        share_weights(clip, default_folder())
-    return Scorer(clip, load_task(config.task, config.seed), config)
+    return ScorerBuilder()(config)
+
+
+class ScorerBuilder:
+    """Builds scorers one after another; while they ask for the same frozen model, it is loaded once."""
+
+    def __init__(self) -> None:
+        self._loaded: tuple[ModelConfig, str, FrozenClip] | None = None
+
+    def __call__(self, config: Config) -> "Scorer":
+        """The scorer of a run; raises what `build_scorer` does."""
+        torch.set_num_threads(threads(config.cluster))
+        torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
+        return Scorer(self._clip(config), load_task(config.task, config.seed), config)
+
+    def _clip(self, config: Config) -> FrozenClip:
+        model, device = config.model, choose_device(config)
+        if self._loaded is None or self._loaded[:2] != (model, device):
+            self._loaded = None  # two large models may not fit
+            clip = load_clip(model, device)
+            if config.cluster.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":
+                share_weights(clip, default_folder())
+            self._loaded = model, device, clip
+        return self._loaded[2]
 
 
 def choose_device(config: Config) -> str:
@@ -71,7 +107,8 @@ def choose_device(config: Config) -> str:
 class Scorer:
     """Losses of prompts on keyed mini-batches.
 
-    Image features are encoded once a split, when it is first needed; each query encodes its text only.
+    Image features are encoded once a split, when it is first needed; each query encodes its text only. Under a visual
+    prompt each query encodes the images of its mini-batch, and the task's plain template is encoded once.
     """
 
     def __init__(self, clip: FrozenClip, task: Task, config: Config) -> None:
@@ -81,51 +118,54 @@ class Scorer:
             InputError: a prompt is too long, the tower cannot be prompted, an image cannot be read.
         """
         self._clip, self._task, self._config = clip, task, config
-        before, after = task.template.split("{}")
-        words = before if config.prompt.init == "template" else config.prompt.init
-        self._suffix = after if config.prompt.init == "template" else PUBLISHED_SUFFIX
-        initial = self._initial_context(config.prompt, words)
-        self._space = LowRankSpace(config.prompt, initial, config.seed)
-        self._tokens = len(initial)
-        self._encoders: dict[tuple[int, int], tuple[TextEncoder, str]] = {}
-        """By shard and number of shards: of those classes, and what it is."""
-        self._scale = clip.logit_scale
+        self._texts = Texts(clip, task, config)
+        self._shape = model_shape(clip, self._texts.initial_context, config.prompt)
+        self._space = make_space(config, self._shape)
         facts: dict[str, object] = {
             "weights": clip.weights_digest,
             "preprocess": clip.preprocess_config,
             "device": clip.device.type,
         }
         self._cache = FeatureCache(default_folder() if config.cluster.cache else None, facts)
-        self._encoder()
+        soft = self._space.prompt(self._space.initial()).context is not None
+        self._text_pass = self._texts.kind if soft else TEMPLATE_ONCE
+        self._features: dict[Split, Tensor] = {}
+        self._batches: PromptedBatches | None = None
+        if config.prompt.visual:
+            self._batches = PromptedBatches(clip, task.train, config.task, config.prompt, config.seed)
+            return
         self._train = train_features(clip, task.train, config.task, config.seed, self._cache)
         # Without random crops the training views are the images as at test time.
-        self._features: dict[Split, Tensor] = {"train": self._train[0]} if config.task.views == 0 else {}
+        if config.task.views == 0:
+            self._features["train"] = self._train[0]
 
     def facts(self) -> Facts:
         """What the driver must know; the same on every actor of a run."""
         task, model = self._task, self._config.model
         return Facts(
-            initial_context=self._space.initial_context,
+            shape=self._shape,
             classnames=task.classnames,
             template=task.template,
             templates=task.templates,
-            suffix=self._suffix,
+            suffix=self._texts.suffix,
             images={"train": len(task.train), "val": len(task.val), "test": len(task.test)},
             model=model.name,
             pretrained=model.pretrained,
             weights_digest=self._clip.weights_digest,
             preprocess=self._clip.preprocess_config,
-            logit_scale=self._scale,
+            logit_scale=self._clip.logit_scale,
             device=str(self._clip.device),
-            text_pass=self._encoder()[1],
+            text_pass=self._text_pass,
             precision="" if model.precision == "fp32" else f"{model.precision}: {self._judge_precision()}",
         )
 
     def answer(self, work: Work) -> Result:
         """Do a piece of work; the same work gives the same bits, wherever and whenever it is done."""
         match work:
-            case Pairs():
-                return self._score(work.pairs)
+            case Pass(asks) if isinstance(asks[0], Gradient):
+                return PassResult(tuple(self._differentiate(ask) for ask in asks))
+            case Pass():
+                return self._score(work.asks)
             case Slice():
                 return self._score_slice(work)
             case Crops():
@@ -136,84 +176,98 @@ class Scorer:
             case Evaluation():
                 return self._evaluate(work)
             case Encoding():
-                context = self._space.context(work.w)
-                return EncodingResult(work.id, context, self._encode([work.w])[0].cpu().numpy())
+                prompt = self._deployed(work.w)
+                return EncodingResult(work.id, prompt, self._texts.encode([prompt])[0].cpu().numpy())
+            case Hosted():
+                raise TypeError("work of many runs goes to a ScorerHost")
 
-    def _score(self, pairs: tuple[Pair, ...], precision: Precision | None = None) -> PairsResult:
-        """All sides of all pairs in one pass through the text tower."""
-        shifts = [pair.c * perturbation(pair.perturbation, pair.w.size) for pair in pairs]
-        points = [point for pair, z in zip(pairs, shifts, strict=True) for point in (pair.w + z, pair.w - z)]
-        texts = self._encode(points, precision).split(QUERIES_PER_PAIR)
-        scored = [self._cross_entropy(*self._mini_batch(p), text) for p, text in zip(pairs, texts, strict=True)]
+    @torch.inference_mode()
+    def _score(self, asks: tuple[Ask, ...], precision: Precision | None = None) -> PassResult:
+        """All points of all asks in one pass through the text tower."""
+        prompts = [[self._space.prompt(w) for w in points(ask)] for ask in asks]
+        texts = self._texts.encode(list(chain(*prompts)), precision=precision).split(asks[0].queries)
+        scored = []
+        for ask, prompted, text in zip(asks, prompts, texts, strict=True):
+            images, labels = self._mini_batch(ask, prompted)
+            scored.append(judge(self._logits(images, text), labels, self._config.optimizer.loss))
         figures = torch.stack(scored).tolist()  # the one moment a GPU is waited for
-        return PairsResult(
-            tuple(
-                PairResult(pair.id, plus, minus, sum(accuracies) / QUERIES_PER_PAIR)
-                for pair, ((plus, minus), accuracies) in zip(pairs, figures, strict=True)
-            )
-        )
+        return PassResult(tuple(_result(ask, *one) for ask, one in zip(asks, figures, strict=True)))
 
+    @torch.inference_mode()
     def _score_slice(self, work: Slice) -> SliceResult:
-        """Some sides against some classes, in one pass through the text tower."""
-        points = [
-            pair.w + sign * pair.c * perturbation(pair.perturbation, pair.w.size)
-            for pair in work.pairs
-            for sign in work.signs
-        ]
-        first = shard_bounds(len(self._task.classnames), work.shards)[work.shard]
-        texts = self._encode(points, shard=(work.shard, work.shards)).split(len(work.signs))
-        figures = torch.cat(
-            [
-                self._shard_statistics(*self._mini_batch(p), text, first)
-                for p, text in zip(work.pairs, texts, strict=True)
-            ],
-            dim=1,
-        )
-        maxima, sums, targets, right = figures.cpu().numpy()
+        """Some sides against some classes or some images, in one pass through the text tower."""
+        prompts = [[self._space.prompt(points(ask)[side]) for side in work.sides] for ask in work.asks]
+        shard, first, images_of = self._shard(work)
+        texts = self._texts.encode(list(chain(*prompts)), shard).split(len(work.sides))
+        parts = []
+        for ask, prompted, text in zip(work.asks, prompts, texts, strict=True):
+            images, labels = self._mini_batch(ask, prompted, images_of)
+            parts.append(shard_statistics(self._logits(images, text), labels, first))
+        maxima, sums, targets, right = torch.cat(parts, dim=1).cpu().numpy()
         return SliceResult(work.id, maxima, sums, targets, right > 0)
 
-    def _mini_batch(self, pair: Pair) -> tuple[Tensor, Int64]:
-        """Features (images, embed) and labels (images,)."""
+    def _differentiate(self, ask: Ask) -> GradientResult:
+        """Loss and gradient through the plain text pass; the prompt space carries it on to the parameters."""
+        assert isinstance(self._space, TextSpace)
+        context = torch.from_numpy(self._space.context(ask.w)).requires_grad_()
+        images, labels = self._mini_batch(ask)
+        text = self._texts.plain.differentiable(context.unsqueeze(0))
+        # Features come from inference mode; autograd keeps only what does not.
+        loss, accuracy = judge(self._logits(images.clone(), text), labels, self._config.optimizer.loss)[:, 0]
+        (gradient,) = torch.autograd.grad(loss, context)
+        pulled = self._space.pullback(ask.w, gradient.double().numpy())
+        return GradientResult(ask.id, loss.item(), accuracy.item(), pulled)
+
+    def _shard(self, work: Slice) -> tuple[Shard, int, slice]:
+        """The classes of a slice, the first of them, and the places in the mini-batch of its images."""
+        if work.over == "classes":
+            first, _ = shard_bounds(len(self._task.classnames), work.shard, work.shards)
+            return (work.shard, work.shards), first, slice(None)
+        images = min(self._config.task.batch_size, len(self._task.train))
+        return WHOLE, 0, slice(*shard_bounds(images, work.shard, work.shards))
+
+    def _mini_batch(self, ask: Ask, prompts: Sequence[Prompt] = (), part: slice = slice(None)) -> tuple[Tensor, Int64]:
+        """Features (images, embed), of visual prompts (prompts, images, embed), and labels (images,)."""
         task, seed, images = self._config.task, self._config.seed, self._task.train
-        chosen = mini_batch(len(images), task.batch_size, seed, pair.batch)
-        if pair.features is not None:
-            features = torch.from_numpy(pair.features).to(self._clip.device)
+        chosen = mini_batch(len(images), task.batch_size, seed, ask.batch)
+        if self._batches is not None:
+            visual = [prompt.visual for prompt in prompts if prompt.visual is not None]
+            features = torch.stack([self._batches.features(ask.batch, one, part) for one in visual])
+        elif ask.features is not None:
+            features = to_device(torch.from_numpy(ask.features), self._clip.device)
         else:
-            views = mini_batch_views(len(chosen), len(self._train), seed, pair.batch)
-            features = self._train[torch.from_numpy(views), torch.from_numpy(chosen)]
-        return features, images.labels[chosen]
+            views = mini_batch_views(len(chosen), len(self._train), seed, ask.batch)
+            view, image = (to_device(torch.from_numpy(x), self._clip.device) for x in (views, chosen))
+            features = self._train[view, image]
+        return features, images.labels[chosen][part]
 
+    def _logits(self, images: Tensor, text: Tensor) -> Tensor:
+        return logits(self._clip.logit_scale, images, text)
+
+    @torch.inference_mode()
     def _evaluate(self, work: Evaluation) -> EvaluationResult:
-        images: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
-        labels = images[work.split].labels
-        if work.split not in self._features:
-            self._features[work.split] = split_features(self._clip, images[work.split], self._cache)
+        splits: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
+        images, visual = splits[work.split], None
         if isinstance(work.prompt, str):
-            texts = [work.prompt.replace("{}", name) for name in self._task.classnames]
-            text = encode_texts(self._clip.model, self._clip.tokenizer, texts).unsqueeze(0)
+            text = self._texts.sentences(work.prompt).unsqueeze(0)
         else:
-            text = self._encode([work.prompt])
-        (loss,), (accuracy,) = self._cross_entropy(self._features[work.split], labels, text).tolist()
-        return EvaluationResult(work.id, loss, accuracy, len(labels))
+            prompt = work.prompt if isinstance(work.prompt, Prompt) else self._deployed(work.prompt)
+            text, visual = self._texts.encode([prompt]), prompt.visual
+        if visual is not None:
+            features = prompted_features(self._clip, split_pixels(self._clip, images), visual)
+        else:
+            if work.split not in self._features:
+                self._features[work.split] = split_features(self._clip, images, self._cache)
+            features = self._features[work.split]
+        (loss,), (accuracy,) = judge(self._logits(features, text), images.labels, "cross-entropy").tolist()
+        return EvaluationResult(work.id, loss, accuracy, len(images))
 
-    def _encode(
-        self, points: list[Float64], precision: Precision | None = None, shard: tuple[int, int] = (0, 1)
-    ) -> Tensor:
-        contexts = np.stack([self._space.context(w) for w in points])
-        with products(precision or self._config.model.precision, self._clip.device):
-            return self._encoder(shard)[0].encode(torch.from_numpy(contexts)).float()
-
-    def _encoder(self, shard: tuple[int, int] = (0, 1)) -> tuple[TextEncoder, str]:
-        """The encoder of a shard's classes, and what it is; made when it is first needed."""
-        if shard not in self._encoders:
-            index, shards = shard
-            names = self._task.classnames
-            bounds = [*shard_bounds(len(names), shards), len(names)]
-            chosen = names[bounds[index] : bounds[index + 1]]
-            self._encoders[shard] = make_encoder(
-                self._clip.model, self._clip.tokenizer, chosen, self._tokens, self._suffix
-            )
-        return self._encoders[shard]
+    def _deployed(self, w: Float64) -> Prompt:
+        """The prompt at parameters `w`, as it is used on single images."""
+        prompt = self._space.prompt(w)
+        if self._batches is None or prompt.visual is None:
+            return prompt
+        return replace(prompt, visual=self._batches.settle(prompt.visual))
 
     def _judge_precision(self) -> str:
         """What the configured precision does to the loss differences of the first pairs."""
@@ -225,47 +279,20 @@ class Scorer:
         )
 
         def differences(precision: Precision) -> list[float]:
-            return [result.plus - result.minus for result in self._score(pairs, precision).results]
+            results = self._score(pairs, precision).results
+            return [result.plus - result.minus for result in results if isinstance(result, PairResult)]
 
         return str(compare(differences("fp32"), differences(self._config.model.precision)))
 
     def _judged_features(self) -> Float32 | None:
-        if self._config.task.views != "fresh":
+        if not self._config.encodes_crops:
             return None
         return fresh_features(self._clip, self._task.train, self._config.task, self._config.seed, 1).cpu().numpy()
 
-    @torch.inference_mode()
-    def _cross_entropy(self, images: Tensor, labels: Int64, text: Tensor) -> Tensor:
-        """Losses and accuracies of images (n, embed) against texts (prompts, classes, embed): shape (2, prompts)."""
-        logits = self._scale * images @ text.transpose(1, 2)
-        target = torch.from_numpy(labels).to(logits.device).expand(len(text), -1)
-        # The mean in float64: a loss difference at c ~ 0.01 is a few thousand float32 roundings wide.
-        loss = functional.cross_entropy(logits.double().transpose(1, 2), target, reduction="none").mean(dim=1)
-        accuracy = (logits.argmax(dim=2) == target).double().mean(dim=1)
-        return torch.stack([loss, accuracy])
 
-    @torch.inference_mode()
-    def _shard_statistics(self, images: Tensor, labels: Int64, text: Tensor, first: int) -> Tensor:
-        """Maxima, sums, targets and hits (see `SliceResult`) of texts (prompts, classes, embed): (4, prompts, images).
-
-        Args:
-            images: features, shape (images, embed).
-            labels: of the images, shape (images,).
-            text: features of this shard's classes.
-            first: number of its first class.
-        """
-        logits = (self._scale * images @ text.transpose(1, 2)).double()
-        target = (torch.from_numpy(labels).to(logits.device) - first).expand(len(text), -1)
-        here = (target >= 0) & (target < logits.shape[2])
-        own = logits.gather(2, target.clamp(0, logits.shape[2] - 1).unsqueeze(2)).squeeze(2)
-        maxima, best = logits.max(dim=2)
-        sums = (logits - maxima.unsqueeze(2)).exp().sum(dim=2)
-        right = here & (best == target)
-        return torch.stack([maxima, sums, own.masked_fill(~here, -torch.inf), right.double()])
-
-    def _initial_context(self, prompt: PromptConfig, words: str) -> Float32:
-        model = self._clip.model
-        if prompt.init == "random":
-            return random_context(prompt.tokens, token_embedding(model).embedding_dim, self._config.seed)
-        embeddings = word_embeddings(model, self._clip.tokenizer, words)
-        return np.asarray(embeddings.cpu().numpy(), dtype=np.float32)
+def _result(ask: Ask, losses: list[float], accuracies: list[float]) -> AskResult:
+    """What came of a pair or a query, from the figures of its points."""
+    if isinstance(ask, Pair):
+        plus, minus = losses
+        return PairResult(ask.id, plus, minus, sum(accuracies) / len(accuracies))
+    return QueryResult(ask.id, losses[0], accuracies[0])

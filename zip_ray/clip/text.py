@@ -1,13 +1,15 @@
 """Soft prompts for any open_clip text tower: placeholder tokens whose embeddings are replaced by the context.
 
 The replacement happens in a forward hook on the token embedding, so that masks, class tokens, pooling and the
-end-of-text position stay the library's own (CLIP, CustomTextCLIP, CoCa, SigLIP).
+end-of-text position stay the library's own (CLIP, CustomTextCLIP, CoCa, SigLIP, towers of transformers).
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
+from open_clip.hf_model import HFTextEncoder
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,10 +31,12 @@ def token_embedding(model: nn.Module) -> nn.Embedding:
         embedding = getattr(owner, "token_embedding", None)
         if isinstance(embedding, nn.Embedding):
             return embedding
-    tower = type(getattr(model, "text", model)).__name__
+    tower = getattr(model, "text", model)
+    if isinstance(tower, HFTextEncoder):
+        return cast(nn.Embedding, tower.transformer.get_input_embeddings())
     raise InputError(
-        f"model.name: the text tower {tower} has no token embedding that a prompt could replace: "
-        "choose a model whose text tower is open_clip's own (CLIP, CustomTextCLIP, CoCa, SigLIP)"
+        f"model.name: the text tower {type(tower).__name__} has no token embedding that a prompt could replace: "
+        "choose a model whose text tower is open_clip's own (CLIP, CustomTextCLIP, CoCa, SigLIP) or of transformers"
     )
 
 
@@ -63,7 +67,7 @@ def encode_texts(model: nn.Module, tokenizer: Tokenizer, texts: Sequence[str]) -
     Raises:
         InputError: a text is longer than the model reads.
     """
-    ids = tokenize(tokenizer, texts, context_length(model)).to(next(model.parameters()).device)
+    ids = tokenize(tokenizer, texts, context_length(model, tokenizer)).to(next(model.parameters()).device)
     features = [model.encode_text(part, normalize=False) for part in ids.split(ROWS_PER_PASS)]  # type: ignore[operator]
     return functional.normalize(torch.cat(features), dim=-1)
 
@@ -76,13 +80,9 @@ def word_embeddings(model: nn.Module, tokenizer: Tokenizer, words: str) -> Tenso
     """
     if not words.strip():
         raise InputError("prompt.init: no words stand before {} in the template: give words, or use init: random")
-    pad = _padding(tokenizer)
-    length = context_length(model)
-    ids = tokenize(tokenizer, [words, ""], length)
-    start = _text_start(tokenizer, length)
-    count = int((ids[0] != pad).sum() - (ids[1] != pad).sum())
     embedding = token_embedding(model)
-    return embedding.weight.detach()[ids[0, start : start + count].to(embedding.weight.device)]
+    ids = _own_tokens(tokenizer, words, context_length(model, tokenizer))
+    return cast(Tensor, embedding(ids.to(embedding.weight.device)).detach())  # not the table: some scale what it gives
 
 
 class PromptEncoder:
@@ -107,12 +107,13 @@ class PromptEncoder:
         self.embedding = token_embedding(model)
         holders = " ".join([PLACEHOLDER] * tokens)
         texts = [f"{holders} {name.replace('_', ' ')}{suffix}" for name in classnames]
-        length = context_length(model)
+        length = context_length(model, tokenizer)
         ids = tokenize(tokenizer, texts, length)
         self.start = _text_start(tokenizer, length)
         """Position of the first context token."""
         self.tokens = tokens
-        if not (ids[:, self.start : self.start + tokens] == ids[0, self.start]).all():
+        alone = _own_tokens(tokenizer, holders, length)  # where a space is part of a token, the first is another one
+        if len(alone) != tokens or not (ids[:, self.start : self.start + tokens] == alone).all():
             raise InputError(
                 f"model.name: its tokenizer does not keep '{PLACEHOLDER}' as one token: cannot be prompted"
             )
@@ -149,6 +150,10 @@ class PromptEncoder:
         Raises:
             InputError: a context of another number of tokens or another width.
         """
+        return self.differentiable(contexts)
+
+    def differentiable(self, contexts: Tensor) -> Tensor:
+        """As `encode`, and as gradients want it: they flow back to the contexts."""
         self.check(contexts)
         prompts, classes = contexts.shape[0], self.ids.shape[0]
         contexts = contexts.to(self.ids.device)
@@ -177,13 +182,25 @@ class PromptEncoder:
             handle.remove()
 
 
-def context_length(model: nn.Module) -> int:
-    """Positions that the text tower reads."""
-    for owner in (model, getattr(model, "text", None)):
-        length = getattr(owner, "context_length", None)
-        if isinstance(length, int):
-            return length
-    raise InputError(f"model.name: {type(model).__name__} does not say how long a text it reads")
+def context_length(model: nn.Module, tokenizer: Tokenizer) -> int:
+    """Positions that the text tower reads, at most as many as its tokenizer makes: towers of transformers read more.
+
+    Raises:
+        InputError: neither says it.
+    """
+    said = [getattr(owner, "context_length", None) for owner in (model, getattr(model, "text", None), tokenizer)]
+    lengths = [length for length in said if isinstance(length, int) and length > 0]
+    if not lengths:
+        raise InputError(f"model.name: {type(model).__name__} does not say how long a text it reads")
+    return min(lengths)
+
+
+def _own_tokens(tokenizer: Tokenizer, text: str, length: int) -> Tensor:
+    """Token ids of a text without those of its start and end, shape (tokens,)."""
+    pad, start = _padding(tokenizer), _text_start(tokenizer, length)
+    ids = tokenize(tokenizer, [text, ""], length)
+    count = int((ids[0] != pad).sum() - (ids[1] != pad).sum())
+    return ids[0, start : start + count]
 
 
 def _text_start(tokenizer: Tokenizer, length: int) -> int:

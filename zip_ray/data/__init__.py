@@ -1,4 +1,4 @@
-"""Tasks: images, labels, class names, template and splits. numpy and Pillow only."""
+"""Tasks: images, labels, class names, templates, splits. numpy and Pillow, and what a source needs when asked for."""
 
 from zip_ray.data.tasks import ImageSet, Task, load_task
 

@@ -4,12 +4,36 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zip_ray.data.images import ImageSet
+from zip_ray.data.source import Source
 from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
 from zip_ray.work import Int64
 
 VALIDATION_SHOTS = 4
 """Validation images a class at most (protocol of CoOp and ZIP)."""
+
+
+def draw(source: Source, shots: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Training and validation images; none of a source that is for testing only.
+
+    Where the source has a validation part of its own, the draws are apart and a class with fewer images gives all that
+    it has (protocol of CoOp). Otherwise both are drawn from the training part, without overlap.
+
+    Raises:
+        InputError: a class has fewer images than a draw of both from one part needs.
+    """
+    if source.train is None:
+        nothing = source.test.subset([])
+        return nothing, nothing
+    if source.val is None:
+        train, val = few_shot(source.train.labels, source.classnames, shots, seed)
+        return source.train.subset(train), source.train.subset(val)
+    classes, held_out = len(source.classnames), min(shots, VALIDATION_SHOTS)
+    return (
+        source.train.subset(_up_to(shots, source.train.labels, classes, seed, 0)),
+        source.val.subset(_up_to(held_out, source.val.labels, classes, seed, 1)),
+    )
 
 
 def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) -> tuple[Int64, Int64]:
@@ -39,3 +63,12 @@ def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) ->
         train.append(drawn[:shots])
         val.append(drawn[shots : shots + held_out])
     return np.concatenate(train), np.concatenate(val)
+
+
+def _up_to(count: int, labels: Int64, classes: int, seed: int, part: int) -> Int64:
+    """Indices of `count` images a class, or of all that it has; by class, then by draw."""
+    drawn = [
+        generator(seed, Stream.SHOTS, label, 1 + part).permutation(np.flatnonzero(labels == label))[:count]
+        for label in range(classes)
+    ]
+    return np.concatenate(drawn)

@@ -60,7 +60,8 @@ def _read(folder: Path, root: Path) -> tuple[tuple[str, ...], FileImages]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"task.root: two folders in '{folder}' are called '{twice}': rename one")
-    paths, labels = [], []
+    paths: list[str] = []
+    labels: list[int] = []
     for label, class_folder in enumerate(classes):
         files = _image_files(class_folder)
         if not files:
@@ -68,7 +69,7 @@ def _read(folder: Path, root: Path) -> tuple[tuple[str, ...], FileImages]:
         for file in files:
             if not file.resolve().is_relative_to(root.resolve()):
                 raise InputError(f"task.root: '{file}' leads out of '{root}': copy the image into its class folder")
-        paths += files
+        paths += map(str, files)
         labels += [label] * len(files)
     return names, FileImages(tuple(paths), np.array(labels, dtype=np.int64))
 

@@ -1,19 +1,25 @@
-"""A task by its name: built in, rendered, or a folder of the user's own images."""
+"""A task by its name: built in, a data set that is laid out in a known way, or a user's own images."""
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from zip_ray.config import TaskConfig
-from zip_ray.data import rendered
-from zip_ray.data.digits import CLASSNAMES, TEMPLATES, digits
-from zip_ray.data.few_shot import VALIDATION_SHOTS, few_shot
+from zip_ray.data.built_in import BUILT_IN, built_in, known_test_sets
+from zip_ray.data.coop import coop
+from zip_ray.data.few_shot import draw
 from zip_ray.data.folder import folder
-from zip_ray.data.images import ArrayImages, ImageSet
+from zip_ray.data.from_huggingface import from_huggingface
+from zip_ray.data.from_torchvision import from_torchvision
+from zip_ray.data.from_webdataset import from_webdataset
+from zip_ray.data.images import ImageSet
+from zip_ray.data.manifest import manifest
+from zip_ray.data.source import PHOTO, Source
 from zip_ray.errors import InputError
 
 __all__ = ["BUILT_IN", "ImageSet", "Task", "load_task"]
-
-BUILT_IN = ("digits", *rendered.TASKS)
-FOLDER_TEMPLATE = "a photo of a {}."
 
 
 @dataclass(frozen=True)
@@ -27,34 +33,78 @@ class Task:
     templates: tuple[str, ...]
     """Hand-written templates, the plain one first."""
     train: ImageSet
+    """Empty, like `val`, of a data set that is for testing only."""
     val: ImageSet
     test: ImageSet
 
 
 def load_task(config: TaskConfig, seed: int) -> Task:
-    """Load a task and draw its few shots.
+    """Load a task, draw its few shots and choose its classes.
+
+    The draw comes first, so that a class has the same images in all, base and new. Base are the first half of the
+    classes in the order of their labels, rounded up; new are the others, with labels from 0 (CoCoOp's protocol, Zhou et
+    al., CVPR 2022).
 
     Raises:
-        InputError: an unknown name, or images that are missing, too few or unreadable.
+        InputError: an unknown name or test set, or images that are missing, too few or unreadable.
     """
-    pool: ImageSet
-    test: ImageSet
-    if config.root is not None:
-        classnames, pool, test = folder(config.root, seed)
-        templates: tuple[str, ...] = (FOLDER_TEMPLATE,)
-    elif config.name == "digits":
-        classnames, templates = CLASSNAMES, TEMPLATES
-        pool, test = digits()
-    elif config.name in rendered.TASKS:
-        task = rendered.TASKS[config.name]
-        classnames, templates = task.classnames, task.templates
-        pool = ArrayImages(*rendered.render_split(task, "pool", config.shots + VALIDATION_SHOTS))
-        test = ArrayImages(*rendered.render_split(task, "test", rendered.TEST_IMAGES))
-    else:
-        raise InputError(
-            f"task.name: '{config.name}' is unknown: choose {', '.join(BUILT_IN)}, or folder with task.root"
-        )
+    if config.test_set not in (known := known_test_sets(config.name)):
+        raise InputError(f"task.test_set: '{config.test_set}' is unknown: '{config.name}' has {', '.join(known)}")
+    source = _read(config, seed)
+    for part in ("train", "val", "test"):
+        _check(config.name, source, part)
+    train, val = draw(source, config.shots, seed)
+    count = len(source.classnames)
+    half = math.ceil(count / 2)
+    first, last = {"all": (0, count), "base": (0, half), "new": (half, count)}[config.classes]
+    templates = source.templates
     if config.template is not None:
         templates = (config.template, *(t for t in templates if t != config.template))
-    train, val = few_shot(pool.labels, classnames, config.shots, seed)
-    return Task(config.name, classnames, templates[0], templates, pool.subset(train), pool.subset(val), test)
+    return Task(
+        config.name,
+        source.classnames[first:last],
+        templates[0],
+        templates,
+        *(_of_classes(images, first, last) for images in (train, val, source.test)),
+    )
+
+
+def _read(config: TaskConfig, seed: int) -> Source:
+    kind, _, name = config.name.partition(":")
+    root = config.root or Path()  # the config has seen to it that whatever needs a root has one
+    match kind:
+        case "folder":
+            classnames, pool, test = folder(root, seed)
+            return Source(classnames, (PHOTO,), test, pool)
+        case "coop":
+            return coop(name, root)
+        case "manifest":
+            return manifest(root)
+        case "torchvision":
+            return from_torchvision(name, root)
+        case "huggingface":
+            return from_huggingface(name, config.root)
+        case "webdataset":
+            return from_webdataset(root)
+    if config.name in BUILT_IN:
+        return built_in(config.name, config.test_set, config.shots)
+    raise InputError(
+        f"task.name: '{config.name}' is unknown: choose {', '.join(BUILT_IN)}, or folder with task.root, or another "
+        "source of docs/datasets.md"
+    )
+
+
+def _check(name: str, source: Source, part: str) -> None:
+    images: ImageSet | None = getattr(source, part)
+    if images is None:
+        return
+    counts = np.bincount(images.labels, minlength=len(source.classnames))
+    if not counts.all():
+        empty = source.classnames[int(counts.argmin())]
+        raise InputError(f"task.name: class '{empty}' of '{name}' has no {part} images: add some or remove the class")
+
+
+def _of_classes(images: ImageSet, first: int, last: int) -> ImageSet:
+    """The images with labels from `first` to below `last`, under labels from 0."""
+    kept = images.subset(np.flatnonzero((first <= images.labels) & (images.labels < last)))
+    return kept.labelled(kept.labels - first)

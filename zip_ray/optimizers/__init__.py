@@ -1,16 +1,41 @@
 """How the parameters move: ask/tell, numpy only, no torch and no Ray."""
 
+from zip_ray.config import Method, OptimizerConfig
+from zip_ray.optimizers.base import NONFINITE_STEPS, Optimizer, OptimizerState, StepReport
+from zip_ray.optimizers.cma_es import CmaEs
 from zip_ray.optimizers.gains import Gains
-from zip_ray.optimizers.perturbations import perturbation
-from zip_ray.optimizers.spsa import METHODS, OptimizerState, Spsa, StepReport, initial_state, make_optimizer
+from zip_ray.optimizers.gradient import GradientDescent
+from zip_ray.optimizers.one_sided import OneSided
+from zip_ray.optimizers.perturbations import perturbation, points
+from zip_ray.optimizers.random_search import RandomSearch
+from zip_ray.optimizers.spsa import Spsa, SpsaGc, Zip
+
+METHODS: dict[Method, type[Optimizer]] = {
+    "zip": Zip,
+    "spsa": Spsa,
+    "spsa-gc": SpsaGc,
+    "one-sided": OneSided,
+    "cma-es": CmaEs,
+    "random-search": RandomSearch,
+    "gradient": GradientDescent,
+}
+
+
+def make_optimizer(
+    config: OptimizerConfig, state: OptimizerState, seed: int, planned_steps: int | None = None
+) -> Optimizer:
+    """The configured method, going on from `state`; arguments as `Optimizer` takes them."""
+    return METHODS[config.method](config, state, seed, planned_steps)
+
 
 __all__ = [
     "METHODS",
+    "NONFINITE_STEPS",
     "Gains",
+    "Optimizer",
     "OptimizerState",
-    "Spsa",
     "StepReport",
-    "initial_state",
     "make_optimizer",
     "perturbation",
+    "points",
 ]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from zip_ray.keys import Stream, generator
-from zip_ray.work import Float64, Perturbation
+from zip_ray.work import Ask, Float64, Pair, Perturbation
 
 
 def perturbation(key: Perturbation, size: int) -> Float64:
@@ -17,3 +17,11 @@ def perturbation(key: Perturbation, size: int) -> Float64:
     if key.law == "random-sign":
         return signs
     return signs * rng.uniform(0.5, 1.0, size=size)
+
+
+def points(ask: Ask) -> tuple[Float64, ...]:
+    """The points at which an ask wants the model: w + c z and w - c z of a pair, else w alone; each of shape (d,)."""
+    if isinstance(ask, Pair):
+        z = ask.c * perturbation(ask.perturbation, ask.w.size)
+        return ask.w + z, ask.w - z
+    return (ask.w,)

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from zip_ray.config import PromptConfig
-from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
-from zip_ray.prompts.fastfood import fastfood_matrix
-from zip_ray.work import Float32, Float64
+from zip_ray.prompts.per_token import PerTokenSpace
+from zip_ray.work import Float32, Float64, ModelShape
 
 INIT_STD = 0.02
 
@@ -32,66 +31,54 @@ def random_context(tokens: int, width: int, seed: int) -> Float32:
     return (INIT_STD * draw).astype(np.float32)
 
 
-class LowRankSpace:
-    """Context of token i: c_i = c0_i + F_i(W_i), with W = U diag(s) V^T + 1 v^T of shape (m, p).
+class LowRankSpace(PerTokenSpace):
+    """W = U diag(s) V^T + 1 v^T.
 
-    F_i is one Fastfood map a token, kept as a matrix; p = floor(intrinsic_dim / m).
-    The flat order of the parameters is U, s, V, v, each row-major: d = m r + r + p r + p numbers.
+    The flat order of the parameters is U, s, V, v, each row-major: d = m r + r + p r + p numbers. Without the diagonal
+    s is 1, without the shared feature v is 0, and neither is among them.
     """
 
-    def __init__(self, config: PromptConfig, initial_context: Float32, seed: int) -> None:
-        """Draw the projection and the initial factors from the seed.
-
-        Args:
-            config: intrinsic dimension and rank.
-            initial_context: c0, shape (m, width).
-            seed: keys every draw.
-
-        Raises:
-            InputError: the intrinsic dimension leaves a token less than one number or more than its width holds.
-        """
-        tokens, width = initial_context.shape
-        size = config.intrinsic_dim // tokens
-        padded = 1 << (width - 1).bit_length()
-        if not 1 <= size <= padded:
-            raise InputError(
-                f"prompt.intrinsic_dim: {config.intrinsic_dim} gives each of {tokens} tokens {size} numbers: "
-                f"choose between {tokens} and {tokens * padded}"
-            )
-        self.initial_context = initial_context
-        self.projection = np.stack(
-            [fastfood_matrix(generator(seed, Stream.PROJECTION, token), width, size) for token in range(tokens)]
-        )
-        """Matrices of the maps F_i, shape (m, width, p)."""
-        self._seed = seed
-        self._rank = config.rank
-        self._tokens, self._size = tokens, size
+    def __init__(self, config: PromptConfig, shape: ModelShape, seed: int) -> None:
+        """As `PerTokenSpace`; the config gives rank, diagonal and shared feature too."""
+        super().__init__(config, shape, seed)
+        self._seed, self._rank = seed, config.rank
+        m, r, p = self._tokens, config.rank, self._size
+        self._counts = (m * r, r * config.diagonal, p * r, p * config.shared)
 
     @property
     def dimension(self) -> int:
         """d, the number of parameters."""
-        return self._rank * (self._tokens + 1 + self._size) + self._size
+        return sum(self._counts)
 
     def initial(self) -> Float64:
         """The initial parameters, shape (d,): U = 0, s = 1, V ~ N(0, 1), v = 0, so that the context is c0."""
         v = generator(self._seed, Stream.PARAMETERS).standard_normal((self._size, self._rank))
-        return np.concatenate(
-            [np.zeros(self._tokens * self._rank), np.ones(self._rank), v.ravel(), np.zeros(self._size)]
-        )
+        u, s, _, shared = self._counts
+        return np.concatenate([np.zeros(u), np.ones(s), v.ravel(), np.zeros(shared)])
 
     def factors(self, w: Float64) -> Factors:
         """Views of the parameters as matrices."""
-        ends = np.cumsum([self._tokens * self._rank, self._rank, self._size * self._rank])
-        u, s, v, shared = np.split(w, ends)
-        return Factors(u.reshape(self._tokens, self._rank), s, v.reshape(self._size, self._rank), shared)
+        u, s, v, shared = np.split(w, np.cumsum(self._counts[:-1]))
+        return Factors(
+            u.reshape(self._tokens, self._rank),
+            s if s.size else np.ones(self._rank),
+            v.reshape(self._size, self._rank),
+            shared if shared.size else np.zeros(self._size),
+        )
 
-    def context(self, w: Float64) -> Float32:
-        """The context at `w`, shape (m, width); computed in float64 and rounded once.
-
-        einsum without BLAS: its result does not depend on a thread count, so that every actor gets the same bits.
-        """
+    def rows(self, w: Float64) -> Float64:
+        """W, shape (m, p)."""
         f = self.factors(w)
-        low_rank = np.einsum("mr,r,pr->mp", f.u, f.s, f.v) + f.shared
-        moved = np.einsum("mdp,mp->md", self.projection, low_rank)
-        context: Float32 = (self.initial_context + moved).astype(np.float32)
-        return context
+        rows: Float64 = np.einsum("mr,r,pr->mp", f.u, f.s, f.v) + f.shared
+        return rows
+
+    def pull_rows(self, w: Float64, gradient: Float64) -> Float64:
+        """Gradient with respect to the factors that are parameters."""
+        f = self.factors(w)
+        parts = (
+            np.einsum("mp,r,pr->mr", gradient, f.s, f.v),
+            np.einsum("mp,mr,pr->r", gradient, f.u, f.v),
+            np.einsum("mp,mr,r->pr", gradient, f.u, f.s),
+            gradient.sum(axis=0),
+        )
+        return np.concatenate([part.ravel() for part, count in zip(parts, self._counts, strict=True) if count])

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from zip_ray.clip.features import split_features
-from zip_ray.clip.model import load_clip, weights_digest
+from zip_ray.clip.model import FrozenClip, load_clip, weights_digest
 from zip_ray.clip.text import encode_texts
 from zip_ray.config import ModelConfig, TaskConfig
-from zip_ray.data import load_task
+from zip_ray.data import Task, load_task
 from zip_ray.data.tasks import BUILT_IN
 from zip_ray.tiny_clip.draw import fonts
 from zip_ray.tiny_clip.render import SHARES, STYLES
@@ -21,16 +21,18 @@ CARD = Path(__file__).parent / "MODEL_CARD.md"
 def zero_shot() -> dict[str, dict[str, float]]:
     """Test accuracy of every hand-written template of every built-in task, in evaluation mode, from the file."""
     clip = load_clip(ModelConfig(), "cpu")
-    figures: dict[str, dict[str, float]] = {}
-    for name in BUILT_IN:
-        task = load_task(TaskConfig(name=name), seed=1)
-        images, labels = split_features(clip, task.test), torch.from_numpy(task.test.labels)
-        figures[name] = {}
-        for template in task.templates:
-            texts = [template.replace("{}", classname) for classname in task.classnames]
-            text = encode_texts(clip.model, clip.tokenizer, texts)
-            figures[name][template] = float(((images @ text.T).argmax(dim=1) == labels).double().mean())
-    return figures
+    return {name: accuracies(clip, load_task(TaskConfig(name=name), seed=1)) for name in BUILT_IN}
+
+
+def accuracies(clip: FrozenClip, task: Task) -> dict[str, float]:
+    """Test accuracy of every hand-written template of a task, the plain one first."""
+    images, labels = split_features(clip, task.test), torch.from_numpy(task.test.labels)
+    found = {}
+    for template in task.templates:
+        texts = [template.replace("{}", classname) for classname in task.classnames]
+        text = encode_texts(clip.model, clip.tokenizer, texts)
+        found[template] = float(((images @ text.T).argmax(dim=1) == labels).double().mean())
+    return found
 
 
 def card() -> str:

@@ -35,16 +35,17 @@ def fonts() -> tuple[str, ...]:
 
 
 @cache
-def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
+def sized_font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font of `fonts()`, size in pixels."""
     return ImageFont.truetype(path, size)
 
 
 def glyph(character: str, rng: Rng) -> Float64:
     """A printed character in a random font, turned and sheared a little."""
-    font = _font(fonts()[rng.integers(len(fonts()))], int(rng.integers(34, 56)))
+    font = sized_font(fonts()[rng.integers(len(fonts()))], int(rng.integers(34, 56)))
     image = Image.new("L", (SIZE, SIZE))
     ImageDraw.Draw(image).text((SIZE / 2, SIZE / 2), character, fill=255, font=font, anchor="mm")
-    return affine(_array(image), rng, turn=0.15, shear=0.12, shift=4)
+    return affine(as_mask(image), rng, turn=0.15, shear=0.12, shift=4)
 
 
 def handwriting(character: str, rng: Rng) -> Float64:
@@ -61,8 +62,8 @@ def shape(name: str, rng: Rng) -> Float64:
     image = Image.new("L", (SIZE, SIZE))
     radius = rng.uniform(15, 26)
     centre = SIZE / 2 + rng.uniform(-1, 1, 2) * (30 - radius)
-    _draw_shape(ImageDraw.Draw(image), name, float(centre[0]), float(centre[1]), radius, rng.uniform(-0.3, 0.3))
-    return _array(image)
+    draw_shape(ImageDraw.Draw(image), name, float(centre[0]), float(centre[1]), radius, rng.uniform(-0.3, 0.3))
+    return as_mask(image)
 
 
 def count(number: int, name: str, rng: Rng) -> Float64:
@@ -72,8 +73,8 @@ def count(number: int, name: str, rng: Rng) -> Float64:
     radius = rng.uniform(5.5, 8.5)
     for cell in rng.permutation(9)[:number]:
         x, y = (np.array(divmod(int(cell), 3)) + 0.5) * (SIZE / 3) + rng.uniform(-1, 1, 2) * max(9.5 - radius, 0)
-        _draw_shape(draw, name, float(x), float(y), radius, rng.uniform(-0.3, 0.3))
-    return _array(image)
+        draw_shape(draw, name, float(x), float(y), radius, rng.uniform(-0.3, 0.3))
+    return as_mask(image)
 
 
 def texture(name: str, rng: Rng) -> Float64:
@@ -122,10 +123,11 @@ def _strokes(curves: list[Float64], rng: Rng) -> Float64:
         draw.line(points, fill=255, width=width, joint="curve")
         for px, py in (points[0], points[-1]):  # round ends, as of a pen
             draw.ellipse((px - width / 2, py - width / 2, px + width / 2, py + width / 2), fill=255)
-    return _array(image)
+    return as_mask(image)
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, name: str, x: float, y: float, r: float, turn: float) -> None:
+def draw_shape(draw: ImageDraw.ImageDraw, name: str, x: float, y: float, r: float, turn: float) -> None:
+    """A filled shape of radius r about (x, y), pixels, turned by `turn` radians."""
     box = (x - r, y - r, x + r, y + r)
     if name == "circle":
         draw.ellipse(box, fill=255)
@@ -197,5 +199,6 @@ _PATTERNS: dict[str, Callable[[Float64, Float64, Rng], npt.NDArray[Any]]] = {
 }
 
 
-def _array(image: Image.Image) -> Float64:
+def as_mask(image: Image.Image) -> Float64:
+    """A grey picture as ink between 0 and 1."""
     return np.asarray(image, dtype=np.float64) / 255

@@ -55,9 +55,13 @@ def render(scene: Scene, rng: np.random.Generator) -> Images:
         mask = draw.outline(mask)
     if scene.style == "pixelated":
         mask = pixelate(mask, rng, scene.kind in ("digit", "letter"))
-    ink, paper = (_shade(COLOURS[name], rng) for name in (scene.ink, scene.paper))
-    picture = paper + mask[..., None] * (ink - paper)
-    return _styled(picture, scene.style, rng)
+    return coloured(mask, scene.ink, scene.paper, scene.style, rng)
+
+
+def coloured(mask: Float64, ink: str, paper: str, style: str, rng: np.random.Generator) -> Images:
+    """A mask in two colours, with the style's effect on pixels."""
+    front, ground = (shade(COLOURS[name], rng) for name in (ink, paper))
+    return styled(ground + mask[..., None] * (front - ground), style, rng)
 
 
 def pixelate(mask: Float64, rng: np.random.Generator, fill: bool) -> Float64:
@@ -134,11 +138,12 @@ def _cut_out(mask: Float64, rng: np.random.Generator) -> Float64:
     return filled
 
 
-def _shade(colour: tuple[float, float, float], rng: np.random.Generator) -> Float64:
+def shade(colour: tuple[float, float, float], rng: np.random.Generator) -> Float64:
+    """A colour a little off its name's, shape (3,)."""
     return np.clip(np.array(colour) + rng.uniform(-0.06, 0.06, 3), 0, 1)
 
 
-def _styled(picture: Float64, style: str, rng: np.random.Generator) -> Images:
+def styled(picture: Float64, style: str, rng: np.random.Generator) -> Images:
     """The picture halved to IMAGE_SIZE, with the style's effect on pixels."""
     side = draw.SIZE // IMAGE_SIZE
     small = picture.reshape(IMAGE_SIZE, side, IMAGE_SIZE, side, 3).mean(axis=(1, 3))

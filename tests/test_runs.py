@@ -1,0 +1,54 @@
+"""Runs over a fake scorer: what a tuned prompt of each space carries, and what may change on resume."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.fakes import SHAPE, FakeScorer
+from zip_ray.config import Config, validate
+from zip_ray.errors import InputError
+from zip_ray.pool import InProcessPool
+from zip_ray.prompts import make_space
+from zip_ray.runs import resume, tune
+from zip_ray.tuned_prompt import TunedPrompt
+
+
+def make_config(folder: Path, queries: int = 12, **sections: dict) -> Config:
+    prompt = {"intrinsic_dim": 8, "rank": 1, **sections.pop("prompt", {})}
+    rest = {"output": {"dir": str(folder)}, "tracking": {"enabled": False}, "budget": {"queries": queries}}
+    return validate({"prompt": prompt, **rest, **sections}, "test")
+
+
+def open_pool(_: Config) -> InProcessPool:
+    return InProcessPool(FakeScorer)
+
+
+@pytest.mark.parametrize("space", ["low-rank", "full", "context", "random-projection"])
+def test_a_tuned_prompt_carries_what_its_space_drew(tmp_path: Path, space: str) -> None:
+    config = make_config(tmp_path / "run", prompt={"space": space}, optimizer={"method": "random-search"})
+    result = tune(config, open_pool, lambda: False)
+    assert result.outcome.finished
+    prompt, expected = TunedPrompt.load(tmp_path / "run"), make_space(config, SHAPE).tensors()
+    assert prompt.card.prompt["space"] == space
+    assert prompt.frozen.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(prompt.frozen[name], tensor)
+    np.testing.assert_array_equal(prompt.parameters, result.outcome.state.optimizer.w)
+
+
+def test_a_falling_learning_rate_keeps_its_budget_on_resume(tmp_path: Path) -> None:
+    scheduled = {"optimizer": {"method": "one-sided"}}
+    tune(make_config(tmp_path / "run", **scheduled), open_pool, lambda: False)
+    with pytest.raises(InputError, match=r"budget: allows 4 steps, .* was started with 2, .* keep the budget"):
+        resume(tmp_path / "run", make_config(tmp_path / "run", 24, **scheduled), open_pool, lambda: False)
+    again = resume(tmp_path / "run", make_config(tmp_path / "run", 13, **scheduled), open_pool, lambda: False)
+    assert again.outcome.state.optimizer.steps == 2
+
+
+def test_cma_es_goes_on_with_more_budget_as_if_it_had_had_it(tmp_path: Path) -> None:
+    method = {"optimizer": {"method": "cma-es", "population": 6}}
+    tune(make_config(tmp_path / "run", 18, **method), open_pool, lambda: False)
+    more = resume(tmp_path / "run", make_config(tmp_path / "run", 42, **method), open_pool, lambda: False)
+    whole = tune(make_config(tmp_path / "whole", 42, **method), open_pool, lambda: False)
+    np.testing.assert_array_equal(more.outcome.state.optimizer.w, whole.outcome.state.optimizer.w)

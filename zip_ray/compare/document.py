@@ -1,0 +1,118 @@
+"""A report as its parts, and the same parts as Markdown and as one HTML page that needs nothing else."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zip_ray.files import write_whole
+
+PAGE, MARKDOWN = "report.html", "report.md"
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place in a table."""
+
+    text: str
+    best: bool = False
+    """Set in bold."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; the first column names the row."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure."""
+
+    name: str
+    """File name, ending in .png."""
+    png: bytes
+    caption: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to be read as it stands."""
+
+    text: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph, and what it is about."""
+
+    title: str
+    text: str
+    parts: tuple[Table | Picture | Code, ...] = ()
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report."""
+
+    title: str
+    summary: str
+    sections: tuple[Section, ...]
+
+
+def row(name: str, texts: Sequence[str], best: Sequence[bool] | None = None) -> tuple[Cell, ...]:
+    """A row of a table."""
+    return (Cell(name), *(Cell(text, bold) for text, bold in zip(texts, best or [False] * len(texts), strict=True)))
+
+
+def write_document(folder: Path, document: Document) -> tuple[Path, Path]:
+    """Write report.html, report.md and the pictures that the latter shows; the paths of the first two."""
+    for section in document.sections:
+        for part in section.parts:
+            if isinstance(part, Picture):
+                write_whole(folder / part.name, part.png)
+    page, text = folder / PAGE, folder / MARKDOWN
+    write_whole(page, to_html(document).encode())
+    write_whole(text, to_markdown(document).encode())
+    return page, text
+
+
+def to_markdown(document: Document) -> str:
+    """The report as Markdown; pictures lie beside it."""
+    lines = [f"# {document.title}", "", document.summary, ""]
+    for section in document.sections:
+        lines += [f"## {section.title}", "", section.text, ""]
+        for part in section.parts:
+            lines += [*_markdown(part), ""]
+    return "\n".join(lines)
+
+
+def to_html(document: Document) -> str:
+    """The report as one page, its pictures inside."""
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    environment.tests["table"] = lambda part: isinstance(part, Table)
+    environment.tests["picture"] = lambda part: isinstance(part, Picture)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(document=document)
+
+
+def _markdown(part: Table | Picture | Code) -> list[str]:
+    match part:
+        case Table(header, rows):
+            lines = [[Cell(name) for name in header], [Cell("---")] * len(header), *rows]
+            return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
+        case Picture(name, _, caption):
+            return [f"![{caption}]({name})", "", f"*{caption}*"]
+        case Code(text, caption):
+            return [f"{caption}:", "", "```", text.rstrip(), "```"]
+
+
+def _cell(cell: Cell) -> str:
+    text = cell.text.replace("|", "\\|").replace("\n", " ")
+    return f"**{text}**" if cell.best and text else text

@@ -1,0 +1,137 @@
+"""What the runs of a suite have left on disk, read for the report."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zip_ray.compare.statistics import Curve
+from zip_ray.compare.suite import Planned, Suite, load_suite, plan
+from zip_ray.errors import InputError
+from zip_ray.record import FILE_NAME as RECORD
+from zip_ray.record import Event, read_record
+
+SUITE = "suite.yaml"
+FACTS = "suite.json"
+"""Revisions and failures."""
+APPLIED = "applied.json"
+"""In a run folder: what its prompt does elsewhere."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has come to its end."""
+
+    run: Planned
+    accuracy: float
+    """Test accuracy of the tuned prompt."""
+    zero_shot: dict[str, float]
+    """Test accuracy of the plain and of the best template."""
+    templates: dict[str, str]
+    """Those templates."""
+    applied: dict[str, dict[str, float]]
+    """By target: test accuracy of the tuned prompt (`tuned`) and of the target's `plain template`."""
+    training: Curve
+    """Of mini-batches, step by step."""
+    validation: Curve
+    parameters: int
+    account: dict[str, int]
+    seconds: float
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of a suite."""
+
+    suite: Suite
+    planned: list[Planned]
+    finished: list[Finished]
+    failures: dict[str, str]
+    """By label of the run: why it did not come to its end."""
+    revisions: list[str] = field(default_factory=list)
+    """Of the code that ran it."""
+
+    def of(self, method: str, task: str, shots: int) -> list[Finished]:
+        """The seeds of a cell."""
+        return [one for one in self.finished if (one.run.method, one.run.task, one.run.shots) == (method, task, shots)]
+
+    @property
+    def budget(self) -> int:
+        """Most queries of a run."""
+        limits = [run.config.budget.queries for run in self.planned]
+        return max(limit for limit in limits if limit is not None) if any(limits) else 0
+
+
+def read_results(folder: Path) -> Results:
+    """Read a suite's folder, finished or not.
+
+    Raises:
+        InputError: it holds no suite, or a damaged file.
+    """
+    if not (folder / SUITE).is_file():
+        raise InputError(f"{folder}: no {SUITE}: give the folder of a suite that `run.py compare` ran")
+    suite = load_suite(folder / SUITE)
+    planned = plan(suite, folder)
+    facts = read_facts(folder)
+    finished = [one for run in planned if (one := read_run(run)) is not None]
+    return Results(suite, planned, finished, facts["failures"], facts["revisions"])
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Revisions and failures of a suite; none before it has been run."""
+    path = folder / FACTS
+    if not path.is_file():
+        return {"revisions": [], "failures": {}}
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def read_run(run: Planned) -> Finished | None:
+    """A run that has come to its end, its prompt applied to all targets; None for any other.
+
+    Raises:
+        InputError: a damaged record.
+    """
+    events = read_record(run.folder / RECORD) if (run.folder / RECORD).is_file() else []
+    if not events or events[-1]["event"] != "end":
+        return None
+    applied = read_applied(run.folder)
+    if set(applied) != set(run.targets):
+        return None
+    start: Any = events[0]
+    end: Any = events[-1]
+    return Finished(
+        run=run,
+        accuracy=end["test_accuracy"],
+        zero_shot=start["zero_shot"]["test"],
+        templates=start["zero_shot"]["templates"],
+        applied=applied,
+        training=_curve(events, "step"),
+        validation=_curve(events, "validation"),
+        parameters=start["parameters"],
+        account=end["account"],
+        seconds=end["seconds"],
+        environment=start["environment"],
+    )
+
+
+def read_applied(folder: Path) -> dict[str, dict[str, float]]:
+    """What a run's prompt does on its targets; empty before it was tried."""
+    path = folder / APPLIED
+    applied: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return applied
+
+
+def _curve(events: Sequence[Event], kind: str) -> Curve:
+    """The points of a kind of event; those whose accuracy is not a number are left out."""
+    points = [
+        (event["queries"], event["seconds"], event["accuracy"])
+        for event in events
+        if event["event"] == kind and event["accuracy"] is not None
+    ]
+    columns = np.array(points, dtype=np.float64).reshape(-1, 3).T
+    return Curve(*columns)

@@ -1,0 +1,259 @@
+"""Carrying out a suite: which runs go on at a time, what is left of each on disk, and where to go on after a stop.
+
+A run that is finished is left alone, one that was cut off goes on from its checkpoint, one that failed is tried again.
+"""
+
+import json
+import logging
+import shutil
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
+from zip_ray.compare.host import KEPT, scorer_key
+from zip_ray.compare.hub import PoolHub
+from zip_ray.compare.report import write_report
+from zip_ray.compare.results import APPLIED, FACTS, SUITE, read_applied, read_facts, read_run
+from zip_ray.compare.revision import revision
+from zip_ray.compare.suite import Planned, Suite, dump, plan
+from zip_ray.compare.view import SuiteView
+from zip_ray.config import Config
+from zip_ray.dispatcher import PREFETCH
+from zip_ray.errors import InputError
+from zip_ray.files import write_whole
+from zip_ray.layout import split_if_asked
+from zip_ray.pool import Pool, PoolError
+from zip_ray.record import FILE_NAME as RECORD
+from zip_ray.record import read_record
+from zip_ray.runs import Listener, locked, require_same, resume, tune
+from zip_ray.tracking import close_parent, open_parent
+from zip_ray.tuned_prompt import TunedPrompt
+from zip_ray.tuning import ask
+from zip_ray.work import Evaluation, EvaluationResult
+
+POLL_SECONDS = 0.5
+"""Between two looks at signals and at actors that are free."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SuiteOutcome:
+    """How a suite ended."""
+
+    finished: int
+    failures: dict[str, str]
+    """By label of the run: why it did not come to its end."""
+    left: int
+    """Runs that were stopped, or not begun."""
+
+
+def prepare(folder: Path, suite: Suite, runs: Sequence[Planned]) -> list[Planned]:
+    """Make the suite's folder, or see that it is this suite's; the runs that are still to be done.
+
+    Raises:
+        InputError: the folder is another suite's, or a run in it was started with another config.
+    """
+    for run in runs:
+        if (run.folder / RECORD).is_file() and (events := read_record(run.folder / RECORD)):
+            require_same(run.folder, events[0], run.config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output: '{folder}' cannot be made ({error.strerror}): choose another") from error
+    write_whole(folder / SUITE, dump(suite))
+    facts = read_facts(folder)
+    now = revision()
+    revisions = facts["revisions"] if now in facts["revisions"] else [*facts["revisions"], now]
+    _write_facts(folder, revisions, {})
+    return [run for run in runs if read_run(run) is None]
+
+
+def run_suite(
+    suite: Suite,
+    folder: Path,
+    open_pool: Callable[[Config, list[str]], Pool],
+    interrupted: Callable[[], bool],
+    listen: Callable[[Config, Listener], Listener],
+) -> SuiteOutcome:
+    """Carry out what is left of a suite.
+
+    Args:
+        suite: what is compared.
+        folder: of the suite.
+        open_pool: makes the one pool, given a config for the cluster and the keys of the runs to come.
+        interrupted: whether the suite has been asked to stop.
+        listen: makes what hears the events of a run besides its folder, given the view that is one of those.
+
+    Raises:
+        InputError: the suite, its folder or the cluster cannot be used.
+        PoolError: no scorer is left.
+    """
+    runs = plan(suite, folder)
+    left = prepare(folder, suite, runs)
+    tracking = runs[0].config.tracking
+    with locked(folder):
+        parent = open_parent(folder, tracking) if left and tracking.enabled else None
+        outcome = _run_left(suite, folder, [_as_part(run, parent) for run in left], open_pool, interrupted, listen)
+        if outcome.left or not (outcome.finished or len(left) < len(runs)):
+            return outcome
+        pages = write_report(folder)
+        if parent is not None:
+            close_parent(parent, tracking, pages)
+    return outcome
+
+
+def _run_left(
+    suite: Suite,
+    folder: Path,
+    left: list[Planned],
+    open_pool: Callable[[Config, list[str]], Pool],
+    interrupted: Callable[[], bool],
+    listen: Callable[[Config, Listener], Listener],
+) -> SuiteOutcome:
+    if not left:
+        return SuiteOutcome(0, {}, 0)
+    keys = list(dict.fromkeys(scorer_key(run.config) for run in left))
+    with closing(open_pool(left[0].config, keys)) as pool, closing(PoolHub(pool)) as hub, SuiteView(len(left)) as view:
+        return Runner(folder, suite, hub, interrupted, listen, view).go(left)
+
+
+def _as_part(run: Planned, parent: str | None) -> Planned:
+    """The run as a part of the suite's own MLflow run."""
+    tracking = run.config.tracking.model_copy(update={"parent": parent})
+    return replace(run, config=run.config.model_copy(update={"tracking": tracking}))
+
+
+class Runner:
+    """The runs of a suite over a hub."""
+
+    def __init__(
+        self,
+        folder: Path,
+        suite: Suite,
+        hub: PoolHub,
+        interrupted: Callable[[], bool],
+        listen: Callable[[Config, Listener], Listener],
+        view: SuiteView,
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            folder: the suite's, prepared.
+            suite: what it is.
+            hub: answers all runs.
+            interrupted: whether the suite has been asked to stop; the runs look too.
+            listen: makes what hears the events of a run besides its folder, given the view that is one of those.
+            view: shows how it goes.
+        """
+        self._folder, self._suite, self._hub = folder, suite, hub
+        self._interrupted, self._listen, self._view = interrupted, listen, view
+        self._failures: dict[str, str] = {}
+
+    def go(self, runs: Sequence[Planned]) -> SuiteOutcome:
+        """Carry out these runs; a run that fails does not end the others.
+
+        Raises:
+            InputError, PoolError: no scorer could be had at all.
+        """
+        waiting, active = deque(runs), dict[Future[str], Planned]()
+        finished = 0
+        with ThreadPoolExecutor(KEPT, thread_name_prefix="run") as threads:
+            while active or (waiting and not self._stopped()):
+                while waiting and not self._stopped() and self._has_room(list(active.values())):
+                    run = waiting.popleft()
+                    self._view.started(run)
+                    active[threads.submit(self._carry_out, run)] = run
+                done, _ = wait(active, POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    finished += self._take(active.pop(future), future)
+        if self._hub.error is not None:
+            raise self._hub.error
+        return SuiteOutcome(finished, self._failures, len(runs) - finished - len(self._failures))
+
+    def _stopped(self) -> bool:
+        return self._interrupted() or self._hub.error is not None
+
+    def _has_room(self, active: Sequence[Planned]) -> bool:
+        """Whether one run more would find actors idle."""
+        if self._suite.at_once != "auto":
+            return len(active) < min(self._suite.at_once, KEPT)
+        ready = sum(member.state == "ready" for member in self._hub.members())
+        out = sum(_passes_out(run.config) for run in active)
+        return not active or (len(active) < KEPT and out < PREFETCH * ready)
+
+    def _take(self, run: Planned, future: Future[str]) -> bool:
+        """Note how a run ended; whether it is finished."""
+        error = future.exception()
+        if error is None:
+            self._view.ended(run, future.result())
+            return True
+        if self._stopped():
+            self._view.ended(run, "stopped")
+            return False
+        if not isinstance(error, InputError | PoolError):
+            _log.error("%s", run.label, exc_info=error)
+        text = " ".join(str(error).split()) or type(error).__name__
+        self._failures[run.label] = text
+        _write_facts(self._folder, read_facts(self._folder)["revisions"], self._failures)
+        self._view.ended(run, f"failed: {text}")
+        return False
+
+    def _carry_out(self, run: Planned) -> str:
+        """Tune, or go on tuning, then try the prompt on the targets; what came of it, in words.
+
+        Raises:
+            InputError, PoolError: it cannot be done, or was stopped.
+        """
+        hear = self._listen(run.config, partial(self._view.event, run))
+        if not _ended(run.folder):
+            if (run.folder / CHECKPOINT).is_file():
+                result = resume(run.folder, run.config, self._open, self._interrupted, hear)
+            else:
+                shutil.rmtree(run.folder, ignore_errors=True)  # killed before anything was paid for
+                result = tune(run.config, self._open, self._interrupted, hear)
+            if not result.outcome.finished:
+                raise PoolError("; ".join(result.outcome.reasons.values()))
+        if run.targets:
+            self._apply(run)
+        accuracy: Any = read_record(run.folder / RECORD)[-1]["test_accuracy"]
+        return f"{accuracy:.1%}"
+
+    def _apply(self, run: Planned) -> None:
+        """Test the tuned prompt on every target, and each target's plain template beside it."""
+        prompt = TunedPrompt.load(run.folder).prompt
+        applied = read_applied(run.folder)
+        for label, config in run.targets.items():
+            if label not in applied:
+                with closing(self._hub.channel(config)) as pool:
+                    template = pool.facts().template
+                    found = ask(pool, Evaluation(-1, "test", prompt), EvaluationResult)
+                    plain = ask(pool, Evaluation(-2, "test", template), EvaluationResult)
+                applied[label] = {"tuned": found.accuracy, "plain template": plain.accuracy}
+                write_whole(run.folder / APPLIED, (json.dumps(applied, indent=2) + "\n").encode())
+
+    def _open(self, config: Config) -> Pool:
+        return split_if_asked(self._hub.channel(config), config)
+
+
+def _passes_out(config: Config) -> int:
+    """Passes that a run has in flight at once."""
+    optimizer = config.optimizer
+    asks = optimizer.asks_per_step if optimizer.mode == "sync" else optimizer.in_flight
+    return -(-asks // config.model.pairs_per_pass)
+
+
+def _ended(folder: Path) -> bool:
+    """Whether a run has come to its end."""
+    events = read_record(folder / RECORD) if (folder / RECORD).is_file() else []
+    return bool(events) and events[-1]["event"] == "end"
+
+
+def _write_facts(folder: Path, revisions: list[str], failures: dict[str, str]) -> None:
+    facts = {"schema_version": 1, "revisions": revisions, "failures": failures}
+    write_whole(folder / FACTS, (json.dumps(facts, indent=2) + "\n").encode())

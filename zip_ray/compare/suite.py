@@ -1,0 +1,189 @@
+"""A suite: methods x tasks x shots x seeds under one protocol, as YAML; and the runs that it comes to."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from zip_ray.config import Config, Count, Section, Seed, explain, read_tree, validate
+from zip_ray.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMMON = ("cluster", "tracking")
+"""Sections that are the same for all runs."""
+Tree = dict[str, Any]
+"""A part of a config as plain values, section by section."""
+
+
+class Suite(Section):
+    """What is compared. A run's config is put together from, each over the one before: the method's file, `base`, the
+    method's own changes, the task, shots and seed."""
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    """Of the suite; its folder is runs/suites/NAME."""
+    protocol: Literal["few-shot", "base-to-new", "transfer", "out-of-distribution"] = "few-shot"
+    """few-shot = tuned and tested on the same classes; base-to-new = tuned on the first half of the classes, tested on
+    either half; transfer = tested on `targets` too, other data with classes of their own; out-of-distribution = tested
+    on `targets` too, shifted test sets of the same classes."""
+    shots: tuple[Count, ...] = (16,)
+    """Training images a class."""
+    seeds: tuple[Seed, ...] = (1, 2, 3)
+    tasks: dict[str, Tree] = Field(min_length=1)
+    """By label, the fields of the task section. In YAML also a list of names of tasks and of config files with a task
+    section."""
+    targets: dict[str, Tree] = Field(default={})
+    """transfer, out-of-distribution: by label, fields that replace those of the run's task."""
+    methods: dict[str, Tree] = Field(min_length=1)
+    """By label: `file`, a config file, and changes to it, section by section. In YAML also a list of files."""
+    base: Tree = Field(default={})
+    """What all runs have in common, say budget and cluster."""
+    at_once: Count | Literal["auto"] = "auto"
+    """Runs at a time; auto = as many as keep all actors busy. Seconds of runs are told apart by method only where it
+    is 1."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, tree: Any) -> Any:
+        """Lists of names and files, as mappings."""
+        if not isinstance(tree, dict):
+            return tree
+        tasks, methods = tree.get("tasks"), tree.get("methods")
+        read = dict(tree)
+        if isinstance(tasks, list):
+            read["tasks"] = dict(_task(task) for task in tasks)
+        if isinstance(methods, list):
+            read["methods"] = {Path(str(file)).stem: {"file": str(file)} for file in methods}
+        return read
+
+    @model_validator(mode="after")
+    def _targets_fit(self) -> "Suite":
+        applied = self.protocol in ("transfer", "out-of-distribution")
+        if applied != bool(self.targets):
+            raise ValueError(f"protocol {self.protocol} {'needs' if applied else 'has no'} targets")
+        return self
+
+    def rooted(self, root: Path) -> "Suite":
+        """The suite with its data in another place: the root of every task that has one."""
+        tasks = {label: {**task, "root": str(root)} if "root" in task else task for label, task in self.tasks.items()}
+        return self.model_copy(update={"tasks": tasks})
+
+    def changed(self, before: Config, **sections: Section) -> "Suite":
+        """The suite with `base` changed in what differs from `before`, field by field."""
+        changes = {
+            name: {key: value for key, value in section.model_dump(mode="json").items() if value != was[key]}
+            for name, section in sections.items()
+            for was in [getattr(before, name).model_dump(mode="json")]
+        }
+        return self.model_copy(update={"base": merge(self.base, changes)})
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a suite."""
+
+    method: str
+    task: str
+    shots: int
+    seed: int
+    config: Config
+    targets: Mapping[str, Config]
+    """What its tuned prompt is tested on besides, by label."""
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        assert self.config.output.dir is not None
+        return self.config.output.dir
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.task}, {self.shots} shots, {self.method}, seed {self.seed}"
+
+
+def load_suite(path: Path) -> Suite:
+    """Read and validate a YAML file.
+
+    Raises:
+        InputError: no such file, not YAML, an unknown key, a value of the wrong type or range.
+    """
+    try:
+        return Suite.model_validate(read_tree(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error, Suite)}") from error
+
+
+def plan(suite: Suite, folder: Path) -> list[Planned]:
+    """The runs of a suite, those that can share a scorer next to each other.
+
+    Raises:
+        InputError: the config of a run is not valid, or two runs would have the same folder.
+    """
+    runs = [
+        _planned(suite, folder, method, task, shots, seed)
+        for task in suite.tasks
+        for shots in suite.shots
+        for seed in suite.seeds
+        for method in suite.methods
+    ]
+    for section in COMMON:
+        if len({getattr(run.config, section) for run in runs}) > 1:
+            raise InputError(f"{suite.name}: {section} differs between methods: all runs share it, so set it in base")
+    if len({run.folder for run in runs}) < len(runs):
+        raise InputError(f"{suite.name}: two methods or tasks have labels that differ in signs only: rename one")
+    return runs
+
+
+def _planned(suite: Suite, folder: Path, method: str, task: str, shots: int, seed: int) -> Planned:
+    changes = dict(suite.methods[method])
+    file = changes.pop("file", None)
+    start = read_tree(_find(file)) if file is not None else {}
+    classes = {"classes": "base"} if suite.protocol == "base-to-new" else {}
+    own = {**suite.tasks[task], "shots": shots, **classes}
+    place = folder / "runs" / _slug(task) / f"{shots}-shot" / _slug(method) / f"seed-{seed}"
+    common = {"task": own, "seed": seed, "output": {"dir": str(place)}}
+    tree = merge(merge(merge(start, suite.base), changes), common)
+    source = f"{suite.name}: {method}, {task}"
+    targets = {"new classes": {"classes": "new"}} if suite.protocol == "base-to-new" else suite.targets
+    others = {label: validate(merge(tree, {"task": fields}), f"{source}, {label}") for label, fields in targets.items()}
+    return Planned(method, task, shots, seed, validate(tree, source), others)
+
+
+def merge(tree: Tree, over: Tree) -> Tree:
+    """`tree` with the values of `over`, section by section."""
+    both = {key: merge(tree[key], value) for key, value in over.items() if _is_section(tree.get(key), value)}
+    return {**tree, **over, **both}
+
+
+def _is_section(one: object, other: object) -> bool:
+    return isinstance(one, dict) and isinstance(other, dict)
+
+
+def _task(task: Any) -> tuple[str, Tree]:
+    """Label and fields of an entry of a list of tasks."""
+    if isinstance(task, dict):
+        return str(task.get("name")), task
+    name = str(task)
+    if not name.endswith(".yaml"):
+        return name, {"name": name}
+    fields = read_tree(_find(name)).get("task", {})
+    return Path(name).stem, fields
+
+
+def _find(file: object) -> Path:
+    """A file named in a suite: where the user stands, or beside the installed configs."""
+    path = Path(str(file))
+    return path if path.exists() or path.is_absolute() else ROOT / path
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^\w.=-]+", "-", label).strip("-.").lower()
+
+
+def dump(suite: Suite) -> bytes:
+    """The suite as YAML, with nothing left to look up but the methods' files."""
+    return yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()

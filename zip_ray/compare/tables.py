@@ -1,0 +1,238 @@
+"""The tables of a report. Accuracies are in per cent, differences in points."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from zip_ray.compare.document import Table, row
+from zip_ray.compare.results import Finished, Results
+from zip_ray.compare.statistics import (
+    harmonic_mean,
+    mean_and_deviation,
+    paired_tests,
+    queries_to_target,
+    smoothed,
+)
+
+ZERO_SHOT = ("plain template", "best template")
+PLAIN = ZERO_SHOT[0]
+WHITE_BOX = ("gradient",)
+"""Methods of the optimiser that see more than losses."""
+NONE = "n/a"
+Grid = Mapping[str, Mapping[str, Sequence[float]]]
+"""Values of the seeds, by row and column."""
+
+
+def accuracies(results: Results, shots: int) -> Grid:
+    """Test accuracies by row (zero-shot, then methods) and task."""
+    tasks, methods = results.suite.tasks, results.suite.methods
+    rows = {f"zero-shot, {name}": {task: zero_shot(results, name, task, shots) for task in tasks} for name in ZERO_SHOT}
+    tuned = {
+        method: {task: [one.accuracy for one in results.of(method, task, shots)] for task in tasks}
+        for method in methods
+    }
+    return rows | tuned
+
+
+def zero_shot(results: Results, template: str, task: str, shots: int) -> list[float]:
+    """Of each seed, from whichever method's run has it."""
+    by_seed = {
+        one.run.seed: one.zero_shot[template]
+        for one in results.finished
+        if (one.run.task, one.run.shots) == (task, shots)
+    }
+    return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def gains(results: Results, shots: int) -> Grid:
+    """Accuracy less that of the plain template, by method and task."""
+    return {
+        method: {
+            task: [one.accuracy - one.zero_shot[PLAIN] for one in results.of(method, task, shots)]
+            for task in results.suite.tasks
+        }
+        for method in results.suite.methods
+    }
+
+
+def white_box(results: Results) -> set[str]:
+    """Methods that see gradients: upper bounds, no competitors."""
+    return {run.method for run in results.planned if run.config.optimizer.method in WHITE_BOX}
+
+
+def grid_table(grid: Grid, corner: str, apart: set[str], sign: str = "", mean: str = "mean") -> Table:
+    """Mean and deviation over seeds in each place, and the mean over the columns at the end; the best is bold.
+
+    Args:
+        grid: the values, shares.
+        corner: head of the first column.
+        apart: rows that do not compete.
+        sign: `+` to have every number signed.
+        mean: head of the last column; without it there is none.
+    """
+    columns = list(next(iter(grid.values())))
+    means = {name: [mean_and_deviation(row[column])[0] for column in columns] for name, row in grid.items()}
+    if mean:
+        means = {name: [*found, _mean(found)] for name, found in means.items()}
+    best = [
+        max(
+            (found[place] for name, found in means.items() if name not in apart and found[place] == found[place]),
+            default=None,
+        )
+        for place in range(len(columns) + bool(mean))
+    ]
+    rows = []
+    for name, row_ in grid.items():
+        texts = [_cell(row_[column], sign) for column in columns] + [percent(means[name][-1], sign)] * bool(mean)
+        bold = [
+            name not in apart and top is not None and round(found, 6) == round(top, 6)
+            for found, top in zip(means[name], best, strict=True)
+        ]
+        rows.append(row(f"{name} (white box)" if name in apart else name, texts, bold))
+    return Table((corner, *columns, *[mean] * bool(mean)), tuple(rows))
+
+
+def seeds_table(results: Results) -> Table:
+    """Every run by itself."""
+    header = ("run", "seed", "test accuracy", "plain template", "parameters", "queries", "wasted", "seconds")
+    rows = [
+        row(
+            f"{one.run.task}, {one.run.shots} shots, {one.run.method}",
+            [
+                str(one.run.seed),
+                percent(one.accuracy),
+                percent(one.zero_shot[PLAIN]),
+                f"{one.parameters:,}",
+                f"{one.account['charged']:,}",
+                f"{one.account['wasted']:,}",
+                f"{one.seconds:.1f}",
+            ],
+        )
+        for one in results.finished
+    ]
+    return Table(header, tuple(rows))
+
+
+def target_table(results: Results) -> Table:
+    """Queries to the target, means over seeds and shots; the fewest are bold."""
+    found = targets(results)
+    tasks = list(results.suite.tasks)
+    apart = white_box(results)
+    means = {
+        method: [mean_and_deviation([n for t, n in found[method] if t == task])[0] for task in tasks]
+        for method in results.suite.methods
+    }
+    means = {method: [*own, _mean(own)] for method, own in means.items()}
+    competing = [own for method, own in means.items() if method not in apart]
+    fewest = [
+        min((own[place] for own in competing if own[place] == own[place]), default=None)
+        for place in range(len(tasks) + 1)
+    ]
+    rows = [
+        row(
+            f"{method} (white box)" if method in apart else method,
+            [NONE if math.isnan(n) else f"{n:,.0f}" for n in own],
+            [method not in apart and n == least for n, least in zip(own, fewest, strict=True)],
+        )
+        for method, own in means.items()
+    ]
+    return Table(("queries to target", *tasks, "mean"), tuple(rows))
+
+
+def targets(results: Results) -> dict[str, list[tuple[str, float]]]:
+    """Task and queries to the target by method, one for each task, shots and seed that all methods have finished."""
+    found: dict[str, list[tuple[str, float]]] = {method: [] for method in results.suite.methods}
+    for runs in complete(results):
+        curves = {one.run.method: smoothed(one.training, results.budget) for one in runs}
+        _, needed = queries_to_target(curves, results.budget)
+        for method, queries in needed.items():
+            found[method].append((runs[0].run.task, queries))
+    return found
+
+
+def complete(results: Results) -> list[list[Finished]]:
+    """The runs of each task, shots and seed that all methods have finished."""
+    groups: dict[tuple[str, int, int], list[Finished]] = {}
+    for one in results.finished:
+        groups.setdefault((one.run.task, one.run.shots, one.run.seed), []).append(one)
+    return [runs for runs in groups.values() if len(runs) == len(results.suite.methods)]
+
+
+def tests_table(results: Results) -> Table:
+    """Paired tests of the first method against each other one, and against zero-shot."""
+    by_method: dict[str, dict[str, float]] = {method: {} for method in results.suite.methods}
+    plain: dict[str, float] = {}
+    for one in results.finished:
+        key = f"{one.run.task} {one.run.shots} {one.run.seed}"
+        by_method[one.run.method][key] = one.accuracy
+        plain[key] = one.zero_shot[PLAIN]
+    reference = next(iter(by_method))
+    tests = paired_tests({**by_method, f"zero-shot, {PLAIN}": plain}, reference)
+    rows = [
+        row(test.method, [str(test.pairs), percent(test.difference, "+"), _p(test.p), _p(test.holm)]) for test in tests
+    ]
+    return Table((f"against {reference}", "pairs", "mean difference", "p", "p, Holm"), tuple(rows))
+
+
+def harmonic_table(results: Results, shots: int) -> Table:
+    """Base classes, new classes, harmonic mean: means over tasks of the means over seeds."""
+
+    def both(method: str, task: str) -> tuple[float, float]:
+        runs = results.of(method, task, shots)
+        new = [next(iter(one.applied.values()))["tuned"] for one in runs]
+        return mean_and_deviation([one.accuracy for one in runs])[0], mean_and_deviation(new)[0]
+
+    def plain(task: str) -> tuple[float, float]:
+        runs = [one for one in results.finished if (one.run.task, one.run.shots) == (task, shots)]
+        new = [next(iter(one.applied.values()))[PLAIN] for one in runs]
+        return mean_and_deviation([one.zero_shot[PLAIN] for one in runs])[0], mean_and_deviation(new)[0]
+
+    tasks = list(results.suite.tasks)
+    lines = {f"zero-shot, {PLAIN}": [plain(task) for task in tasks]}
+    lines |= {method: [both(method, task) for task in tasks] for method in results.suite.methods}
+    figures = {name: [(base, new, harmonic_mean(base, new)) for base, new in line] for name, line in lines.items()}
+    columns = [f"{task}, {part}" for task in (*tasks, "mean") for part in ("base", "new", "H")]
+    grid: dict[str, dict[str, list[float]]] = {}
+    for name, line in figures.items():
+        base, new = _mean([one[0] for one in line]), _mean([one[1] for one in line])
+        values = [value for one in (*line, (base, new, harmonic_mean(base, new))) for value in one]
+        grid[name] = {column: [value] for column, value in zip(columns, values, strict=True)}
+    return grid_table(grid, "method", white_box(results), mean="")
+
+
+def applied_table(results: Results, shots: int) -> Table:
+    """Accuracy on the targets, means over tasks of the means over seeds; the source's own test first."""
+    labels = list(results.suite.targets)
+
+    def column(runs: Sequence[Finished], label: str, kind: str) -> list[float]:
+        return [one.applied[label][kind] for one in runs]
+
+    grid: dict[str, dict[str, list[float]]] = {}
+    at = [one for one in results.finished if one.run.shots == shots]
+    grid[f"zero-shot, {PLAIN}"] = {"own test set": [one.zero_shot[PLAIN] for one in at]} | {
+        label: column(at, label, PLAIN) for label in labels
+    }
+    for method in results.suite.methods:
+        runs = [one for one in at if one.run.method == method]
+        grid[method] = {"own test set": [one.accuracy for one in runs]} | {
+            label: column(runs, label, "tuned") for label in labels
+        }
+    return grid_table(grid, "method", white_box(results), mean="")
+
+
+def percent(share: float, sign: str = "") -> str:
+    """A share in per cent, one decimal."""
+    return NONE if math.isnan(share) else f"{100 * share:{sign}.1f}"
+
+
+def _cell(values: Sequence[float], sign: str) -> str:
+    mean, deviation = mean_and_deviation(values)
+    return percent(mean, sign) + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
+
+
+def _mean(values: Sequence[float]) -> float:
+    """NaN as soon as one is missing: means over different tasks must not stand below each other."""
+    return mean_and_deviation(values)[0]
+
+
+def _p(p: float) -> str:
+    return NONE if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"

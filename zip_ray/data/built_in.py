@@ -1,0 +1,26 @@
+"""The tasks that need no data of the user's: the real digits and the rendered ones."""
+
+from zip_ray.data import digits, rendered
+from zip_ray.data.few_shot import VALIDATION_SHOTS
+from zip_ray.data.images import ArrayImages
+from zip_ray.data.source import Source
+
+BUILT_IN = ("digits", *rendered.TASKS)
+
+
+def known_test_sets(name: str) -> tuple[str, ...]:
+    """What `task.test_set` may be: `test`, then the shifted test sets; a task that is not built in has none."""
+    if name == "digits":
+        return "test", *digits.SHIFTS
+    return "test", *(rendered.TASKS[name].shifts if name in rendered.TASKS else ())
+
+
+def built_in(name: str, test_set: str, shots: int) -> Source:
+    """A task of `BUILT_IN`, with one of its test sets and enough images to draw so many shots from."""
+    if name == "digits":
+        pool, test = digits.digits(test_set)
+        return Source(digits.CLASSNAMES, digits.TEMPLATES, test, pool)
+    task = rendered.TASKS[name]
+    pool = ArrayImages(*rendered.render_split(task, "pool", shots + VALIDATION_SHOTS))
+    test = ArrayImages(*rendered.render_split(task, test_set, rendered.TEST_IMAGES))
+    return Source(task.classnames, task.templates, test, pool)

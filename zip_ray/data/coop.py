@@ -1,0 +1,40 @@
+"""`coop:NAME`: the data sets of CoOp's and ZIP's protocols, in folders laid out as CoOp's instructions say."""
+
+from pathlib import Path
+
+from zip_ray.data.coop_sets import SETS, CoopSet
+from zip_ray.data.source import PHOTO, Lists, Source, listed
+from zip_ray.data.splits import keep_split, read_split
+from zip_ray.errors import InputError
+
+
+def coop(name: str, root: Path) -> Source:
+    """A data set by its name, below the data root. A split file that is missing is made, once, and kept.
+
+    Raises:
+        InputError: an unknown name, another layout, or an image that is missing or outside of its folder.
+    """
+    if name not in SETS:
+        raise InputError(f"task.name: 'coop:{name}' is unknown: choose one of {', '.join(SETS)}")
+    spec = SETS[name]
+    folder = root / spec.folder
+    if not folder.is_dir():
+        raise InputError(f"task.root: '{root}' has no folder {spec.folder}/: lay it out as docs/datasets.md says")
+    lists = _own(spec, folder) if spec.split is None else _split(spec, folder, folder / spec.split)
+    templates = tuple(dict.fromkeys((spec.template, PHOTO)))
+    return listed(lists, templates, f"task.root: '{folder}'")
+
+
+def _split(spec: CoopSet, folder: Path, split: Path) -> Lists:
+    keep_split(split, lambda: _own(spec, folder))
+    return read_split(split, folder / spec.images)
+
+
+def _own(spec: CoopSet, folder: Path) -> Lists:
+    try:
+        return spec.read(folder, folder / spec.images)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"task.root: '{folder}' is not laid out as docs/datasets.md says ({reason}): unpack it again"
+        ) from error

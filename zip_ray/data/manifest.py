@@ -1,0 +1,64 @@
+"""`manifest`: a table of images, as CSV or JSON lines, with the columns path, label, classname, split."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from zip_ray.data.source import PHOTO, Item, Lists, Source, listed
+from zip_ray.data.splits import located
+from zip_ray.errors import InputError
+
+
+class Row(BaseModel):
+    """An image of the table."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    """Below the table's folder."""
+    label: int
+    """Its class; classes are in the order of their labels."""
+    classname: str
+    split: Literal["train", "val", "test"]
+
+
+def manifest(path: Path) -> Source:
+    """The images of a table. Without rows of `val`, validation images are drawn from `train` too.
+
+    Raises:
+        InputError: no such table, a row that is not as it should be, or an image that is missing or outside.
+    """
+    rows = list(_rows(path))
+
+    def part(name: str) -> list[Item]:
+        return [(row.path, row.label, row.classname) for row in rows if row.split == name]
+
+    lists = located(Lists(part("train"), part("val"), part("test")), path.parent, str(path))
+    return listed(lists, (PHOTO,), str(path))
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"task.root: '{path}' cannot be read ({error}): give a .csv or .jsonl file") from error
+    for number, entry in _entries(text, path.suffix.lower() == ".csv"):
+        try:
+            yield Row.model_validate(entry) if isinstance(entry, dict) else Row.model_validate_json(entry)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in fault["loc"]) or "row"
+            raise InputError(f"{path}:{number}: {where}: {fault['msg']}: correct the row") from error
+
+
+def _entries(text: str, is_csv: bool) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Rows with the numbers of their lines."""
+    if not is_csv:
+        yield from ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+        return
+    reader = csv.DictReader(text.splitlines(keepends=True))
+    for row in reader:
+        yield reader.line_num, {key: value for key, value in row.items() if value is not None}

@@ -1,0 +1,201 @@
+"""What all methods share: asks numbered and given out, results taken in, one update for every so many results.
+
+Synchronously an update waits for the answers to all the asks of its step: the trajectory does not depend on the pool,
+bit for bit. Asynchronously up to `in_flight` asks are out, and an update takes the first so many answers. In both modes
+an update folds its results in the order of their number.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from zip_ray.config import OptimizerConfig
+from zip_ray.work import Ask, AskResult, Float64
+
+NONFINITE_STEPS = 10
+"""Steps in a row that moved nothing after which the run is hopeless."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did."""
+
+    step: int
+    loss: float
+    """Mean loss of the finite results; NaN when there is none."""
+    accuracy: float
+    """Mean mini-batch accuracy of the finite results; NaN when there is none."""
+    gradient_norm: float
+    """Norm of the estimate before clipping; NaN without one."""
+    clipped: bool
+    nonfinite: int
+    """Results left out because a loss was NaN or infinite."""
+    staleness: float
+    """Mean, over the asks, of the updates made since each was asked; 0 in synchronous mode."""
+    dropped: int
+    """Answers since the step before that were too stale to be used."""
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """All that an optimiser is, between two steps."""
+
+    w: Float64
+    """What would be deployed now, shape (d,)."""
+    steps: int = 0
+    """Steps done."""
+    nonfinite_streak: int = 0
+    """Steps in a row, up to now, that moved nothing for want of finite losses."""
+    asked: int = 0
+    """Asks given out, which is the number of the next; asynchronously some of them are still out."""
+    memory: dict[str, Float64] = field(default_factory=dict)
+    """What the method remembers besides, by name; empty before the first step."""
+
+
+class Told(NamedTuple):
+    """An ask and what came of it."""
+
+    ask: Ask
+    result: AskResult
+
+
+class Move(NamedTuple):
+    """What an update makes of its results."""
+
+    w: Float64
+    memory: dict[str, Float64]
+    gradient_norm: float = np.nan
+    clipped: bool = False
+
+
+class Optimizer(ABC):
+    """A method, by ask and tell. A subclass says what it asks, and how it moves."""
+
+    remedy: ClassVar[str]
+    """What to lower when no loss is finite."""
+
+    def __init__(
+        self, config: OptimizerConfig, state: OptimizerState, seed: int, planned_steps: int | None = None
+    ) -> None:
+        """Go on from a state.
+
+        Args:
+            config: the method's settings.
+            state: the initial state, or that of a checkpoint.
+            seed: keys every draw.
+            planned_steps: steps that the budget allows; only methods with a decay over the whole run need it.
+        """
+        self._config, self._seed, self._planned_steps = config, seed, planned_steps
+        self._state = state
+        self._asks_per_step = config.asks_per_step
+        # Asks that were out when the state was saved are lost; numbers go on with the next step's.
+        self._asked = -(-state.asked // self._asks_per_step) * self._asks_per_step
+        self._out: dict[int, Ask] = {}
+        self._told: list[Told] = []
+        self._dropped = 0
+
+    @property
+    def state(self) -> OptimizerState:
+        """The state after the latest update; asks in flight are not part of it."""
+        return self._state
+
+    @property
+    def queries_per_step(self) -> int:
+        """What a step costs."""
+        return self._config.queries_per_step
+
+    @property
+    def queries_to_ask(self) -> int:
+        """Queries that must still be asked to make the next step whole."""
+        each = self.queries_per_step // self._asks_per_step
+        return self.queries_per_step - each * (self._asked % self._asks_per_step)
+
+    @property
+    def next_batch(self) -> int:
+        """Key of the mini-batch of what `ask` gives next, counted from 1."""
+        return self._asked * self._config.batches_per_step // self._asks_per_step + 1
+
+    def ask(self) -> Ask | None:
+        """The next ask, or None while as many are out as may be."""
+        if not self._may_ask():
+            return None
+        ask = self._out[self._asked] = self._make(self._asked, self._asked % self._asks_per_step)
+        self._asked += 1
+        return ask
+
+    def tell(self, result: AskResult) -> StepReport | None:
+        """Fold a result in; a report when it completed an update.
+
+        Raises:
+            ValueError: a result of something not asked, or told already.
+        """
+        ask = self._out.pop(result.id, None)
+        if ask is None:
+            raise ValueError(f"result {result.id} is not awaited: not asked, or told already")
+        if self._staleness(ask) > self._config.max_staleness:
+            self._dropped += 1
+            return None
+        self._told.append(Told(ask, result))
+        return self._update() if len(self._told) == self._asks_per_step else None
+
+    def stop(self) -> dict[str, str]:
+        """Reasons why going on is of no use; empty while there is none."""
+        if self._state.nonfinite_streak >= NONFINITE_STEPS:
+            return {
+                "nonfinite": f"no loss was finite in {self._state.nonfinite_streak} steps in a row: "
+                f"{self.remedy}, or check the model with run.py doctor"
+            }
+        return {}
+
+    @abstractmethod
+    def _make(self, number: int, index: int) -> Ask:
+        """The ask of that number, the `index`-th of its step."""
+
+    @abstractmethod
+    def _move(self, told: Sequence[Told]) -> Move | None:
+        """The update that the finite results of a step (at least one) make; None where they do not suffice."""
+
+    def _may_ask(self) -> bool:
+        if self._config.mode == "async":
+            return len(self._out) < self._config.in_flight
+        return self._asked < (self._state.steps + 1) * self._asks_per_step
+
+    @property
+    def _progress(self) -> float:
+        """Share of the planned steps that is done, from 0 at the first step to less than 1 at the last."""
+        assert self._planned_steps is not None
+        return min(self._state.steps / self._planned_steps, 1.0)
+
+    def _staleness(self, ask: Ask) -> int:
+        return self._state.steps - ask.version
+
+    def _update(self) -> StepReport:
+        told = sorted(self._told, key=lambda one: one.ask.id)
+        finite = [one for one in told if one.result.finite]
+        staleness = float(np.mean([self._staleness(one.ask) for one in told]))
+        dropped = self._dropped
+        self._told, self._dropped = [], 0
+        before = self._state
+        state = replace(before, steps=before.steps + 1, asked=self._asked)
+        move = self._move(finite) if finite else None
+        if move is None:
+            self._state = replace(state, nonfinite_streak=before.nonfinite_streak + 1)
+        else:
+            self._state = replace(state, w=move.w, memory=move.memory, nonfinite_streak=0)
+        return StepReport(
+            step=state.steps,
+            loss=_mean([one.result.loss for one in finite]),
+            accuracy=_mean([one.result.accuracy for one in finite]),
+            gradient_norm=np.nan if move is None else move.gradient_norm,
+            clipped=move is not None and move.clipped,
+            nonfinite=len(told) - len(finite),
+            staleness=staleness,
+            dropped=dropped,
+        )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else np.nan

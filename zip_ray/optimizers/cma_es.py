@@ -1,0 +1,75 @@
+"""CMA-ES (Hansen, Ostermeier, Evolutionary Computation 9, 2001) by pycma: the optimiser of BBT and BPT-VLM."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from zip_ray.config import OptimizerConfig
+from zip_ray.keys import Stream, generator
+from zip_ray.optimizers.base import Move, Optimizer, OptimizerState, Told
+from zip_ray.work import Float64, Query
+
+
+class CmaEs(Optimizer):
+    """A step is a generation: each of P individuals on the same `fitness_batches` mini-batches, all in flight at once.
+
+    The fitness is the mean loss over them, or the generation's worst where one is not finite. The mean of the search
+    distribution is deployed: on noisy losses the best individual seen is a lucky one. pycma's own state is never
+    stored: the start and the fitnesses told so far are, and replaying them gives the same bits.
+    """
+
+    remedy = "lower optimizer.sigma"
+
+    def __init__(
+        self, config: OptimizerConfig, state: OptimizerState, seed: int, planned_steps: int | None = None
+    ) -> None:
+        """Replay the generations told so far; arguments as `Optimizer` takes them."""
+        super().__init__(config, state, seed, planned_steps)
+        self._start = state.memory.get("start", state.w)
+        self._told_so_far = state.memory.get("fitness", np.empty((0, config.population)))
+        self._generation = 0
+        """Generations that the strategy has been asked for."""
+        self._random = generator(seed, Stream.DIRECTION, 0)
+        """What it draws from, a generator for each generation."""
+        self._strategy = self._make_strategy()
+        for fitness in self._told_so_far:
+            self._strategy.tell(self._ask_generation(), fitness.tolist())
+        self._individuals: list[Float64] = []
+        """Of the generation that is out."""
+
+    def _make(self, number: int, index: int) -> Query:
+        if index == 0 and self._generation == len(self._told_so_far):  # else the last one had no finite loss
+            self._individuals = self._ask_generation()
+        steps = self._state.steps
+        return Query(number, steps + 1, steps, self._individuals[index % self._config.population], self.next_batch)
+
+    def _move(self, told: Sequence[Told]) -> Move:
+        losses = np.full(self._asks_per_step, np.nan)
+        for ask, result in told:
+            losses[ask.id % self._asks_per_step] = result.loss
+        fitness = losses.reshape(self._config.fitness_batches, self._config.population).mean(axis=0)
+        worst = max(result.loss for _, result in told)
+        fitness = np.where(np.isnan(fitness), worst, fitness)
+        self._strategy.tell(self._individuals, fitness.tolist())
+        self._told_so_far = np.vstack([self._told_so_far, fitness])
+        return Move(np.array(self._strategy.mean), {"start": self._start, "fitness": self._told_so_far})
+
+    def _ask_generation(self) -> list[Float64]:
+        self._generation += 1
+        self._random = generator(self._seed, Stream.DIRECTION, self._generation)
+        individuals: list[Float64] = self._strategy.ask()
+        return individuals
+
+    def _make_strategy(self) -> Any:
+        import cma  # here, since actors import this package and do without
+
+        options = {
+            "popsize": self._config.population,
+            "CMA_diagonal": self._config.covariance == "diagonal",
+            "randn": lambda *shape: self._random.standard_normal(shape),
+            "seed": np.nan,  # leaves numpy's global generator alone
+            "verbose": -9,
+            "verb_log": 0,
+        }
+        return cma.CMAEvolutionStrategy(self._start, self._config.sigma, options)

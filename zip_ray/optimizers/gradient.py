@@ -1,0 +1,36 @@
+"""White box: gradient descent by backpropagation, the upper bound that no rival may use."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zip_ray.optimizers.base import Move, Optimizer, Told
+from zip_ray.work import Gradient, GradientResult
+
+DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
+
+
+class GradientDescent(Optimizer):
+    """Adam (Kingma, Ba, ICLR 2015) with CoOp's cosine decay (Zhou et al., IJCV 2022).
+
+    l_k = l (1 + cos(pi (k - 1) / T)) / 2 over the planned steps T. Adam rather than CoOp's SGD: gradients with respect
+    to ZIP's factors and to a context differ in size by orders of magnitude, and Adam's step does not depend on it.
+    """
+
+    remedy = "lower optimizer.learning_rate"
+
+    def _make(self, number: int, index: int) -> Gradient:  # noqa: ARG002 - one a step
+        return Gradient(number, self._state.steps + 1, self._state.steps, self._state.w, self.next_batch)
+
+    def _move(self, told: Sequence[Told]) -> Move:
+        ((_, result),) = told
+        assert isinstance(result, GradientResult)
+        g, w, memory = result.gradient, self._state.w, self._state.memory
+        zero = np.zeros_like(w)
+        mean = DECAY * memory.get("mean", zero) + (1 - DECAY) * g
+        square = SQUARE_DECAY * memory.get("square", zero) + (1 - SQUARE_DECAY) * g**2
+        moves = memory.get("moves", np.zeros(1)) + 1
+        step = mean / (1 - DECAY**moves) / (np.sqrt(square / (1 - SQUARE_DECAY**moves)) + EPSILON)
+        rate = self._config.learning_rate * (1 + np.cos(np.pi * self._progress)) / 2
+        memory = {"mean": mean, "square": square, "moves": moves}
+        return Move(w - rate * step, memory, float(np.linalg.norm(g)))

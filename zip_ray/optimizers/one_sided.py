@@ -1,0 +1,36 @@
+"""BAR's one-sided estimator (Tsai, Chen, Ho, ICML 2020, section 3; settings as ZIP's authors ran it)."""
+
+import numpy as np
+
+from zip_ray.optimizers.base import Move
+from zip_ray.optimizers.pivot import Pivot
+from zip_ray.work import Float64
+
+FINAL_SHARE = 0.01
+"""Of the learning rate, at the end: 10.0 -> 0.1."""
+POWER = 0.9
+
+
+class OneSided(Pivot):
+    """g = mean_j d u_j (L(w + beta u_j) - L(w)) / beta with u_j uniform on the unit sphere, w <- w - l_k g.
+
+    The learning rate falls polynomially over the planned steps T: l_k = l ((1 - e) (1 - (k - 1) / T)^0.9 + e),
+    e = 0.01, k = 1, 2, ...
+    """
+
+    remedy = "lower optimizer.learning_rate"
+
+    def _shift(self, normal: Float64) -> Float64:
+        return self._config.beta / np.linalg.norm(normal) * normal
+
+    def _compare(self, pivot: float, losses: dict[int, float]) -> Move:
+        w, beta = self._state.w, self._config.beta
+        total = np.zeros_like(w)
+        for index, loss in losses.items():
+            total += (loss - pivot) / beta**2 * self._offset(index)
+        gradient = w.size * total / len(losses)
+        return Move(w - self._rate() * gradient, {}, float(np.linalg.norm(gradient)))
+
+    def _rate(self) -> float:
+        left = float((1 - self._progress) ** POWER)
+        return self._config.learning_rate * ((1 - FINAL_SHARE) * left + FINAL_SHARE)

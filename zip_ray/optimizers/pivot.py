@@ -1,0 +1,33 @@
+"""What one-sided estimates and random search share: one query at w, K around it, all on one mini-batch."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from zip_ray.keys import Stream, generator
+from zip_ray.optimizers.base import Move, Optimizer, Told
+from zip_ray.work import Float64, Query
+
+
+class Pivot(Optimizer):
+    """Asks w + s_j for j = 0 .. K, s_0 = 0. A step whose query at w is not finite moves nothing."""
+
+    @abstractmethod
+    def _shift(self, normal: Float64) -> Float64:
+        """s_j, from standard normal numbers of shape (d,)."""
+
+    @abstractmethod
+    def _compare(self, pivot: float, losses: dict[int, float]) -> Move:
+        """The update that the losses at w and, by j, at the points around it make."""
+
+    def _make(self, number: int, index: int) -> Query:
+        steps, w = self._state.steps, self._state.w
+        return Query(number, steps + 1, steps, w + self._offset(index) if index else w, self.next_batch)
+
+    def _move(self, told: Sequence[Told]) -> Move | None:
+        losses = {one.ask.id % self._asks_per_step: one.result.loss for one in told}
+        pivot = losses.pop(0, None)
+        return self._compare(pivot, losses) if pivot is not None and losses else None
+
+    def _offset(self, index: int) -> Float64:
+        rng = generator(self._seed, Stream.DIRECTION, self._state.steps + 1, index)
+        return self._shift(rng.standard_normal(self._state.w.size))

@@ -1,0 +1,19 @@
+"""Random search with normal steps around the best point so far (Matyas, Automation and Remote Control 26, 1965)."""
+
+from zip_ray.optimizers.base import Move
+from zip_ray.optimizers.pivot import Pivot
+from zip_ray.work import Float64
+
+
+class RandomSearch(Pivot):
+    """Moves to the best of K points w + sigma z, z ~ N(0, I), where it is better than w on the same mini-batch."""
+
+    remedy = "lower optimizer.sigma"
+
+    def _shift(self, normal: Float64) -> Float64:
+        return self._config.sigma * normal
+
+    def _compare(self, pivot: float, losses: dict[int, float]) -> Move:
+        best = min(losses, key=losses.__getitem__)
+        w = self._state.w
+        return Move(w + self._offset(best) if losses[best] < pivot else w, {})

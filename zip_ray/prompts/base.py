@@ -1,0 +1,54 @@
+"""What every prompt space answers."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from zip_ray.work import Float32, Float64, Prompt
+
+
+class PromptSpace(Protocol):
+    """A map from parameters of shape (d,) to a prompt."""
+
+    @property
+    def dimension(self) -> int:
+        """d, the number of parameters."""
+
+    def initial(self) -> Float64:
+        """The initial parameters, shape (d,)."""
+
+    def prompt(self, w: Float64) -> Prompt:
+        """What `w` means to the model."""
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """What was drawn or taken from the model once, by name; a tuned prompt carries it."""
+
+
+class TextSpace(ABC):
+    """A `PromptSpace` of contexts alone."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """d, the number of parameters."""
+
+    @abstractmethod
+    def initial(self) -> Float64:
+        """The initial parameters, shape (d,)."""
+
+    def prompt(self, w: Float64) -> Prompt:
+        """The context at `w`."""
+        return Prompt(self.context(w))
+
+    @abstractmethod
+    def context(self, w: Float64) -> Float32:
+        """The context at `w`, shape (m, width); computed in float64 and rounded once."""
+
+    @abstractmethod
+    def pullback(self, w: Float64, gradient: Float64) -> Float64:
+        """Gradient with respect to `w`, shape (d,), from that with respect to the context, shape (m, width)."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """What was drawn or taken from the model once, by name; a tuned prompt carries it."""
