@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,7 +46,9 @@ def network() -> Iterator[None]:
         for host, address in HOSTS.items():
             sh("ip", "netns", "add", host)
             undo.callback(sh, "ip", "netns", "del", host)
+            undo.callback(shutil.rmtree, ray_folder(host), ignore_errors=True)
             undo.callback(lose, host)
+            ray_folder(host).mkdir()
             sh("ip", "link", "add", link(host), "type", "veth", "peer", "name", "eth0", "netns", host)
             undo.callback(subprocess.run, ("ip", "link", "del", link(host)), check=False)
             sh("ip", "link", "set", link(host), "master", BRIDGE, "up")
@@ -59,6 +62,11 @@ def link(host: str) -> str:
     return f"{host}-l"
 
 
+def ray_folder(host: str) -> Path:
+    """Where Ray has its files on a host: the name must be short, sockets lie in it."""
+    return Path(tempfile.gettempdir()) / host
+
+
 def lose(host: str) -> None:
     """Kill all that runs on a host."""
     found = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True, check=True)
@@ -68,8 +76,7 @@ def lose(host: str) -> None:
 
 def on(host: str, *command: str) -> "subprocess.Popen[bytes]":
     """Start a command on a host."""
-    # A folder for Ray of each process of its own, as hosts have: the name must be short, sockets lie in it.
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr")}
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(ray_folder(host))}
     return subprocess.Popen(["ip", "netns", "exec", host, *command], cwd=ROOT, env=environment)
 
 
