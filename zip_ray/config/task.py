@@ -1,0 +1,52 @@
+"""Section `task`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from zip_ray.config.section import Count, Section
+
+ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
+"""Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
+
+
+class TaskConfig(Section):
+    """What is classified."""
+
+    name: str = "digits"
+    """A built-in task (digits, count, texture, shape, letter, colour, street, style, crowd, inlay, background, stars:
+    docs/tasks.md), `folder` or `manifest` for your own images, `coop:NAME`, `torchvision:NAME`, `huggingface:NAME` or
+    `webdataset`: docs/datasets.md."""
+    root: Path | None = None
+    """For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder a class, split by the seed. For
+    `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
+    classes: Literal["all", "base", "new"] = "all"
+    """base = the first half of the classes (rounded up), new = the rest: tune on the one, test on both."""
+    template: str | None = None
+    """Sentence with {} for the class name; the task's own where absent."""
+    test_set: str = "test"
+    """What is tested on: `test`, or a shifted test set of a built-in task (docs/tasks.md), such as `inverted`."""
+    shots: Count = 16
+    """Training images a class; validation gets min(shots, 4) a class."""
+    batch_size: Count = 128
+    """Images in a mini-batch; a training set smaller than this is one batch."""
+    views: Annotated[int, Field(ge=0)] | Literal["fresh"] = 0
+    """Keyed random crops of each training image, encoded once; 0 = the image as at test time; fresh = new crops every
+    step, as published, each encoded once."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Smallest and largest area of a random crop, as a share of the image (RandomResizedCrop)."""
+    flip: bool = True
+    """Whether a random crop may be mirrored."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TaskConfig":
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop_scale is {self.crop_scale}: give 0 < smallest <= largest <= 1")
+        if self.template is not None and self.template.count("{}") != 1:
+            raise ValueError(f"template is '{self.template}': it needs {{}} once, where the class name goes")
+        kind = self.name.partition(":")[0]
+        if kind != "huggingface" and (kind in ROOTED) != (self.root is not None):
+            raise ValueError(f"root goes with name {', '.join(map(repr, ROOTED))}, which need it: where the images are")
+        return self
