@@ -1,4 +1,4 @@
-"""Sections `budget`, `cluster`, `validation`, `output` and `tracking`: how long and where a run goes on, what it leaves."""
+"""Sections `budget`, `cluster`, `validation`, `output` and `tracking`: how long and where, and what is left."""
 
 from pathlib import Path
 from typing import Annotated, Literal
