@@ -1,5 +1,6 @@
 """Runs over a fake scorer: what a tuned prompt of each space carries, and what may change on resume."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from zip_ray.config import Config, validate
 from zip_ray.errors import InputError
 from zip_ray.pool import InProcessPool
 from zip_ray.prompts import make_space
+from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.runs import resume, tune
 from zip_ray.tuned_prompt import TunedPrompt
 
@@ -52,3 +54,16 @@ def test_cma_es_goes_on_with_more_budget_as_if_it_had_had_it(tmp_path: Path) -> 
     more = resume(tmp_path / "run", make_config(tmp_path / "run", 42, **method), open_pool, lambda: False)
     whole = tune(make_config(tmp_path / "whole", 42, **method), open_pool, lambda: False)
     np.testing.assert_array_equal(more.outcome.state.optimizer.w, whole.outcome.state.optimizer.w)
+
+
+def test_a_run_from_before_a_field_existed_can_go_on(tmp_path: Path) -> None:
+    tune(make_config(tmp_path / "run"), open_pool, lambda: False)
+    record = tmp_path / "run" / RECORD
+    start, rest = record.read_text().split("\n", 1)
+    event = json.loads(start)
+    del event["config"]["output"]["remote"], event["config"]["prompt"]["diagonal"]
+    record.write_text(f"{json.dumps(event)}\n{rest}")
+    assert resume(tmp_path / "run", make_config(tmp_path / "run", 24), open_pool, lambda: False).outcome.finished
+    other = make_config(tmp_path / "run", 24, prompt={"diagonal": False})
+    with pytest.raises(InputError, match=r"prompt.diagonal: differs from what"):
+        resume(tmp_path / "run", other, open_pool, lambda: False)

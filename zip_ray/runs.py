@@ -5,7 +5,6 @@ and accuracy.png at its end. Nothing is written before model, task and pool have
 """
 
 import fcntl
-import json
 import logging
 import os
 import platform
@@ -348,9 +347,8 @@ def require_same(folder: Path, start: Event, config: Config) -> None:
     Raises:
         InputError: names the field.
     """
-    before: Any = start["config"]
-    was = _trajectory(before)
-    now = _trajectory(json.loads(json.dumps(config.model_dump(mode="json"))))
+    before = _started_with(folder, start)  # a field that is newer than the run has its default there
+    was, now = (_trajectory(one.model_dump(mode="json")) for one in (before, config))
     for section in was:
         if was[section] != now[section]:
             fields = was[section] if isinstance(was[section], dict) else {}
@@ -363,12 +361,17 @@ def require_same(folder: Path, start: Event, config: Config) -> None:
 
 def _require_same_schedule(folder: Path, start: Event, config: Config) -> None:
     """A learning rate that falls over the budget is part of the trajectory."""
-    planned = validate(start["config"], str(folder / RECORD)).planned_steps  # type: ignore[arg-type]
+    planned = _started_with(folder, start).planned_steps
     if config.optimizer.method in SCHEDULED and config.planned_steps != planned:
         raise InputError(
             f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
             f"learning rate of optimizer.method {config.optimizer.method} falls: keep the budget, or tune anew"
         )
+
+
+def _started_with(folder: Path, start: Event) -> Config:
+    tree: Any = start["config"]
+    return validate(tree, str(folder / RECORD))
 
 
 def _trajectory(tree: dict[str, Any]) -> dict[str, Any]:
