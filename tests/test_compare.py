@@ -24,7 +24,7 @@ from zip_ray.compare.document import Cell, Code, Document, Picture, Section, Tab
 from zip_ray.compare.host import ScorerHost, scorer_key
 from zip_ray.compare.hub import PoolHub
 from zip_ray.compare.report import write_report
-from zip_ray.compare.results import read_facts, read_results
+from zip_ray.compare.results import Finished, Results, read_facts, read_results
 from zip_ray.compare.runner import Runner, SuiteOutcome, prepare, run_suite
 from zip_ray.compare.statistics import (
     Curve,
@@ -37,6 +37,7 @@ from zip_ray.compare.statistics import (
     smoothed,
 )
 from zip_ray.compare.suite import Planned, Suite, load_suite, merge, plan
+from zip_ray.compare.tables import harmonic_table
 from zip_ray.compare.view import SuiteView
 from zip_ray.config import Config
 from zip_ray.errors import InputError
@@ -427,3 +428,30 @@ def test_a_suite_with_ray_gives_the_same_bits(finished: Path, tmp_path: Path, ra
 def test_a_folder_without_a_suite_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no suite\.yaml"):
         write_report(tmp_path)
+
+
+def test_base_to_new_by_hand() -> None:
+    """Two tasks and one seed: base 0.8 and 0.6, new 0.4 and 0.6; H of each, and of the means 0.7 and 0.5."""
+    tree = {"name": "s", "protocol": "base-to-new", "seeds": [1], "tasks": ["digits", "letter"], "methods": {"ZIP": {}}}
+    suite = Suite.model_validate(tree)
+    none = curve([], [])
+    finished = [
+        Finished(
+            run=one,
+            accuracy=base,
+            zero_shot={"plain template": 0.5, "best template": 0.5},
+            applied={"new classes": {"tuned": new, "plain template": 0.5}},
+            training=none,
+            validation=none,
+            parameters=1,
+            account={"charged": 1, "wasted": 0},
+            seconds=1.0,
+            environment={},
+        )
+        for one, base, new in zip(plan(suite, Path("x")), (0.8, 0.6), (0.4, 0.6), strict=True)
+    ]
+    table = harmonic_table(Results(suite, plan(suite, Path("x")), finished, {}), 16)
+    plain, zip_row = ([cell.text for cell in row] for row in table.rows)
+    assert plain == ["zero-shot, plain template", *["50.0"] * 9]
+    assert zip_row == ["ZIP", "70.0", "50.0", "58.3", "80.0", "40.0", "53.3", "60.0", "60.0", "60.0"]
+    assert table.header[1:4] == ("mean, base", "mean, new", "mean, H")
