@@ -26,7 +26,7 @@ WANTED_RATIO = 1.0
 """Queries with the low rank over those without, at the largest dimension, where the target has a low rank."""
 REACHED = 0.5
 """Share of the first loss that is the target of (a)."""
-STEP_SIZES = (0.003, 0.01, 0.03, 0.1, 0.3)
+STEP_SIZES = (0.03, 0.1, 0.3, 1.0, 3.0)
 """(a): each cell is given the best of these."""
 DIMENSIONS = (64, 256, 1000)
 """(a): intrinsic dimensions."""
