@@ -37,7 +37,7 @@ from zip_ray.layout import split_if_asked
 from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.progress import ProgressView
 from zip_ray.record import Event
-from zip_ray.runs import CONFIG, Listener, resume, tune
+from zip_ray.runs import CONFIG, Listener, resume, run_config, tune
 from zip_ray.terminal import PYTHON, accuracy_table, parse_failure, show_run, show_suite
 from zip_ray.tuned_prompt import TunedPrompt
 
@@ -125,7 +125,7 @@ def base_config(arguments: list[str]) -> Config:
     if command == "compare":
         return validate(load_suite(path).base, f"{path}: base")
     if command in ("resume", "replay"):
-        return load_config(path / CONFIG)
+        return run_config(path)
     beside = (path if path.is_dir() else path.parent) / CONFIG
     return load_config(beside) if command == "evaluate" and beside.is_file() else Config()
 
@@ -329,7 +329,7 @@ def main(arguments: list[str]) -> int:
         return 1
     except SystemExit as error:
         if error.code and (text := complaint.getvalue()):
-            fail(parse_failure(text))
+            fail(parse_failure(text, arguments[0]))
         raise
 
 

@@ -143,7 +143,7 @@ def test_validation_does_not_hold_up_the_pairs() -> None:
 def test_interrupted_and_resumed_keeps_the_account(after: int) -> None:
     looks = itertools.count()
     first, _ = tune(make_async(), interrupted=lambda: next(looks) >= after)
-    assert first.reasons == {"interrupted": "stopped on request"}
+    assert first.reasons == {"interrupted": "on request"}
     assert first.state.account.issued == first.state.account.completed + first.state.account.wasted
     rest, _ = tune(make_async(), state=first.state)
     account = rest.state.account

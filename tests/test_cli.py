@@ -203,6 +203,7 @@ def test_help_teaches(tmp_path: Path) -> None:
 
 
 QUICK = str(ROOT / "configs" / "quickstart.yaml")
+SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
 
 
 @pytest.mark.parametrize(
@@ -210,11 +211,25 @@ QUICK = str(ROOT / "configs" / "quickstart.yaml")
     [
         (["tune", "nope.yaml"], "nope.yaml: No such file"),
         (["tune", "unknown_key.yaml"], "unknown_key.yaml: optimizer.lr: unknown key; known here: method,"),
-        (["tune", "method.yaml"], "method.yaml: optimizer.method: 'adam': Input should be 'zip', 'spsa' or 'spsa-gc'"),
+        (["tune", "method.yaml"], "method.yaml: optimizer.method: 'adam': Input should be 'zip', 'spsa', 'spsa-gc',"),
         (["tune", "type.yaml"], "type.yaml: task.shots: 'many': Input should be a valid integer"),
         (["tune", "list.yaml"], "list.yaml: holds a list; a config is a mapping"),
         (["tune", "broken.yaml"], "broken.yaml: not YAML"),
-        (["tune", QUICK, "--budget.queries=-5"], "queries Input should be greater than or equal to 1"),
+        (
+            ["tune", QUICK, "--budget.queries=-5"],
+            "budget.queries: -5: Input should be greater than or equal to 1 (see run.",
+        ),
+        (["tune", QUICK, "--budget.queries=many"], "instantiated from ['many']. (see run.py tune --help)"),
+        (["tune", QUICK, "--cluster.actors", "4", "2"], "error: cluster: actors is [4, 2]: give the least, then"),
+        (
+            ["tune", QUICK, "--budget.querys=9"],
+            "querys=9; Perhaps you meant: --budget.queries (see run.py tune --help)",
+        ),
+        (["tune", SMOKE], "smoke.yaml: 'methods' is of a suite, not of one run: give it to `run.py compare`"),
+        (
+            ["compare", QUICK],
+            "quickstart.yaml: no suite, it has no 'methods': give a config of one run to `run.py tune`",
+        ),
         (
             ["tune", QUICK, "--budget.queries=3", "--optimizer.pairs-per-step=5"],
             "budget.queries is 3, less than one step: give at least 10",
@@ -226,12 +241,16 @@ QUICK = str(ROOT / "configs" / "quickstart.yaml")
         (["tune", QUICK, *IN_PROCESS, "--prompt.init=random", "--prompt.tokens=30"], "the model reads 32"),
         (["tune", QUICK, *IN_PROCESS, "--output.dir=taken"], "output.dir: 'taken' exists: choose another"),
         (["tune", QUICK, "--task.name=folder", "--task.root=none", *IN_PROCESS], "task.root: 'none' is not a folder"),
+        (["tune", QUICK, *IN_PROCESS, "--task.name=nope", "--model.name=local-dir:x"], "task.name: 'nope' is unknown"),
         (["tune", QUICK, "--cluster.address=127.0.0.1:1"], "cluster.address: no Ray cluster answers at '127.0.0.1:1'"),
-        (["resume", "taken"], "taken/config.yaml: No such file"),
+        (["resume", "taken"], "taken: no config.yaml: give the folder of a run that `run.py tune` made"),
+        (["status", "taken"], "taken: no config.yaml: give the folder of a run that `run.py tune` made"),
+        (["report", "taken"], "taken: no suite.yaml: give the folder of a suite that `run.py compare` ran"),
         (["evaluate", "none"], "none: no tuned prompt"),
         (["classify", "damaged.safetensors", "."], "damaged.safetensors: not a tuned prompt"),
-        (["replay", "taken"], "taken/config.yaml: No such file"),
-        (["frobnicate"], "Unrecognized options: frobnicate"),
+        (["replay", "taken"], "taken: no config.yaml: give the folder of a run"),
+        (["frobnicate"], "report, replay (see run.py --help)"),
+        (["tune", QUICK, *IN_PROCESS, "--model.name=ViT-B-99"], "'ViT-B-99' is unknown to open_clip: give ViT-B-"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

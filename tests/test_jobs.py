@@ -51,7 +51,7 @@ def test_submit_stop_resume_gives_the_undisturbed_result(job_head: str, tmp_path
     submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, *slow, name="cut", wait=False)
     wait_for(lambda: len(read_record(cut / "metrics.jsonl")) > 5 if (cut / "metrics.jsonl").exists() else False, 90)
     ray_job(job_head, "stop", "cut")
-    assert "stopped on request" in ray_job(job_head, "logs", "cut")
+    assert "stopped: on request" in ray_job(job_head, "logs", "cut")
     stopped = load_checkpoint(cut / "checkpoint.safetensors")
     assert 0 < stopped.account.charged < int(QUERIES)
 

@@ -12,7 +12,8 @@ from zip_ray.errors import InputError
 from zip_ray.pool import InProcessPool
 from zip_ray.prompts import make_space
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.runs import resume, tune
+from zip_ray.runs import resume, run_config, tune
+from zip_ray.status import status
 from zip_ray.tuned_prompt import TunedPrompt
 
 
@@ -67,3 +68,19 @@ def test_a_run_from_before_a_field_existed_can_go_on(tmp_path: Path) -> None:
     other = make_config(tmp_path / "run", 24, prompt={"diagonal": False})
     with pytest.raises(InputError, match=r"prompt.diagonal: differs from what"):
         resume(tmp_path / "run", other, open_pool, lambda: False)
+
+
+def test_a_run_keeps_the_budget_that_it_went_on_with(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    tune(make_config(folder), open_pool, lambda: False)
+    resume(folder, make_config(folder, 24), open_pool, lambda: True)
+    assert status(folder)[1].startswith("12/24 queries")
+    assert resume(folder, run_config(folder), open_pool, lambda: False).outcome.state.account.charged == 24
+
+
+def test_a_refused_resume_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    tune(make_config(folder), open_pool, lambda: False)
+    with pytest.raises(InputError, match=r"seed: differs from what"):
+        resume(folder, make_config(folder, 24, seed=2), open_pool, lambda: False)
+    assert run_config(folder) == make_config(folder)

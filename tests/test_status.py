@@ -72,7 +72,7 @@ def test_a_finished_run(folder: Path) -> None:
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"metrics.jsonl: No such file"):
+    with pytest.raises(InputError, match=r"no config.yaml: give the folder of a run"):
         status(tmp_path)
 
 

@@ -149,7 +149,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(after: int) -> None:
     whole, events = tune(make_config())
     looks = itertools.count()
     first, head = tune(make_config(), interrupted=lambda: next(looks) >= after)
-    assert first.reasons == {"interrupted": "stopped on request"}
+    assert first.reasons == {"interrupted": "on request"}
     assert not first.finished
     assert first.state.account.charged == 10 * first.state.optimizer.steps
     rest, tail = tune(make_config(), state=first.state)

@@ -1,7 +1,8 @@
 """A run from its config to its artifacts: the run folder, and what stands in it at each moment.
 
-config.yaml and metrics.jsonl come first, checkpoint.safetensors while it goes on, tuned_prompt.safetensors (+ .json)
-and accuracy.png at its end. Nothing is written before model, task and pool have shown that they can be used.
+config.yaml (what it last went on with) and metrics.jsonl come first, checkpoint.safetensors while it goes on,
+tuned_prompt.safetensors (+ .json) and accuracy.png at its end. Nothing is written before model, task and pool have
+shown that they can be used.
 """
 
 import fcntl
@@ -24,7 +25,7 @@ import yaml
 from zip_ray import report
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
-from zip_ray.config import SCHEDULED, Config, validate
+from zip_ray.config import SCHEDULED, Config, load_config, validate
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.ledger import settle
@@ -117,6 +118,17 @@ def tune(
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
 
+def run_config(folder: Path) -> Config:
+    """The config of a run, as it was started or last went on.
+
+    Raises:
+        InputError: not the folder of a run, or its config is damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder}: no {CONFIG}: give the folder of a run that `run.py tune` made")
+    return load_config(folder / CONFIG)
+
+
 def resume(
     folder: Path,
     config: Config,
@@ -154,6 +166,7 @@ def resume(
         dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
         answered = max((queries(event) for event in dropped), default=0) - state.account.charged
         state = replace(state, account=settle(state.account, answered))
+        _write_config(folder, config)  # a later resume, and `status`, have its budget
         return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
 
@@ -301,6 +314,10 @@ def _create(folder: Path, config: Config) -> None:
         folder.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
+    _write_config(folder, config)
+
+
+def _write_config(folder: Path, config: Config) -> None:
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_whole(folder / CONFIG, text.encode())
 

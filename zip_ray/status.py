@@ -4,11 +4,10 @@ import fcntl
 import time
 from pathlib import Path
 
-from zip_ray.config import load_config
 from zip_ray.progress import Summary
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import read_record
-from zip_ray.runs import CONFIG, LOCK
+from zip_ray.runs import LOCK, run_config
 
 
 def status(folder: Path) -> list[str]:
@@ -17,8 +16,8 @@ def status(folder: Path) -> list[str]:
     Raises:
         InputError: no run folder, or a damaged one.
     """
+    summary = Summary(run_config(folder).budget)
     events = read_record(folder / RECORD)
-    summary = Summary(load_config(folder / CONFIG).budget)
     for event in events:
         summary.event(event)
     return [f"{folder}: {_state(folder, [str(event['event']) for event in events])}", *summary.lines()]

@@ -62,17 +62,36 @@ def _next_command(result: RunResult, config: Config) -> str:
 
 
 def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> Table:
-    """Test accuracies as rows."""
-    table = Table("prompt", "test accuracy", "text")
+    """Test accuracies as rows, with the templates where there are any."""
+    table = Table("prompt", "test accuracy", *(["text"] if templates else []))
     for name, accuracy in accuracies.items():
         kind = name if name == "tuned" else f"zero-shot, {name}"
-        table.add_row(kind, f"{accuracy:.1%}", templates.get(name, ""))
+        table.add_row(kind, f"{accuracy:.1%}", *([templates.get(name, "")] if templates else []))
     return table
 
 
-def parse_failure(text: str) -> str:
-    """The parser's framed message as one line."""
-    lines = [line.strip("│ ╭╮╰╯─") for line in text.splitlines()]
-    body = " ".join(line for line in lines[1:] if line)
-    body = re.sub(r"For further information visit \S+|For full helptext.*|__tyro-dummy-inner__\.settings\.", "", body)
-    return f"{body.strip()} (see run.py --help)"
+def parse_failure(text: str, command: str) -> str:
+    """The parser's framed message as one line: what is wrong, with a name that is near; no types, no help texts.
+
+    Args:
+        text: what the parser wrote.
+        command: the subcommand that was asked for.
+    """
+    lines = [line.strip("│ ╭╮╰╯─").replace("__tyro-dummy-inner__.", "") for line in text.splitlines()[1:]]
+    what = " ".join(lines[: lines.index("")])
+    rest = " ".join(lines[lines.index("") :])
+    if fault := _FAULT.match(what):
+        section, field, message, value = fault.group("section", "field", "message", "value")
+        names = ".".join(name for name in (section.removeprefix("settings").strip("."), field) if name)
+        said = message.removeprefix("Value error, ")
+        what = ": ".join(part for part in (names, value if said == message else "", said) if part)
+    near = re.search(r"Perhaps you meant: (\S+)|Available subcommands: (.+?) (?= )", rest)
+    hint = f"; {' '.join(near.group().split())}" if near else ""
+    return f"{what}{hint} (see run.py {'' if 'subcommands' in hint else f'{command} '}--help)"
+
+
+_FAULT = re.compile(
+    r"Error parsing (?P<section>\S*): \d+ validation errors? for \w+ "
+    r"(?:(?P<field>[a-z_.\d]+) )?(?P<message>.+?) \[type=\w+, input_value=(?P<value>.*?), input_type="
+)
+"""A fault of a config section, as pydantic tells it within the parser's words."""

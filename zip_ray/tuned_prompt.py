@@ -101,7 +101,9 @@ class TunedPrompt:
         path = Path(path)
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
-            raise InputError(f"{path}: no tuned prompt: give a tuned_prompt.safetensors, or the folder that holds one")
+            raise InputError(
+                f"{path}: no tuned prompt: give a tuned_prompt.safetensors, or the folder of a run that has ended"
+            )
         try:
             with safe_open(path, framework="numpy") as file:
                 card = PromptCard.model_validate(json.loads((file.metadata() or {})["zip_ray"]))

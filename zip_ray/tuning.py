@@ -172,7 +172,7 @@ class Tuning:
             account = settle(replace(self._state.account, issued=self._ledger.account.issued))
             self._state = replace(self._state, account=account, seconds=self._seconds())
             pool_lost = isinstance(error, PoolError)
-            reasons = {"pool": str(error)} if pool_lost else {"interrupted": "stopped on request"}
+            reasons = {"pool": str(error)} if pool_lost else {"interrupted": "on request"}
         self._checkpoint(self._state)
         return Outcome(self._state, reasons)
 

@@ -1,6 +1,8 @@
 """Loading a frozen model through open_clip: by name and pretrained tag, by file, or by `local-dir:`."""
 
+import difflib
 import hashlib
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,6 +56,7 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
         InputError: no such model, tag, folder or file, or weights that do not fit the architecture.
     """
     name = resolve_name(config.name)
+    _require_known(name)
     if ":" not in name and config.pretrained is None:
         raise InputError(
             f"model.pretrained: none is given for model.name '{name}', whose weights would be random: give a tag "
@@ -66,7 +69,7 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
         )
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:  # open_clip, torch and the hub client raise whatever they like
-        reason = " ".join(str(error).split())[:300]
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise InputError(
             f"model.name: '{config.name}' (pretrained: {config.pretrained}) cannot be loaded: {reason}; "
             "give a model that open_clip lists, or local-dir:PATH with open_clip_config.json and weights"
@@ -75,6 +78,18 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
         raise InputError(f"model.name: '{config.name}' is a {type(model).__name__}, without a text tower to prompt")
     model = model.float().eval().requires_grad_(False)
     return FrozenClip(model, tokenizer, preprocess, dict(model.visual.preprocess_cfg), torch.device(device))
+
+
+def _require_known(name: str) -> None:
+    """Refuse a name that open_clip does not list, before anything is said of its weights.
+
+    Raises:
+        InputError: names those that are near.
+    """
+    known = open_clip.list_models()
+    if ":" not in name and name.replace("/", "-") not in known:  # as open_clip reads it
+        near = ", ".join(difflib.get_close_matches(name, known)) or "one of open_clip.list_models()"
+        raise InputError(f"model.name: '{name}' is unknown to open_clip: give {near}, or local-dir:FOLDER_OF_THE_MODEL")
 
 
 def _require_activation(name: str, tag: str | None) -> None:

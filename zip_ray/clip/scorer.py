@@ -83,7 +83,8 @@ class ScorerBuilder:
         """The scorer of a run; raises what `build_scorer` does."""
         torch.set_num_threads(threads(config.cluster))
         torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
-        return Scorer(self._clip(config), load_task(config.task, config.seed), config)
+        task = load_task(config.task, config.seed)  # before the model: a wrong path shows before a long download
+        return Scorer(self._clip(config), task, config)
 
     def _clip(self, config: Config) -> FrozenClip:
         model, device = config.model, choose_device(config)

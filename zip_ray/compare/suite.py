@@ -109,10 +109,13 @@ def load_suite(path: Path) -> Suite:
     """Read and validate a YAML file.
 
     Raises:
-        InputError: no such file, not YAML, an unknown key, a value of the wrong type or range.
+        InputError: no such file, not YAML, a config of one run, an unknown key, a value of the wrong type or range.
     """
+    tree = read_tree(path)
+    if "methods" not in tree:
+        raise InputError(f"{path}: no suite, it has no 'methods': give a config of one run to `run.py tune`")
     try:
-        return Suite.model_validate(read_tree(path))
+        return Suite.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error, Suite)}") from error
 

@@ -14,9 +14,12 @@ def load_config(path: Path) -> Config:
     """Read and validate a YAML file.
 
     Raises:
-        InputError: no such file, not YAML, an unknown key, a value of the wrong type or range.
+        InputError: no such file, not YAML, a suite, an unknown key, a value of the wrong type or range.
     """
-    return validate(read_tree(path), source=str(path))
+    tree = read_tree(path)
+    if "methods" in tree:
+        raise InputError(f"{path}: 'methods' is of a suite, not of one run: give it to `run.py compare`")
+    return validate(tree, source=str(path))
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -54,6 +57,8 @@ def explain(error: ValidationError, root: type[BaseModel] = Config) -> str:
     field = ".".join(str(part) for part in fault["loc"]) or "config"
     if fault["type"] == "extra_forbidden":
         return f"{field}: unknown key; known here: {', '.join(_siblings(root, fault['loc']))}"
+    if fault["type"] == "missing":
+        return f"{field}: missing: give one"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":
         return f"{field}: {message}" if fault["loc"] else message
