@@ -38,7 +38,7 @@ from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.progress import ProgressView
 from zip_ray.record import Event
 from zip_ray.runs import CONFIG, Listener, resume, run_config, tune
-from zip_ray.terminal import PYTHON, accuracy_table, parse_failure, show_run, show_suite
+from zip_ray.terminal import accuracy_table, parse_failure, show_run, show_suite
 from zip_ray.tuned_prompt import TunedPrompt
 
 console = Console()
@@ -242,7 +242,7 @@ def define_commands(default: Config) -> None:
             outcome = run_suite(
                 asked, folder, opener, stop.is_set, lambda run, view: listener(run, run.output.dir, view)
             )
-        return show_suite(console, outcome, folder, f"{PYTHON} run.py compare {suite} --output {folder}")
+        return show_suite(console, outcome, folder)
 
     @command("report")
     def _report(suite_dir: Positional[Path]) -> int:

@@ -261,7 +261,8 @@ def test_a_suite_leaves_its_report(finished: Path) -> None:
 def test_a_finished_suite_is_only_reported_again(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished / "runs").rglob("*")}
     (finished / "report.html").unlink()
-    run(finished.parent, "compare", "mini.yaml", "--output=out")
+    again = run(finished.parent, "compare", "mini.yaml", "--output=out")
+    assert "all runs were done before" in again.stdout
     assert (finished / "report.html").is_file()
     (finished / "report.html").unlink()
     write_report(finished)
@@ -274,6 +275,21 @@ def test_a_changed_suite_needs_another_folder(finished: Path, tmp_path: Path) ->
     suite_file(tmp_path, shots=[1, 2], methods={"ZIP": {"optimizer": {"a": 0.5}}})
     done = run(tmp_path, "compare", "mini.yaml", "--output=out", code=2)
     assert "optimizer.a: differs from what" in done.stderr
+
+
+def test_runs_that_have_ended_are_not_reported_under_another_budget(tmp_path: Path) -> None:
+    carry_out(tmp_path, build_fake, seeds=[1])
+    before = (tmp_path / "out/suite.yaml").read_bytes()
+    with pytest.raises(InputError, match=r"^budget: .* has ended with another: give that, or another --output$"):
+        carry_out(tmp_path, build_fake, seeds=[1], base={**SMALLER, "budget": {"queries": 60}})
+    assert (tmp_path / "out/suite.yaml").read_bytes() == before
+
+
+def test_a_suite_does_not_go_into_the_folder_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/config.yaml").touch()
+    with pytest.raises(InputError, match=r"^output: .* is the folder of a run: choose another$"):
+        carry_out(tmp_path, build_fake)
 
 
 def test_runs_that_are_cut_off_go_on_and_the_finished_stay(finished: Path, tmp_path: Path) -> None:
@@ -302,7 +318,7 @@ def carry_out(
     folder: Path, build: Callable[[Config], ScorerLike], stop_after: float = math.inf, **fields: object
 ) -> SuiteOutcome:
     """A suite in this process, over scorers without a model; asked to stop after so many steps of all its runs."""
-    suite = load_suite(folder / suite_file(folder, base=SMALLER, **fields))
+    suite = load_suite(folder / suite_file(folder, **{"base": SMALLER, **fields}))
     steps: list[Event] = []
 
     def listen(_: Config, view: Listener) -> Listener:

@@ -42,14 +42,16 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
     return 0
 
 
-def show_suite(console: Console, outcome: SuiteOutcome, folder: Path, again: str) -> int:
+def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:
     """Print how a suite ended; the exit code."""
     for label, error in outcome.failures.items():
         console.print(f"failed: {label}: {error}", soft_wrap=True, highlight=False, markup=False)
     if outcome.left:
-        console.print(f"stopped: {outcome.left} runs left; go on with: {again}", soft_wrap=True, highlight=False)
+        console.print(f"stopped: {outcome.left} runs left; the same command goes on", soft_wrap=True, highlight=False)
         return INTERRUPTED
-    console.print(f"{outcome.finished} runs done\nreport  {folder / REPORT}", soft_wrap=True, highlight=False)
+    new = outcome.finished or outcome.failures
+    done = f"{outcome.finished} runs done" if new else "all runs were done before"
+    console.print(f"{done}\nreport  {folder / REPORT}", soft_wrap=True, highlight=False)
     return 1 if outcome.failures else 0
 
 

@@ -31,7 +31,7 @@ from zip_ray.layout import split_if_asked
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import read_record
-from zip_ray.runs import Listener, locked, require_same, resume, tune
+from zip_ray.runs import CONFIG, Listener, locked, require_same, resume, run_config, tune
 from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt
 from zip_ray.tuning import ask
@@ -57,11 +57,16 @@ def prepare(folder: Path, suite: Suite, runs: Sequence[Planned]) -> list[Planned
     """Make the suite's folder, or see that it is this suite's; the runs that are still to be done.
 
     Raises:
-        InputError: the folder is another suite's, or a run in it was started with another config.
+        InputError: the folder is another suite's or a run's, or a run in it was started with another config, or has
+            ended with another budget.
     """
+    if (folder / CONFIG).is_file():
+        raise InputError(f"output: '{folder}' is the folder of a run: choose another")
     for run in runs:
         if (run.folder / RECORD).is_file() and (events := read_record(run.folder / RECORD)):
             require_same(run.folder, events[0], run.config)
+            if _ended(run.folder) and run_config(run.folder).budget != run.config.budget:
+                raise InputError(f"budget: {run.folder} has ended with another: give that, or another --output")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
