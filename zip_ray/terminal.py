@@ -36,9 +36,8 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
     )
     if config.tracking.enabled:
         where = f"{result.run_id} in {config.tracking.uri}" if result.tracked else "incomplete"
-        console.print(
-            f"MLflow run    {where}\nopen it with  {_next_command(result, config)}", soft_wrap=True, highlight=False
-        )
+        label = "open it with  " if result.tracked else "send the rest "
+        console.print(f"MLflow run    {where}\n{label}{_next_command(result, config)}", soft_wrap=True, highlight=False)
     return 0
 
 
