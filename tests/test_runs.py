@@ -1,10 +1,13 @@
 """Runs over a fake scorer: what a tuned prompt of each space carries, and what may change on resume."""
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.fakes import SHAPE, FakeScorer
 from zip_ray.config import Config, validate
@@ -14,6 +17,7 @@ from zip_ray.prompts import make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.runs import resume, run_config, tune
 from zip_ray.status import status
+from zip_ray.terminal import accuracy_table, show_run
 from zip_ray.tuned_prompt import TunedPrompt
 
 
@@ -84,3 +88,15 @@ def test_a_refused_resume_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"seed: differs from what"):
         resume(folder, make_config(folder, 24, seed=2), open_pool, lambda: False)
     assert run_config(folder) == make_config(folder)
+
+
+def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:
+    result = tune(make_config(tmp_path / "run"), open_pool, lambda: False)
+    console = Console(file=io.StringIO(), width=200)
+    show_run(console, replace(result, tracked=False), Config())
+    assert f"run.py replay {tmp_path / 'run'}" in console.file.getvalue().partition("incomplete\nsend the rest ")[2]
+
+
+def test_a_table_has_texts_where_there_are_templates() -> None:
+    assert [column.header for column in accuracy_table({"tuned": 0.5}, {}).columns] == ["prompt", "test accuracy"]
+    assert [*accuracy_table({"a": 0.5}, {"a": "a {}"}).columns[2].cells] == ["a {}"]
