@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from tests.fakes import FakeScorer
 from zip_ray.checkpoint import RunState
@@ -175,6 +176,21 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(after: int) -> None:
     assert without_time(head + tail) == without_time(events)
     assert rest.state.account.charged == 300
     assert rest.state.account.issued == 300 + rest.state.account.wasted
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "size"),
+    [({"method": "cma-es", "population": 20, "sigma": 0.3}, 100), ({"method": "one-sided"}, 150_000)],
+)
+def test_the_cores_of_the_driver_do_not_matter(optimizer: dict, size: int) -> None:
+    """Matrix products and long sums of numpy's are shared out among threads, unless it is told not to."""
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            state = RunState(OptimizerState(np.zeros(size)))
+            config = make_config(optimizer=optimizer, budget={"steps": 10})
+            found.append(tune(config, state=state)[0].state.optimizer.w)
+    np.testing.assert_array_equal(*found)
 
 
 def test_lost_pool_ends_the_run_with_its_state() -> None:

@@ -17,6 +17,7 @@ from zip_ray.ledger import Ledger, settle
 from zip_ray.optimizers import Optimizer, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import Event
+from zip_ray.threads import one_blas_thread
 from zip_ray.work import (
     Answer,
     Ask,
@@ -141,6 +142,7 @@ class Tuning:
             interrupted: whether the run has been asked to stop; looked at often.
             clock: seconds, monotonic.
         """
+        one_blas_thread()
         self._config, self._pool = config, pool
         self._state = state
         self._emit, self._checkpoint, self._interrupted, self._clock = emit, checkpoint, interrupted, clock
