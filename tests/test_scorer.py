@@ -202,6 +202,13 @@ def test_crop_boxes_keep_to_the_image_and_the_scale() -> None:
     assert crop_box(1, 500, (0.9, 1.0), generator(1, Stream.VIEW, 0, 0)) == (0, 0, 1, 500), "never fits: whole image"
 
 
+def test_whoever_loads_a_model_has_image_features_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tuned prompt is evaluated on the features that it was tuned on."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_clip(ModelConfig(), "cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_another_local_checkpoint_loads() -> None:
     if not (SHARED / "models").is_dir():
         pytest.skip("../shared/models is not here: it holds a second small CLIP")
