@@ -213,6 +213,11 @@ def test_tokens_stand_behind_the_patches(clip: FrozenClip) -> None:
     assert_same(plain(clip, images), written_out_tower(clip, images, torch.zeros(0, 128)))
 
 
+def test_texts_and_images_have_a_number_each(clip: FrozenClip) -> None:
+    with pytest.raises(InputError, match=r"prompt\.intrinsic_dim: 1 leaves .* at least 2"):
+        TokensSpace(PromptConfig(space="tokens", intrinsic_dim=1), make_shape(32, patch=patches(clip)), 1)
+
+
 def test_a_tower_without_patches_is_refused() -> None:
     clip = make_clip(32, {"layers": (1, 1, 1, 1), "width": 8})
     assert patches(clip) is None
