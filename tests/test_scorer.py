@@ -337,7 +337,7 @@ def test_shape_of_the_model(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, _ = built
     model = load_clip(config.model, "cpu").model
     shape = scorer.facts().shape
-    assert (shape.image_size, shape.pixel_mean, shape.pixel_std) == ((32, 32), (0.5,) * 3, (0.25,) * 3)
+    assert shape.image_size == (32, 32)
     assert shape.token_std == pytest.approx(model.token_embedding.weight.numpy().std(), rel=1e-4)
     assert shape.patches is not None
     weight = model.visual.conv1.weight.numpy()

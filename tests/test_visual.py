@@ -55,7 +55,7 @@ def make_images(count: int, size: int) -> Tensor:
 
 def make_shape(size: int, features: int = 0, patch: Patches | None = None) -> ModelShape:
     context = np.zeros((5, 512), np.float32)
-    return ModelShape(context, 0.01, (size, size), MEAN, STD, patch, features)
+    return ModelShape(context, 0.01, (size, size), patch, features)
 
 
 def patches(clip: FrozenClip) -> Patches | None:

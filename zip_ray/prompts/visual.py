@@ -233,6 +233,6 @@ class TokensSpace:
 
 
 def _product(matrix: Float64, vector: Float64) -> Float32:
-    """Without BLAS, as in `low_rank`: the same bits on every actor."""
+    """Without BLAS, as in `per_token`: the same bits on every actor."""
     product: Float32 = np.einsum("ij,j->i", matrix, vector).astype(np.float32)
     return product
