@@ -37,7 +37,7 @@ from zip_ray.work import (
     Work,
 )
 
-SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), (0.5,) * 3, (0.25,) * 3, None)
+SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), None)
 FACTS = Facts(
     shape=SHAPE,
     classnames=("left", "right"),

@@ -82,7 +82,6 @@ class ScorerBuilder:
     def __call__(self, config: Config) -> "Scorer":
         """The scorer of a run; raises what `build_scorer` does."""
         torch.set_num_threads(threads(config.cluster))
-        torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
         return Scorer(self._clip(config), load_task(config.task, config.seed), config)
 
     def _clip(self, config: Config) -> FrozenClip:
