@@ -43,7 +43,7 @@ from zip_ray.config import Config
 from zip_ray.errors import InputError
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
 from zip_ray.record import Event, read_record
-from zip_ray.runs import Listener
+from zip_ray.runs import Listener, locked
 
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
 BASE = {
@@ -276,6 +276,20 @@ def test_a_changed_suite_needs_another_folder(finished: Path, tmp_path: Path) ->
     assert "optimizer.a: differs from what" in done.stderr
 
 
+def test_runs_of_another_budget_are_not_taken_for_this_suites(tmp_path: Path) -> None:
+    carry_out(tmp_path, build_fake)
+    with pytest.raises(InputError, match=r"budget\.queries: is 40, .*seed-1 was started with 20"):
+        carry_out(tmp_path, build_fake, base={**SMALLER, "budget": {"queries": 40}})
+    assert len(read_results(tmp_path / "out").finished) == 4
+
+
+def test_a_suite_that_is_running_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"), pytest.raises(InputError, match="in use by another process"):
+        carry_out(tmp_path, build_fake)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["lock"]
+
+
 def test_runs_that_are_cut_off_go_on_and_the_finished_stay(finished: Path, tmp_path: Path) -> None:
     """Killed in the midst; the end is that of the undisturbed suite, run by run."""
     suite_file(tmp_path, shots=[1, 2])
@@ -302,7 +316,7 @@ def carry_out(
     folder: Path, build: Callable[[Config], ScorerLike], stop_after: float = math.inf, **fields: object
 ) -> SuiteOutcome:
     """A suite in this process, over scorers without a model; asked to stop after so many steps of all its runs."""
-    suite = load_suite(folder / suite_file(folder, base=SMALLER, **fields))
+    suite = load_suite(folder / suite_file(folder, **{"base": SMALLER, **fields}))
     steps: list[Event] = []
 
     def listen(_: Config, view: Listener) -> Listener:
@@ -380,6 +394,7 @@ def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int
 
     base = {**SMALLER, "optimizer": {"pairs_per_step": pairs}, "budget": {"queries": 200}}
     suite = load_suite(tmp_path / suite_file(tmp_path, base=base))
+    (tmp_path / "out").mkdir()
     runs = prepare(tmp_path / "out", suite, plan(suite, tmp_path / "out"))
     keys = [scorer_key(run.config) for run in runs]
     with (

@@ -30,7 +30,7 @@ from zip_ray.files import write_whole
 from zip_ray.layout import split_if_asked
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.record import read_record
+from zip_ray.record import Event, read_record
 from zip_ray.runs import Listener, locked, require_same, resume, tune
 from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt
@@ -54,7 +54,7 @@ class SuiteOutcome:
 
 
 def prepare(folder: Path, suite: Suite, runs: Sequence[Planned]) -> list[Planned]:
-    """Make the suite's folder, or see that it is this suite's; the runs that are still to be done.
+    """See that the suite's folder is this suite's, and write down what it is; the runs that are still to be done.
 
     Raises:
         InputError: the folder is another suite's, or a run in it was started with another config.
@@ -62,16 +62,24 @@ def prepare(folder: Path, suite: Suite, runs: Sequence[Planned]) -> list[Planned
     for run in runs:
         if (run.folder / RECORD).is_file() and (events := read_record(run.folder / RECORD)):
             require_same(run.folder, events[0], run.config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output: '{folder}' cannot be made ({error.strerror}): choose another") from error
+            _require_same_budget(run, events[0])
     write_whole(folder / SUITE, dump(suite))
     facts = read_facts(folder)
     now = revision()
     revisions = facts["revisions"] if now in facts["revisions"] else [*facts["revisions"], now]
     _write_facts(folder, revisions, {})
     return [run for run in runs if read_run(run) is None]
+
+
+def _require_same_budget(run: Planned, start: Event) -> None:
+    """A single run may go on with more budget, but the runs of a suite are compared at one."""
+    before: Any = start["config"]
+    for field, value in run.config.budget.model_dump(mode="json").items():
+        if value != (was := before["budget"][field]):
+            raise InputError(
+                f"budget.{field}: is {value}, {run.folder} was started with {was}, and runs are compared at one "
+                "budget: choose another folder (--output)"
+            )
 
 
 def run_suite(
@@ -95,9 +103,13 @@ def run_suite(
         PoolError: no scorer is left.
     """
     runs = plan(suite, folder)
-    left = prepare(folder, suite, runs)
     tracking = runs[0].config.tracking
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output: '{folder}' cannot be made ({error.strerror}): choose another") from error
     with locked(folder):
+        left = prepare(folder, suite, runs)
         parent = open_parent(folder, tracking) if left and tracking.enabled else None
         outcome = _run_left(suite, folder, [_as_part(run, parent) for run in left], open_pool, interrupted, listen)
         if outcome.left or not (outcome.finished or len(left) < len(runs)):
