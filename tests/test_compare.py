@@ -190,6 +190,16 @@ def test_the_signed_rank_test_against_its_closed_form() -> None:
     assert (apart.pairs, math.isnan(apart.holm)) == (0, True)
 
 
+def test_equal_differences_are_ties_whatever_their_rounding() -> None:
+    """Three of four signs agree, all sizes are the same: p of 1, 1, 1, -1, not of the order of rounding errors."""
+    from scipy.stats import wilcoxon
+
+    ours = dict(zip("abcd", [0.6, 0.5, 0.65, 0.35], strict=True))
+    theirs = dict(zip("abcd", [0.65, 0.55, 0.7, 0.3], strict=True))
+    (test,) = paired_tests({"A": ours, "B": theirs}, "A")
+    assert test.p == pytest.approx(wilcoxon([1, 1, 1, -1]).pvalue)
+
+
 def test_holm_by_hand() -> None:
     """Holm's own steps: 0.01 x 4, then 0.02 x 3, 0.03 x 2 (raised to 0.06), 0.5 x 1."""
     nan = float("nan")
