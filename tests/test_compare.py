@@ -429,6 +429,23 @@ def test_a_tuned_prompt_is_tested_elsewhere(tmp_path: Path) -> None:
         assert f"{figure:.1%}" in out
 
 
+def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
+    """One label, another target; then fewer targets."""
+    fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}}
+    asked: list[str] = []
+
+    def build(config: Config) -> FakeScorer:
+        asked.append(config.task.name)
+        return FakeScorer()
+
+    for targets in ({"one": {"name": "count"}, "two": {"name": "shape"}}, {"one": {"name": "letter"}}):
+        assert carry_out(tmp_path, build, targets=targets, **fields).finished == 1
+        (one,) = read_results(tmp_path / "out").finished
+        assert set(one.applied) == set(targets)
+    assert asked == ["digits", "count", "shape", "letter"]
+    assert carry_out(tmp_path, build, targets=targets, **fields).finished == 0
+
+
 def test_a_suite_with_ray_gives_the_same_bits(finished: Path, tmp_path: Path, ray_cluster: str) -> None:
     suite_file(tmp_path, shots=[1])
     run(

@@ -19,7 +19,7 @@ from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.compare.host import KEPT, scorer_key
 from zip_ray.compare.hub import PoolHub
 from zip_ray.compare.report import write_report
-from zip_ray.compare.results import APPLIED, FACTS, SUITE, read_applied, read_facts, read_run
+from zip_ray.compare.results import FACTS, SUITE, read_applied, read_facts, read_run, write_applied
 from zip_ray.compare.revision import revision
 from zip_ray.compare.suite import Planned, Suite, dump, plan
 from zip_ray.compare.view import SuiteView
@@ -239,7 +239,7 @@ class Runner:
     def _apply(self, run: Planned) -> None:
         """Test the tuned prompt on every target, and each target's plain template beside it."""
         prompt = TunedPrompt.load(run.folder).prompt
-        applied = read_applied(run.folder)
+        applied = read_applied(run)
         for label, config in run.targets.items():
             if label not in applied:
                 with closing(self._hub.channel(config)) as pool:
@@ -247,7 +247,7 @@ class Runner:
                     found = ask(pool, Evaluation(-1, "test", prompt), EvaluationResult)
                     plain = ask(pool, Evaluation(-2, "test", template), EvaluationResult)
                 applied[label] = {"tuned": found.accuracy, "plain template": plain.accuracy}
-                write_whole(run.folder / APPLIED, (json.dumps(applied, indent=2) + "\n").encode())
+                write_applied(run, applied)
 
     def _open(self, config: Config) -> Pool:
         return split_if_asked(self._hub.channel(config), config)
