@@ -36,7 +36,7 @@ from zip_ray.compare.statistics import (
     queries_to_target,
     smoothed,
 )
-from zip_ray.compare.suite import Planned, Suite, load_suite, merge, plan
+from zip_ray.compare.suite import Planned, Suite, dump, load_suite, merge, plan
 from zip_ray.compare.tables import harmonic_table
 from zip_ray.compare.view import SuiteView
 from zip_ray.config import Config
@@ -101,6 +101,33 @@ def test_a_config_is_put_together_in_its_order(tmp_path: Path) -> None:
     assert planned.targets["new classes"].task.classes == "new"
 
 
+def test_what_is_kept_of_a_suite_needs_none_of_its_files(tmp_path: Path) -> None:
+    method = tmp_path / "method.yaml"
+    method.write_text("optimizer: {method: spsa, a: 0.5, c: 0.5}")
+    methods = {"M": {"file": str(method), "optimizer": {"c": 0.25}}}
+    suite = load_suite(tmp_path / suite_file(tmp_path, methods=methods))
+    (tmp_path / "kept.yaml").write_bytes(dump(suite))
+    planned = plan(suite, tmp_path)
+    method.unlink()
+    assert plan(load_suite(tmp_path / "kept.yaml"), tmp_path) == planned
+    optimizer = planned[0].config.optimizer
+    assert (optimizer.method, optimizer.a, optimizer.c, optimizer.pairs_per_step) == ("spsa", 0.5, 0.25, 1)
+
+
+def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> None:
+    suite = Suite.model_validate(
+        {
+            "name": "s",
+            "protocol": "transfer",
+            "tasks": {"one": {"name": "folder", "root": "here"}, "two": {"name": "digits"}},
+            "targets": {"three": {"name": "coop:dtd", "root": "here"}, "four": {"name": "letter", "root": None}},
+            "methods": {"ZIP": {}},
+        }
+    ).rooted(tmp_path)
+    roots = {label: task.get("root") for label, task in (suite.tasks | suite.targets).items()}
+    assert roots == {"one": str(tmp_path), "two": None, "three": str(tmp_path), "four": None}
+
+
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner), max_leaves=8)
 SECTIONS = st.dictionaries(st.sampled_from("abc"), TREES)
 
@@ -119,6 +146,8 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
     [
         ({"metods": {}}, "mini.yaml: metods: unknown key; known here: name, protocol"),
         ({"tasks": []}, "mini.yaml: tasks:"),
+        ({"tasks": ["digits", {"name": "digits", "views": 2}]}, "mini.yaml: two entries of a list are called 'digits'"),
+        ({"methods": ["a/zip.yaml", "b/zip.yaml"]}, "mini.yaml: two entries of a list are called 'zip'"),
         ({"protocol": "transfer"}, "protocol transfer needs targets"),
         ({"targets": {"letter": {"name": "letter"}}}, "protocol few-shot has no targets"),
         ({"methods": {"A": {"optimizer": {"lr": 3}}}}, "mini: A, digits: optimizer.lr: unknown key"),
