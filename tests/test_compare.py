@@ -101,6 +101,32 @@ def test_a_config_is_put_together_in_its_order(tmp_path: Path) -> None:
     assert planned.targets["new classes"].task.classes == "new"
 
 
+CLASSES = {
+    "caltech101": 100,
+    "oxford_pets": 37,
+    "oxford_flowers": 102,
+    "food101": 101,
+    "fgvc_aircraft": 100,
+    "sun397": 397,
+    "dtd": 47,
+    "svhn": 10,
+    "eurosat": 10,
+    "resisc45": 45,
+    "clevr": 8,
+    "ucf101": 101,
+    "imagenet": 1000,
+}
+"""Of the papers' data sets (reference: ZIP.md, section 6)."""
+
+
+@pytest.mark.parametrize("path", [path for path in SUITES if path.name.startswith("paper")], ids=lambda p: p.name)
+def test_the_fitness_of_bpt_vlm_as_published_is_taken_over_an_epoch(path: Path) -> None:
+    for one in plan(load_suite(path), Path("x")):
+        if one.method == "BPT-VLM":
+            classes = CLASSES[one.task] if one.config.task.classes == "all" else math.ceil(CLASSES[one.task] / 2)
+            assert one.config.optimizer.fitness_batches == max(1, 16 * classes // 128), one.label
+
+
 def test_what_is_kept_of_a_suite_needs_none_of_its_files(tmp_path: Path) -> None:
     method = tmp_path / "method.yaml"
     method.write_text("optimizer: {method: spsa, a: 0.5, c: 0.5}")
@@ -147,6 +173,8 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
         ({"metods": {}}, "mini.yaml: metods: unknown key; known here: name, protocol"),
         ({"tasks": []}, "mini.yaml: tasks:"),
         ({"tasks": ["digits", {"name": "digits", "views": 2}]}, "mini.yaml: two entries of a list are called 'digits'"),
+        ({"methods": {"A": {"by_task": {"letters": {}}}}}, "methods.A.by_task: 'letters' is no task of the suite"),
+        ({"methods": {"A": {"by_task": {"digits": None}}}}, "methods.A.by_task: give changes, section by section"),
         ({"methods": ["a/zip.yaml", "b/zip.yaml"]}, "mini.yaml: two entries of a list are called 'zip'"),
         ({"protocol": "transfer"}, "protocol transfer needs targets"),
         ({"targets": {"letter": {"name": "letter"}}}, "protocol few-shot has no targets"),

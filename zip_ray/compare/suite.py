@@ -38,7 +38,8 @@ class Suite(Section):
     targets: dict[str, Tree] = Field(default={})
     """transfer, out-of-distribution: by label, fields that replace those of the run's task."""
     methods: dict[str, Tree] = Field(min_length=1)
-    """By label: `file`, a config file, and changes to it, section by section. In YAML also a list of files."""
+    """By label: `file`, a config file, and changes to it, section by section; `by_task`, further changes by label
+    of the task. In YAML also a list of files."""
     base: Tree = Field(default={})
     """What all runs have in common, say budget and cluster."""
     at_once: Count | Literal["auto"] = "auto"
@@ -64,6 +65,17 @@ class Suite(Section):
         applied = self.protocol in ("transfer", "out-of-distribution")
         if applied != bool(self.targets):
             raise ValueError(f"protocol {self.protocol} {'needs' if applied else 'has no'} targets")
+        return self
+
+    @model_validator(mode="after")
+    def _by_task_names_tasks(self) -> "Suite":
+        for method, changes in self.methods.items():
+            own = changes.get("by_task", {})
+            if not isinstance(own, dict) or not all(isinstance(one, dict) for one in own.values()):
+                raise ValueError(f"methods.{method}.by_task: give changes, section by section, by label of a task")
+            if unknown := own.keys() - self.tasks.keys():
+                first, known = min(map(str, unknown)), ", ".join(self.tasks)
+                raise ValueError(f"methods.{method}.by_task: '{first}' is no task of the suite: choose of {known}")
         return self
 
     def rooted(self, root: Path) -> "Suite":
@@ -146,7 +158,9 @@ def _planned(suite: Suite, folder: Path, method: str, task: str, shots: int, see
     own = {**suite.tasks[task], "shots": shots, **classes}
     place = folder / "runs" / _slug(task) / f"{shots}-shot" / _slug(method) / f"seed-{seed}"
     common = {"task": own, "seed": seed, "output": {"dir": str(place)}}
-    tree = merge(_method(suite, method), common)
+    whole = _method(suite, method)
+    by_task = whole.pop("by_task", {})
+    tree = merge(merge(whole, by_task.get(task, {})), common)
     source = f"{suite.name}: {method}, {task}"
     targets = {"new classes": {"classes": "new"}} if suite.protocol == "base-to-new" else suite.targets
     others = {label: validate(merge(tree, {"task": fields}), f"{source}, {label}") for label, fields in targets.items()}
@@ -175,7 +189,7 @@ def _by_label(entries: Iterable[tuple[str, Tree]]) -> dict[str, Tree]:
     found: dict[str, Tree] = {}
     for label, tree in entries:
         if label in found:
-            raise ValueError(f"two entries of a list are called '{label}': write a mapping, with a label of its own each")
+            raise ValueError(f"two entries of a list are called '{label}': give each its label, as a mapping")
         found[label] = tree
     return found
 
