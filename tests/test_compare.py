@@ -350,6 +350,14 @@ def test_runs_of_another_budget_are_not_taken_for_this_suites(tmp_path: Path) ->
     assert len(read_results(tmp_path / "out").finished) == 4
 
 
+def test_a_suite_whose_threads_are_auto_goes_on(tmp_path: Path) -> None:
+    """A run keeps the number that it was started with."""
+    base = {**SMALLER, "cluster": {"pool": "in-process", "threads_per_actor": "auto"}}
+    assert carry_out(tmp_path, build_fake, stop_after=13, at_once=1, base=base).left == 3
+    assert carry_out(tmp_path, build_fake, at_once=1, base=base).finished == 3
+    assert carry_out(tmp_path, build_fake, base=base).finished == 0
+
+
 def test_a_suite_that_is_running_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with locked(tmp_path / "out"), pytest.raises(InputError, match="in use by another process"):

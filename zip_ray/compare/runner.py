@@ -23,15 +23,16 @@ from zip_ray.compare.results import FACTS, SUITE, read_applied, read_facts, read
 from zip_ray.compare.revision import revision
 from zip_ray.compare.suite import Planned, Suite, dump, plan
 from zip_ray.compare.view import SuiteView
-from zip_ray.config import Config
+from zip_ray.config import BudgetConfig, Config
 from zip_ray.dispatcher import PREFETCH
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.layout import split_if_asked
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.record import Event, read_record
-from zip_ray.runs import Listener, locked, require_same, resume, tune
+from zip_ray.record import read_record
+from zip_ray.runs import Listener, locked, require_same, resume, started_with, tune
+from zip_ray.threads import with_threads
 from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt
 from zip_ray.tuning import ask
@@ -59,10 +60,7 @@ def prepare(folder: Path, suite: Suite, runs: Sequence[Planned]) -> list[Planned
     Raises:
         InputError: the folder is another suite's, or a run in it was started with another config.
     """
-    for run in runs:
-        if (run.folder / RECORD).is_file() and (events := read_record(run.folder / RECORD)):
-            require_same(run.folder, events[0], run.config)
-            _require_same_budget(run, events[0])
+    runs = [_with_threads(run) for run in runs]
     write_whole(folder / SUITE, dump(suite))
     facts = read_facts(folder)
     now = revision()
@@ -71,11 +69,28 @@ def prepare(folder: Path, suite: Suite, runs: Sequence[Planned]) -> list[Planned
     return [run for run in runs if read_run(run) is None]
 
 
-def _require_same_budget(run: Planned, start: Event) -> None:
+def _with_threads(run: Planned) -> Planned:
+    """The run with the threads that it was started with, or will be; see that all else is as it was started, too.
+
+    Raises:
+        InputError: it was started with another config.
+    """
+    events = read_record(run.folder / RECORD) if (run.folder / RECORD).is_file() else []
+    if not events:
+        return replace(run, config=with_threads(run.config))
+    before, cluster = started_with(run.folder, events[0]), run.config.cluster
+    if cluster.threads_per_actor == "auto":
+        cluster = cluster.model_copy(update={"threads_per_actor": before.cluster.threads_per_actor})
+    run = replace(run, config=run.config.model_copy(update={"cluster": cluster}))
+    require_same(run.folder, events[0], run.config)
+    _require_same_budget(run, before.budget)
+    return run
+
+
+def _require_same_budget(run: Planned, before: BudgetConfig) -> None:
     """A single run may go on with more budget, but the runs of a suite are compared at one."""
-    before: Any = start["config"]
-    for field, value in run.config.budget.model_dump(mode="json").items():
-        if value != (was := before["budget"][field]):
+    for field, value in run.config.budget:
+        if value != (was := getattr(before, field)):
             raise InputError(
                 f"budget.{field}: is {value}, {run.folder} was started with {was}, and runs are compared at one "
                 "budget: choose another folder (--output)"
