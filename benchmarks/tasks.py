@@ -93,8 +93,7 @@ def write(tasks: str, sets: str, found: Found) -> None:
     note = (
         "Made by `python benchmarks/tasks.py --write`. `task.name` is a task of the first table, `task.test_set` a "
         "test set of the second. Training and validation images are always like those of `test`; a rendered task has "
-        "as many of them as one draw takes, so that with 16 shots two seeds share four of five training images, and "
-        "the deviation over seeds is smaller than new images would give. A shifted test set "
+        "as many of them as four draws take. A shifted test set "
         "of the digits is made of the same 898 images; one of a rendered task shows the same things in another style "
         "(of `style`: the same styles on other things). The small CLIP was trained on digits, letters, shapes, counts "
         "and patterns in all nine styles, but on nothing like `street`, `crowd`, `inlay` and `stars`. With "
