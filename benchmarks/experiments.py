@@ -66,7 +66,7 @@ def prompt_space(kind: Space, dimension: int, seed: int) -> TextSpace:
     """ZIP's space, or the same without the low rank, over a random context."""
     draw = np.random.default_rng(seed)
     context = (0.02 * draw.standard_normal((TOKENS, WIDTH))).astype(np.float32)
-    shape = ModelShape(context, 0.02, (32, 32), (0.0,) * 3, (1.0,) * 3, None)
+    shape = ModelShape(context, 0.02, (32, 32), None)
     space = SPACES[kind](PromptConfig(space=kind, intrinsic_dim=dimension, tokens=TOKENS), shape, seed)
     assert isinstance(space, TextSpace)
     return space

@@ -30,7 +30,7 @@ from benchmarks.common import DOCS, BenchmarkOptions, configure, machine, parall
 from zip_ray.checkpoint import RunState
 from zip_ray.clip.scorer import build_scorer
 from zip_ray.config import OptimizerConfig, load_config
-from zip_ray.layout import SplitPool, choose
+from zip_ray.layout import SplitPool, Whole, choose
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool, Pool
 from zip_ray.prompts import make_space
@@ -102,7 +102,8 @@ def measure(job: tuple[str, int, Way, Options]) -> Curve:
     states = [start]
     pool: Pool = InProcessPool(lambda: scorer)
     if way.planned:
-        layout, _ = choose(ACTORS, PASS_SECONDS, len(scorer.facts().classnames), DEFAULT, synchronous=False)
+        classes = Whole("classes", len(scorer.facts().classnames))
+        layout, _ = choose(ACTORS, PASS_SECONDS, classes, DEFAULT, synchronous=False)
         model = config.model.model_copy(update={"parallel": (layout.sides, layout.shards)})
         pool = SplitPool(pool, config.model_copy(update={"model": model}))
     Tuning(config, pool, start, lambda _: None, states.append).run()

@@ -92,7 +92,8 @@ def write(tasks: str, sets: str, found: Found) -> None:
     """docs/tasks.md and docs/tasks.png."""
     note = (
         "Made by `python benchmarks/tasks.py --write`. `task.name` is a task of the first table, `task.test_set` a "
-        "test set of the second. Training and validation images are always like those of `test`. A shifted test set "
+        "test set of the second. Training and validation images are always like those of `test`; a rendered task has "
+        "as many of them as four draws take. A shifted test set "
         "of the digits is made of the same 898 images; one of a rendered task shows the same things in another style "
         "(of `style`: the same styles on other things). The small CLIP was trained on digits, letters, shapes, counts "
         "and patterns in all nine styles, but on nothing like `street`, `crowd`, `inlay` and `stars`. With "

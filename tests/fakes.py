@@ -37,7 +37,7 @@ from zip_ray.work import (
     Work,
 )
 
-SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), (0.5,) * 3, (0.25,) * 3, None)
+SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), None)
 FACTS = Facts(
     shape=SHAPE,
     classnames=("left", "right"),
@@ -93,7 +93,7 @@ class FakeScorer:
         if isinstance(work, Slice):
             return self._slice(work)
         if isinstance(work, Evaluation):
-            w = np.zeros(4) if isinstance(work.prompt, str) else work.prompt
+            w = work.prompt if isinstance(work.prompt, np.ndarray) else np.zeros(4)
             return EvaluationResult(work.id, loss(w, 0), accuracy(w), FACTS.images[work.split])
         if isinstance(work, Crops):
             return CropsResult(work.id, work.batch, np.full((3, 2), work.batch, np.float32))

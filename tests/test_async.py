@@ -1,6 +1,7 @@
 """Asynchronous mode over fake scorers: what it shares with the synchronous one, staleness, budgets, faults."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from zip_ray.ledger import Account
 from zip_ray.optimizers import OptimizerState, make_optimizer, perturbation
 from zip_ray.pool import InProcessPool
 from zip_ray.record import Event
-from zip_ray.work import Answer, Evaluation, Pair, PairResult, Pass, Work
+from zip_ray.work import Answer, Evaluation, EvaluationResult, Pair, PairResult, Pass, Work
 
 
 def make_async(in_flight: int = 8, pairs: int = 1, **sections: Any) -> Config:
@@ -139,13 +140,31 @@ def test_validation_does_not_hold_up_the_pairs() -> None:
     assert without_time(validations) == without_time(straight)
 
 
+def test_of_equally_good_iterates_the_earliest_is_the_best_whichever_is_judged_first() -> None:
+    class LastFirst(InProcessPool):
+        """All else comes before validations, and of those the last before the first; all find the same."""
+
+        def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002
+            work = min(self._queue, key=lambda one: (isinstance(one, Evaluation), one.id))
+            self._queue.remove(work)
+            result = self._scorer.answer(work)
+            return [Answer(replace(result, accuracy=0.5) if isinstance(result, EvaluationResult) else result)]
+
+    outcome, events = tune(make_async(), LastFirst(FakeScorer))
+    assert [event["step"] for event in of_kind(events, "validation")] == [150, 125, 100, 75, 50, 25, 0]
+    assert outcome.state.best is not None
+    assert outcome.state.best.step == 0
+
+
+@pytest.mark.parametrize("views", [0, "fresh"])
 @pytest.mark.parametrize("after", [0, 1, 5, 17, 60])
-def test_interrupted_and_resumed_keeps_the_account(after: int) -> None:
+def test_interrupted_and_resumed_keeps_the_account(after: int, views: int | str) -> None:
+    config = make_async(task={"views": views})  # with crops, of mini-batches that lie behind those given up
     looks = itertools.count()
-    first, _ = tune(make_async(), interrupted=lambda: next(looks) >= after)
+    first, _ = tune(config, interrupted=lambda: next(looks) >= after)
     assert first.reasons == {"interrupted": "on request"}
     assert first.state.account.issued == first.state.account.completed + first.state.account.wasted
-    rest, _ = tune(make_async(), state=first.state)
+    rest, _ = tune(config, state=first.state)
     account = rest.state.account
     assert (account.charged, account.issued) == (300, 300 + account.wasted)
     assert rest.state.optimizer.steps == 150

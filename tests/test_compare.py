@@ -36,14 +36,14 @@ from zip_ray.compare.statistics import (
     queries_to_target,
     smoothed,
 )
-from zip_ray.compare.suite import Planned, Suite, load_suite, merge, plan
+from zip_ray.compare.suite import Planned, Suite, dump, load_suite, merge, plan
 from zip_ray.compare.tables import harmonic_table
 from zip_ray.compare.view import SuiteView
 from zip_ray.config import Config
 from zip_ray.errors import InputError
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
 from zip_ray.record import Event, read_record
-from zip_ray.runs import Listener
+from zip_ray.runs import Listener, locked
 
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
 BASE = {
@@ -101,6 +101,59 @@ def test_a_config_is_put_together_in_its_order(tmp_path: Path) -> None:
     assert planned.targets["new classes"].task.classes == "new"
 
 
+CLASSES = {
+    "caltech101": 100,
+    "oxford_pets": 37,
+    "oxford_flowers": 102,
+    "food101": 101,
+    "fgvc_aircraft": 100,
+    "sun397": 397,
+    "dtd": 47,
+    "svhn": 10,
+    "eurosat": 10,
+    "resisc45": 45,
+    "clevr": 8,
+    "ucf101": 101,
+    "imagenet": 1000,
+}
+"""Of the papers' data sets (reference: ZIP.md, section 6)."""
+
+
+@pytest.mark.parametrize("path", [path for path in SUITES if path.name.startswith("paper")], ids=lambda p: p.name)
+def test_the_fitness_of_bpt_vlm_as_published_is_taken_over_an_epoch(path: Path) -> None:
+    for one in plan(load_suite(path), Path("x")):
+        if one.method == "BPT-VLM":
+            classes = CLASSES[one.task] if one.config.task.classes == "all" else math.ceil(CLASSES[one.task] / 2)
+            assert one.config.optimizer.fitness_batches == max(1, 16 * classes // 128), one.label
+
+
+def test_what_is_kept_of_a_suite_needs_none_of_its_files(tmp_path: Path) -> None:
+    method = tmp_path / "method.yaml"
+    method.write_text("optimizer: {method: spsa, a: 0.5, c: 0.5}")
+    methods = {"M": {"file": str(method), "optimizer": {"c": 0.25}}}
+    suite = load_suite(tmp_path / suite_file(tmp_path, methods=methods))
+    (tmp_path / "kept.yaml").write_bytes(dump(suite))
+    planned = plan(suite, tmp_path)
+    method.unlink()
+    assert plan(load_suite(tmp_path / "kept.yaml"), tmp_path) == planned
+    optimizer = planned[0].config.optimizer
+    assert (optimizer.method, optimizer.a, optimizer.c, optimizer.pairs_per_step) == ("spsa", 0.5, 0.25, 1)
+
+
+def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> None:
+    suite = Suite.model_validate(
+        {
+            "name": "s",
+            "protocol": "transfer",
+            "tasks": {"one": {"name": "folder", "root": "here"}, "two": {"name": "digits"}},
+            "targets": {"three": {"name": "coop:dtd", "root": "here"}, "four": {"name": "letter", "root": None}},
+            "methods": {"ZIP": {}},
+        }
+    ).rooted(tmp_path)
+    roots = {label: task.get("root") for label, task in (suite.tasks | suite.targets).items()}
+    assert roots == {"one": str(tmp_path), "two": None, "three": str(tmp_path), "four": None}
+
+
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner), max_leaves=8)
 SECTIONS = st.dictionaries(st.sampled_from("abc"), TREES)
 
@@ -119,6 +172,10 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
     [
         ({"metods": {}}, "mini.yaml: metods: unknown key; known here: name, protocol"),
         ({"tasks": []}, "mini.yaml: tasks:"),
+        ({"tasks": ["digits", {"name": "digits", "views": 2}]}, "mini.yaml: two entries of a list are called 'digits'"),
+        ({"methods": {"A": {"by_task": {"letters": {}}}}}, "methods.A.by_task: 'letters' is no task of the suite"),
+        ({"methods": {"A": {"by_task": {"digits": None}}}}, "methods.A.by_task: give changes, section by section"),
+        ({"methods": ["a/zip.yaml", "b/zip.yaml"]}, "mini.yaml: two entries of a list are called 'zip'"),
         ({"protocol": "transfer"}, "protocol transfer needs targets"),
         ({"targets": {"letter": {"name": "letter"}}}, "protocol few-shot has no targets"),
         ({"methods": {"A": {"optimizer": {"lr": 3}}}}, "mini: A, digits: optimizer.lr: unknown key"),
@@ -188,6 +245,16 @@ def test_the_signed_rank_test_against_its_closed_form() -> None:
     assert same.p == 1.0
     (apart,) = paired_tests({"A": ours, "B": {"elsewhere": 0.1}}, "A")
     assert (apart.pairs, math.isnan(apart.holm)) == (0, True)
+
+
+def test_equal_differences_are_ties_whatever_their_rounding() -> None:
+    """Three of four signs agree, all sizes are the same: p of 1, 1, 1, -1, not of the order of rounding errors."""
+    from scipy.stats import wilcoxon
+
+    ours = dict(zip("abcd", [0.6, 0.5, 0.65, 0.35], strict=True))
+    theirs = dict(zip("abcd", [0.65, 0.55, 0.7, 0.3], strict=True))
+    (test,) = paired_tests({"A": ours, "B": theirs}, "A")
+    assert test.p == pytest.approx(wilcoxon([1, 1, 1, -1]).pvalue)
 
 
 def test_holm_by_hand() -> None:
@@ -277,19 +344,33 @@ def test_a_changed_suite_needs_another_folder(finished: Path, tmp_path: Path) ->
     assert "optimizer.a: differs from what" in done.stderr
 
 
-def test_runs_that_have_ended_are_not_reported_under_another_budget(tmp_path: Path) -> None:
-    carry_out(tmp_path, build_fake, seeds=[1])
-    before = (tmp_path / "out/suite.yaml").read_bytes()
-    with pytest.raises(InputError, match=r"^budget: .* has ended with another: give that, or another --output$"):
-        carry_out(tmp_path, build_fake, seeds=[1], base={**SMALLER, "budget": {"queries": 60}})
-    assert (tmp_path / "out/suite.yaml").read_bytes() == before
-
-
 def test_a_suite_does_not_go_into_the_folder_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/config.yaml").touch()
     with pytest.raises(InputError, match=r"^output: .* is the folder of a run: choose another$"):
         carry_out(tmp_path, build_fake)
+
+
+def test_runs_of_another_budget_are_not_taken_for_this_suites(tmp_path: Path) -> None:
+    carry_out(tmp_path, build_fake)
+    with pytest.raises(InputError, match=r"budget\.queries: is 40, .*seed-1 was started with 20"):
+        carry_out(tmp_path, build_fake, base={**SMALLER, "budget": {"queries": 40}})
+    assert len(read_results(tmp_path / "out").finished) == 4
+
+
+def test_a_suite_whose_threads_are_auto_goes_on(tmp_path: Path) -> None:
+    """A run keeps the number that it was started with."""
+    base = {**SMALLER, "cluster": {"pool": "in-process", "threads_per_actor": "auto"}}
+    assert carry_out(tmp_path, build_fake, stop_after=13, at_once=1, base=base).left == 3
+    assert carry_out(tmp_path, build_fake, at_once=1, base=base).finished == 3
+    assert carry_out(tmp_path, build_fake, base=base).finished == 0
+
+
+def test_a_suite_that_is_running_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"), pytest.raises(InputError, match="in use by another process"):
+        carry_out(tmp_path, build_fake)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["lock"]
 
 
 def test_runs_that_are_cut_off_go_on_and_the_finished_stay(finished: Path, tmp_path: Path) -> None:
@@ -396,6 +477,7 @@ def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int
 
     base = {**SMALLER, "optimizer": {"pairs_per_step": pairs}, "budget": {"queries": 200}}
     suite = load_suite(tmp_path / suite_file(tmp_path, base=base))
+    (tmp_path / "out").mkdir()
     runs = prepare(tmp_path / "out", suite, plan(suite, tmp_path / "out"))
     keys = [scorer_key(run.config) for run in runs]
     with (
@@ -418,6 +500,23 @@ def test_a_tuned_prompt_is_tested_elsewhere(tmp_path: Path) -> None:
     out = run(tmp_path, "evaluate", str(one.run.folder), "--task.name=count", "--task.shots=1").stdout
     for figure in one.applied["counts"].values():
         assert f"{figure:.1%}" in out
+
+
+def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
+    """One label, another target; then fewer targets."""
+    fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}}
+    asked: list[str] = []
+
+    def build(config: Config) -> FakeScorer:
+        asked.append(config.task.name)
+        return FakeScorer()
+
+    for targets in ({"one": {"name": "count"}, "two": {"name": "shape"}}, {"one": {"name": "letter"}}):
+        assert carry_out(tmp_path, build, targets=targets, **fields).finished == 1
+        (one,) = read_results(tmp_path / "out").finished
+        assert set(one.applied) == set(targets)
+    assert asked == ["digits", "count", "shape", "letter"]
+    assert carry_out(tmp_path, build, targets=targets, **fields).finished == 0
 
 
 def test_a_suite_with_ray_gives_the_same_bits(finished: Path, tmp_path: Path, ray_cluster: str) -> None:

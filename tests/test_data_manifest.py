@@ -93,6 +93,11 @@ def test_a_manifest_that_is_none(tmp_path: Path) -> None:
     for name, text, message in (
         ("no.csv", None, "cannot be read"),
         ("a.csv", "file,class\nx,y\n", "a.csv:2: path: Field required"),
+        (
+            "long.csv",
+            f"path,label,classname,split\n{'x' * 200_000}\n",
+            "long.csv:2: row: field larger",
+        ),
         ("a.jsonl", "{", "a.jsonl:1: row: Invalid JSON"),
         ("b.jsonl", "[1]", "b.jsonl:1: row: "),
         ("empty.csv", "path,label,classname,split\n", "0 classes and 0 test images: a task needs two and one"),

@@ -100,6 +100,22 @@ def test_late_work_is_copied_once() -> None:
     assert assigned(made, 6.1) == []
 
 
+def test_a_copy_that_comes_late_does_not_answer_other_work_of_its_id() -> None:
+    """Ids count anew once they are answered: templates are all tried as -1."""
+    made = dispatcher(members=2)
+    made.submit(make_pairs(1))
+    made.submit(make_pairs(2))
+    assert assigned(made) == [(0, 1), (1, 2)]
+    answer(made, 1, 2, 1.0, 1.0)
+    assert assigned(made, 6.0) == [(1, 1)]
+    answer(made, 1, 1, 1.0, 7.0)
+    made.submit(make_pairs(1, step=9))
+    assert assigned(made, 7.0) == [(1, 1)]
+    assert answer(made, 0, 1, 9.0, 9.0) == [], "the answer to the work that had the id before"
+    assert [one.attempts for one in answer(made, 1, 1, 1.0, 9.0)] == [1]
+    assert made.outstanding == 0
+
+
 def test_quick_work_is_not_late_within_a_round_trip() -> None:
     made = dispatcher(members=2)
     made.submit(make_pairs(1))

@@ -1,6 +1,7 @@
 """Sides and shards, put together, are the whole, bit for bit the same each time; and which are chosen."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from scipy.special import logsumexp
 
 from tests.fakes import FACTS, FakeScorer, make_pairs
 from tests.test_tuning import ShuffledPool, make_config, tune
+from zip_ray.errors import InputError
 from zip_ray.layout import Layout, SplitPool, Whole, choose, combine, shard_bounds
 from zip_ray.pool import InProcessPool, Member
-from zip_ray.work import Facts, Pass, SliceResult
+from zip_ray.work import Facts, Pass, Slice, SliceResult, Work
 
 LAYOUTS = [Layout(sides, shards) for sides, shards in itertools.product((1, 2), (1, 2, 3))]
 BY_IMAGES = [Layout(sides, shards, "images") for sides, shards in ((1, 1), (1, 2), (2, 3))]
@@ -99,11 +101,49 @@ def test_more_actors_than_passes_get_sides_then_shards() -> None:
 
 
 def test_images_are_split_as_evenly_as_they_come() -> None:
-    """Nothing is done again in every shard, so that shards beat the one side that a query has."""
+    """Nothing is done again in every shard, so that more than two actors are of use to a single pair."""
     layout, rate = choose(8, 0.5, Whole("images", 128), passes=1, synchronous=True)
     assert (layout.over, layout.parts) == ("images", 8)
     assert rate == pytest.approx(8 / 0.5, rel=0.1)
     assert choose(8, 0.5, Whole("images", 20), passes=1, synchronous=True)[0].shards <= 2
+
+
+@pytest.mark.parametrize(
+    ("sections", "most"),
+    [
+        ({"model": {"parallel": (1, 3)}}, "3 shards of 2 classes: give at most 2"),
+        ({"model": {"parallel": (1, 9)}, "prompt": {"space": "frame"}}, "9 shards of 8 images: give at most 8"),
+    ],
+)
+def test_more_shards_than_there_is_to_share_are_refused(sections: dict, most: str) -> None:
+    with pytest.raises(InputError, match=f"model.parallel: {most}"):
+        SplitPool(InProcessPool(FakeScorer), make_config(**sections)).facts()
+    fewer = sections | {"model": {"parallel": (2, 2)}}
+    assert SplitPool(InProcessPool(FakeScorer), make_config(**fewer)).facts() == FACTS
+
+
+def test_single_queries_have_no_sides_to_split() -> None:
+    assert choose(8, 0.5, Whole("images", 128, sides=1), passes=1, synchronous=True)[0] == Layout(1, 8, "images")
+    assert choose(12, 0.5, Whole("classes", 100, sides=1), passes=6, synchronous=True)[0] == Layout(1, 2)
+
+
+def test_auto_splits_single_queries_for_all_actors() -> None:
+    sent: list[Slice] = []
+
+    class Watched(InProcessPool):
+        def facts(self) -> Facts:
+            return replace(FACTS, classnames=tuple(map(str, range(100))))
+
+        def members(self) -> list[Member]:
+            return [Member(number, "ready", 0, 0.5) for number in range(12)]
+
+        def submit(self, work: Work) -> None:
+            sent.extend([work] if isinstance(work, Slice) else [])
+            super().submit(work)
+
+    config = make_config(optimizer={"method": "one-sided"}, model={"parallel": "auto"}, budget={"queries": 6})
+    tune(config, SplitPool(Watched(FakeScorer), config))
+    assert len(sent) == 12, "two slices of each of a step's six queries"
 
 
 def test_short_work_and_few_classes_are_not_split() -> None:

@@ -16,7 +16,7 @@ from zip_ray.work import ModelShape
 
 
 def shape(c0: np.ndarray) -> ModelShape:
-    return ModelShape(c0, 0.02, (32, 32), (0.5,) * 3, (0.25,) * 3, None)
+    return ModelShape(c0, 0.02, (32, 32), None)
 
 
 def dense_fastfood(rng: np.random.Generator, width: int, x: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from tests.fakes import FakeScorer
 from zip_ray.checkpoint import RunState
@@ -144,6 +145,24 @@ def test_each_batch_of_fresh_crops_is_asked_once_and_ahead() -> None:
     assert order.index(5) < order.index(-2), "batch 5 is asked for before the pairs of step 2"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_which_queries_share_a_pass_does_not_depend_on_the_crops_that_are_there(seed: int) -> None:
+    """Each individual is queried on two mini-batches, whose crops come in any order."""
+    passes: list[list[int]] = []
+
+    class Watched(ShuffledPool):
+        def submit(self, work: Work) -> None:
+            if isinstance(work, Pass):
+                passes.append([ask.id for ask in work.asks])
+            super().submit(work)
+
+    cma = {"method": "cma-es", "population": 6, "fitness_batches": 2}
+    sections = {"optimizer": cma, "model": {"pairs_per_pass": 4}, "budget": {"queries": 48}}
+    tune(make_config(**sections, task={"views": "fresh"}), Watched(seed))
+    assert [len(ids) for ids in passes] == [4, 2] * 8
+    assert list(itertools.chain(*passes)) == list(range(48))
+
+
 @pytest.mark.parametrize("after", [0, 1, 4, 5, 17, 23, 101])
 def test_interrupted_and_resumed_is_bit_for_bit_the_same(after: int) -> None:
     whole, events = tune(make_config())
@@ -157,6 +176,21 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(after: int) -> None:
     assert without_time(head + tail) == without_time(events)
     assert rest.state.account.charged == 300
     assert rest.state.account.issued == 300 + rest.state.account.wasted
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "size"),
+    [({"method": "cma-es", "population": 20, "sigma": 0.3}, 100), ({"method": "one-sided"}, 150_000)],
+)
+def test_the_cores_of_the_driver_do_not_matter(optimizer: dict, size: int) -> None:
+    """Matrix products and long sums of numpy's are shared out among threads, unless it is told not to."""
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            state = RunState(OptimizerState(np.zeros(size)))
+            config = make_config(optimizer=optimizer, budget={"steps": 10})
+            found.append(tune(config, state=state)[0].state.optimizer.w)
+    np.testing.assert_array_equal(*found)
 
 
 def test_lost_pool_ends_the_run_with_its_state() -> None:

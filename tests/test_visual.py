@@ -55,7 +55,7 @@ def make_images(count: int, size: int) -> Tensor:
 
 def make_shape(size: int, features: int = 0, patch: Patches | None = None) -> ModelShape:
     context = np.zeros((5, 512), np.float32)
-    return ModelShape(context, 0.01, (size, size), MEAN, STD, patch, features)
+    return ModelShape(context, 0.01, (size, size), patch, features)
 
 
 def patches(clip: FrozenClip) -> Patches | None:
@@ -211,6 +211,11 @@ def test_tokens_stand_behind_the_patches(clip: FrozenClip) -> None:
     none = VisualPrompt("tokens", {"tokens": np.zeros((0, 128), np.float32)})
     assert_same(encode_prompted(clip, images, none), plain(clip, images))
     assert_same(plain(clip, images), written_out_tower(clip, images, torch.zeros(0, 128)))
+
+
+def test_texts_and_images_have_a_number_each(clip: FrozenClip) -> None:
+    with pytest.raises(InputError, match=r"prompt\.intrinsic_dim: 1 leaves .* at least 2"):
+        TokensSpace(PromptConfig(space="tokens", intrinsic_dim=1), make_shape(32, patch=patches(clip)), 1)
 
 
 def test_a_tower_without_patches_is_refused() -> None:

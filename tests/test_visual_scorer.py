@@ -24,7 +24,18 @@ from zip_ray.pool import InProcessPool, Pool
 from zip_ray.prompts import make_space
 from zip_ray.runs import RunResult, tune
 from zip_ray.tuned_prompt import TunedPrompt
-from zip_ray.work import TEMPLATE_ONCE, Encoding, Evaluation, Pair, Pass, Perturbation, Prompt, Query, VisualPrompt
+from zip_ray.work import (
+    TEMPLATE_ONCE,
+    Encoding,
+    Evaluation,
+    EvaluationResult,
+    Pair,
+    Pass,
+    Perturbation,
+    Prompt,
+    Query,
+    VisualPrompt,
+)
 
 PROMPTS = {
     "frame": {"space": "frame"},
@@ -189,3 +200,14 @@ def test_a_run_from_end_to_end(space: str, images: Path, tmp_path: Path) -> None
     assert len(found) == 9
     hits = [one.classname == one.path.parent.name for one in found]
     assert np.mean(hits) == pytest.approx(whole.accuracies["tuned"])
+
+
+def test_a_visual_prompt_elsewhere_goes_with_the_text_of_that_task(images: Path, tmp_path: Path) -> None:
+    """As in a suite: what is tested on brings its own template."""
+    run("frame", images, tmp_path / "run", (1, 1))
+    prompt = TunedPrompt.load(tmp_path / "run")
+    for template in ("a photo of {}.", "a sketch of the letter {} in red"):
+        there = make_config("frame", task={"name": "folder", "root": str(images), "template": template})
+        found = build_scorer(there).answer(Evaluation(-1, "test", prompt.prompt))
+        assert isinstance(found, EvaluationResult)
+        assert evaluate(prompt, there.task, 1)["tuned"] == pytest.approx(found.accuracy)

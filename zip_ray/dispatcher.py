@@ -117,10 +117,11 @@ class Dispatcher:
         who = self._members.pop(member, _Member())
         self._free.pop(member, None)
         self._speed_at = float("-inf")
-        for identity in who.held:
-            self._lose_copy(identity)
+        for call in who.calls.values():
+            for work in filter(self._is_awaited, call):
+                self._lose_copy(work.id)
         if not blameless:
-            for work in next(iter(who.calls.values()), ()):
+            for work in filter(self._is_awaited, next(iter(who.calls.values()), ())):
                 self._blame(work.id, reason)
 
     def answered(self, member: int, results: Sequence[tuple[Result, float]], now: float) -> list[Answer]:
@@ -135,9 +136,12 @@ class Dispatcher:
         call = who.calls.pop(results[0][0].id)
         self._free[member] = None
         who.since = now
-        for work, (_, seconds) in zip(call, results, strict=True):
+        answers = []
+        for work, (result, seconds) in zip(call, results, strict=True):
             self._learn(who, _kind(work), seconds)
-        return [Answer(result, self._done(result.id)) for result, _ in results if result.id in self._works]
+            if self._is_awaited(work):
+                answers.append(Answer(result, self._done(work.id)))
+        return answers
 
     def assignments(self, now: float) -> list[tuple[int, tuple[Work, ...]]]:
         """The calls that are to be made to whom now; counted as sent."""
@@ -239,9 +243,10 @@ class Dispatcher:
             return
         for who in self._members.values():
             if self._is_late(who, now):
-                for identity in who.held:
-                    if identity in self._works and self._copies[identity] == 1:
-                        self._queue(identity)
+                for call in who.calls.values():
+                    for work in filter(self._is_awaited, call):
+                        if self._copies[work.id] == 1:
+                            self._queue(work.id)
 
     def _is_late(self, who: _Member, now: float) -> bool:
         if not who.calls:
@@ -258,6 +263,10 @@ class Dispatcher:
         if issubclass(kind, PASSES):
             who.pace = seconds if who.pace is None else MEMORY * seconds + (1 - MEMORY) * who.pace
 
+    def _is_awaited(self, work: Work) -> bool:
+        """Whether it has no answer yet: a copy may outlive its answer, and another work have the id by then."""
+        return self._works.get(work.id) is work
+
     def _done(self, identity: int) -> int:
         """Forget a work that has been answered; how often it was sent."""
         del self._works[identity], self._copies[identity]
@@ -270,8 +279,6 @@ class Dispatcher:
         Raises:
             PoolError: it has failed too often.
         """
-        if identity not in self._works:
-            return
         self._failures[identity] = self._failures.get(identity, 0) + 1
         if self._failures[identity] >= FAILURES_PER_WORK:
             raise PoolError(f"work {identity} failed {FAILURES_PER_WORK} times, last with: {reason}")
@@ -281,11 +288,10 @@ class Dispatcher:
         heapq.heappush(self._waiting, identity)
 
     def _lose_copy(self, identity: int) -> None:
-        """One copy less of a work that may be done; the last is queued again."""
-        if identity in self._works:
-            self._copies[identity] -= 1
-            if self._copies[identity] == 0:
-                self._queue(identity)
+        """One copy less of a work that is not done; the last is queued again."""
+        self._copies[identity] -= 1
+        if self._copies[identity] == 0:
+            self._queue(identity)
 
 
 def _is_pass(work: Work) -> bool:

@@ -32,6 +32,8 @@ class Prediction:
 def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, float]:
     """Test accuracy of a tuned prompt, and of the task's plain template, on any task: the prompt's own or another.
 
+    Where images alone were tuned, the texts are that template: they are the task's, as they were while tuning.
+
     Raises:
         InputError: the task or the prompt's model cannot be used.
     """
@@ -42,7 +44,8 @@ def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, floa
     prompted = images if visual is None else prompted_features(clip, split_pixels(clip, data.test), visual)
     labels = torch.from_numpy(data.test.labels).to(images.device)
     plain = encode_texts(clip.model, clip.tokenizer, [data.template.replace("{}", name) for name in data.classnames])
-    tuned = prompt.text_features(clip.model, clip.tokenizer, data.classnames)
+    is_text = prompt.prompt.context is not None
+    tuned = prompt.text_features(clip.model, clip.tokenizer, data.classnames) if is_text else plain
 
     def accuracy(images: Tensor, text: Tensor) -> float:
         return float(((images @ text.T).argmax(dim=1) == labels).double().mean())

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from zip_ray.config import Config, Loss
+from zip_ray.errors import InputError
 from zip_ray.losses import image_losses
 from zip_ray.pool import Member, Pool
 from zip_ray.work import (
@@ -52,10 +53,12 @@ _log = logging.getLogger(__name__)
 
 
 class Whole(NamedTuple):
-    """What the shards of a pass are shards of."""
+    """What can be split: what the shards of a pass are shards of, and its sides."""
 
     over: Literal["classes", "images"]
     size: int
+    sides: Literal[1, 2] = 2
+    """Queries of an ask: what is asked as single queries has no two sides."""
 
     @property
     def repeated(self) -> float:
@@ -155,13 +158,13 @@ def choose(actors: int, seconds: float, whole: Whole, passes: int, synchronous: 
     Args:
         actors: how many there are.
         seconds: that a whole pass takes one of them.
-        whole: what shards would be shards of.
+        whole: what there is to split.
         passes: in flight at once; synchronously those of one step.
         synchronous: whether all of them must be back before the next go out.
     """
     best = Layout(over=whole.over)
     rate = _rate(best, actors, seconds, whole, passes, synchronous)
-    sides: tuple[Literal[1, 2], ...] = (1, 2)
+    sides: tuple[Literal[1, 2], ...] = (1, 2) if whole.sides == 2 else (1,)
     layouts = [Layout(s, n, whole.over) for s in sides for n in range(1, whole.most_shards + 1)]
     for layout in sorted(layouts, key=lambda one: (one.parts, -one.sides)):
         found = _rate(layout, actors, seconds, whole, passes, synchronous)
@@ -211,7 +214,12 @@ class SplitPool:
         self._splits: dict[int, _Split] = {}
 
     def facts(self) -> Facts:
-        return self._pool.facts()
+        facts = self._pool.facts()
+        whole, shards = self._whole_of(facts), self._layout.shards
+        most = min(whole.size, PARTS // 2)
+        if shards > most:
+            raise InputError(f"model.parallel: {shards} shards of {whole.size} {whole.over}: give at most {most}")
+        return facts
 
     def submit(self, work: Work) -> None:
         if not isinstance(work, Pass) or isinstance(work.asks[0], Gradient):
@@ -264,13 +272,14 @@ class SplitPool:
         # A part's time, as if its work were split evenly: the prefix is small beside the classes.
         seconds = sum(paces) / len(paces) * self._layout.parts
         passes = math.ceil(out / model.pairs_per_pass)
-        self._layout, rate = choose(len(ready), seconds, self._all(), passes, synchronous)
+        self._layout, rate = choose(len(ready), seconds, self._whole_of(self.facts()), passes, synchronous)
         self._ready = len(ready)
         queries = rate * optimizer.queries_per_step / optimizer.asks_per_step * model.pairs_per_pass
         _log.warning("model.parallel: %s on %d actors, about %.0f queries/s", self._layout, self._ready, queries)
 
-    def _all(self) -> Whole:
-        facts, task = self.facts(), self._config.task
+    def _whole_of(self, facts: Facts) -> Whole:
+        task, optimizer = self._config.task, self._config.optimizer
+        sides: Literal[1, 2] = 2 if optimizer.queries_per_step > optimizer.asks_per_step else 1
         if self._layout.over == "images":
-            return Whole("images", min(task.batch_size, facts.images["train"]))
-        return Whole("classes", len(facts.classnames))
+            return Whole("images", min(task.batch_size, facts.images["train"]), sides)
+        return Whole("classes", len(facts.classnames), sides)

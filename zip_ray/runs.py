@@ -364,8 +364,7 @@ def require_same(folder: Path, start: Event, config: Config) -> None:
     Raises:
         InputError: names the field.
     """
-    before = _started_with(folder, start)  # a field that is newer than the run has its default there
-    was, now = (_trajectory(one.model_dump(mode="json")) for one in (before, config))
+    was, now = (_trajectory(one.model_dump(mode="json")) for one in (started_with(folder, start), config))
     for section in was:
         if was[section] != now[section]:
             fields = was[section] if isinstance(was[section], dict) else {}
@@ -378,7 +377,7 @@ def require_same(folder: Path, start: Event, config: Config) -> None:
 
 def _require_same_schedule(folder: Path, start: Event, config: Config) -> None:
     """A learning rate that falls over the budget is part of the trajectory."""
-    planned = _started_with(folder, start).planned_steps
+    planned = started_with(folder, start).planned_steps
     if config.optimizer.method in SCHEDULED and config.planned_steps != planned:
         raise InputError(
             f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
@@ -386,7 +385,8 @@ def _require_same_schedule(folder: Path, start: Event, config: Config) -> None:
         )
 
 
-def _started_with(folder: Path, start: Event) -> Config:
+def started_with(folder: Path, start: Event) -> Config:
+    """The config that a run was started with; a field that is newer than the run has its default there."""
     tree: Any = start["config"]
     return validate(tree, str(folder / RECORD))
 

@@ -1,6 +1,8 @@
-"""CPU threads of an actor: how many `auto` is. Chosen once, by the driver of a new run, and kept in its config."""
+"""CPU threads: how many `auto` gives an actor, chosen once, by the driver of a new run; and the driver's own."""
 
 import os
+
+from threadpoolctl import threadpool_limits
 
 from zip_ray.config import ClusterConfig, Config
 
@@ -33,3 +35,12 @@ def with_threads(config: Config) -> Config:
     """The config with that number in it."""
     cluster = config.cluster.model_copy(update={"threads_per_actor": threads(config.cluster)})
     return config.model_copy(update={"cluster": cluster})
+
+
+def one_blas_thread() -> None:
+    """Have numpy compute norms and eigenvectors in one thread of this process, from now on.
+
+    Several would add in another order: the bits of a run would be those of the driver's number of cores. Not for a
+    while only, since a process may drive several runs.
+    """
+    threadpool_limits(1, user_api="blas")

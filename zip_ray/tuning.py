@@ -17,6 +17,7 @@ from zip_ray.ledger import Ledger, settle
 from zip_ray.optimizers import Optimizer, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import Event
+from zip_ray.threads import one_blas_thread
 from zip_ray.work import (
     Answer,
     Ask,
@@ -141,6 +142,7 @@ class Tuning:
             interrupted: whether the run has been asked to stop; looked at often.
             clock: seconds, monotonic.
         """
+        one_blas_thread()
         self._config, self._pool = config, pool
         self._state = state
         self._emit, self._checkpoint, self._interrupted, self._clock = emit, checkpoint, interrupted, clock
@@ -216,10 +218,17 @@ class Tuning:
             self._pool.submit(Pass(bundle))
 
     def _bundle(self) -> tuple[Ask, ...]:
-        """The next asks for one pass; fewer where the optimiser waits, the budget ends or crops are not there yet."""
+        """The next asks for one pass; fewer where the optimiser waits, the budget ends or crops are not there yet.
+
+        Synchronously they are of one mini-batch: else the crops that happen to be there would have a say in the bits.
+        """
         bundle: list[Ask] = []
+        apart = self._config.optimizer.mode == "sync"
         while len(bundle) < self._config.model.pairs_per_pass:
-            features = self._crops.get(self._optimizer.next_batch) if self._crops else None
+            batch = self._optimizer.next_batch
+            if apart and bundle and bundle[-1].batch != batch:
+                break
+            features = self._crops.get(batch) if self._crops else None
             waiting = self._crops is not None and features is None
             if waiting or not self._ledger.admits(self._optimizer.queries_to_ask):
                 break
@@ -290,7 +299,7 @@ class Tuning:
         """Tell of a validation, at the step at which it was asked."""
         asked = self._validating.pop(result.id)
         step, best = asked.optimizer.steps, self._state.best
-        if best is None or result.accuracy > best.accuracy:
+        if best is None or (result.accuracy, -step) > (best.accuracy, -best.step):
             best = Best(result.accuracy, step, asked.optimizer.w)
         self._state = replace(self._state, best=best)
         if step >= self._state.validated_step:  # with several out, an older one may come in late
@@ -322,8 +331,11 @@ class Tuning:
         config, optimizer = self._config, self._config.optimizer
         out = optimizer.in_flight if optimizer.mode == "async" else 0
         ahead = (config.cluster.most or CROPS_AHEAD) + out // optimizer.asks_per_step
-        queries = config.budget.queries
-        last = None if queries is None else queries // optimizer.queries_per_step * optimizer.batches_per_step
+        last = None
+        if config.budget.queries is not None:  # counted from here: a resumed asynchronous run has skipped some
+            left = config.budget.queries - self._state.account.charged
+            steps = left // optimizer.queries_per_step
+            last = self._optimizer.next_batch - 1 + steps * optimizer.batches_per_step
         return CropStream(self._pool, ahead, last)
 
     def _seconds(self) -> float:

@@ -299,10 +299,6 @@ class ModelShape:
     """Standard deviation of the numbers in the token embeddings."""
     image_size: tuple[int, int]
     """Height and width of a preprocessed image."""
-    pixel_mean: tuple[float, ...]
-    """Mean of each channel that preprocessing subtracts."""
-    pixel_std: tuple[float, ...]
-    """What it divides by then."""
     patches: Patches | None
     """None for an image tower that has no patch embedding."""
     encoder_features: int = 0

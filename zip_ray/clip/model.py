@@ -55,6 +55,7 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
     Raises:
         InputError: no such model, tag, folder or file, or weights that do not fit the architecture.
     """
+    torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
     name = resolve_name(config.name)
     _require_known(name)
     if ":" not in name and config.pretrained is None:

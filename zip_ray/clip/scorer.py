@@ -82,7 +82,6 @@ class ScorerBuilder:
     def __call__(self, config: Config) -> "Scorer":
         """The scorer of a run; raises what `build_scorer` does."""
         torch.set_num_threads(threads(config.cluster))
-        torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
         task = load_task(config.task, config.seed)  # before the model: a wrong path shows before a long download
         return Scorer(self._clip(config), task, config)
 

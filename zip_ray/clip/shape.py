@@ -24,8 +24,6 @@ def model_shape(clip: FrozenClip, initial_context: Float32, prompt: PromptConfig
         initial_context=initial_context,
         token_std=float(token_embedding(clip.model).weight.std()),
         image_size=(height, width),
-        pixel_mean=tuple(clip.preprocess_config["mean"]),
-        pixel_std=tuple(clip.preprocess_config["std"]),
         patches=_patches(clip.model.visual),
         encoder_features=look(clip, blank, prompt.encoder).shape[1] if prompt.space == "decoder" else 0,
     )

@@ -1,7 +1,7 @@
 """What the runs of a suite have left on disk, read for the report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from zip_ray.compare.statistics import Curve
 from zip_ray.compare.suite import Planned, Suite, load_suite, plan
 from zip_ray.errors import InputError
+from zip_ray.files import write_whole
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, read_record
 
@@ -97,7 +98,7 @@ def read_run(run: Planned) -> Finished | None:
     events = read_record(run.folder / RECORD) if (run.folder / RECORD).is_file() else []
     if not events or events[-1]["event"] != "end":
         return None
-    applied = read_applied(run.folder)
+    applied = read_applied(run)
     if set(applied) != set(run.targets):
         return None
     start: Any = events[0]
@@ -116,11 +117,22 @@ def read_run(run: Planned) -> Finished | None:
     )
 
 
-def read_applied(folder: Path) -> dict[str, dict[str, float]]:
-    """What a run's prompt does on its targets; empty before it was tried."""
-    path = folder / APPLIED
-    applied: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return applied
+def read_applied(run: Planned) -> dict[str, dict[str, float]]:
+    """What a run's prompt does on those of its targets that it was tried on, as they are now."""
+    path = run.folder / APPLIED
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {
+        label: kept[label]["accuracy"]
+        for label, config in run.targets.items()
+        if label in kept and kept[label].get("task") == config.task.model_dump(mode="json")
+    }
+
+
+def write_applied(run: Planned, applied: Mapping[str, Mapping[str, float]]) -> None:
+    """Keep that, each beside the target that it is of."""
+    tasks = {label: run.targets[label].task.model_dump(mode="json") for label in applied}
+    kept = {label: {"task": tasks[label], "accuracy": figures} for label, figures in applied.items()}
+    write_whole(run.folder / APPLIED, (json.dumps(kept, indent=2) + "\n").encode())
 
 
 def _curve(events: Sequence[Event], kind: str) -> Curve:

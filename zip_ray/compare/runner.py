@@ -19,11 +19,11 @@ from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.compare.host import KEPT, scorer_key
 from zip_ray.compare.hub import PoolHub
 from zip_ray.compare.report import write_report
-from zip_ray.compare.results import APPLIED, FACTS, SUITE, read_applied, read_facts, read_run
+from zip_ray.compare.results import FACTS, SUITE, read_applied, read_facts, read_run, write_applied
 from zip_ray.compare.revision import revision
 from zip_ray.compare.suite import Planned, Suite, dump, plan
 from zip_ray.compare.view import SuiteView
-from zip_ray.config import Config
+from zip_ray.config import BudgetConfig, Config
 from zip_ray.dispatcher import PREFETCH
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
@@ -31,7 +31,8 @@ from zip_ray.layout import split_if_asked
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import read_record
-from zip_ray.runs import CONFIG, Listener, locked, require_same, resume, run_config, tune
+from zip_ray.runs import CONFIG, Listener, locked, require_same, resume, started_with, tune
+from zip_ray.threads import with_threads
 from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt
 from zip_ray.tuning import ask
@@ -54,29 +55,48 @@ class SuiteOutcome:
 
 
 def prepare(folder: Path, suite: Suite, runs: Sequence[Planned]) -> list[Planned]:
-    """Make the suite's folder, or see that it is this suite's; the runs that are still to be done.
+    """See that the suite's folder is this suite's, and write down what it is; the runs that are still to be done.
 
     Raises:
-        InputError: the folder is another suite's or a run's, or a run in it was started with another config, or has
-            ended with another budget.
+        InputError: the folder is another suite's or a run's, or a run in it was started with another config.
     """
     if (folder / CONFIG).is_file():
         raise InputError(f"output: '{folder}' is the folder of a run: choose another")
-    for run in runs:
-        if (run.folder / RECORD).is_file() and (events := read_record(run.folder / RECORD)):
-            require_same(run.folder, events[0], run.config)
-            if _ended(run.folder) and run_config(run.folder).budget != run.config.budget:
-                raise InputError(f"budget: {run.folder} has ended with another: give that, or another --output")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output: '{folder}' cannot be made ({error.strerror}): choose another") from error
+    runs = [_with_threads(run) for run in runs]
     write_whole(folder / SUITE, dump(suite))
     facts = read_facts(folder)
     now = revision()
     revisions = facts["revisions"] if now in facts["revisions"] else [*facts["revisions"], now]
     _write_facts(folder, revisions, {})
     return [run for run in runs if read_run(run) is None]
+
+
+def _with_threads(run: Planned) -> Planned:
+    """The run with the threads that it was started with, or will be; see that all else is as it was started, too.
+
+    Raises:
+        InputError: it was started with another config.
+    """
+    events = read_record(run.folder / RECORD) if (run.folder / RECORD).is_file() else []
+    if not events:
+        return replace(run, config=with_threads(run.config))
+    before, cluster = started_with(run.folder, events[0]), run.config.cluster
+    if cluster.threads_per_actor == "auto":
+        cluster = cluster.model_copy(update={"threads_per_actor": before.cluster.threads_per_actor})
+    run = replace(run, config=run.config.model_copy(update={"cluster": cluster}))
+    require_same(run.folder, events[0], run.config)
+    _require_same_budget(run, before.budget)
+    return run
+
+
+def _require_same_budget(run: Planned, before: BudgetConfig) -> None:
+    """A single run may go on with more budget, but the runs of a suite are compared at one."""
+    for field, value in run.config.budget:
+        if value != (was := getattr(before, field)):
+            raise InputError(
+                f"budget.{field}: is {value}, {run.folder} was started with {was}, and runs are compared at one "
+                "budget: choose another folder (--output)"
+            )
 
 
 def run_suite(
@@ -100,9 +120,13 @@ def run_suite(
         PoolError: no scorer is left.
     """
     runs = plan(suite, folder)
-    left = prepare(folder, suite, runs)
     tracking = runs[0].config.tracking
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output: '{folder}' cannot be made ({error.strerror}): choose another") from error
     with locked(folder):
+        left = prepare(folder, suite, runs)
         parent = open_parent(folder, tracking) if left and tracking.enabled else None
         outcome = _run_left(suite, folder, [_as_part(run, parent) for run in left], open_pool, interrupted, listen)
         if outcome.left or not (outcome.finished or len(left) < len(runs)):
@@ -232,7 +256,7 @@ class Runner:
     def _apply(self, run: Planned) -> None:
         """Test the tuned prompt on every target, and each target's plain template beside it."""
         prompt = TunedPrompt.load(run.folder).prompt
-        applied = read_applied(run.folder)
+        applied = read_applied(run)
         for label, config in run.targets.items():
             if label not in applied:
                 with closing(self._hub.channel(config)) as pool:
@@ -240,7 +264,7 @@ class Runner:
                     found = ask(pool, Evaluation(-1, "test", prompt), EvaluationResult)
                     plain = ask(pool, Evaluation(-2, "test", template), EvaluationResult)
                 applied[label] = {"tuned": found.accuracy, "plain template": plain.accuracy}
-                write_whole(run.folder / APPLIED, (json.dumps(applied, indent=2) + "\n").encode())
+                write_applied(run, applied)
 
     def _open(self, config: Config) -> Pool:
         return split_if_asked(self._hub.channel(config), config)

@@ -121,9 +121,11 @@ def _wilcoxon(differences: Float64) -> float:
 
     if not differences.size:
         return float("nan")
-    if not differences.any():
+    # Shares of the same number of images differ by rounding where they are equal, which would break ties at random.
+    rounded = differences.round(9)
+    if not rounded.any():
         return 1.0
-    return float(wilcoxon(differences).pvalue)
+    return float(wilcoxon(rounded).pvalue)
 
 
 def band(curves: Sequence[tuple[Float64, Float64]], points: int = 200) -> tuple[Float64, Float64, Float64]:

@@ -1,7 +1,7 @@
 """A suite: methods x tasks x shots x seeds under one protocol, as YAML; and the runs that it comes to."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +38,8 @@ class Suite(Section):
     targets: dict[str, Tree] = Field(default={})
     """transfer, out-of-distribution: by label, fields that replace those of the run's task."""
     methods: dict[str, Tree] = Field(min_length=1)
-    """By label: `file`, a config file, and changes to it, section by section. In YAML also a list of files."""
+    """By label: `file`, a config file, and changes to it, section by section; `by_task`, further changes by label
+    of the task. In YAML also a list of files."""
     base: Tree = Field(default={})
     """What all runs have in common, say budget and cluster."""
     at_once: Count | Literal["auto"] = "auto"
@@ -54,9 +55,9 @@ class Suite(Section):
         tasks, methods = tree.get("tasks"), tree.get("methods")
         read = dict(tree)
         if isinstance(tasks, list):
-            read["tasks"] = dict(_task(task) for task in tasks)
+            read["tasks"] = _by_label(_task(task) for task in tasks)
         if isinstance(methods, list):
-            read["methods"] = {Path(str(file)).stem: {"file": str(file)} for file in methods}
+            read["methods"] = _by_label((Path(str(file)).stem, {"file": str(file)}) for file in methods)
         return read
 
     @model_validator(mode="after")
@@ -66,10 +67,24 @@ class Suite(Section):
             raise ValueError(f"protocol {self.protocol} {'needs' if applied else 'has no'} targets")
         return self
 
+    @model_validator(mode="after")
+    def _by_task_names_tasks(self) -> "Suite":
+        for method, changes in self.methods.items():
+            own = changes.get("by_task", {})
+            if not isinstance(own, dict) or not all(isinstance(one, dict) for one in own.values()):
+                raise ValueError(f"methods.{method}.by_task: give changes, section by section, by label of a task")
+            if unknown := own.keys() - self.tasks.keys():
+                first, known = min(map(str, unknown)), ", ".join(self.tasks)
+                raise ValueError(f"methods.{method}.by_task: '{first}' is no task of the suite: choose of {known}")
+        return self
+
     def rooted(self, root: Path) -> "Suite":
-        """The suite with its data in another place: the root of every task that has one."""
-        tasks = {label: {**task, "root": str(root)} if "root" in task else task for label, task in self.tasks.items()}
-        return self.model_copy(update={"tasks": tasks})
+        """The suite with its data in another place: the root of every task and target that has one."""
+
+        def moved(tasks: Mapping[str, Tree]) -> dict[str, Tree]:
+            return {label: {**task, "root": str(root)} if task.get("root") else task for label, task in tasks.items()}
+
+        return self.model_copy(update={"tasks": moved(self.tasks), "targets": moved(self.targets)})
 
     def changed(self, before: Config, **sections: Section) -> "Suite":
         """The suite with `base` changed in what differs from `before`, field by field."""
@@ -142,18 +157,25 @@ def plan(suite: Suite, folder: Path) -> list[Planned]:
 
 
 def _planned(suite: Suite, folder: Path, method: str, task: str, shots: int, seed: int) -> Planned:
-    changes = dict(suite.methods[method])
-    file = changes.pop("file", None)
-    start = read_tree(_find(file)) if file is not None else {}
     classes = {"classes": "base"} if suite.protocol == "base-to-new" else {}
     own = {**suite.tasks[task], "shots": shots, **classes}
     place = folder / "runs" / _slug(task) / f"{shots}-shot" / _slug(method) / f"seed-{seed}"
     common = {"task": own, "seed": seed, "output": {"dir": str(place)}}
-    tree = merge(merge(merge(start, suite.base), changes), common)
+    whole = _method(suite, method)
+    by_task = whole.pop("by_task", {})
+    tree = merge(merge(whole, by_task.get(task, {})), common)
     source = f"{suite.name}: {method}, {task}"
     targets = {"new classes": {"classes": "new"}} if suite.protocol == "base-to-new" else suite.targets
     others = {label: validate(merge(tree, {"task": fields}), f"{source}, {label}") for label, fields in targets.items()}
     return Planned(method, task, shots, seed, validate(tree, source), others)
+
+
+def _method(suite: Suite, label: str) -> Tree:
+    """Its file, `base` and its changes, put together."""
+    changes = dict(suite.methods[label])
+    file = changes.pop("file", None)
+    start = read_tree(_find(file)) if file is not None else {}
+    return merge(merge(start, suite.base), changes)
 
 
 def merge(tree: Tree, over: Tree) -> Tree:
@@ -164,6 +186,15 @@ def merge(tree: Tree, over: Tree) -> Tree:
 
 def _is_section(one: object, other: object) -> bool:
     return isinstance(one, dict) and isinstance(other, dict)
+
+
+def _by_label(entries: Iterable[tuple[str, Tree]]) -> dict[str, Tree]:
+    found: dict[str, Tree] = {}
+    for label, tree in entries:
+        if label in found:
+            raise ValueError(f"two entries of a list are called '{label}': give each its label, as a mapping")
+        found[label] = tree
+    return found
 
 
 def _task(task: Any) -> tuple[str, Tree]:
@@ -188,5 +219,7 @@ def _slug(label: str) -> str:
 
 
 def dump(suite: Suite) -> bytes:
-    """The suite as YAML, with nothing left to look up but the methods' files."""
-    return yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()
+    """The suite as YAML, with nothing left to look up: a method's file may change, or not be there, later."""
+    methods = {label: _method(suite, label) for label in suite.methods}
+    whole = suite.model_copy(update={"methods": methods})
+    return yaml.safe_dump(whole.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()

@@ -15,12 +15,16 @@ def known_test_sets(name: str) -> tuple[str, ...]:
     return "test", *(rendered.TASKS[name].shifts if name in rendered.TASKS else ())
 
 
+POOL_DRAWS = 4
+"""Draws that the pool of a rendered task has room for: seeds that shared most images would deviate too little."""
+
+
 def built_in(name: str, test_set: str, shots: int) -> Source:
-    """A task of `BUILT_IN`, with one of its test sets and enough images to draw so many shots from."""
+    """A task of `BUILT_IN`, with one of its test sets and images to draw so many shots from."""
     if name == "digits":
         pool, test = digits.digits(test_set)
         return Source(digits.CLASSNAMES, digits.TEMPLATES, test, pool)
     task = rendered.TASKS[name]
-    pool = ArrayImages(*rendered.render_split(task, "pool", shots + VALIDATION_SHOTS))
+    pool = ArrayImages(*rendered.render_split(task, "pool", POOL_DRAWS * (shots + VALIDATION_SHOTS)))
     test = ArrayImages(*rendered.render_split(task, test_set, rendered.TEST_IMAGES))
     return Source(task.classnames, task.templates, test, pool)

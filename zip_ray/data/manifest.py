@@ -45,7 +45,7 @@ def _rows(path: Path) -> Iterator[Row]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"task.root: '{path}' cannot be read ({error}): give a .csv or .jsonl file") from error
-    for number, entry in _entries(text, path.suffix.lower() == ".csv"):
+    for number, entry in _entries(text, path):
         try:
             yield Row.model_validate(entry) if isinstance(entry, dict) else Row.model_validate_json(entry)
         except ValidationError as error:
@@ -54,11 +54,14 @@ def _rows(path: Path) -> Iterator[Row]:
             raise InputError(f"{path}:{number}: {where}: {fault['msg']}: correct the row") from error
 
 
-def _entries(text: str, is_csv: bool) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _entries(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Rows with the numbers of their lines."""
-    if not is_csv:
+    if path.suffix.lower() != ".csv":
         yield from ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
         return
     reader = csv.DictReader(text.splitlines(keepends=True))
-    for row in reader:
-        yield reader.line_num, {key: value for key, value in row.items() if value is not None}
+    try:
+        for row in reader:
+            yield reader.line_num, {key: value for key, value in row.items() if value is not None}
+    except csv.Error as error:  # say, a quotation mark that is never closed
+        raise InputError(f"{path}:{reader.line_num + 1}: row: {error}: correct the row") from error

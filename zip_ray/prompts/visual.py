@@ -193,10 +193,12 @@ class TokensSpace:
             seed: keys every draw.
 
         Raises:
-            InputError: the image tower has no patches to stand beside.
+            InputError: the image tower has no patches to stand beside, or one number is to be halved.
         """
         if shape.patches is None:
             raise InputError(NO_PATCHES)
+        if config.intrinsic_dim < 2:
+            raise InputError("prompt.intrinsic_dim: 1 leaves texts or images without a number: give at least 2")
         self._text = shape.initial_context.shape
         self._visual = config.tokens, shape.patches.width
         self._half = config.intrinsic_dim // 2
@@ -231,6 +233,6 @@ class TokensSpace:
 
 
 def _product(matrix: Float64, vector: Float64) -> Float32:
-    """Without BLAS, as in `low_rank`: the same bits on every actor."""
+    """Without BLAS, as in `per_token`: the same bits on every actor."""
     product: Float32 = np.einsum("ij,j->i", matrix, vector).astype(np.float32)
     return product
