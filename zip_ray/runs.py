@@ -12,7 +12,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -107,7 +107,7 @@ def tune(
         raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
     if config.output.remote:
         require_free(config.output.remote)
-    with _closing(open_pool(config)) as pool:
+    with closing(open_pool(config)) as pool:
         facts = _facts(pool)
         space = make_space(config, facts.shape)
         zero_shot = _zero_shot(pool, facts)
@@ -156,7 +156,7 @@ def resume(
     start = events[0]
     require_same(folder, start, config)
     _require_same_schedule(folder, start, config)
-    with locked(folder), _closing(open_pool(config)) as pool:
+    with locked(folder), closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
             raise InputError(
@@ -397,14 +397,6 @@ def _trajectory(tree: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in tree.items() if name not in RESUMABLE} | {
         section: {field: tree[section][field]}
     }
-
-
-@contextmanager
-def _closing(pool: Pool) -> Iterator[Pool]:
-    try:
-        yield pool
-    finally:
-        pool.close()
 
 
 @contextmanager
