@@ -25,7 +25,7 @@ import yaml
 from zip_ray import report
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
-from zip_ray.config import SCHEDULED, Config, load_config, validate
+from zip_ray.config import Config, load_config
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.ledger import settle
@@ -35,6 +35,7 @@ from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
 from zip_ray.remote import RemoteCopy, require_free
+from zip_ray.resuming import require_same, require_same_schedule
 from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
@@ -62,9 +63,6 @@ TRACKER_SECONDS = 20.0
 REMOTE_SECONDS = 60.0
 """What the copy of the run folder gets to become whole then."""
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
-RESUMABLE = {"budget", "cluster", "tracking"}
-"""Sections of the config that may change on resume: they leave the trajectory alone, `KEPT` aside."""
-KEPT = ("cluster", "threads_per_actor")
 
 OpenPool = Callable[[Config], Pool]
 Listener = Callable[[Event], None]
@@ -155,7 +153,7 @@ def resume(
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     start = events[0]
     require_same(folder, start, config)
-    _require_same_schedule(folder, start, config)
+    require_same_schedule(folder, start, config)
     with locked(folder), closing(open_pool(config)) as pool:
         facts = _facts(pool)
         if facts.weights_digest != start["weights_digest"]:
@@ -355,47 +353,6 @@ def _environment(facts: Facts) -> dict[str, object]:
         "text_pass": facts.text_pass,
         "precision": facts.precision or "fp32",
         **{package: installed(package) for package in PACKAGES},
-    }
-
-
-def require_same(folder: Path, start: Event, config: Config) -> None:
-    """Refuse a config that would change the trajectory of a run that has been started.
-
-    Raises:
-        InputError: names the field.
-    """
-    was, now = (_trajectory(one.model_dump(mode="json")) for one in (started_with(folder, start), config))
-    for section in was:
-        if was[section] != now[section]:
-            fields = was[section] if isinstance(was[section], dict) else {}
-            field = next((f".{name}" for name in fields if was[section][name] != now[section][name]), "")
-            raise InputError(
-                f"{section}{field}: differs from what {folder} was started with: only {', '.join(sorted(RESUMABLE))} "
-                f"(without {'.'.join(KEPT)}) may change on resume; tune anew for the rest"
-            )
-
-
-def _require_same_schedule(folder: Path, start: Event, config: Config) -> None:
-    """A learning rate that falls over the budget is part of the trajectory."""
-    planned = started_with(folder, start).planned_steps
-    if config.optimizer.method in SCHEDULED and config.planned_steps != planned:
-        raise InputError(
-            f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
-            f"learning rate of optimizer.method {config.optimizer.method} falls: keep the budget, or tune anew"
-        )
-
-
-def started_with(folder: Path, start: Event) -> Config:
-    """The config that a run was started with; a field that is newer than the run has its default there."""
-    tree: Any = start["config"]
-    return validate(tree, str(folder / RECORD))
-
-
-def _trajectory(tree: dict[str, Any]) -> dict[str, Any]:
-    """What of a config the trajectory depends on."""
-    section, field = KEPT
-    return {name: part for name, part in tree.items() if name not in RESUMABLE} | {
-        section: {field: tree[section][field]}
     }
 
 

@@ -31,7 +31,8 @@ from zip_ray.layout import split_if_asked
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import read_record
-from zip_ray.runs import CONFIG, Listener, locked, require_same, resume, started_with, tune
+from zip_ray.resuming import require_same, started_with
+from zip_ray.runs import CONFIG, Listener, locked, resume, tune
 from zip_ray.threads import with_threads
 from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt

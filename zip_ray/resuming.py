@@ -1,0 +1,58 @@
+"""What of a config may change when a run that was started goes on."""
+
+from pathlib import Path
+from typing import Any
+
+from zip_ray.config import SCHEDULED, Config, validate
+from zip_ray.errors import InputError
+from zip_ray.record import FILE_NAME as RECORD
+from zip_ray.record import Event
+
+RESUMABLE = {"budget", "cluster", "tracking"}
+"""Sections of the config that may change on resume: they leave the trajectory alone, `KEPT` aside."""
+KEPT = ("cluster", "threads_per_actor")
+
+
+def require_same(folder: Path, start: Event, config: Config) -> None:
+    """Refuse a config that would change the trajectory of a run that has been started.
+
+    Raises:
+        InputError: names the field.
+    """
+    was, now = (_trajectory(one.model_dump(mode="json")) for one in (started_with(folder, start), config))
+    for section in was:
+        if was[section] != now[section]:
+            fields = was[section] if isinstance(was[section], dict) else {}
+            field = next((f".{name}" for name in fields if was[section][name] != now[section][name]), "")
+            raise InputError(
+                f"{section}{field}: differs from what {folder} was started with: only {', '.join(sorted(RESUMABLE))} "
+                f"(without {'.'.join(KEPT)}) may change on resume; tune anew for the rest"
+            )
+
+
+def require_same_schedule(folder: Path, start: Event, config: Config) -> None:
+    """Refuse another budget where the learning rate falls over it: it is part of the trajectory.
+
+    Raises:
+        InputError: the budget allows another number of steps.
+    """
+    planned = started_with(folder, start).planned_steps
+    if config.optimizer.method in SCHEDULED and config.planned_steps != planned:
+        raise InputError(
+            f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
+            f"learning rate of optimizer.method {config.optimizer.method} falls: keep the budget, or tune anew"
+        )
+
+
+def started_with(folder: Path, start: Event) -> Config:
+    """The config that a run was started with; a field that is newer than the run has its default there."""
+    tree: Any = start["config"]
+    return validate(tree, str(folder / RECORD))
+
+
+def _trajectory(tree: dict[str, Any]) -> dict[str, Any]:
+    """What of a config the trajectory depends on."""
+    section, field = KEPT
+    return {name: part for name, part in tree.items() if name not in RESUMABLE} | {
+        section: {field: tree[section][field]}
+    }
