@@ -266,12 +266,13 @@ def processes(node: Any) -> list[psutil.Process]:
 def require_gone(pids: set[int]) -> None:
     """That no actor has outlived its pool."""
     deadline = time.monotonic() + 20
-    while left := [pid for pid in pids if _is_actor(pid)]:
+    while left := [pid for pid in pids if is_actor(pid)]:
         assert time.monotonic() < deadline, f"processes left behind: {left}"
         time.sleep(0.2)
 
 
-def _is_actor(pid: int) -> bool:
+def is_actor(pid: int) -> bool:
+    """Whether a process is an actor's, and alive."""
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and "ScorerActor" in " ".join(process.cmdline())

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from tests.saboteur import is_actor
 from zip_ray.record import read_record
 from zip_ray.tuned_prompt import TunedPrompt
 
@@ -114,12 +116,10 @@ def test_ray_actors_give_the_same_bits(reference: Path, tmp_path: Path, actors: 
 
 
 def test_a_killed_actor_changes_nothing(reference: Path, tmp_path: Path, ray_cluster: str) -> None:
-    import psutil
-
     process = start(tmp_path, f"--cluster.address={ray_cluster}", "--cluster.actors=2")
     wait_for_step(tmp_path / "run", 7, process)
     below = psutil.Process().children(recursive=True)  # others may have actors on this machine
-    actors = [p for p in below if "ray::ScorerActor" in " ".join(p.cmdline())]
+    actors = [process for process in below if is_actor(process.pid)]
     assert len(actors) == 2
     actors[0].kill()
     out, err = process.communicate(timeout=240)

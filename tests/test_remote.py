@@ -97,6 +97,9 @@ def test_storage_that_fails_or_hangs_holds_nothing_up(
     monkeypatch.setattr("zip_ray.runs.REMOTE_SECONDS", 0.1)
     assert tune(configured(tmp_path / "two", remote=URI), open_pool, never).outcome.finished
     release.set()
+    for thread in threading.enumerate():
+        if thread.name == "remote":  # it has the tests' storage in common
+            thread.join(60)
 
 
 def test_places_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

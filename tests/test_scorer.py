@@ -225,10 +225,7 @@ def test_another_local_checkpoint_loads() -> None:
     [
         ({"name": "local-dir:nowhere"}, r"model.name: 'local-dir:nowhere': no open_clip_config.json"),
         ({"name": "ViT-B-32"}, r"model.pretrained: none is given .* 'ViT-B-32'"),
-        (
-            {"name": "ViT-B-99", "pretrained": "openai"},
-            r"model.name: 'ViT-B-99' \(pretrained: openai\) cannot be loaded",
-        ),
+        ({"name": "ViT-B-99", "pretrained": "openai"}, "model.name: 'ViT-B-99' is unknown to open_clip: give ViT-B-"),
         ({"name": "ViT-B-16", "pretrained": "openai"}, "another activation .* 'openai': give ViT-B-16-quickgelu"),
         ({"name": "ViT-B-32", "pretrained": "/no/such.pt"}, r"model.name: 'ViT-B-32' .* cannot be loaded"),
     ],
