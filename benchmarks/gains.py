@@ -1,14 +1,16 @@
-"""Choose the gains a and c for the shipped model, on validation images: `python benchmarks/gains.py --help`.
+"""Choose the gains of a method for the shipped model, on validation images: `python benchmarks/gains.py --help`.
 
-Every choice of gains tunes every task from the words of its plain template; the one with the highest validation
+Every choice of gains tunes every task as configs/methods/METHOD-tuned.yaml says; the one with the highest validation
 accuracy of the last iterate, mean over tasks and seeds, is taken (of equals, the one with the lowest validation loss).
 Test images take no part.
 """
 
+import itertools
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -18,40 +20,50 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import DOCS, TASKS, BenchmarkOptions, Figures, configure, machine, parallel, run, table
 from zip_ray.config import Config, load_config
 
+Method = Literal["zip", "spsa", "spsa-gc", "bar", "blackvip"]
+Grid = dict[str, tuple[float, ...]]
+"""Values to try, by field of the config's optimizer section."""
+GRIDS: dict[Method, Grid] = {
+    "zip": {"a": (0.01, 0.02, 0.05), "c": (0.01, 0.03), "pairs_per_step": (1, 5)},
+    "spsa": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01), "pairs_per_step": (1, 5)},
+    "spsa-gc": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01), "pairs_per_step": (1, 5)},
+    "bar": {"learning_rate": (0.1, 1.0, 10.0), "beta": (0.01, 0.1)},
+    "blackvip": {"a": (0.01, 0.1, 1.0), "c": (0.01, 0.1)},
+}
+"""The configuration of ZIP's authors is a point of each."""
+Point = tuple[float, ...]
+"""Values in the order of the grid's fields."""
+
 
 @dataclass(frozen=True)
 class Options(BenchmarkOptions):
-    """Grid of gains a, c and pairs a step, judged on validation images; wanted: those in configs/quickstart.yaml."""
+    """Grid of gains, judged on validation images; wanted: those in the method's tuned file."""
 
+    method: Method = "zip"
+    """Whose: configs/methods/METHOD-tuned.yaml. A query of bar and blackvip, on images, is a hundredfold the work."""
     queries: int = 5000
     """Budget of a run."""
+    tasks: tuple[str, ...] = TASKS
+    """Built-in tasks."""
     seeds: tuple[int, ...] = (101, 102, 103)
-    """Seeds of the grid; the figures in docs/accuracy.md use others."""
-    a: tuple[float, ...] = (0.01, 0.02, 0.05)
-    """Step sizes."""
-    c: tuple[float, ...] = (0.01, 0.03)
-    """Perturbation scales."""
-    pairs: tuple[int, ...] = (1, 5)
-    """Pairs a step."""
+    """Seeds of the grid; the figures in docs/ use others."""
 
 
-Point = tuple[float, float, int]
-
-
-def measure(job: tuple[Point, str, int, int]) -> tuple[Point, Figures]:
+def measure(job: tuple[Method, Point, str, int, int]) -> tuple[Point, Figures]:
     """One run of the grid."""
-    (a, c, pairs), task, seed, queries = job
-    optimizer = {"a": a, "c": c, "pairs_per_step": pairs}
-    return job[0], run(configure(task, seed, queries, prompt=shipped().prompt.model_dump(), optimizer=optimizer))
+    method, point, task, seed, queries = job
+    config = shipped(method)
+    optimizer = config.optimizer.model_dump() | dict(zip(GRIDS[method], point, strict=True))
+    return point, run(configure(task, seed, queries, prompt=config.prompt.model_dump(), optimizer=optimizer))
 
 
 def main(options: Options) -> int:
     """Measure the grid; exit code."""
-    tasks, seeds, queries, steps = TASKS, options.seeds, options.queries, options.a
+    method, tasks, seeds, queries = options.method, options.tasks, options.seeds, options.queries
+    points = list(itertools.product(*GRIDS[method].values()))
     if options.quick:
-        tasks, seeds, queries, steps = ("digits",), options.seeds[:1], 200, options.a[:2]
-    points = [(a, c, k) for k in options.pairs for c in options.c for a in steps]
-    jobs = [(point, task, seed, queries) for point in points for task in tasks for seed in seeds]
+        tasks, seeds, queries, points = ("digits",), options.seeds[:1], 200, points[::4]
+    jobs = [(method, point, task, seed, queries) for point in points for task in tasks for seed in seeds]
     found: dict[Point, list[Figures]] = defaultdict(list)
     for point, figures in parallel(measure, jobs, options.processes):
         found[point].append(figures)
@@ -67,23 +79,31 @@ def main(options: Options) -> int:
         ]
         for point in points
     ]
-    text = table(["a", "c", "pairs a step", "validation accuracy", "validation loss", ""], rows)
+    text = table([*GRIDS[method], "validation accuracy", "validation loss", ""], rows)
     head = f"{queries} queries, tasks {', '.join(tasks)}, seeds {', '.join(map(str, seeds))}, {machine()}"
     print(f"{head}\n\n{text}\n")
     if options.write:
-        note = (
-            "Made by `python benchmarks/gains.py --write`. The published gains (a = 0.01, c = 0.01, 5 pairs) are a row."
-        )
-        (DOCS / "gains.md").write_text(f"# The gains of the shipped model\n\n{note}\n\n{head}\n\n{text}\n")
-    optimizer = shipped().optimizer
-    wanted = optimizer.a, optimizer.c, optimizer.pairs_per_step
-    print(f"chosen (a, c, pairs a step): {chosen}; in configs/quickstart.yaml (wanted): {wanted}")
+        write(method, f"{head}\n\n{text}")
+    optimizer = shipped(method).optimizer
+    wanted = tuple(float(getattr(optimizer, field)) for field in GRIDS[method])
+    print(f"chosen ({', '.join(GRIDS[method])}): {chosen}; in {file_of(method).name} (wanted): {wanted}")
     return int(options.check and chosen != wanted)
 
 
-def shipped() -> Config:
+def write(method: Method, text: str) -> None:
+    """docs/gains-METHOD.md."""
+    note = f"Made by `python benchmarks/gains.py --method {method} --write`; the choice is in {file_of(method).name}."
+    (DOCS / f"gains-{method}.md").write_text(f"# The gains of {method} for the shipped model\n\n{note}\n\n{text}\n")
+
+
+def file_of(method: Method) -> Path:
     """The config that carries the choice."""
-    return load_config(DOCS.parent / "configs" / "quickstart.yaml")
+    return DOCS.parent / "configs" / "methods" / f"{method}-tuned.yaml"
+
+
+def shipped(method: Method) -> Config:
+    """What it says."""
+    return load_config(file_of(method))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The programs under benchmarks/: each runs with --quick, and --check tells a figure reached from one missed."""
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ import pytest
 
 from benchmarks import accuracy, gains
 from benchmarks.common import Figures
+from zip_ray.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,18 +49,35 @@ def test_accuracy_check(monkeypatch: pytest.MonkeyPatch, digits: float, count: f
 
 
 def test_gains_choice_is_the_best_on_validation_then_the_lowest_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    optimizer = gains.shipped().optimizer
+    optimizer = gains.shipped("zip").optimizer
     shipped = (optimizer.a, optimizer.c, optimizer.pairs_per_step)
 
-    def measured(best: tuple[float, float, int]) -> Measured:
+    def measured(best: tuple[float, ...]) -> Measured:
         def parallel(_: object, jobs: Sequence[Any], __: int) -> Iterator[Any]:
-            for point, *_rest in jobs:
+            for _method, point, *_rest in jobs:
                 yield point, figures(validation=0.7, loss=0.8 if point == best else 0.9)
 
         return parallel
 
-    other = next(p for p in ((a, c, k) for a in (0.01, 0.05) for c in (0.01,) for k in (1, 5)) if p != shipped)
+    other = next(point for point in itertools.product(*gains.GRIDS["zip"].values()) if point != shipped)
     monkeypatch.setattr(gains, "parallel", measured(shipped))
     assert gains.main(gains.Options(check=True)) == 0
     monkeypatch.setattr(gains, "parallel", measured(other))
     assert gains.main(gains.Options(check=True)) == 1
+
+
+@pytest.mark.parametrize("method", gains.GRIDS)
+def test_what_the_grids_hold(method: gains.Method) -> None:
+    """The choice that a file carries, and the configuration of ZIP's authors."""
+    fields = gains.GRIDS[method]
+    published = load_config(ROOT / "configs" / "methods" / f"{method}.yaml")
+    for config in (gains.shipped(method), published):
+        for field, values in fields.items():
+            assert getattr(config.optimizer, field) in values
+    assert gains.shipped(method).optimizer.method == published.optimizer.method
+
+
+def test_the_quickstart_has_the_gains_chosen_for_zip() -> None:
+    quickstart = load_config(ROOT / "configs" / "quickstart.yaml")
+    chosen = gains.shipped("zip")
+    assert (quickstart.optimizer, quickstart.prompt) == (chosen.optimizer, chosen.prompt)

@@ -22,12 +22,16 @@ SIZES = {
     "zip-tuned": (5 * (7 + 1 + 42) + 42, 2),  # seven words stand before {} in the digits' template
     "spsa": (8 * 128, 10),
     "spsa-gc": (8 * 128, 10),
+    "spsa-tuned": (7 * 128, 2),
+    "spsa-gc-tuned": (7 * 128, 2),
     "bbt": (100, 20),
     "random-search": (100, 10),
     "coop": (7 * 128, 1),
     "gradient": (5 * (7 + 1 + 42) + 42, 1),
     "bar": (3 * 32 * 32, 6),
     "blackvip": (7744, 10),
+    "bar-tuned": (3 * 32 * 32, 6),
+    "blackvip-tuned": (7744, 10),
     "bpt-vlm": (4000, 15),
     "bpt-vlm-tuned": (4000, 15),
 }
