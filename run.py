@@ -32,7 +32,7 @@ from zip_ray.config import (
     load_config,
     validate,
 )
-from zip_ray.errors import InputError
+from zip_ray.errors import InputError, OutputError
 from zip_ray.layout import split_if_asked
 from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.progress import ProgressView
@@ -324,7 +324,7 @@ def main(arguments: list[str]) -> int:
         fail(str(error))
     except ValidationError as error:
         fail(explain(error))
-    except PoolError as error:
+    except (OutputError, PoolError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except SystemExit as error:

@@ -1,7 +1,9 @@
 """Runs over a fake scorer: what a tuned prompt of each space carries, and what may change on resume."""
 
+import errno
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from rich.console import Console
 
 from tests.fakes import SHAPE, FakeScorer
 from zip_ray.config import Config, validate
-from zip_ray.errors import InputError
+from zip_ray.errors import InputError, OutputError
 from zip_ray.pool import InProcessPool
 from zip_ray.prompts import make_space
 from zip_ray.record import FILE_NAME as RECORD
@@ -88,6 +90,21 @@ def test_a_refused_resume_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"seed: differs from what"):
         resume(folder, make_config(folder, 24, seed=2), open_pool, lambda: False)
     assert run_config(folder) == make_config(folder)
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run")
+
+    def refuse(_: TunedPrompt, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "tuned_prompt.safetensors"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TunedPrompt, "save", refuse)
+        with pytest.raises(OutputError, match=r"tuned_prompt.safetensors: No space left .* `run.py resume .*run`$"):
+            tune(config, open_pool, lambda: False)
+    end = resume(tmp_path / "run", config, open_pool, lambda: False)
+    assert end.outcome.state.account.issued == end.outcome.state.account.charged == 10, "nothing is asked again"
+    assert TunedPrompt.load(tmp_path / "run").card.accuracies["test/tuned"] == end.accuracies["tuned"]
 
 
 def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises."""
+"""What a user can mend: a mistake of input, and a folder that takes no more."""
 
 
 class InputError(Exception):
@@ -7,3 +7,7 @@ class InputError(Exception):
     The message is one line that names the field or file, the value and the remedy. `run.py` prints it
     without a traceback and exits with code 2; nothing has been written when it is raised.
     """
+
+
+class OutputError(Exception):
+    """A run folder that cannot be written to: what is there stands, and the run can be resumed when there is room."""

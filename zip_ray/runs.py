@@ -26,7 +26,7 @@ from zip_ray import report
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
 from zip_ray.config import Config, load_config
-from zip_ray.errors import InputError
+from zip_ray.errors import InputError, OutputError
 from zip_ray.files import write_whole
 from zip_ray.ledger import settle
 from zip_ray.optimizers import OptimizerState
@@ -96,6 +96,7 @@ def tune(
 
     Raises:
         InputError: the run folder exists, or model, task or cluster cannot be used as configured.
+        OutputError: the run folder takes no more.
         PoolError: no scorer came up.
     """
     config = with_threads(config)
@@ -145,6 +146,7 @@ def resume(
 
     Raises:
         InputError: no run, a damaged one, one in use, another model, or a config that changes the trajectory.
+        OutputError: the run folder takes no more.
         PoolError: no scorer came up.
     """
     state = load_checkpoint(folder / CHECKPOINT)
@@ -218,22 +220,24 @@ class _Run:
         zero_shot: Any = self._start["zero_shot"]
         accuracies = {**zero_shot["test"], "tuned": tuned}
         card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
-        TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors()).save(self._folder)
+        prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors())
         state = outcome.state
-        record.append(
-            {
-                "event": "end",
-                "step": state.optimizer.steps,
-                "queries": state.account.charged,
-                "seconds": state.seconds,
-                "reasons": outcome.reasons,
-                "deployed_step": step,
-                "test_accuracy": tuned,
-                "account": asdict(state.account),
-            }
-        )
         title = f"{self._config.task.name}: {self._config.optimizer.method}, seed {self._config.seed}"
-        report.draw_accuracy(self._folder / report.FILE_NAME, read_record(self._folder / RECORD), title, accuracies)
+        with _needing_room(self._folder):
+            prompt.save(self._folder)
+            record.append(
+                {
+                    "event": "end",
+                    "step": state.optimizer.steps,
+                    "queries": state.account.charged,
+                    "seconds": state.seconds,
+                    "reasons": outcome.reasons,
+                    "deployed_step": step,
+                    "test_accuracy": tuned,
+                    "account": asdict(state.account),
+                }
+            )
+            report.draw_accuracy(self._folder / report.FILE_NAME, read_record(self._folder / RECORD), title, accuracies)
         return accuracies
 
     def _deployed(self, state: RunState) -> tuple[Float64, int]:
@@ -305,6 +309,17 @@ def _templates(start: Event) -> dict[str, str]:
     zero_shot: Any = start["zero_shot"]
     templates: dict[str, str] = zero_shot["templates"]
     return templates
+
+
+@contextmanager
+def _needing_room(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then "
+            f"`run.py resume {folder}`"
+        ) from error
 
 
 def _create(folder: Path, config: Config) -> None:
