@@ -1,0 +1,135 @@
+"""The file of a suite: what it comes to, and its faults."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.suite_files import suite_file
+from tests.test_cli import ROOT
+from zip_ray.compare.suite import Suite, dump, load_suite, merge, plan
+from zip_ray.errors import InputError
+
+SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda p: p.name)
+def test_suites_open_with_their_command_and_can_be_planned(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith(f"# python run.py compare configs/suites/{path.name}\n")
+    suite = load_suite(path)
+    assert suite.name == path.stem
+    assert len(plan(suite, Path("x"))) == (len(suite.tasks) * len(suite.shots) * len(suite.seeds) * len(suite.methods))
+
+
+def test_a_config_is_put_together_in_its_order(tmp_path: Path) -> None:
+    (tmp_path / "method.yaml").write_text("optimizer: {method: spsa, a: 0.1, c: 0.1}\nbudget: {queries: 99}")
+    suite = Suite.model_validate(
+        {
+            "name": "s",
+            "protocol": "base-to-new",
+            "shots": [4],
+            "seeds": [3],
+            "tasks": {"numbers": {"name": "digits", "batch_size": 30}},
+            "methods": {"M (1)": {"file": str(tmp_path / "method.yaml"), "optimizer": {"c": 0.3}}},
+            "base": {"budget": {"queries": 50}, "optimizer": {"c": 0.2, "alpha": 0.5}, "task": {"batch_size": 10}},
+        }
+    )
+    (planned,) = plan(suite, Path("here"))
+    config, optimizer = planned.config, planned.config.optimizer
+    assert (optimizer.method, optimizer.a, optimizer.c, optimizer.alpha) == ("spsa", 0.1, 0.3, 0.5)
+    assert (config.budget.queries, config.seed, config.task.shots, config.task.batch_size) == (50, 3, 4, 30)
+    assert planned.folder == Path("here/runs/numbers/4-shot/m-1/seed-3")
+    assert config.task.classes == "base"
+    assert planned.targets["new classes"].task.classes == "new"
+
+
+CLASSES = {
+    "caltech101": 100,
+    "oxford_pets": 37,
+    "oxford_flowers": 102,
+    "food101": 101,
+    "fgvc_aircraft": 100,
+    "sun397": 397,
+    "dtd": 47,
+    "svhn": 10,
+    "eurosat": 10,
+    "resisc45": 45,
+    "clevr": 8,
+    "ucf101": 101,
+    "imagenet": 1000,
+}
+"""Of the papers' data sets (reference: ZIP.md, section 6)."""
+
+
+@pytest.mark.parametrize("path", [path for path in SUITES if path.name.startswith("paper")], ids=lambda p: p.name)
+def test_the_fitness_of_bpt_vlm_as_published_is_taken_over_an_epoch(path: Path) -> None:
+    for one in plan(load_suite(path), Path("x")):
+        if one.method == "BPT-VLM":
+            classes = CLASSES[one.task] if one.config.task.classes == "all" else math.ceil(CLASSES[one.task] / 2)
+            assert one.config.optimizer.fitness_batches == max(1, 16 * classes // 128), one.label
+
+
+def test_what_is_kept_of_a_suite_needs_none_of_its_files(tmp_path: Path) -> None:
+    method = tmp_path / "method.yaml"
+    method.write_text("optimizer: {method: spsa, a: 0.5, c: 0.5}")
+    methods = {"M": {"file": str(method), "optimizer": {"c": 0.25}}}
+    suite = load_suite(tmp_path / suite_file(tmp_path, methods=methods))
+    (tmp_path / "kept.yaml").write_bytes(dump(suite))
+    planned = plan(suite, tmp_path)
+    method.unlink()
+    assert plan(load_suite(tmp_path / "kept.yaml"), tmp_path) == planned
+    optimizer = planned[0].config.optimizer
+    assert (optimizer.method, optimizer.a, optimizer.c, optimizer.pairs_per_step) == ("spsa", 0.5, 0.25, 1)
+
+
+def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> None:
+    suite = Suite.model_validate(
+        {
+            "name": "s",
+            "protocol": "transfer",
+            "tasks": {"one": {"name": "folder", "root": "here"}, "two": {"name": "digits"}},
+            "targets": {"three": {"name": "coop:dtd", "root": "here"}, "four": {"name": "letter", "root": None}},
+            "methods": {"ZIP": {}},
+        }
+    ).rooted(tmp_path)
+    roots = {label: task.get("root") for label, task in (suite.tasks | suite.targets).items()}
+    assert roots == {"one": str(tmp_path), "two": None, "three": str(tmp_path), "four": None}
+
+
+TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner), max_leaves=8)
+SECTIONS = st.dictionaries(st.sampled_from("abc"), TREES)
+
+
+@given(SECTIONS, SECTIONS)
+def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
+    assert merge(one, {}) == merge({}, one) == one
+    assert merge(merge(one, two), two) == merge(one, two)
+    for key, value in two.items():
+        if not isinstance(value, dict):
+            assert merge(one, two)[key] == value
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"metods": {}}, "mini.yaml: metods: unknown key; known here: name, protocol"),
+        ({"tasks": []}, "mini.yaml: tasks:"),
+        ({"tasks": ["digits", {"name": "digits", "views": 2}]}, "mini.yaml: two entries of a list are called 'digits'"),
+        ({"methods": {"A": {"by_task": {"letters": {}}}}}, "methods.A.by_task: 'letters' is no task of the suite"),
+        ({"methods": {"A": {"by_task": {"digits": None}}}}, "methods.A.by_task: give changes, section by section"),
+        ({"methods": ["a/zip.yaml", "b/zip.yaml"]}, "mini.yaml: two entries of a list are called 'zip'"),
+        ({"protocol": "transfer"}, "protocol transfer needs targets"),
+        ({"targets": {"letter": {"name": "letter"}}}, "protocol few-shot has no targets"),
+        ({"methods": {"A": {"optimizer": {"lr": 3}}}}, "mini: A, digits: optimizer.lr: unknown key"),
+        ({"methods": {"A": {"file": "none.yaml"}}}, "none.yaml: No such file"),
+        ({"methods": {"A b": {}, "a B": {}}}, "labels that differ in signs only"),
+        ({"methods": {"A": {}, "B": {"cluster": {"actors": 7}}}}, "cluster differs between methods"),
+    ],
+)
+def test_faults_of_a_suite_are_one_line(tmp_path: Path, fields: dict, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        plan(load_suite(tmp_path / suite_file(tmp_path, **fields)), tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
