@@ -21,7 +21,7 @@ from zip_ray.compare.statistics import (
     smoothed,
 )
 from zip_ray.compare.suite import Suite, plan
-from zip_ray.compare.tables import harmonic_table
+from zip_ray.compare.tables import harmonic_table, templates_table
 
 
 def curve(queries: list[float], accuracy: list[float]) -> Curve:
@@ -137,6 +137,7 @@ def test_base_to_new_by_hand() -> None:
             run=one,
             accuracy=base,
             zero_shot={"plain template": 0.5, "best template": 0.5},
+            templates={"plain template": "a {}.", "best template": f"the {one.task}: {{}}."},
             applied={"new classes": {"tuned": new, "plain template": 0.5}},
             training=none,
             validation=none,
@@ -147,7 +148,12 @@ def test_base_to_new_by_hand() -> None:
         )
         for one, base, new in zip(plan(suite, Path("x")), (0.8, 0.6), (0.4, 0.6), strict=True)
     ]
-    table = harmonic_table(Results(suite, plan(suite, Path("x")), finished, {}), 16)
+    results = Results(suite, plan(suite, Path("x")), finished, {})
+    assert [[cell.text for cell in row] for row in templates_table(results).rows] == [
+        ["digits", "a {}.", "the digits: {}."],
+        ["letter", "a {}.", "the letter: {}."],
+    ]
+    table = harmonic_table(results, 16)
     plain, zip_row = ([cell.text for cell in row] for row in table.rows)
     assert plain == ["zero-shot, plain template", *["50.0"] * 9]
     assert zip_row == ["ZIP", "70.0", "50.0", "58.3", "80.0", "40.0", "53.3", "60.0", "60.0", "60.0"]

@@ -62,7 +62,11 @@ def _accuracy(results: Results) -> list[Section]:
     if len(results.suite.shots) > 1:
         caption = "Test accuracy against shots: mean over tasks, bars one standard deviation over seeds."
         pictures.append(Picture("shots.png", figures.against_shots(results), caption))
-    return [*sections, Section("Tasks", "The same by task, every seed shown.", tuple(pictures))]
+    return [
+        *sections,
+        Section("Tasks", "The same by task, every seed shown.", tuple(pictures)),
+        Section("Templates", "What the zero-shot rows say.", (tables.templates_table(results),)),
+    ]
 
 
 def _protocol(results: Results) -> list[Section]:

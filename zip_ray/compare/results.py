@@ -31,6 +31,8 @@ class Finished:
     """Test accuracy of the tuned prompt."""
     zero_shot: dict[str, float]
     """Test accuracy of the plain and of the best template."""
+    templates: dict[str, str]
+    """Their texts."""
     applied: dict[str, dict[str, float]]
     """By target: test accuracy of the tuned prompt (`tuned`) and of the target's `plain template`."""
     training: Curve
@@ -107,6 +109,7 @@ def read_run(run: Planned) -> Finished | None:
         run=run,
         accuracy=end["test_accuracy"],
         zero_shot=start["zero_shot"]["test"],
+        templates=start["zero_shot"]["templates"],
         applied=applied,
         training=_curve(events, "step"),
         validation=_curve(events, "validation"),

@@ -43,6 +43,17 @@ def zero_shot(results: Results, template: str, task: str, shots: int) -> list[fl
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
+def templates_table(results: Results) -> Table:
+    """Texts of the hand-written templates; which one is the best depends on the images that a seed draws."""
+
+    def texts(name: str, task: str) -> str:
+        found = (one.templates[name] for one in results.finished if one.run.task == task)
+        return " / ".join(dict.fromkeys(found))
+
+    rows = tuple(row(task, [texts(name, task) for name in ZERO_SHOT]) for task in results.suite.tasks)
+    return Table(("task", *ZERO_SHOT), rows)
+
+
 def gains(results: Results, shots: int) -> Grid:
     """Accuracy less that of the plain template, by method and task."""
     return {
