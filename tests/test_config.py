@@ -51,7 +51,7 @@ def test_frozen() -> None:
         ),
         (
             {"optimizer": {"method": "gradient"}, "budget": {"queries": None, "seconds": 9}},
-            "x: optimizer.method gradient lowers its learning rate over the whole run: give budget.queries or",
+            "x: optimizer.method gradient lowers its learning rate over the whole run: give budget.queries, budget",
         ),
         (
             {"optimizer": {"method": "cma-es", "fitness_batches": 2}, "budget": {"queries": 29}},

@@ -38,7 +38,7 @@ def config(request: pytest.FixtureRequest) -> OptimizerConfig:
 
 
 def make(config: OptimizerConfig, state: OptimizerState | None = None) -> Optimizer:
-    return make_optimizer(config, state or OptimizerState(np.zeros(6)), seed=3, planned_steps=STEPS)
+    return make_optimizer(config, state or OptimizerState(np.zeros(6)), seed=3, schedule_steps=STEPS)
 
 
 def assert_same(one: OptimizerState, other: OptimizerState) -> None:

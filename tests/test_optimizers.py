@@ -127,7 +127,7 @@ def test_one_sided_steps_equal_a_dense_computation() -> None:
     """BAR: d u (L(w + beta u) - L(w)) / beta averaged, the rate falling from 0.5 to 0.005 by a power of 0.9."""
     config = OptimizerConfig(method="one-sided", points=3, beta=0.1, learning_rate=0.5)
     w = np.random.default_rng(1).standard_normal(6)
-    optimizer = make_optimizer(config, OptimizerState(w), seed=4, planned_steps=8)
+    optimizer = make_optimizer(config, OptimizerState(w), seed=4, schedule_steps=8)
     for step in (1, 2, 3):
         gradient = np.zeros(6)
         for index in (1, 2, 3):
@@ -154,7 +154,7 @@ def test_random_search_moves_to_the_best_point_if_it_is_better() -> None:
 
 def test_gradient_descent_is_adam_on_a_cosine() -> None:
     config = OptimizerConfig(method="gradient", learning_rate=0.1)
-    optimizer = make_optimizer(config, OptimizerState(np.zeros(6)), seed=1, planned_steps=10)
+    optimizer = make_optimizer(config, OptimizerState(np.zeros(6)), seed=1, schedule_steps=10)
     w, mean, square = np.zeros(6), np.zeros(6), np.zeros(6)
     for k in range(1, 11):
         g = np.arange(1, 7) * (w - 1)
@@ -181,6 +181,19 @@ def test_the_mean_of_cma_es_is_the_weighted_one_of_the_better_half(covariance: s
             optimizer.tell(QueryResult(ask.id, quadratic(ask.w) + (100 if ask.batch % 2 else -100), 0.5))
         mean = weights / weights.sum() @ np.stack([asks[i].w for i in order])
         np.testing.assert_allclose(optimizer.state.w, mean, rtol=1e-9)
+
+
+def test_the_best_individual_of_cma_es_is_that_of_all_generations() -> None:
+    config = OptimizerConfig(method="cma-es", population=6, incumbent="best")
+    optimizer = make_optimizer(config, OptimizerState(np.zeros(6)), seed=3)
+    seen: list[tuple[float, list[float]]] = []
+    for _ in range(6):
+        asks = ask_step(optimizer)
+        seen += [(quadratic(ask.w), list(ask.w)) for ask in asks]
+        for ask in asks:
+            optimizer.tell(QueryResult(ask.id, quadratic(ask.w), 0.5))
+        assert list(optimizer.state.w) == min(seen)[1]
+        optimizer = make_optimizer(config, optimizer.state, seed=3)  # as after a resume
 
 
 def test_cma_es_starts_with_sigma_and_leaves_the_global_generator_alone() -> None:

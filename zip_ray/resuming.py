@@ -36,10 +36,10 @@ def require_same_schedule(folder: Path, start: Event, config: Config) -> None:
     Raises:
         InputError: the budget allows another number of steps.
     """
-    planned = started_with(folder, start).planned_steps
-    if config.optimizer.method in SCHEDULED and config.planned_steps != planned:
+    planned = started_with(folder, start).schedule_steps
+    if config.optimizer.method in SCHEDULED and config.schedule_steps != planned:
         raise InputError(
-            f"budget: allows {config.planned_steps} steps, {folder} was started with {planned}, over which the "
+            f"budget: allows {config.schedule_steps} steps, {folder} was started with {planned}, over which the "
             f"learning rate of optimizer.method {config.optimizer.method} falls: keep the budget, or tune anew"
         )
 

@@ -147,7 +147,7 @@ class Tuning:
         self._state = state
         self._emit, self._checkpoint, self._interrupted, self._clock = emit, checkpoint, interrupted, clock
         self._optimizer: Optimizer = make_optimizer(
-            config.optimizer, state.optimizer, config.seed, config.planned_steps
+            config.optimizer, state.optimizer, config.seed, config.schedule_steps
         )
         self._ledger = Ledger(config.budget.queries, state.account)
         self._evaluation_ids = count(-1, -1)  # asks have the numbers from 0 up

@@ -62,11 +62,16 @@ class OptimizerConfig(Section):
     """cma-es: mini-batches that each individual is queried on; their mean loss is its fitness."""
     covariance: Literal["full", "diagonal"] = "full"
     """cma-es: what is learnt of the covariance; full takes d^2 numbers, and now and then d^3 operations."""
+    incumbent: Literal["mean", "best"] = "mean"
+    """cma-es: what is validated and deployed: the mean of the search distribution, or the individual that has had the
+    lowest fitness, which on noisy losses is a lucky one."""
     sigma: Positive = 0.3
     """cma-es: initial standard deviation; random-search: that of the steps. In units of the parameters."""
     learning_rate: Positive = 0.002
-    """one-sided: the initial one, which falls to a hundredth by a polynomial of power 0.9 over the budget's steps;
-    gradient: Adam's, which falls to 0 by a cosine."""
+    """one-sided: the initial one, which falls to a hundredth by a polynomial of power 0.9; gradient: Adam's, which
+    falls to 0 by a cosine."""
+    schedule_steps: Count | None = None
+    """one-sided, gradient: steps over which the learning rate falls; absent = those of the budget."""
 
     @property
     def asks_per_step(self) -> int:

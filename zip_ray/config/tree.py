@@ -44,6 +44,11 @@ class Config(Section):
         limits = [] if queries is None else [queries // self.optimizer.queries_per_step]
         return min([*limits, *([] if steps is None else [steps])], default=None)
 
+    @property
+    def schedule_steps(self) -> int | None:
+        """Steps over which a learning rate falls."""
+        return self.optimizer.schedule_steps or self.planned_steps
+
     @model_validator(mode="after")
     def _gradient_is_of_texts(self) -> "Config":
         if self.optimizer.method == "gradient" and self.prompt.visual:
@@ -55,10 +60,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _schedule_has_an_end(self) -> "Config":
-        if self.optimizer.method in SCHEDULED and self.planned_steps is None:
+        if self.optimizer.method in SCHEDULED and self.schedule_steps is None:
             raise ValueError(
                 f"optimizer.method {self.optimizer.method} lowers its learning rate over the whole run: "
-                "give budget.queries or budget.steps"
+                "give budget.queries, budget.steps or optimizer.schedule_steps"
             )
         return self
 

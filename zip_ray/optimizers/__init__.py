@@ -22,10 +22,10 @@ METHODS: dict[Method, type[Optimizer]] = {
 
 
 def make_optimizer(
-    config: OptimizerConfig, state: OptimizerState, seed: int, planned_steps: int | None = None
+    config: OptimizerConfig, state: OptimizerState, seed: int, schedule_steps: int | None = None
 ) -> Optimizer:
     """The configured method, going on from `state`; arguments as `Optimizer` takes them."""
-    return METHODS[config.method](config, state, seed, planned_steps)
+    return METHODS[config.method](config, state, seed, schedule_steps)
 
 
 __all__ = [

@@ -78,7 +78,7 @@ class Optimizer(ABC):
     """What to lower when no loss is finite."""
 
     def __init__(
-        self, config: OptimizerConfig, state: OptimizerState, seed: int, planned_steps: int | None = None
+        self, config: OptimizerConfig, state: OptimizerState, seed: int, schedule_steps: int | None = None
     ) -> None:
         """Go on from a state.
 
@@ -86,9 +86,9 @@ class Optimizer(ABC):
             config: the method's settings.
             state: the initial state, or that of a checkpoint.
             seed: keys every draw.
-            planned_steps: steps that the budget allows; only methods with a decay over the whole run need it.
+            schedule_steps: steps over which the learning rate falls; only methods that have one need it.
         """
-        self._config, self._seed, self._planned_steps = config, seed, planned_steps
+        self._config, self._seed, self._schedule_steps = config, seed, schedule_steps
         self._state = state
         self._asks_per_step = config.asks_per_step
         # Asks that were out when the state was saved are lost; numbers go on with the next step's.
@@ -165,9 +165,9 @@ class Optimizer(ABC):
 
     @property
     def _progress(self) -> float:
-        """Share of the planned steps that is done, from 0 at the first step to less than 1 at the last."""
-        assert self._planned_steps is not None
-        return min(self._state.steps / self._planned_steps, 1.0)
+        """Share of the schedule that is done, from 0 at the first step to 1 where it ends."""
+        assert self._schedule_steps is not None
+        return min(self._state.steps / self._schedule_steps, 1.0)
 
     def _staleness(self, ask: Ask) -> int:
         return self._state.steps - ask.version

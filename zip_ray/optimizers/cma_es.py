@@ -14,18 +14,17 @@ from zip_ray.work import Float64, Query
 class CmaEs(Optimizer):
     """A step is a generation: each of P individuals on the same `fitness_batches` mini-batches, all in flight at once.
 
-    The fitness is the mean loss over them, or the generation's worst where one is not finite. The mean of the search
-    distribution is deployed: on noisy losses the best individual seen is a lucky one. pycma's own state is never
-    stored: the start and the fitnesses told so far are, and replaying them gives the same bits.
+    The fitness is the mean loss over them, or the generation's worst where one is not finite. pycma's own state is
+    never stored: the start and the fitnesses told so far are, and replaying them gives the same bits.
     """
 
     remedy = "lower optimizer.sigma"
 
     def __init__(
-        self, config: OptimizerConfig, state: OptimizerState, seed: int, planned_steps: int | None = None
+        self, config: OptimizerConfig, state: OptimizerState, seed: int, schedule_steps: int | None = None
     ) -> None:
         """Replay the generations told so far; arguments as `Optimizer` takes them."""
-        super().__init__(config, state, seed, planned_steps)
+        super().__init__(config, state, seed, schedule_steps)
         self._start = state.memory.get("start", state.w)
         self._told_so_far = state.memory.get("fitness", np.empty((0, config.population)))
         self._generation = 0
@@ -33,10 +32,12 @@ class CmaEs(Optimizer):
         self._random = generator(seed, Stream.DIRECTION, 0)
         """What it draws from, a generator for each generation."""
         self._strategy = self._make_strategy()
-        for fitness in self._told_so_far:
-            self._strategy.tell(self._ask_generation(), fitness.tolist())
         self._individuals: list[Float64] = []
         """Of the generation that is out."""
+        self._best, self._best_fitness = self._start, np.inf
+        for fitness in self._told_so_far:
+            self._individuals = self._ask_generation()
+            self._tell(fitness)
 
     def _make(self, number: int, index: int) -> Query:
         if index == 0 and self._generation == len(self._told_so_far):  # else the last one had no finite loss
@@ -51,9 +52,15 @@ class CmaEs(Optimizer):
         fitness = losses.reshape(self._config.fitness_batches, self._config.population).mean(axis=0)
         worst = max(result.loss for _, result in told)
         fitness = np.where(np.isnan(fitness), worst, fitness)
-        self._strategy.tell(self._individuals, fitness.tolist())
+        self._tell(fitness)
         self._told_so_far = np.vstack([self._told_so_far, fitness])
-        return Move(np.array(self._strategy.mean), {"start": self._start, "fitness": self._told_so_far})
+        incumbent = self._best if self._config.incumbent == "best" else np.array(self._strategy.mean)
+        return Move(incumbent, {"start": self._start, "fitness": self._told_so_far})
+
+    def _tell(self, fitness: Float64) -> None:
+        self._strategy.tell(self._individuals, fitness.tolist())
+        if fitness.min() < self._best_fitness:
+            self._best, self._best_fitness = self._individuals[fitness.argmin()], fitness.min()
 
     def _ask_generation(self) -> list[Float64]:
         self._generation += 1

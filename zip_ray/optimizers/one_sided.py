@@ -14,8 +14,8 @@ POWER = 0.9
 class OneSided(Pivot):
     """g = mean_j d u_j (L(w + beta u_j) - L(w)) / beta with u_j uniform on the unit sphere, w <- w - l_k g.
 
-    The learning rate falls polynomially over the planned steps T: l_k = l ((1 - e) (1 - (k - 1) / T)^0.9 + e),
-    e = 0.01, k = 1, 2, ...
+    The learning rate falls polynomially over the schedule's T steps: l_k = l ((1 - e) (1 - (k - 1) / T)^0.9 + e),
+    e = 0.01, k = 1, 2, ..., T.
     """
 
     remedy = "lower optimizer.learning_rate"
