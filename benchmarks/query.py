@@ -43,7 +43,8 @@ cached features, these positions; the cropped pass, the prefix, which every clas
 leave out: their limit is the machine's peak. A pass of one prompt with few classes does not reach it, as its matrices
 have few rows and its calls cost more than its arithmetic; a pair and ten prompts go through together for that. What is
 still missing is time for what is no matrix product (LayerNorm, GELU, softmax, gathering of rows), which no peak counts.
-A tower that is not causal (SigLIP) keeps all its positions. Where the time of the last row goes:"""
+A tower that is not causal (SigLIP) keeps all its positions. RN50's plain pass may be above 100%: some algorithms for
+convolutions take fewer operations than are counted. Where the time of the last row goes:"""
 
 
 @dataclass(frozen=True)
