@@ -25,8 +25,8 @@ Grid = dict[str, tuple[float, ...]]
 """Values to try, by field of the config's optimizer section."""
 GRIDS: dict[Method, Grid] = {
     "zip": {"a": (0.01, 0.02, 0.05), "c": (0.01, 0.03), "pairs_per_step": (1, 5)},
-    "spsa": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01), "pairs_per_step": (1, 5)},
-    "spsa-gc": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01), "pairs_per_step": (1, 5)},
+    "spsa": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01, 0.03), "pairs_per_step": (1, 5)},
+    "spsa-gc": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01, 0.03), "pairs_per_step": (1, 5)},
     "bar": {"learning_rate": (0.1, 1.0, 10.0), "beta": (0.01, 0.1)},
     "blackvip": {"a": (0.01, 0.1, 1.0), "c": (0.01, 0.1)},
 }
