@@ -259,6 +259,35 @@ def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
     assert carry_out(tmp_path, build, targets=targets, **fields).finished == 0
 
 
+def test_a_target_that_cannot_be_read_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    """It is noted, the report has what is there, and later it alone is asked for: nothing is tuned again."""
+    targets = {"gone": {"name": "count"}, "broken": {"name": "letter"}, "there": {"name": "shape"}}
+    fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}, "targets": targets}
+    asked: list[str] = []
+
+    def build(config: Config) -> FakeScorer:
+        asked.append(config.task.name)
+        return FakeScorer()
+
+    def build_some(config: Config) -> FakeScorer:
+        if config.task.name == "count":
+            raise InputError("task.root: 'no' is not a folder")
+        return FakeScorer(raise_at=(-1,) if config.task.name == "letter" else ())
+
+    outcome = carry_out(tmp_path, build_some, **fields)
+    fault = "tuned, but not tested on gone: task.root: 'no' is not a folder; broken: RuntimeError: fault at -1"
+    assert outcome == SuiteOutcome(0, {"digits, 2 shots, ZIP, seed 1": fault}, 0)
+    (one,) = read_results(tmp_path / "out").finished
+    assert one.applied.keys() == {"there"}
+    text = (tmp_path / "out/report.md").read_text()
+    assert "1 of 1 runs finished, 1 of them not tested on every target. A query" in text
+    assert fault in text
+    assert carry_out(tmp_path, build, **fields) == SuiteOutcome(1, {}, 0)
+    assert asked == ["count", "letter"]
+    (one,) = read_results(tmp_path / "out").finished
+    assert one.whole
+
+
 def test_a_suite_with_ray_gives_the_same_bits(finished: Path, tmp_path: Path, ray_cluster: str) -> None:
     suite_file(tmp_path, shots=[1])
     run(

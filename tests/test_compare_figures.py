@@ -1,7 +1,6 @@
 """The figures of a report against closed forms, and the document that they stand in."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zip_ray.compare.document import Cell, Code, Document, Picture, Section, Table, to_html, to_markdown
-from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import (
     Curve,
     band,
@@ -20,8 +18,6 @@ from zip_ray.compare.statistics import (
     queries_to_target,
     smoothed,
 )
-from zip_ray.compare.suite import Suite, plan
-from zip_ray.compare.tables import harmonic_table, templates_table
 
 
 def curve(queries: list[float], accuracy: list[float]) -> Curve:
@@ -56,6 +52,12 @@ def test_queries_to_target_by_hand() -> None:
     assert figures == {"C": 50.0}
 
 
+def test_what_a_white_box_does_past_the_budget_does_not_count() -> None:
+    """Within 50 queries W's best is 0.3, which A passes at 20; of L nothing lies within."""
+    a, w, late = curve([20, 30], [0.4, 0.6]), curve([10, 40, 60], [0.1, 0.3, 0.9]), curve([60], [0.9])
+    assert queries_to_target({"A": a, "W": w, "L": late}, 50) == (0.3, {"A": 20.0, "W": 40.0, "L": 50.0})
+
+
 def test_means_and_deviations_by_hand() -> None:
     assert mean_and_deviation([1.0, 2.0, 3.0]) == (2.0, 1.0)
     assert mean_and_deviation([0.4])[0] == 0.4
@@ -63,6 +65,7 @@ def test_means_and_deviations_by_hand() -> None:
     assert math.isnan(mean_and_deviation([])[0])
     assert harmonic_mean(0.5, 1.0) == pytest.approx(2 / 3)
     assert harmonic_mean(0.0, 0.0) == 0.0
+    assert math.isnan(harmonic_mean(0.5, math.nan))
 
 
 def test_the_signed_rank_test_against_its_closed_form() -> None:
@@ -125,36 +128,3 @@ def test_a_document_says_the_same_twice() -> None:
     assert "<strong>&lt;b&gt;1&lt;/b&gt;</strong>" in page
     assert "data:image/png;base64,iVBORw==" in page
     assert "Text &amp; more." in page
-
-
-def test_base_to_new_by_hand() -> None:
-    """Two tasks and one seed: base 0.8 and 0.6, new 0.4 and 0.6; H of each, and of the means 0.7 and 0.5."""
-    tree = {"name": "s", "protocol": "base-to-new", "seeds": [1], "tasks": ["digits", "letter"], "methods": {"ZIP": {}}}
-    suite = Suite.model_validate(tree)
-    none = curve([], [])
-    finished = [
-        Finished(
-            run=one,
-            accuracy=base,
-            zero_shot={"plain template": 0.5, "best template": 0.5},
-            templates={"plain template": "a {}.", "best template": f"the {one.task}: {{}}."},
-            applied={"new classes": {"tuned": new, "plain template": 0.5}},
-            training=none,
-            validation=none,
-            parameters=1,
-            account={"charged": 1, "wasted": 0},
-            seconds=1.0,
-            environment={},
-        )
-        for one, base, new in zip(plan(suite, Path("x")), (0.8, 0.6), (0.4, 0.6), strict=True)
-    ]
-    results = Results(suite, plan(suite, Path("x")), finished, {})
-    assert [[cell.text for cell in row] for row in templates_table(results).rows] == [
-        ["digits", "a {}.", "the digits: {}."],
-        ["letter", "a {}.", "the letter: {}."],
-    ]
-    table = harmonic_table(results, 16)
-    plain, zip_row = ([cell.text for cell in row] for row in table.rows)
-    assert plain == ["zero-shot, plain template", *["50.0"] * 9]
-    assert zip_row == ["ZIP", "70.0", "50.0", "58.3", "80.0", "40.0", "53.3", "60.0", "60.0", "60.0"]
-    assert table.header[1:4] == ("mean, base", "mean, new", "mean, H")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.suite_files import suite_file
 from tests.test_cli import ROOT
 from zip_ray.compare.suite import Suite, dump, load_suite, merge, plan
+from zip_ray.config import validate
 from zip_ray.errors import InputError
 
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
@@ -100,6 +101,28 @@ def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> No
     ).rooted(tmp_path)
     roots = {label: task.get("root") for label, task in (suite.tasks | suite.targets).items()}
     assert roots == {"one": str(tmp_path), "two": None, "three": str(tmp_path), "four": None}
+
+
+def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
+    methods = {
+        "less": {"budget": {"queries": 100}},
+        "more": {"budget": {"queries": 1000}},
+        "none": {"budget": {"queries": None, "seconds": 9}},
+        "as base": {},
+        "by task": {"by_task": {"digits": {"budget": {"queries": 1000}}}},
+    }
+    tree = {"name": "s", "tasks": ["digits"], "seeds": [1], "methods": methods, "base": {"budget": {"queries": 500}}}
+    suite = Suite.model_validate(tree)
+    before = validate(suite.base, "base")
+
+    def budgets(**changes: object) -> list[int | None]:
+        changed = suite.changed(before, budget=before.budget.model_copy(update=changes))
+        return [run.config.budget.queries for run in plan(changed, Path("x"))]
+
+    assert budgets() == [100, 1000, None, 500, 1000]
+    assert budgets(queries=200) == [100, 200, 200, 200, 200]
+    assert budgets(queries=None, seconds=9.0) == [100, 1000, None, None, 1000]
+    assert suite.methods == methods
 
 
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner), max_leaves=8)

@@ -8,7 +8,7 @@ from typing import Any
 
 from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import Curve, band, mean_and_deviation, smoothed
-from zip_ray.compare.tables import PLAIN, zero_shot
+from zip_ray.compare.tables import PLAIN, over_tasks, zero_shot
 from zip_ray.work import Float64
 
 # Okabe and Ito's palette: told apart by colour-blind readers too; yellow is too light for a line on white.
@@ -40,9 +40,10 @@ def against_seconds(results: Results) -> bytes:
 
 def training(results: Results) -> bytes:
     """Smoothed accuracy on training mini-batches against queries: what queries to target are read from."""
+    budget = results.budget
     return _curves(
         results,
-        lambda one: smoothed(one.training, results.budget),
+        lambda one: smoothed(one.training, budget),
         lambda curve: curve.queries,
         "queries",
         "smoothed training",
@@ -86,8 +87,9 @@ def against_shots(results: Results) -> bytes:
     axes = figure.add_subplot()
     shots = sorted(results.suite.shots)
     for method, look in styles(results).items():
-        cells = [[_over_tasks(results, method, n, seed) for seed in results.suite.seeds] for n in shots]
-        found = [mean_and_deviation([value for value in cell if value is not None]) for cell in cells]
+        runs = [[one for one in results.finished if (one.run.method, one.run.shots) == (method, n)] for n in shots]
+        cells = [over_tasks(results, [(one.run, one.accuracy) for one in cell]) for cell in runs]
+        found = [mean_and_deviation(cell) for cell in cells]
         y, spread = [100 * mean for mean, _ in found], [0.0 if math.isnan(d) else 100 * d for _, d in found]
         axes.errorbar(shots, y, yerr=spread, capsize=3, label=method, **look)
     levels = [mean_and_deviation(zero_shot(results, PLAIN, task, shots[-1]))[0] for task in results.suite.tasks]
@@ -99,14 +101,6 @@ def against_shots(results: Results) -> bytes:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9)
     return _png(figure)
-
-
-def _over_tasks(results: Results, method: str, shots: int, seed: int) -> float | None:
-    """Mean over tasks of one seed; None where a task is missing."""
-    found = [
-        one.accuracy for task in results.suite.tasks for one in results.of(method, task, shots) if one.run.seed == seed
-    ]
-    return sum(found) / len(found) if len(found) == len(results.suite.tasks) else None
 
 
 def _curves(

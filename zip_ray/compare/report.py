@@ -32,30 +32,34 @@ def document(results: Results) -> Document:
     """All parts of the report, in their order."""
     suite = results.suite
     done = f"{len(results.finished)} of {len(results.planned)} runs finished"
-    failed = f", {len(results.failures)} failed" if results.failures else ""
+    partial = sum(not one.whole for one in results.finished)
+    untested = f", {partial} of them not tested on every target" if partial else ""
+    failures = results.failures.keys() - {one.run.label for one in results.finished}
+    failed = f", {len(failures)} failed" if failures else ""
     seeds = ", ".join(map(str, suite.seeds))
     shots = ", ".join(map(str, suite.shots))
     summary = (
         f"Protocol {suite.protocol}, {shots} training images a class, seeds {seeds}, at most {results.budget:,} "
-        f"queries a run. {done}{failed}. A query is one evaluation of the model on one mini-batch at one prompt."
+        f"queries a run. {done}{untested}{failed}. A query is one evaluation of the model on one mini-batch at one "
+        "prompt."
     )
     sections = (*_accuracy(results), *_protocol(results), *_course(results), *_tests(results), *_record(results))
     return Document(f"Comparison: {suite.name}", summary, sections)
 
 
 def _accuracy(results: Results) -> list[Section]:
-    apart = tables.white_box(results)
     base = " on the base classes" if results.suite.protocol == "base-to-new" else ""
     text = (
         f"Test accuracy{base} of the tuned prompts in per cent: mean ± standard deviation over seeds. Zero-shot rows "
         "are hand-written templates; the best one was chosen on training and validation images. The best of a column "
-        "is bold; white-box rows see gradients and do not compete."
+        "is bold; white-box rows see gradients and do not compete, and nor does a mean of fewer runs than there are to "
+        "be, which says so."
     )
     sections = []
     for shots in results.suite.shots:
         title = f"Accuracy, {shots} shots" if len(results.suite.shots) > 1 else "Accuracy"
-        table = tables.grid_table(tables.accuracies(results, shots), "test accuracy, %", apart)
-        gain = tables.grid_table(tables.gains(results, shots), "difference to zero-shot, points", apart, "+")
+        table = tables.grid_table(results, tables.accuracies(results, shots), "test accuracy, %")
+        gain = tables.grid_table(results, tables.gains(results, shots), "difference to zero-shot, points", "+")
         sections.append(Section(title, text, (table, gain)))
     caption = "Test accuracy by task. Small points are seeds, large ones their mean, the dashed line is zero-shot."
     pictures = [Picture("tasks.png", figures.tasks(results), caption)]
@@ -76,12 +80,14 @@ def _protocol(results: Results) -> list[Section]:
     if suite.protocol == "base-to-new":
         text = (
             "Tuned on the base classes (the first half), tested on either half; H is the harmonic mean of the two. "
-            "Means over seeds; H is taken of those means. The mean's H is that of the mean base and the mean new."
+            "Means over the seeds that have both; H is taken of those means. The mean's H is that of the mean base and "
+            "the mean new."
         )
         return [Section("Base to new", text, tuple(tables.harmonic_table(results, n) for n in suite.shots))]
     text = (
         f"The prompts tuned on {', '.join(suite.tasks)}, tested elsewhere with the class names there. Means over "
-        "those tasks, ± standard deviation over seeds. Zero-shot is the target's own plain template."
+        "those tasks, ± standard deviation over the seeds that have all of them. Zero-shot is the target's own plain "
+        "template."
     )
     return [Section("Elsewhere", text, tuple(tables.applied_table(results, n) for n in suite.shots))]
 
@@ -100,10 +106,14 @@ def _course(results: Results) -> list[Section]:
         ),
     )
     text = (
-        f"Training accuracy is that of the mini-batches, averaged over the last {window} queries. For each task and "
-        "seed the target is the lowest, over the methods, of the best such accuracy within the budget; the figure is "
-        "the first query count at which a method is there (the budget where it never is), averaged over seeds. Only "
-        "tasks and seeds that all methods have finished count. The fewest are bold."
+        "A step's training accuracy is the mean over the points that it queries, on mini-batches, not that of the "
+        "prompt it starts from: pairs lie c to either side of that, random search and one-sided estimates query it and "
+        "points sigma or beta away, CMA-ES a generation as wide as its sigma. A method that queries far afield "
+        "therefore seems slower than its prompts are. The accuracy is averaged over the last "
+        f"{window} queries. For each task and seed the target is the lowest, over the methods, of the best such "
+        "accuracy within the budget; the figure is the first query count at which a method is there (the budget where "
+        "it never is), averaged over seeds. Only tasks and seeds that all methods have finished count. The fewest are "
+        "bold."
     )
     caption = f"Training accuracy, averaged over the last {window} queries. {band}"
     parts: tuple[Table | Picture, ...] = (
@@ -127,7 +137,9 @@ def _record(results: Results) -> list[Section]:
     sections = [Section("Every seed", "All runs, the bad ones too.", (tables.seeds_table(results),))]
     if results.failures:
         lines = tuple(row(label, [error]) for label, error in results.failures.items())
-        text = "Runs that did not come to their end. They are tried again when the suite is."
+        text = (
+            "Runs that did not come to their end, or to all targets. What they lack is tried again when the suite is."
+        )
         sections.append(Section("Failures", text, (Table(("run", "why"), lines),)))
     first = results.finished[0]
     facts = {"git revision": ", ".join(results.revisions) or "unknown", **first.environment}

@@ -20,6 +20,8 @@ FACTS = "suite.json"
 """Revisions and failures."""
 APPLIED = "applied.json"
 """In a run folder: what its prompt does elsewhere."""
+WHITE_BOX = ("gradient",)
+"""Methods of the optimiser that see more than losses."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class Finished:
     accuracy: float
     """Test accuracy of the tuned prompt."""
     zero_shot: dict[str, float]
-    """Test accuracy of the plain and of the best template."""
+    """Test accuracy of hand-written templates, by name."""
     templates: dict[str, str]
     """Their texts."""
     applied: dict[str, dict[str, float]]
-    """By target: test accuracy of the tuned prompt (`tuned`) and of the target's `plain template`."""
+    """By target that could be tested: accuracy of the tuned prompt (`tuned`) and of the target's `plain template`."""
     training: Curve
     """Of mini-batches, step by step."""
     validation: Curve
@@ -42,6 +44,11 @@ class Finished:
     account: dict[str, int]
     seconds: float
     environment: dict[str, Any]
+
+    @property
+    def whole(self) -> bool:
+        """Whether its prompt has been tested on all targets."""
+        return self.applied.keys() == self.run.targets.keys()
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,21 @@ class Results:
         return [one for one in self.finished if (one.run.method, one.run.task, one.run.shots) == (method, task, shots)]
 
     @property
+    def white_box(self) -> set[str]:
+        """Methods that see gradients: upper bounds, no competitors."""
+        return {run.method for run in self.planned if run.config.optimizer.method in WHITE_BOX}
+
+    @property
     def budget(self) -> int:
-        """Most queries of a run."""
-        limits = [run.config.budget.queries for run in self.planned]
-        return max(limit for limit in limits if limit is not None) if any(limits) else 0
+        """Most queries of a run of the methods that compete: as planned or, where only time is limited, as charged."""
+        apart = self.white_box
+        planned = [
+            steps * run.config.optimizer.queries_per_step
+            for run in self.planned
+            if run.method not in apart and (steps := run.config.planned_steps) is not None
+        ]
+        charged = [one.account["charged"] for one in self.finished if one.run.method not in apart]
+        return max([*planned, *charged] or [one.account["charged"] for one in self.finished])
 
 
 def read_results(folder: Path) -> Results:
@@ -92,16 +110,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_run(run: Planned) -> Finished | None:
-    """A run that has come to its end, its prompt applied to all targets; None for any other.
+    """A run that has come to its end, its prompt perhaps not yet tested on all targets; None for any other.
 
     Raises:
         InputError: a damaged record.
     """
     events = read_record(run.folder / RECORD) if (run.folder / RECORD).is_file() else []
     if not events or events[-1]["event"] != "end":
-        return None
-    applied = read_applied(run)
-    if set(applied) != set(run.targets):
         return None
     start: Any = events[0]
     end: Any = events[-1]
@@ -110,7 +125,7 @@ def read_run(run: Planned) -> Finished | None:
         accuracy=end["test_accuracy"],
         zero_shot=start["zero_shot"]["test"],
         templates=start["zero_shot"]["templates"],
-        applied=applied,
+        applied=read_applied(run),
         training=_curve(events, "step"),
         validation=_curve(events, "validation"),
         parameters=start["parameters"],

@@ -37,7 +37,7 @@ from zip_ray.threads import with_threads
 from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt
 from zip_ray.tuning import ask
-from zip_ray.work import Evaluation, EvaluationResult
+from zip_ray.work import Evaluation, EvaluationResult, Prompt
 
 POLL_SECONDS = 0.5
 """Between two looks at signals and at actors that are free."""
@@ -50,7 +50,7 @@ class SuiteOutcome:
 
     finished: int
     failures: dict[str, str]
-    """By label of the run: why it did not come to its end."""
+    """By label of the run: why it did not come to its end, or was not tested on all targets."""
     left: int
     """Runs that were stopped, or not begun."""
 
@@ -69,7 +69,7 @@ def prepare(folder: Path, suite: Suite, runs: Sequence[Planned]) -> list[Planned
     now = revision()
     revisions = facts["revisions"] if now in facts["revisions"] else [*facts["revisions"], now]
     _write_facts(folder, revisions, {})
-    return [run for run in runs if read_run(run) is None]
+    return [run for run in runs if not ((one := read_run(run)) and one.whole)]
 
 
 def _with_threads(run: Planned) -> Planned:
@@ -130,7 +130,7 @@ def run_suite(
         left = prepare(folder, suite, runs)
         parent = open_parent(folder, tracking) if left and tracking.enabled else None
         outcome = _run_left(suite, folder, [_as_part(run, parent) for run in left], open_pool, interrupted, listen)
-        if outcome.left or not (outcome.finished or len(left) < len(runs)):
+        if outcome.left or not any(read_run(run) for run in runs):
             return outcome
         pages = write_report(folder)
         if parent is not None:
@@ -255,17 +255,29 @@ class Runner:
         return f"{accuracy:.1%}"
 
     def _apply(self, run: Planned) -> None:
-        """Test the tuned prompt on every target, and each target's plain template beside it."""
+        """Test the tuned prompt on every target that it has not been tested on.
+
+        Raises:
+            PoolError: some could not be tested; the others were.
+        """
         prompt = TunedPrompt.load(run.folder).prompt
-        applied = read_applied(run)
-        for label, config in run.targets.items():
-            if label not in applied:
-                with closing(self._hub.channel(config)) as pool:
-                    template = pool.facts().template
-                    found = ask(pool, Evaluation(-1, "test", prompt), EvaluationResult)
-                    plain = ask(pool, Evaluation(-2, "test", template), EvaluationResult)
-                applied[label] = {"tuned": found.accuracy, "plain template": plain.accuracy}
+        applied, faults = read_applied(run), []
+        for label in [label for label in run.targets if label not in applied]:
+            try:
+                applied[label] = self._test(prompt, run.targets[label])
                 write_applied(run, applied)
+            except (InputError, PoolError) as error:
+                faults.append(f"{label}: {error}")
+        if faults:
+            raise PoolError(f"tuned, but not tested on {'; '.join(faults)}")
+
+    def _test(self, prompt: Prompt, target: Config) -> dict[str, float]:
+        """Accuracy on a target, and that of the target's plain template beside it."""
+        with closing(self._hub.channel(target)) as pool:
+            template = pool.facts().template
+            tuned = ask(pool, Evaluation(-1, "test", prompt), EvaluationResult)
+            plain = ask(pool, Evaluation(-2, "test", template), EvaluationResult)
+        return {"tuned": tuned.accuracy, "plain template": plain.accuracy}
 
     def _open(self, config: Config) -> Pool:
         return split_if_asked(self._hub.channel(config), config)

@@ -45,8 +45,8 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 
 def harmonic_mean(one: float, other: float) -> float:
-    """2 x y / (x + y); 0 where both are."""
-    return 2 * one * other / (one + other) if one + other > 0 else 0.0
+    """2 x y / (x + y); 0 where both are, NaN where one is."""
+    return 0.0 if one + other == 0 else 2 * one * other / (one + other)
 
 
 def smoothed(curve: Curve, budget: int) -> Curve:
@@ -68,19 +68,20 @@ def queries_to_target(curves: Mapping[str, Curve], budget: int) -> tuple[float, 
 
     Args:
         curves: smoothed, by method.
-        budget: queries of a run.
+        budget: queries of a run; a white box may have gone on.
 
     Returns:
         The target, NaN without any curve, and the figure of each method.
     """
-    best = [float(curve.accuracy.max()) for curve in curves.values() if curve.accuracy.size]
+    within = [curve.accuracy[curve.queries <= budget] for curve in curves.values()]
+    best = [float(accuracy.max()) for accuracy in within if accuracy.size]
     if not best:
         return float("nan"), {method: float(budget) for method in curves}
     target = min(best)
 
     def first(curve: Curve) -> float:
         there = np.flatnonzero(curve.accuracy >= target)
-        return float(curve.queries[there[0]]) if there.size else float(budget)
+        return min(float(curve.queries[there[0]]), budget) if there.size else float(budget)
 
     return target, {method: first(curve) for method, curve in curves.items()}
 

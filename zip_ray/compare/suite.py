@@ -15,6 +15,8 @@ from zip_ray.errors import InputError
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMON = ("cluster", "tracking")
 """Sections that are the same for all runs."""
+NEW_CLASSES = "new classes"
+"""base-to-new: label of the target."""
 Tree = dict[str, Any]
 """A part of a config as plain values, section by section."""
 
@@ -87,13 +89,15 @@ class Suite(Section):
         return self.model_copy(update={"tasks": moved(self.tasks), "targets": moved(self.targets)})
 
     def changed(self, before: Config, **sections: Section) -> "Suite":
-        """The suite with `base` changed in what differs from `before`, field by field."""
+        """The suite with `base` changed in what differs from `before`, field by field; a method's own budget is lowered
+        to the new one where that is smaller."""
         changes = {
             name: {key: value for key, value in section.model_dump(mode="json").items() if value != was[key]}
             for name, section in sections.items()
             for was in [getattr(before, name).model_dump(mode="json")]
         }
-        return self.model_copy(update={"base": merge(self.base, changes)})
+        methods = {label: _capped(own, changes.get("budget", {})) for label, own in self.methods.items()}
+        return self.model_copy(update={"base": merge(self.base, changes), "methods": methods})
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def _planned(suite: Suite, folder: Path, method: str, task: str, shots: int, see
     by_task = whole.pop("by_task", {})
     tree = merge(merge(whole, by_task.get(task, {})), common)
     source = f"{suite.name}: {method}, {task}"
-    targets = {"new classes": {"classes": "new"}} if suite.protocol == "base-to-new" else suite.targets
+    targets = {NEW_CLASSES: {"classes": "new"}} if suite.protocol == "base-to-new" else suite.targets
     others = {label: validate(merge(tree, {"task": fields}), f"{source}, {label}") for label, fields in targets.items()}
     return Planned(method, task, shots, seed, validate(tree, source), others)
 
@@ -176,6 +180,23 @@ def _method(suite: Suite, label: str) -> Tree:
     file = changes.pop("file", None)
     start = read_tree(_find(file)) if file is not None else {}
     return merge(merge(start, suite.base), changes)
+
+
+def _capped(changes: Tree, limits: Tree) -> Tree:
+    """A method's changes, by task too, with no budget above those limits."""
+    capped = dict(changes)
+    if isinstance(own := changes.get("budget"), dict):
+        capped["budget"] = own | {key: _lower(own[key], limit) for key, limit in limits.items() if key in own}
+    if isinstance(by_task := changes.get("by_task"), dict):
+        capped["by_task"] = {task: _capped(tree, limits) for task, tree in by_task.items()}
+    return capped
+
+
+def _lower(own: Any, limit: float | None) -> Any:
+    """The smaller of two limits, None being none; what is no number stays, to be refused where it is validated."""
+    if own is None or limit is None:
+        return limit if own is None else own
+    return min(own, limit) if isinstance(own, int | float) else own
 
 
 def merge(tree: Tree, over: Tree) -> Tree:

@@ -1,7 +1,8 @@
 """The tables of a report. Accuracies are in per cent, differences in points."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from zip_ray.compare.document import Table, row
 from zip_ray.compare.results import Finished, Results
@@ -12,20 +13,46 @@ from zip_ray.compare.statistics import (
     queries_to_target,
     smoothed,
 )
+from zip_ray.compare.suite import NEW_CLASSES, Planned
 
-ZERO_SHOT = ("plain template", "best template")
-PLAIN = ZERO_SHOT[0]
-WHITE_BOX = ("gradient",)
-"""Methods of the optimiser that see more than losses."""
+PLAIN = "plain template"
+OWN = "own test set"
 NONE = "n/a"
 Grid = Mapping[str, Mapping[str, Sequence[float]]]
 """Values of the seeds, by row and column."""
+Elsewhere = Sequence[tuple[Planned, Mapping[str, float]]]
+"""Runs, each with the accuracy on its own test set and on those of its targets that could be tested."""
+
+
+class Score(NamedTuple):
+    """A place in a table of accuracies."""
+
+    mean: float
+    """NaN where there is none."""
+    deviation: float
+    """NaN or 0 where there is none to tell of: what does not depend on the seed at all, such as a template."""
+    runs: int
+    wanted: int
+    """Runs that it is the mean of when the suite is done."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it may be compared: a mean over other seeds or tasks may not."""
+        return self.runs == self.wanted
+
+    def text(self, sign: str) -> str:
+        """As a reader sees it."""
+        if math.isnan(self.mean):
+            return NONE
+        deviation = f" ± {100 * self.deviation:.1f}" if self.deviation > 0 else ""
+        return percent(self.mean, sign) + deviation + f" ({self.runs} of {self.wanted})" * (not self.whole)
 
 
 def accuracies(results: Results, shots: int) -> Grid:
     """Test accuracies by row (zero-shot, then methods) and task."""
     tasks, methods = results.suite.tasks, results.suite.methods
-    rows = {f"zero-shot, {name}": {task: zero_shot(results, name, task, shots) for task in tasks} for name in ZERO_SHOT}
+    names = templates(results)
+    rows = {f"zero-shot, {name}": {task: zero_shot(results, name, task, shots) for task in tasks} for name in names}
     tuned = {
         method: {task: [one.accuracy for one in results.of(method, task, shots)] for task in tasks}
         for method in methods
@@ -33,12 +60,17 @@ def accuracies(results: Results, shots: int) -> Grid:
     return rows | tuned
 
 
+def templates(results: Results) -> list[str]:
+    """Names of the hand-written templates that the runs have, in the order of the first run."""
+    return list(dict.fromkeys(name for one in results.finished for name in one.zero_shot))
+
+
 def zero_shot(results: Results, template: str, task: str, shots: int) -> list[float]:
     """Of each seed, from whichever method's run has it."""
     by_seed = {
         one.run.seed: one.zero_shot[template]
         for one in results.finished
-        if (one.run.task, one.run.shots) == (task, shots)
+        if (one.run.task, one.run.shots) == (task, shots) and template in one.zero_shot
     }
     return [by_seed[seed] for seed in sorted(by_seed)]
 
@@ -47,11 +79,13 @@ def templates_table(results: Results) -> Table:
     """Texts of the hand-written templates; which one is the best depends on the images that a seed draws."""
 
     def texts(name: str, task: str) -> str:
-        found = (one.templates[name] for one in results.finished if one.run.task == task)
-        return " / ".join(dict.fromkeys(found))
+        runs = [one for one in results.finished if one.run.task == task]
+        found = (one.templates[name] for one in runs if name in one.templates)
+        return " / ".join(dict.fromkeys(found)) or NONE
 
-    rows = tuple(row(task, [texts(name, task) for name in ZERO_SHOT]) for task in results.suite.tasks)
-    return Table(("task", *ZERO_SHOT), rows)
+    names = templates(results)
+    rows = tuple(row(task, [texts(name, task) for name in names]) for task in results.suite.tasks)
+    return Table(("task", *names), rows)
 
 
 def gains(results: Results, shots: int) -> Grid:
@@ -65,41 +99,49 @@ def gains(results: Results, shots: int) -> Grid:
     }
 
 
-def white_box(results: Results) -> set[str]:
-    """Methods that see gradients: upper bounds, no competitors."""
-    return {run.method for run in results.planned if run.config.optimizer.method in WHITE_BOX}
-
-
-def grid_table(grid: Grid, corner: str, apart: set[str], sign: str = "", mean: str = "mean") -> Table:
-    """Mean and deviation over seeds in each place, and the mean over the columns at the end; the best is bold.
+def grid_table(results: Results, grid: Grid, corner: str, sign: str = "") -> Table:
+    """Mean and deviation over seeds in each place, and the mean over the columns at the end.
 
     Args:
+        results: whose.
         grid: the values, shares.
         corner: head of the first column.
-        apart: rows that do not compete.
         sign: `+` to have every number signed.
-        mean: head of the last column; without it there is none.
     """
-    columns = list(next(iter(grid.values())))
-    means = {name: [mean_and_deviation(row[column])[0] for column in columns] for name, row in grid.items()}
-    if mean:
-        means = {name: [*found, _mean(found)] for name, found in means.items()}
+    lines = {name: [_score(results, values) for values in line.values()] for name, line in grid.items()}
+    scores = {name: [*line, _mean_score(line)] for name, line in lines.items()}
+    return _best_bold((corner, *next(iter(grid.values())), "mean"), scores, results.white_box, sign)
+
+
+def _score(results: Results, values: Sequence[float]) -> Score:
+    return Score(*mean_and_deviation(values), len(values), len(results.suite.seeds))
+
+
+def _mean_score(line: Sequence[Score]) -> Score:
+    """The mean over the columns; of deviations there is none."""
+    runs, wanted = sum(one.runs for one in line), sum(one.wanted for one in line)
+    return Score(_mean([one.mean for one in line]), math.nan, runs, wanted)
+
+
+def _best_bold(header: Sequence[str], scores: Mapping[str, Sequence[Score]], apart: set[str], sign: str = "") -> Table:
+    """The scores by row; of each column the best is bold, of the rows that are not apart and lack no run."""
+    competing = [line for name, line in scores.items() if name not in apart]
     best = [
-        max(
-            (found[place] for name, found in means.items() if name not in apart and found[place] == found[place]),
-            default=None,
-        )
-        for place in range(len(columns) + bool(mean))
+        max((line[place].mean for line in competing if line[place].whole), default=math.nan)
+        for place in range(len(header) - 1)
     ]
-    rows = []
-    for name, row_ in grid.items():
-        texts = [_cell(row_[column], sign) for column in columns] + [percent(means[name][-1], sign)] * bool(mean)
-        bold = [
-            name not in apart and top is not None and round(found, 6) == round(top, 6)
-            for found, top in zip(means[name], best, strict=True)
-        ]
-        rows.append(row(f"{name} (white box)" if name in apart else name, texts, bold))
-    return Table((corner, *columns, *[mean] * bool(mean)), tuple(rows))
+    rows = [
+        row(
+            f"{name} (white box)" if name in apart else name,
+            [one.text(sign) for one in line],
+            [
+                name not in apart and one.whole and round(one.mean, 6) == round(top, 6)
+                for one, top in zip(line, best, strict=True)
+            ],
+        )
+        for name, line in scores.items()
+    ]
+    return Table(tuple(header), tuple(rows))
 
 
 def seeds_table(results: Results) -> Table:
@@ -127,7 +169,7 @@ def target_table(results: Results) -> Table:
     """Queries to the target, means over seeds and shots; the fewest are bold."""
     found = targets(results)
     tasks = list(results.suite.tasks)
-    apart = white_box(results)
+    apart = results.white_box
     means = {
         method: [mean_and_deviation([n for t, n in found[method] if t == task])[0] for task in tasks]
         for method in results.suite.methods
@@ -152,9 +194,10 @@ def target_table(results: Results) -> Table:
 def targets(results: Results) -> dict[str, list[tuple[str, float]]]:
     """Task and queries to the target by method, one for each task, shots and seed that all methods have finished."""
     found: dict[str, list[tuple[str, float]]] = {method: [] for method in results.suite.methods}
+    budget = results.budget
     for runs in complete(results):
-        curves = {one.run.method: smoothed(one.training, results.budget) for one in runs}
-        _, needed = queries_to_target(curves, results.budget)
+        curves = {one.run.method: smoothed(one.training, budget) for one in runs}
+        _, needed = queries_to_target(curves, budget)
         for method, queries in needed.items():
             found[method].append((runs[0].run.task, queries))
     return found
@@ -185,57 +228,61 @@ def tests_table(results: Results) -> Table:
 
 
 def harmonic_table(results: Results, shots: int) -> Table:
-    """Base classes, new classes, harmonic mean: means over tasks of the means over seeds."""
+    """Base classes, new classes, harmonic mean: means over tasks of the means over the seeds that have both."""
 
-    def both(method: str, task: str) -> tuple[float, float]:
-        runs = results.of(method, task, shots)
-        new = [next(iter(one.applied.values()))["tuned"] for one in runs]
-        return mean_and_deviation([one.accuracy for one in runs])[0], mean_and_deviation(new)[0]
+    def half(runs: Elsewhere, task: str, part: str) -> Score:
+        both = {run.seed: at[part] for run, at in runs if run.task == task and NEW_CLASSES in at}
+        return _score(results, list(both.values()))._replace(deviation=math.nan)
 
-    def plain(task: str) -> tuple[float, float]:
-        runs = [one for one in results.finished if (one.run.task, one.run.shots) == (task, shots)]
-        new = [next(iter(one.applied.values()))[PLAIN] for one in runs]
-        return mean_and_deviation([one.zero_shot[PLAIN] for one in runs])[0], mean_and_deviation(new)[0]
+    def three(base: Score, new: Score) -> list[Score]:
+        return [base, new, base._replace(mean=harmonic_mean(base.mean, new.mean))]
 
-    tasks = list(results.suite.tasks)
-    lines = {f"zero-shot, {PLAIN}": [plain(task) for task in tasks]}
-    lines |= {method: [both(method, task) for task in tasks] for method in results.suite.methods}
-    figures = {name: [(base, new, harmonic_mean(base, new)) for base, new in line] for name, line in lines.items()}
-    columns = [f"{task}, {part}" for task in ("mean", *tasks) for part in ("base", "new", "H")]
-    grid: dict[str, dict[str, list[float]]] = {}
-    for name, line in figures.items():
-        base, new = _mean([one[0] for one in line]), _mean([one[1] for one in line])
-        values = [value for one in ((base, new, harmonic_mean(base, new)), *line) for value in one]
-        grid[name] = {column: [value] for column, value in zip(columns, values, strict=True)}
-    return grid_table(grid, "method", white_box(results), mean="")
+    scores = {}
+    for name, runs in _elsewhere(results, shots).items():
+        base, new = ([half(runs, task, part) for task in results.suite.tasks] for part in (OWN, NEW_CLASSES))
+        each = [(_mean_score(base), _mean_score(new)), *zip(base, new, strict=True)]
+        scores[name] = [score for pair in each for score in three(*pair)]
+    columns = [f"{task}, {part}" for task in ("mean", *results.suite.tasks) for part in ("base", "new", "H")]
+    return _best_bold(("method", *columns), scores, results.white_box)
 
 
 def applied_table(results: Results, shots: int) -> Table:
     """Accuracy on the run's own test set and on the targets: of each seed the mean over tasks, then as elsewhere."""
+    columns = (OWN, *results.suite.targets)
+    scores = {
+        name: [
+            _score(results, over_tasks(results, [(run, at[column]) for run, at in runs if column in at]))
+            for column in columns
+        ]
+        for name, runs in _elsewhere(results, shots).items()
+    }
+    return _best_bold(("method", *columns), scores, results.white_box)
+
+
+def _elsewhere(results: Results, shots: int) -> dict[str, Elsewhere]:
+    """By row: zero-shot, of all runs, then the methods."""
     at = [one for one in results.finished if one.run.shots == shots]
+    plain = [(one.run, {OWN: one.zero_shot[PLAIN], **_figures(one, PLAIN)}) for one in at]
+    tuned = [(one.run, {OWN: one.accuracy, **_figures(one, "tuned")}) for one in at]
+    by_method = {method: [one for one in tuned if one[0].method == method] for method in results.suite.methods}
+    return {f"zero-shot, {PLAIN}": plain, **by_method}
 
-    def line(runs: Sequence[Finished], own: Callable[[Finished], float], kind: str) -> dict[str, list[float]]:
-        seeds = [[one for one in runs if one.run.seed == seed] for seed in results.suite.seeds]
-        columns = {"own test set": own} | {
-            label: (lambda one, label=label: one.applied[label][kind]) for label in results.suite.targets
-        }
-        return {name: [_mean([get(one) for one in seed]) for seed in seeds if seed] for name, get in columns.items()}
 
-    grid = {f"zero-shot, {PLAIN}": line(at, lambda one: one.zero_shot[PLAIN], PLAIN)}
-    for method in results.suite.methods:
-        grid[method] = line([one for one in at if one.run.method == method], lambda one: one.accuracy, "tuned")
-    return grid_table(grid, "method", white_box(results), mean="")
+def _figures(one: Finished, kind: str) -> dict[str, float]:
+    return {label: figures[kind] for label, figures in one.applied.items()}
+
+
+def over_tasks(results: Results, values: Iterable[tuple[Planned, float]]) -> list[float]:
+    """Of each seed the mean over the tasks, one value a task; a seed that lacks a task is left out."""
+    by_seed: dict[int, dict[str, float]] = {}
+    for run, value in values:
+        by_seed.setdefault(run.seed, {})[run.task] = value
+    return [_mean(list(by_task.values())) for by_task in by_seed.values() if len(by_task) == len(results.suite.tasks)]
 
 
 def percent(share: float, sign: str = "") -> str:
     """A share in per cent, one decimal."""
     return NONE if math.isnan(share) else f"{100 * share:{sign}.1f}"
-
-
-def _cell(values: Sequence[float], sign: str) -> str:
-    mean, deviation = mean_and_deviation(values)
-    # What does not depend on the seed at all, such as a template, has no deviation to tell of.
-    return percent(mean, sign) + (f" ± {100 * deviation:.1f}" if deviation > 0 else "")
 
 
 def _mean(values: Sequence[float]) -> float:
