@@ -34,7 +34,7 @@ class Texts:
         """
         self._clip, self._task, self._precision = clip, task, config.model.precision
         before, after = task.template.split("{}")
-        if not before.strip():
+        if not before.strip():  # DTD: "{} texture."
             before, _ = PHOTO.split("{}")
         words = before if config.prompt.init == "template" else config.prompt.init
         self.suffix = after if config.prompt.init == "template" else PUBLISHED_SUFFIX
