@@ -103,6 +103,18 @@ def svhn(root: Path) -> None:
     class_folders(root / "svhn" / "test", "0", "1", "9", count=3)
 
 
+def blackvips_svhn_split(root: Path, name: str) -> Path:
+    """The split file that BlackVIP's code makes: without test, paths below train/."""
+    parts = {"train": range(8), "val": range(8, 10)}
+    items = {
+        part: [[f"{digit}/{i:04d}.jpg", label, digit] for label, digit in enumerate("019") for i in places]
+        for part, places in parts.items()
+    }
+    path = root / "svhn" / name
+    path.write_text(json.dumps(items))
+    return path
+
+
 def resisc45(root: Path) -> None:
     class_folders(root / "resisc45" / "NWPU-RESISC45", "airplane", "baseball_diamond")
 

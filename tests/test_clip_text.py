@@ -125,7 +125,7 @@ def test_another_width_or_length_is_named(tokenizer) -> None:
 
 
 def test_words_that_are_none_are_named(tokenizer) -> None:
-    with pytest.raises(InputError, match=r"prompt.init: no words"):
+    with pytest.raises(InputError, match=r"prompt.init: ' ' holds no words: give some"):
         word_embeddings(TOWERS["CLIP"](), tokenizer, " ")
 
 

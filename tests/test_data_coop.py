@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.coop_miniatures import EXPECTED, LAYOUTS, touch, write
+from tests.coop_miniatures import EXPECTED, LAYOUTS, blackvips_svhn_split, touch, write
 from zip_ray.config import TaskConfig
 from zip_ray.data import Task, load_task
 from zip_ray.data.coop import coop
@@ -74,6 +74,27 @@ def test_a_missing_split_is_made_once_and_read_from_then_on(name: str, tmp_path:
     path.write_text(json.dumps(split))
     assert names_of(coop(name, tmp_path / "here"), "test") == names_of(first, "test")[::-1]
     assert [p.name for p in path.parent.iterdir() if "split" in p.name] == [path.name], "whole or not at all"
+
+
+@pytest.mark.parametrize("name", ["split_SVHN.json", "split_mlai_SVHN.json"])
+def test_svhn_as_blackvips_code_splits_it(name: str, tmp_path: Path) -> None:
+    """Training and validation images alone, with paths below train/; the first name goes before what we made."""
+    LAYOUTS["svhn"](tmp_path)
+    own = tmp_path / "svhn" / "split_mlai_SVHN.json"
+    if name != own.name:
+        coop("svhn", tmp_path)
+        made = own.read_bytes()
+    path = blackvips_svhn_split(tmp_path, name)
+    source = coop("svhn", tmp_path)
+    given = path.read_bytes()
+    assert source.classnames == ("0", "1", "9")
+    assert sizes(source) == [[8] * 3, [2] * 3, [3] * 3]
+    train = {os.path.join(*path.split(os.sep)[-3:]) for path in source.train.paths}
+    assert train == {f"train/{digit}/{i:04d}.jpg" for digit in "019" for i in range(8)}
+    assert all("/svhn/test/" in path for path in source.test.paths)
+    assert all_of(coop("svhn", tmp_path)) == all_of(source)
+    assert path.read_bytes() == given
+    assert name == own.name or own.read_bytes() == made
 
 
 def test_official_lists_are_kept_apart(tmp_path: Path) -> None:
@@ -216,6 +237,10 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
         ),
         (lambda folder: edit(folder, lambda split: split.pop("val")), r"json: val: Field required: download the split"),
         (
+            lambda folder: edit(folder, lambda split: split.pop("test")),
+            r"task.root: '.*': 10 classes and 0 test images: a task needs two and one: add what is missing",
+        ),
+        (
             lambda folder: edit(folder, lambda split: split["val"].append(["x"])),
             r"json: val.20.1: .*: download the split",
         ),
@@ -229,6 +254,18 @@ def test_what_is_wrong_with_a_split_is_named(tmp_path: Path, spoil: Callable[[Pa
     with pytest.raises(InputError, match=message) as caught:
         load(tmp_path, "eurosat")
     assert "\n" not in str(caught.value)
+
+
+def unsort(root: Path) -> None:
+    """What a user has who unpacks the validation images alone."""
+    val = root / "imagenet" / "images" / "val"
+    val.unlink()
+    touch(val, "ILSVRC2012_val_00000001.JPEG")
+
+
+def lose_test_images(root: Path) -> None:
+    blackvips_svhn_split(root, "split_SVHN.json")
+    (root / "svhn" / "test").rename(root / "svhn" / "testing")
 
 
 @pytest.mark.parametrize(
@@ -262,6 +299,12 @@ def test_what_is_wrong_with_a_split_is_named(tmp_path: Path, spoil: Callable[[Pa
             lambda root: write(root / "imagenet" / "classnames.txt", "n01440764"),
             "not laid out as docs/data",
         ),
+        (
+            "imagenet",
+            unsort,
+            "task.root: '.*images/val' has no class folders: sort its images into WordNet folders, as",
+        ),
+        ("svhn", lose_test_images, r"not laid out as docs/data.* \(FileNotFoundError: .*svhn/test'\): unpack it again"),
     ],
 )
 def test_what_is_wrong_with_a_layout_is_named(
@@ -273,7 +316,7 @@ def test_what_is_wrong_with_a_layout_is_named(
     with pytest.raises(InputError, match=message) as caught:
         coop(name, tmp_path)
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.rglob("split_*")), "nothing is left behind"
+    assert not list(tmp_path.rglob("split_[mz]*")), "nothing is left behind"
 
 
 def test_a_split_that_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,8 @@ def encoded(colour: str) -> bytes:
     return buffer.getvalue()
 
 
-def hub_folder(folder: Path, parts: dict[str, int]) -> None:
+def hub_folder(folder: Path, parts: dict[str, int], withheld: dict[str, int | None] | None = None) -> None:
+    """So many images a class; a part whose labels are withheld has another value in their place."""
     datasets = pytest.importorskip("datasets", reason="datasets is not installed: an extra")
     features = datasets.Features({"id": datasets.Value("int64"), "picture": datasets.Image()})
     features["colour"] = datasets.ClassLabel(names=list(COLOURS))
@@ -120,7 +121,7 @@ def hub_folder(folder: Path, parts: dict[str, int]) -> None:
         rows = {
             "id": list(range(len(labels))),
             "picture": [{"bytes": encoded(list(COLOURS)[label]), "path": None} for label in labels],
-            "colour": labels,
+            "colour": [(withheld or {}).get(part, label) for label in labels],
         }
         folder.mkdir(exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{part}-00000-of-00001.parquet")
@@ -141,10 +142,21 @@ def test_huggingface(tmp_path: Path, parts: dict[str, int], sizes: tuple[int, in
     assert_images_are_of_their_class(task)
 
 
+@pytest.mark.parametrize("mark", [-1, None])
+def test_huggingface_with_withheld_test_labels(tmp_path: Path, mark: int | None) -> None:
+    hub_folder(tmp_path / "set", {"train": 8, "validation": 3, "test": 2}, {"test": mark})
+    task = load(f"huggingface:{tmp_path / 'set'}", tmp_path / "cache", shots=4)
+    assert (len(task.train), len(task.val), len(task.test)) == (12, 12, 9), "what is labelled is for testing"
+    assert_images_are_of_their_class(task)
+
+
 def test_what_huggingface_lacks(tmp_path: Path) -> None:
     hub_folder(tmp_path / "set", {"test": 2})
-    with pytest.raises(InputError, match="has the parts test: it needs train and test"):
+    with pytest.raises(InputError, match="has labels in test: it needs train and test: use manifest"):
         load(f"huggingface:{tmp_path / 'set'}", tmp_path / "cache")
+    hub_folder(tmp_path / "blind", {"train": 4, "test": 2}, {"test": -1})
+    with pytest.raises(InputError, match="has labels in train: it needs train and test: use manifest"):
+        load(f"huggingface:{tmp_path / 'blind'}", tmp_path / "cache")
     with pytest.raises(InputError, match=r"'huggingface:.*none' is not to be had \(.*\): check its name"):
         load(f"huggingface:{tmp_path / 'none'}", tmp_path / "cache")
 

@@ -93,6 +93,13 @@ def test_published_preset_is_the_default() -> None:
         assert getattr(published, section) == getattr(Config(), section)
 
 
+def test_pages_that_configs_name_are_there() -> None:
+    configs = [path for path in (ROOT / "configs").rglob("*") if path.is_file()]
+    pages = {page for path in configs for page in re.findall(r"docs/[\w/.-]*\.md", path.read_text(encoding="utf-8"))}
+    assert "docs/datasets.md" in pages
+    assert not [page for page in sorted(pages) if not (ROOT / page).is_file()]
+
+
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target

@@ -4,14 +4,14 @@ import errno
 import io
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.fakes import SHAPE, FakeScorer
+from tests.fakes import FACTS, SHAPE, FakeScorer
 from zip_ray.config import Config, validate
 from zip_ray.errors import InputError, OutputError
 from zip_ray.pool import InProcessPool
@@ -21,6 +21,7 @@ from zip_ray.runs import resume, run_config, tune
 from zip_ray.status import status
 from zip_ray.terminal import accuracy_table, show_run
 from zip_ray.tuned_prompt import TunedPrompt
+from zip_ray.work import Evaluation, EvaluationResult, Facts, Result, Work
 
 
 def make_config(folder: Path, queries: int = 12, **sections: dict) -> Config:
@@ -117,3 +118,49 @@ def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:
 def test_a_table_has_texts_where_there_are_templates() -> None:
     assert [column.header for column in accuracy_table({"tuned": 0.5}, {}).columns] == ["prompt", "test accuracy"]
     assert [*accuracy_table({"a": 0.5}, {"a": "a {}"}).columns[2].cells] == ["a {}"]
+
+
+@dataclass(frozen=True)
+class Judge(FakeScorer):
+    """Its templates are right on so many training, validation and test images."""
+
+    right: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def facts(self) -> Facts:
+        return replace(FACTS, template="the {}.", templates=("the {}.", "one {}."))
+
+    def answer(self, work: Work) -> Result:
+        if isinstance(work, Evaluation) and isinstance(work.prompt, str):
+            images = FACTS.images[work.split]
+            right = self.right[work.prompt][("train", "val", "test").index(work.split)]
+            return EvaluationResult(work.id, 1.0, right / images, images)
+        return super().answer(work)
+
+
+@pytest.mark.parametrize(
+    ("plain", "other", "generic", "best"),
+    [
+        ((3, 2, 6), (4, 2, 1), (4, 1, 6), "one {}."),  # not by test images
+        ((3, 2, 6), (3, 3, 1), (8, 0, 2), "a photo of a {}."),
+        ((4, 2, 3), (5, 1, 6), (2, 4, 6), "the {}."),
+    ],
+)
+def test_zero_shot_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain, other, generic, best) -> None:
+    right = {"the {}.": plain, "one {}.": other, "a photo of a {}.": generic}
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.axhline", lambda _, level, **style: drawn.append((level, style["label"])))
+    result = tune(make_config(tmp_path / "run"), lambda _: InProcessPool(lambda: Judge(right=right)), lambda: False)
+    texts = {"generic template": "a photo of a {}.", "plain template": "the {}.", "best template": best}
+    test = {name: right[text][2] / 6 for name, text in texts.items()}
+    assert [*result.templates.items()] == [*texts.items()], "in this order"
+    assert [*result.accuracies.items()][:-1] == [*test.items()]
+    assert json.loads((tmp_path / "run" / RECORD).read_text().split("\n")[0])["zero_shot"] == {
+        "templates": texts,
+        "test": test,
+    }
+    card = TunedPrompt.load(tmp_path / "run").card.accuracies
+    assert {name: card[f"test/{name}"] for name in test} == test
+    assert [label.split(",")[1].split(":")[0].strip() for _, label in drawn] == [*result.accuracies]
+    table = accuracy_table(result.accuracies, result.templates)
+    assert [*table.columns[0].cells] == [*(f"zero-shot, {name}" for name in texts), "tuned"]
+    assert [*table.columns[2].cells] == [*texts.values(), ""]

@@ -13,8 +13,11 @@ from torch.nn import functional
 from zip_ray.clip.features import crop_box, mini_batch, mini_batch_views, random_crop, train_features
 from zip_ray.clip.model import load_clip, resolve_name
 from zip_ray.clip.scorer import Scorer, build_scorer
+from zip_ray.clip.texts import Texts
 from zip_ray.config import Config, ModelConfig, validate
-from zip_ray.data import load_task
+from zip_ray.data import Task, load_task
+from zip_ray.data.coop_sets import SETS
+from zip_ray.data.images import ArrayImages
 from zip_ray.errors import InputError
 from zip_ray.keys import Stream, generator
 from zip_ray.layout import Layout, combine
@@ -117,6 +120,17 @@ def test_start_at_the_template_is_zero_shot_with_it() -> None:
     assert soft.accuracy == words.accuracy
     assert soft.loss == pytest.approx(words.loss, rel=1e-6)
     assert soft.images == 898
+
+
+@pytest.mark.parametrize("template", sorted({spec.template for spec in SETS.values()}))
+def test_every_template_of_the_papers_has_words_to_start_from(template: str) -> None:
+    config, clip = make_config(prompt={"init": "template"}), load_clip(ModelConfig(), "cpu")
+    pixels = ArrayImages(np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.int64))
+    task = Task("coop:set", ("dotted", "striped"), template, (template,), *[pixels] * 3)
+    texts = Texts(clip, task, config)
+    soft = texts.encode([Prompt(texts.initial_context)])[0]
+    sentence = {"{} texture.": "a photo of a {} texture."}.get(template, template)
+    torch.testing.assert_close(soft, texts.sentences(sentence), atol=1e-5, rtol=0)
 
 
 def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, TextSpace]) -> None:

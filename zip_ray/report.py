@@ -9,7 +9,7 @@ from zip_ray.record import Event
 
 FILE_NAME = "accuracy.png"
 # Okabe and Ito's palette: told apart by colour-blind readers too.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999"
 
 
 def draw_accuracy(path: Path, events: list[Event], title: str, levels: dict[str, float]) -> None:
@@ -29,7 +29,7 @@ def draw_accuracy(path: Path, events: list[Event], title: str, levels: dict[str,
     axes = figure.add_subplot()
     _curve(axes, events, "step", "train mini-batch", GREY, linewidth=0.8)
     _curve(axes, events, "validation", "validation", BLUE, linewidth=2, marker="o", markersize=3)
-    for (name, level), colour in zip(levels.items(), (ORANGE, GREEN, BLUE), strict=False):
+    for (name, level), colour in zip(levels.items(), (PURPLE, ORANGE, GREEN, BLUE), strict=False):
         axes.axhline(100 * level, linestyle="--", color=colour, label=f"test, {name}: {100 * level:.1f}%")
     axes.set_xlabel("queries (evaluations of the model on one mini-batch at one prompt)")
     axes.set_ylabel("accuracy (%)")

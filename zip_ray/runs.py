@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
 from zip_ray.work import (
+    PHOTO,
     SHARED_PREFIX,
     TEMPLATE_ONCE,
     Encoding,
@@ -290,17 +292,19 @@ def _facts(pool: Pool) -> Facts:
 
 
 def _zero_shot(pool: Pool, facts: Facts) -> dict[str, Any]:
-    """Test accuracy of the plain and of the best hand-written template, the latter chosen on the labelled images.
+    """Test accuracy of hand-written templates: the generic one, the task's plain one, and the best of these and the
+    task's others.
 
-    Choosing it on the test images would flatter it; training and validation images are what the user has.
+    Choosing that on the test images would flatter it; training and validation images are what the user has.
     """
 
+    @cache
     def correct(template: str, split: Split) -> float:
         result = ask(pool, Evaluation(-1, split, template), EvaluationResult)
         return result.accuracy * result.images
 
-    best = max(facts.templates, key=lambda template: correct(template, "train") + correct(template, "val"))
-    chosen = {"plain template": facts.template, "best template": best}
+    best = max((*facts.templates, PHOTO), key=lambda template: correct(template, "train") + correct(template, "val"))
+    chosen = {"generic template": PHOTO, "plain template": facts.template, "best template": best}
     test = facts.images["test"]
     return {"templates": chosen, "test": {name: correct(text, "test") / test for name, text in chosen.items()}}
 

@@ -14,6 +14,9 @@ Split = Literal["train", "val", "test"]
 VisualKind = Literal["frame", "decoder", "tokens"]
 PerturbationLaw = Literal["segmented-uniform", "random-sign"]
 
+PHOTO = "a photo of a {}."
+"""The generic template (Radford et al., 2021), and that of a data set that has none of its own."""
+
 
 @dataclass(frozen=True)
 class Perturbation:

@@ -79,7 +79,7 @@ def word_embeddings(model: nn.Module, tokenizer: Tokenizer, words: str) -> Tenso
         InputError: the words hold no token, or too many.
     """
     if not words.strip():
-        raise InputError("prompt.init: no words stand before {} in the template: give words, or use init: random")
+        raise InputError(f"prompt.init: '{words}' holds no words: give some, or use template or random")
     embedding = token_embedding(model)
     ids = _own_tokens(tokenizer, words, context_length(model, tokenizer))
     return cast(Tensor, embedding(ids.to(embedding.weight.device)).detach())  # not the table: some scale what it gives

@@ -15,7 +15,7 @@ from zip_ray.config import Config
 from zip_ray.data import Task
 from zip_ray.layout import shard_bounds
 from zip_ray.prompts.low_rank import random_context
-from zip_ray.work import Float32, Prompt
+from zip_ray.work import PHOTO, Float32, Prompt
 
 PUBLISHED_SUFFIX = "."
 Shard = tuple[int, int]
@@ -34,6 +34,8 @@ class Texts:
         """
         self._clip, self._task, self._precision = clip, task, config.model.precision
         before, after = task.template.split("{}")
+        if not before.strip():  # DTD: "{} texture."
+            before, _ = PHOTO.split("{}")
         words = before if config.prompt.init == "template" else config.prompt.init
         self.suffix = after if config.prompt.init == "template" else PUBLISHED_SUFFIX
         """Text after the class name."""

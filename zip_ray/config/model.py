@@ -56,7 +56,7 @@ class PromptConfig(Section):
     `intrinsic_dim` is not used."""
     init: str = "random"
     """Initial context: `random` = N(0, 0.02^2) as published, `template` = the words before {} in the task's
-    template, or any words."""
+    template (where none stand there: a photo of a), or any words."""
     encoder: str = "clip"
     """decoder: the frozen image encoder. clip = the model's own image tower, or a name of timm (published:
     vit_base_patch16_224.mae), fetched when it is first needed."""

@@ -1,10 +1,11 @@
 """`coop:NAME`: the data sets of CoOp's and ZIP's protocols, in folders laid out as CoOp's instructions say."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from zip_ray.data.coop_sets import SETS, CoopSet
-from zip_ray.data.source import PHOTO, Lists, Source, listed
-from zip_ray.data.splits import keep_split, read_split
+from zip_ray.data.source import Item, Lists, Source, listed
+from zip_ray.data.splits import keep_split, located, read_split
 from zip_ray.errors import InputError
 
 
@@ -20,14 +21,23 @@ def coop(name: str, root: Path) -> Source:
     folder = root / spec.folder
     if not folder.is_dir():
         raise InputError(f"task.root: '{root}' has no folder {spec.folder}/: lay it out as docs/datasets.md says")
-    lists = _own(spec, folder) if spec.split is None else _split(spec, folder, folder / spec.split)
-    templates = tuple(dict.fromkeys((spec.template, PHOTO)))
-    return listed(lists, templates, f"task.root: '{folder}'")
+    lists = _own(spec, folder) if spec.split is None else _split(spec, folder, spec.split)
+    return listed(lists, (spec.template,), f"task.root: '{folder}'")
 
 
-def _split(spec: CoopSet, folder: Path, split: Path) -> Lists:
-    keep_split(split, lambda: _own(spec, folder))
-    return read_split(split, folder / spec.images)
+def _split(spec: CoopSet, folder: Path, name: str) -> Lists:
+    other = folder / (spec.other_split or name)
+    path = other if other.is_file() else folder / name
+    keep_split(path, lambda: _own(spec, folder))
+    lists = read_split(path)
+    if spec.divided and not lists.test:
+        train, val = (_below(spec.divided, part) for part in (lists.train, lists.val))
+        lists = Lists(train, val, _own(spec, folder).test)
+    return located(lists, folder / spec.images, str(path))
+
+
+def _below(place: str, items: Sequence[Item]) -> list[Item]:
+    return [(f"{place}/{path}", label, classname) for path, label, classname in items]
 
 
 def _own(spec: CoopSet, folder: Path) -> Lists:

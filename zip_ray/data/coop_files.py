@@ -140,9 +140,12 @@ def imagenetv2(folder: Path, images: Path) -> Lists:
 
 
 def _wordnet(folder: Path, images: Path) -> list[Item]:
-    names = _classnames(folder)
+    names, folders = _classnames(folder), _folders(images)
+    if not folders:
+        remedy = "sort its images into WordNet folders, as CoOp's instructions say"
+        raise InputError(f"task.root: '{images}' has no class folders: {remedy}")
     items = []
-    for label, wordnet_id in enumerate(_folders(images)):
+    for label, wordnet_id in enumerate(folders):
         place = str(images / wordnet_id)
         items += [(f"{place}/{file}", label, names[wordnet_id]) for file in _images(place)]
     return items

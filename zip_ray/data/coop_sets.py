@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from zip_ray.data import coop_files as files
-from zip_ray.data.source import PHOTO, Lists
+from zip_ray.data.source import Lists
+from zip_ray.work import PHOTO
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class CoopSet:
     split: str | None = None
     """Its split file; None where the official lists are read each time."""
     template: str = PHOTO
+    other_split: str | None = None
+    """Another name of its split file, which goes first."""
+    divided: str = ""
+    """What a split file without test images divides: a folder below `images`, that its paths are below. The test images
+    are then those of its own files."""
 
 
 _CALTECH_NAMES = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}
@@ -76,7 +82,9 @@ SETS: dict[str, CoopSet] = {
     "ucf101": CoopSet(
         "ucf101", "UCF-101-midframes", files.ucf101, "split_zhou_UCF101.json", "a photo of a person doing {}."
     ),
-    "svhn": CoopSet("svhn", ".", files.svhn, "split_mlai_SVHN.json", "This is a photo of a {}."),
+    "svhn": CoopSet(
+        "svhn", ".", files.svhn, "split_mlai_SVHN.json", "This is a photo of a {}.", "split_SVHN.json", "train"
+    ),
     "resisc45": CoopSet(
         "resisc45", "NWPU-RESISC45", files.class_folders, "split_mlai_Resisc45.json", "This is a photo of a {}."
     ),

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 
 from zip_ray.data.images import LazyImages
-from zip_ray.data.source import PHOTO, Source
+from zip_ray.data.source import Source
 from zip_ray.errors import InputError
+from zip_ray.work import PHOTO, Int64
 
-PARTS = {"train": ("train",), "val": ("validation", "val", "valid"), "test": ("test", "validation", "val", "valid")}
-"""What sets call their parts; the first that a set has. Its only held-out part is for testing."""
+HELD_OUT = ("validation", "val", "valid")
+PARTS = (("train",), HELD_OUT, ("test", *HELD_OUT))
+"""What sets call training, validation and test part; the first that has labels. The only held-out one is for testing.
+"""
 
 
 def from_huggingface(name: str, root: Path | None) -> Source:
@@ -28,24 +31,29 @@ def from_huggingface(name: str, root: Path | None) -> Source:
     except Exception as error:  # the library raises what the hub, the network and its parsers raise
         reason = " ".join(str(error).split())
         raise InputError(f"task.name: 'huggingface:{name}' is not to be had ({reason}): check its name") from error
-    found = {part: next((n for n in names if n in parts), None) for part, names in PARTS.items()}
-    if found["val"] == found["test"]:
-        found["val"] = None
-    if found["train"] is None or found["test"] is None:
-        raise InputError(f"task.name: 'huggingface:{name}' has the parts {', '.join(parts)}: it needs train and test")
-    image, label = (_column(name, parts[found["train"]], kind) for kind in ("Image", "ClassLabel"))
-    classnames = tuple(n.replace("_", " ") for n in parts[found["train"]].features[label].names)
+    first = next(iter(parts.values()))
+    image, label = (_column(name, first, kind) for kind in ("Image", "ClassLabel"))
+    labels = {part: found for part, rows in parts.items() if (found := _labels(rows, label)) is not None}
+    train, val, test = (next((part for part in known if part in labels), None) for known in PARTS)
+    if train is None or test is None:
+        there = ", ".join(labels) or "no part"
+        raise InputError(
+            f"task.name: 'huggingface:{name}' has labels in {there}: it needs train and test: use manifest"
+        )
+    classnames = tuple(n.replace("_", " ") for n in first.features[label].names)
 
-    def images(part: str) -> LazyImages | None:
-        if found[part] is None:
-            return None
-        rows = parts[found[part]]
-        labels = np.asarray(rows[label][:], dtype=np.int64)  # at once, not row by row
-        return LazyImages(lambda place: rows[place][image], np.arange(len(rows)), labels)
+    def images(part: str) -> LazyImages:
+        rows = parts[part]
+        return LazyImages(lambda place: rows[place][image], np.arange(len(rows)), labels[part])
 
-    test = images("test")
-    assert test is not None
-    return Source(classnames, (PHOTO,), test, images("train"), images("val"))
+    held_out = None if val in (None, test) else images(val)
+    return Source(classnames, (PHOTO,), images(test), images(train), held_out)
+
+
+def _labels(rows: Any, column: str) -> Int64 | None:
+    """The labels of a part; None where the set withholds any (-1, or empty)."""
+    found = rows[column][:]  # at once, not row by row
+    return None if None in found or -1 in found else np.asarray(found, dtype=np.int64)
 
 
 def _column(name: str, rows: Any, kind: str) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 from filelock import FileLock
 
 from zip_ray.data.images import LazyImages
-from zip_ray.data.source import PHOTO, Source
+from zip_ray.data.source import Source
 from zip_ray.errors import InputError
-from zip_ray.work import Int64
+from zip_ray.work import PHOTO, Int64
 
 TRAIN, TEST = ("train", "trainval", "train-standard"), ("test", "val")
 """What torchvision calls the two parts; the first that a set has."""

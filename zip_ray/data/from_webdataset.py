@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from zip_ray.data.images import decode
-from zip_ray.data.source import PHOTO, Source
+from zip_ray.data.source import Source
 from zip_ray.errors import InputError
-from zip_ray.work import Int64
+from zip_ray.work import PHOTO, Int64
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp")
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from zip_ray.data.source import PHOTO, Item, Lists, Source, listed
+from zip_ray.data.source import Item, Lists, Source, listed
 from zip_ray.data.splits import located
 from zip_ray.errors import InputError
+from zip_ray.work import PHOTO
 
 
 class Row(BaseModel):

@@ -9,9 +9,6 @@ import numpy as np
 from zip_ray.data.images import FileImages, ImageSet
 from zip_ray.errors import InputError
 
-PHOTO = "a photo of a {}."
-"""The template of a data set that has none of its own (Radford et al., 2021)."""
-
 Item = tuple[str, int, str]
 """Path of an image, label, class name."""
 
@@ -36,7 +33,7 @@ class Lists:
 
     train: Sequence[Item]
     val: Sequence[Item]
-    test: Sequence[Item]
+    test: Sequence[Item] = ()
 
 
 def listed(lists: Lists, templates: tuple[str, ...], origin: str) -> Source:
@@ -55,7 +52,8 @@ def listed(lists: Lists, templates: tuple[str, ...], origin: str) -> Source:
         if names.setdefault(label, name) != name:
             raise InputError(f"{origin}: label {label} is both '{names[label]}' and '{name}': give a class one name")
     if len(names) < 2 or not lists.test:
-        raise InputError(f"{origin}: {len(names)} classes and {len(lists.test)} test images: a task needs two and one")
+        found = f"{len(names)} classes and {len(lists.test)} test images"
+        raise InputError(f"{origin}: {found}: a task needs two and one: add what is missing")
     places = {label: place for place, label in enumerate(sorted(names))}
 
     def images(items: Sequence[Item]) -> FileImages | None:

@@ -18,21 +18,20 @@ from zip_ray.keys import Stream, generator
 _FILE = TypeAdapter(Lists)
 
 
-def read_split(path: Path, images: Path) -> Lists:
-    """The lists of a split file: JSON with train, val, test, each a list of [path below `images`, label, class name].
+def read_split(path: Path) -> Lists:
+    """The lists of a split file: JSON with train, val, test, each a list of [path, label, class name].
 
     Raises:
-        InputError: the file is not of that form, or an image is missing or outside of `images`.
+        InputError: the file is not of that form.
     """
     try:
-        lists = _FILE.validate_json(path.read_bytes())
+        return _FILE.validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: give a split file that can be read") from error
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in fault["loc"]) or "file"
         raise InputError(f"{path}: {where}: {fault['msg']}: download the split file again") from error
-    return located(lists, images, str(path))
 
 
 def located(lists: Lists, images: Path, origin: str) -> Lists:

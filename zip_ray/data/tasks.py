@@ -16,8 +16,9 @@ from zip_ray.data.from_torchvision import from_torchvision
 from zip_ray.data.from_webdataset import from_webdataset
 from zip_ray.data.images import ImageSet
 from zip_ray.data.manifest import manifest
-from zip_ray.data.source import PHOTO, Source
+from zip_ray.data.source import Source
 from zip_ray.errors import InputError
+from zip_ray.work import PHOTO
 
 __all__ = ["BUILT_IN", "ImageSet", "Task", "load_task"]
 
