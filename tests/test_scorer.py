@@ -122,15 +122,15 @@ def test_start_at_the_template_is_zero_shot_with_it() -> None:
     assert soft.images == 898
 
 
-@pytest.mark.parametrize("template", sorted({spec.template for spec in SETS.values()}))
-def test_every_template_of_the_papers_has_words_to_start_from(template: str) -> None:
+def test_every_template_of_the_papers_has_words_to_start_from() -> None:
     config, clip = make_config(prompt={"init": "template"}), load_clip(ModelConfig(), "cpu")
-    pixels = ArrayImages(np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.int64))
-    task = Task("coop:set", ("dotted", "striped"), template, (template,), *[pixels] * 3)
-    texts = Texts(clip, task, config)
-    soft = texts.encode([Prompt(texts.initial_context)])[0]
-    sentence = {"{} texture.": "a photo of a {} texture."}.get(template, template)
-    torch.testing.assert_close(soft, texts.sentences(sentence), atol=1e-5, rtol=0)
+    images = ArrayImages(np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.int64))
+    for template in {spec.template for spec in SETS.values()}:
+        task = Task("coop:set", ("dotted", "striped"), template, (template,), *[images] * 3)
+        texts = Texts(clip, task, config)
+        soft = texts.encode([Prompt(texts.initial_context)])[0]
+        sentence = "a photo of a {} texture." if template == "{} texture." else template
+        torch.testing.assert_close(soft, texts.sentences(sentence), atol=1e-5, rtol=0)
 
 
 def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, TextSpace]) -> None:
