@@ -65,6 +65,8 @@ class RayPool:
         self._members: dict[int, _Member] = {}
         self._refs: dict[Any, int] = {}
         """Who owes what: references of loads and of works, to the member's number."""
+        self._answers: list[Answer] = []
+        """Taken in, and not yet handed out."""
         self._facts: Facts | None = None
         self._numbers = 0
         self._deaths = 0
@@ -89,11 +91,12 @@ class RayPool:
 
     def collect(self, timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
-        while self._dispatcher.outstanding:
-            answers = self._wait(max(0.0, deadline - time.monotonic()))
-            if answers or time.monotonic() >= deadline:
-                return answers
-        return []
+        while self._dispatcher.outstanding and not self._answers:
+            self._wait(max(0.0, deadline - time.monotonic()))
+            if time.monotonic() >= deadline:
+                break
+        answers, self._answers = self._answers, []
+        return answers
 
     def close(self) -> None:
         for member in self._members.values():
@@ -117,7 +120,7 @@ class RayPool:
     def last_error(self) -> str:
         return self._last_error
 
-    def _wait(self, timeout: float) -> list[Answer]:
+    def _wait(self, timeout: float) -> None:
         """Take all that is ready; where nothing is, wait for any actor."""
         refs = list(self._refs)
         ready: list[Any] = []
@@ -125,17 +128,17 @@ class RayPool:
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         if refs and not ready:
             ready, _ = ray.wait(refs, num_returns=1, timeout=min(timeout, TEND_SECONDS))
-        answers = [answer for ref in ready for answer in self._take(ref)]
+        for ref in ready:
+            self._take(ref)
         if time.monotonic() - self._tended >= TEND_SECONDS:
             self._tend()
         self._send()
-        return answers
 
-    def _take(self, ref: Any) -> list[Answer]:
-        """The outcome of one finished call."""
+    def _take(self, ref: Any) -> None:
+        """Take in the outcome of one finished call."""
         number = self._refs.pop(ref, None)
         if number is None:  # its actor was found dead in this very round
-            return []
+            return
         member = self._members[number]
         try:
             value = ray.get(ref, timeout=TAKE_SECONDS)
@@ -154,8 +157,7 @@ class RayPool:
                 self._loaded(number, *value)
             else:
                 self._deaths = 0
-                return self._dispatcher.answered(number, value, time.monotonic())
-        return []
+                self._answers += self._dispatcher.answered(number, value, time.monotonic())
 
     def _loaded(self, number: int, facts: Facts, pid: int) -> None:
         member = self._members[number]

@@ -173,9 +173,10 @@ def test_auto_chooses_again_when_actors_come(caplog: pytest.LogCaptureFixture) -
     class Growing(InProcessPool):
         """One actor at first, ten later."""
 
-        answered = 0
+        answered = asked_for_facts = 0
 
         def facts(self) -> Facts:
+            self.asked_for_facts += 1
             return FACTS
 
         def members(self) -> list[Member]:
@@ -185,7 +186,8 @@ def test_auto_chooses_again_when_actors_come(caplog: pytest.LogCaptureFixture) -
             self.answered += 1
             return super().collect(timeout)
 
-    config = make_config(model={"parallel": "auto"})
-    outcome, _ = tune(config, SplitPool(Growing(FakeScorer), config))
+    config, pool = make_config(model={"parallel": "auto"}), Growing(FakeScorer)
+    outcome, _ = tune(config, SplitPool(pool, config))
+    assert pool.asked_for_facts == 1, "they may be long in coming"
     assert outcome.state.account.charged == 300
     assert [record.args[0:2] for record in caplog.records] == [(Layout(), 1), (Layout(2, 1), 10)]

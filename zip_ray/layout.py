@@ -210,11 +210,12 @@ class SplitPool:
         over: Literal["classes", "images"] = "images" if config.prompt.visual else "classes"
         sides, shards = (1, 1) if parallel == "auto" else parallel
         self._layout = Layout(2 if sides == 2 else 1, shards, over)
+        self._facts: Facts | None = None
         self._ready = 0
         self._splits: dict[int, _Split] = {}
 
     def facts(self) -> Facts:
-        facts = self._pool.facts()
+        facts = self._facts = self._facts or self._pool.facts()
         whole, shards = self._whole_of(facts), self._layout.shards
         most = min(whole.size, PARTS // 2)
         if shards > most:
