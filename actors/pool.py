@@ -22,8 +22,8 @@ from zip_ray.errors import InputError
 from zip_ray.pool import Member, PoolError, ScorerLike
 from zip_ray.work import Answer, Facts, Work
 
-DEATHS_PER_ACTOR = 3
-"""Deaths in a row, without an answer in between, that a pool survives, times its actors; those at start-up count."""
+STARTS_PER_ACTOR = 3
+"""Failed starts in a row, of any actors, after which the pool does with one actor less; with none left it gives up."""
 CALL_SECONDS = 0.002
 """Of the time for each call: the driver takes half a millisecond of it, and Ray's own processes as much again."""
 TAKE_SECONDS = 30.0
@@ -69,7 +69,8 @@ class RayPool:
         """Taken in, and not yet handed out."""
         self._facts: Facts | None = None
         self._numbers = 0
-        self._deaths = 0
+        self._failed_starts = 0
+        self._places = 0
         self._last_error = ""
         self._too_few_since: float | None = time.monotonic()
         self._tended = 0.0
@@ -121,18 +122,23 @@ class RayPool:
         return self._last_error
 
     def _wait(self, timeout: float) -> None:
-        """Take all that is ready; where nothing is, wait for any actor."""
-        refs = list(self._refs)
-        ready: list[Any] = []
-        if refs:
-            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-        if refs and not ready:
-            ready, _ = ray.wait(refs, num_returns=1, timeout=min(timeout, TEND_SECONDS))
-        for ref in ready:
+        """Take in what has finished, or wait for it up to `timeout` seconds; look after the actors."""
+        for ref in self._ready(min(timeout, TEND_SECONDS)):
             self._take(ref)
         if time.monotonic() - self._tended >= TEND_SECONDS:
             self._tend()
         self._send()
+
+    def _ready(self, timeout: float) -> list[Any]:
+        """The finished calls; where none is, the first, or none after `timeout` seconds."""
+        refs = list(self._refs)
+        if not refs:
+            time.sleep(timeout)
+            return []
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(refs, num_returns=1, timeout=timeout)
+        return list(ready)
 
     def _take(self, ref: Any) -> None:
         """Take in the outcome of one finished call."""
@@ -156,12 +162,12 @@ class RayPool:
             if ref == member.loading:
                 self._loaded(number, *value)
             else:
-                self._deaths = 0
                 self._answers += self._dispatcher.answered(number, value, time.monotonic())
 
     def _loaded(self, number: int, facts: Facts, pid: int) -> None:
         member = self._members[number]
         member.loading, member.pid = None, pid
+        self._failed_starts = 0
         self._facts = self._facts or facts
         if facts.weights_digest != self._facts.weights_digest:
             raise InputError(
@@ -175,9 +181,12 @@ class RayPool:
         member = self._members.pop(number)
         ray.kill(member.handle)
         self._refs = {ref: owner for ref, owner in self._refs.items() if owner != number}
-        self._deaths += not blameless
         self._last_error = f"actor {number}: {reason}"
         _log.warning("actor %d is lost (%s)", number, reason)
+        if member.loading and not blameless:
+            self._failed_starts += 1
+            if self._failed_starts % STARTS_PER_ACTOR == 0:
+                _log.warning("%d actors are given up; last error: %s", self._given_up, self._last_error)
         self._dispatcher.leave(number, reason, blameless)
         self._tended = 0.0
 
@@ -186,16 +195,23 @@ class RayPool:
         self._tended = now = time.monotonic()
         for number in self._dispatcher.hung(now):
             self._bury(number, f"no answer for cluster.answer_timeout = {self._cluster.answer_timeout:g} s")
-        wanted = self._cluster.most or places(self._cluster)
-        if self._deaths <= DEATHS_PER_ACTOR * max(wanted, 1):
-            for _ in range(wanted - len(self._members)):
-                self._add_member()
+        found = places(self._cluster)
+        if found != self._places:  # a node has come or gone: those who were given up are tried again
+            self._places, self._failed_starts = found, 0
+        wanted = self._cluster.most or found
+        for _ in range(wanted - self._given_up - len(self._members)):
+            self._add_member()
+        if not self._members and 0 < wanted <= self._given_up:
+            raise PoolError(f"no actor is left after {self._failed_starts} failed starts; last: {self._last_error}")
         self._require_life(now)
 
+    @property
+    def _given_up(self) -> int:
+        """Actors that the pool does without."""
+        return self._failed_starts // STARTS_PER_ACTOR
+
     def _require_life(self, now: float) -> None:
-        """Give up when no actor is left, or too few have been ready for `start_timeout`."""
-        if not self._members and self._deaths:
-            raise PoolError(f"no actor is left after {self._deaths} deaths; last error: {self._last_error}")
+        """Give up when too few actors have been ready for `start_timeout`."""
         ready, limit = len(self.pids()), self._cluster.start_timeout
         if ready >= self._cluster.fewest:
             self._too_few_since = None
