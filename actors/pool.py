@@ -30,6 +30,8 @@ TAKE_SECONDS = 30.0
 """Longest wait for an answer that Ray has called ready: its node may die just then."""
 TEND_SECONDS = 1.0
 """Between two looks at who hangs and at what the cluster has; no wait is longer."""
+ALIKE = {"weights_digest": "other weights", "classnames": "other class names", "images": "other images"}
+"""Facts without which an actor would answer other questions than the others, and how a difference is told."""
 NODE_DIED = "its node has died"
 """How Ray says that an actor went with its node."""
 _log = logging.getLogger(__name__)
@@ -151,10 +153,11 @@ class RayPool:
         except RayActorError as error:
             self._bury(number, f"actor died: {_line(error)}", blameless=NODE_DIED in str(error))
         except RayTaskError as error:
-            if isinstance(error.cause, InputError):
+            # Once others are at work it is this actor's place that is at fault, and the run goes on without it.
+            if isinstance(error.cause, InputError) and not (member.loading and self._facts):
                 raise InputError(str(error.cause)) from error
             # The actor is replaced: after a CUDA error, say, all that it is given next would fail too.
-            what = "scorer not built" if ref == member.loading else "work failed"
+            what = "scorer not built" if member.loading else "work failed"
             self._bury(number, f"{what}: {_line(error.cause or error)}")
         except (GetTimeoutError, RayError) as error:
             self._bury(number, f"answer lost with its node: {_line(error)}", blameless=True)
@@ -165,15 +168,14 @@ class RayPool:
                 self._answers += self._dispatcher.answered(number, value, time.monotonic())
 
     def _loaded(self, number: int, facts: Facts, pid: int) -> None:
+        self._facts = self._facts or facts
+        for field, what in ALIKE.items():
+            if getattr(facts, field) != getattr(self._facts, field):
+                self._bury(number, f"it has {what} than the first: put the same files on every node")
+                return
         member = self._members[number]
         member.loading, member.pid = None, pid
         self._failed_starts = 0
-        self._facts = self._facts or facts
-        if facts.weights_digest != self._facts.weights_digest:
-            raise InputError(
-                f"model.name: actor {number} loaded other weights ({facts.weights_digest[:12]}) than the first "
-                f"({self._facts.weights_digest[:12]}): put the same checkpoint on every node"
-            )
         self._dispatcher.join(number, time.monotonic())
 
     def _bury(self, number: int, reason: str, blameless: bool = False) -> None:

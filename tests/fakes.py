@@ -187,10 +187,3 @@ class UnevenScorer(FakeScorer):
         if not isinstance(result, PassResult):
             return result
         return PassResult(tuple(replace(one, accuracy=self.delay) for one in result.results))
-
-
-class OtherWeights(FakeScorer):
-    """The first one built has other weights than the others."""
-
-    def facts(self) -> Facts:
-        return replace(FACTS, weights_digest=("a" if self._first("built") else "b") * 64)

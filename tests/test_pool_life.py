@@ -2,15 +2,17 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 
 from actors import RayPool
 from actors.pool import STARTS_PER_ACTOR
 from tests.fake_ray import FakeRay
-from tests.fakes import FakeScorer, make_pairs
+from tests.fakes import FACTS, FakeScorer, make_pairs, refused_build
 from tests.test_pool_contract import drain
 from zip_ray.pool import PoolError
+from zip_ray.work import Facts
 
 
 def test_answers_that_come_while_it_waits_for_facts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,3 +126,43 @@ def test_without_an_actor_it_looks_again_now_and_then(monkeypatch: pytest.Monkey
     assert pool.collect(10.0) == []
     assert fake.now - began == pytest.approx(10.0)
     assert fake.looks < 100, "it sleeps in between"
+
+
+@dataclass(frozen=True)
+class ElsewhereScorer(FakeScorer):
+    """With facts of its own."""
+
+    own: Facts = FACTS
+
+    def facts(self) -> Facts:
+        return self.own
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("weights_digest", "1" * 64, "it has other weights than the first: put the same files on every node"),
+        ("classnames", ("left", "middle"), "it has other class names than the first: "),
+        ("images", {"train": 8, "val": 4, "test": 7}, "it has other images than the first: "),
+    ],
+)
+def test_an_actor_with_other_files_is_given_up_and_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, field: str, value: object, told: str
+) -> None:
+    fake = FakeRay(monkeypatch)
+    other = ElsewhereScorer(own=replace(FACTS, **{field: value}))
+    scorers = itertools.chain([FakeScorer()], itertools.repeat(other))
+    pool = fake.pool(lambda: next(scorers), actors=2)
+    assert pool.facts() == FACTS
+    pass_time(fake, pool, range(20))
+    assert len(fake.actors) == 1 + STARTS_PER_ACTOR
+    assert told in pool.last_error()
+
+
+def test_an_actor_that_refuses_its_input_is_given_up_where_another_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    turns = itertools.count()
+    pool = fake.pool(lambda: refused_build() if next(turns) else FakeScorer(), actors=2)
+    pass_time(fake, pool, range(20))
+    assert len(fake.actors) == 1 + STARTS_PER_ACTOR
+    assert "InputError: model.name: 'nope' cannot be loaded: give another" in pool.last_error()
