@@ -44,6 +44,8 @@ class _Member:
     handle: Any
     loading: Any
     """Reference of its `load` call while it is pending; None once it is ready."""
+    placed: float | None = None
+    """When it was seen to have its place and to load; before, it may wait for a node as long as it takes."""
     pid: int | None = None
 
 
@@ -164,6 +166,8 @@ class RayPool:
         else:
             if ref == member.loading:
                 self._loaded(number, *value)
+            elif value is None:  # that it has arrived
+                member.placed = time.monotonic()
             else:
                 self._answers += self._dispatcher.answered(number, value, time.monotonic())
 
@@ -195,8 +199,7 @@ class RayPool:
     def _tend(self) -> None:
         """Replace who hangs, ask for who is missing, and see whether there is anybody to go on with."""
         self._tended = now = time.monotonic()
-        for number in self._dispatcher.hung(now):
-            self._bury(number, f"no answer for cluster.answer_timeout = {self._cluster.answer_timeout:g} s")
+        self._bury_hung(now)
         found = places(self._cluster)
         if found != self._places:  # a node has come or gone: those who were given up are tried again
             self._places, self._failed_starts = found, 0
@@ -206,6 +209,16 @@ class RayPool:
         if not self._members and 0 < wanted <= self._given_up:
             raise PoolError(f"no actor is left after {self._failed_starts} failed starts; last: {self._last_error}")
         self._require_life(now)
+
+    def _bury_hung(self, now: float) -> None:
+        """Those who have been at one work, or at loading, for too long."""
+        for number in self._dispatcher.hung(now):
+            self._bury(number, f"no answer for cluster.answer_timeout = {self._cluster.answer_timeout:g} s")
+        limit = self._cluster.start_timeout
+        loading = {number: m.placed for number, m in self._members.items() if m.loading and m.placed is not None}
+        for number, placed in loading.items():
+            if now - placed > limit:
+                self._bury(number, f"not loaded within cluster.start_timeout = {limit:g} s")
 
     @property
     def _given_up(self) -> int:
@@ -237,9 +250,9 @@ class RayPool:
     def _add_member(self) -> None:
         self._numbers += 1
         handle = self._start_actor()
-        member = _Member(handle, handle.load.remote(self._build))
-        self._members[self._numbers] = member
-        self._refs[member.loading] = self._numbers
+        placed, loading = handle.arrive.remote(), handle.load.remote(self._build)
+        self._members[self._numbers] = _Member(handle, loading)
+        self._refs[placed] = self._refs[loading] = self._numbers
 
     def _start_actor(self) -> Any:
         actor = ray.remote(ScorerActor).options(

@@ -28,6 +28,7 @@ class FakeActor:
     instance: Any
     death: Exception | None = None
     hangs: bool = False
+    """While it loads."""
 
     def __getattr__(self, method: str) -> Any:
         return SimpleNamespace(remote=lambda *arguments: FakeRef(self, method, arguments))
@@ -81,7 +82,7 @@ class FakeRay:
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: self._start(kind)))
 
     def wait(self, refs: list[FakeRef], num_returns: int, timeout: float) -> tuple[list[FakeRef], None]:
-        ready = [ref for ref in refs if ref.actor.death or (self._is_placed(ref.actor) and not ref.actor.hangs)]
+        ready = [ref for ref in refs if self._is_done(ref)]
         if not ready:
             self.now += timeout
         return ready[:num_returns], None
@@ -104,5 +105,8 @@ class FakeRay:
         self.actors.append(FakeActor(kind()))
         return self.actors[-1]
 
-    def _is_placed(self, actor: FakeActor) -> bool:
-        return actor in [one for one in self.actors if not one.death][: self.places]
+    def _is_done(self, ref: FakeRef) -> bool:
+        """Whether its actor has a place and does not hang over it, or is dead."""
+        placed = [actor for actor in self.actors if not actor.death][: self.places]
+        hangs = ref.actor.hangs and ref.method == "load"
+        return ref.actor.death is not None or (ref.actor in placed and not hangs)

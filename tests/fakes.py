@@ -187,3 +187,11 @@ class UnevenScorer(FakeScorer):
         if not isinstance(result, PassResult):
             return result
         return PassResult(tuple(replace(one, accuracy=self.delay) for one in result.results))
+
+
+def hanging_build(marks: Path) -> FakeScorer:
+    """The first one is never done."""
+    scorer = FakeScorer(marks=marks)
+    if scorer._first("built"):
+        time.sleep(3600)
+    return scorer

@@ -166,3 +166,21 @@ def test_an_actor_that_refuses_its_input_is_given_up_where_another_works(monkeyp
     pass_time(fake, pool, range(20))
     assert len(fake.actors) == 1 + STARTS_PER_ACTOR
     assert "InputError: model.name: 'nope' cannot be loaded: give another" in pool.last_error()
+
+
+def test_an_actor_that_hangs_while_it_loads_is_replaced_and_one_without_a_place_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeRay(monkeypatch, places=2)
+    pool = fake.pool(FakeScorer, actors=3, start_timeout=60)
+    hanging, waiting = fake.actors[1:]
+    hanging.hangs = True
+    pass_time(fake, pool, range(25))
+    assert not hanging.death
+    pass_time(fake, pool, range(25, 35))
+    assert hanging.death
+    assert pool.last_error() == "actor 2: not loaded within cluster.start_timeout = 60 s"
+    assert [member.state for member in pool.members()] == ["ready", "ready", "pending"]
+    pass_time(fake, pool, range(35, 100))
+    assert not waiting.death
+    assert len(fake.actors) == 4
