@@ -22,14 +22,16 @@ from zip_ray.errors import InputError
 from zip_ray.pool import Member, PoolError, ScorerLike
 from zip_ray.work import Answer, Facts, Work
 
-DEATHS_PER_ACTOR = 3
-"""Deaths in a row, without an answer in between, that a pool survives, times its actors; those at start-up count."""
+STARTS_PER_ACTOR = 3
+"""Failed starts in a row, of any actors, after which the pool does with one actor less; with none left it gives up."""
 CALL_SECONDS = 0.002
 """Of the time for each call: the driver takes half a millisecond of it, and Ray's own processes as much again."""
 TAKE_SECONDS = 30.0
 """Longest wait for an answer that Ray has called ready: its node may die just then."""
 TEND_SECONDS = 1.0
 """Between two looks at who hangs and at what the cluster has; no wait is longer."""
+ALIKE = {"weights_digest": "other weights", "classnames": "other class names", "images": "other images"}
+"""Facts without which an actor would answer other questions than the others, and how a difference is told."""
 NODE_DIED = "its node has died"
 """How Ray says that an actor went with its node."""
 _log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class _Member:
     handle: Any
     loading: Any
     """Reference of its `load` call while it is pending; None once it is ready."""
+    placed: float | None = None
+    """When it was seen to have its place and to load; before, it may wait for a node as long as it takes."""
     pid: int | None = None
 
 
@@ -65,9 +69,12 @@ class RayPool:
         self._members: dict[int, _Member] = {}
         self._refs: dict[Any, int] = {}
         """Who owes what: references of loads and of works, to the member's number."""
+        self._answers: list[Answer] = []
+        """Taken in, and not yet handed out."""
         self._facts: Facts | None = None
         self._numbers = 0
-        self._deaths = 0
+        self._failed_starts = 0
+        self._places = 0
         self._last_error = ""
         self._too_few_since: float | None = time.monotonic()
         self._tended = 0.0
@@ -89,11 +96,12 @@ class RayPool:
 
     def collect(self, timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
-        while self._dispatcher.outstanding:
-            answers = self._wait(max(0.0, deadline - time.monotonic()))
-            if answers or time.monotonic() >= deadline:
-                return answers
-        return []
+        while self._dispatcher.outstanding and not self._answers:
+            self._wait(max(0.0, deadline - time.monotonic()))
+            if time.monotonic() >= deadline:
+                break
+        answers, self._answers = self._answers, []
+        return answers
 
     def close(self) -> None:
         for member in self._members.values():
@@ -117,55 +125,61 @@ class RayPool:
     def last_error(self) -> str:
         return self._last_error
 
-    def _wait(self, timeout: float) -> list[Answer]:
-        """Take all that is ready; where nothing is, wait for any actor."""
-        refs = list(self._refs)
-        ready: list[Any] = []
-        if refs:
-            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-        if refs and not ready:
-            ready, _ = ray.wait(refs, num_returns=1, timeout=min(timeout, TEND_SECONDS))
-        answers = [answer for ref in ready for answer in self._take(ref)]
+    def _wait(self, timeout: float) -> None:
+        """Take in what has finished, or wait for it up to `timeout` seconds; look after the actors."""
+        for ref in self._ready(min(timeout, TEND_SECONDS)):
+            self._take(ref)
         if time.monotonic() - self._tended >= TEND_SECONDS:
             self._tend()
         self._send()
-        return answers
 
-    def _take(self, ref: Any) -> list[Answer]:
-        """The outcome of one finished call."""
+    def _ready(self, timeout: float) -> list[Any]:
+        """The finished calls; where none is, the first, or none after `timeout` seconds."""
+        refs = list(self._refs)
+        if not refs:
+            time.sleep(timeout)
+            return []
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(refs, num_returns=1, timeout=timeout)
+        return list(ready)
+
+    def _take(self, ref: Any) -> None:
+        """Take in the outcome of one finished call."""
         number = self._refs.pop(ref, None)
         if number is None:  # its actor was found dead in this very round
-            return []
+            return
         member = self._members[number]
         try:
             value = ray.get(ref, timeout=TAKE_SECONDS)
         except RayActorError as error:
             self._bury(number, f"actor died: {_line(error)}", blameless=NODE_DIED in str(error))
         except RayTaskError as error:
-            if isinstance(error.cause, InputError):
+            # Once others are at work it is this actor's place that is at fault, and the run goes on without it.
+            if isinstance(error.cause, InputError) and not (member.loading and self._facts):
                 raise InputError(str(error.cause)) from error
             # The actor is replaced: after a CUDA error, say, all that it is given next would fail too.
-            what = "scorer not built" if ref == member.loading else "work failed"
+            what = "scorer not built" if member.loading else "work failed"
             self._bury(number, f"{what}: {_line(error.cause or error)}")
         except (GetTimeoutError, RayError) as error:
             self._bury(number, f"answer lost with its node: {_line(error)}", blameless=True)
         else:
             if ref == member.loading:
                 self._loaded(number, *value)
+            elif value is None:  # that it has arrived
+                member.placed = time.monotonic()
             else:
-                self._deaths = 0
-                return self._dispatcher.answered(number, value, time.monotonic())
-        return []
+                self._answers += self._dispatcher.answered(number, value, time.monotonic())
 
     def _loaded(self, number: int, facts: Facts, pid: int) -> None:
+        self._facts = self._facts or facts
+        for field, what in ALIKE.items():
+            if getattr(facts, field) != getattr(self._facts, field):
+                self._bury(number, f"it has {what} than the first: put the same files on every node")
+                return
         member = self._members[number]
         member.loading, member.pid = None, pid
-        self._facts = self._facts or facts
-        if facts.weights_digest != self._facts.weights_digest:
-            raise InputError(
-                f"model.name: actor {number} loaded other weights ({facts.weights_digest[:12]}) than the first "
-                f"({self._facts.weights_digest[:12]}): put the same checkpoint on every node"
-            )
+        self._failed_starts = 0
         self._dispatcher.join(number, time.monotonic())
 
     def _bury(self, number: int, reason: str, blameless: bool = False) -> None:
@@ -173,27 +187,46 @@ class RayPool:
         member = self._members.pop(number)
         ray.kill(member.handle)
         self._refs = {ref: owner for ref, owner in self._refs.items() if owner != number}
-        self._deaths += not blameless
         self._last_error = f"actor {number}: {reason}"
         _log.warning("actor %d is lost (%s)", number, reason)
+        if member.loading and not blameless:
+            self._failed_starts += 1
+            if self._failed_starts % STARTS_PER_ACTOR == 0:
+                _log.warning("%d actors are given up; last error: %s", self._given_up, self._last_error)
         self._dispatcher.leave(number, reason, blameless)
         self._tended = 0.0
 
     def _tend(self) -> None:
         """Replace who hangs, ask for who is missing, and see whether there is anybody to go on with."""
         self._tended = now = time.monotonic()
-        for number in self._dispatcher.hung(now):
-            self._bury(number, f"no answer for cluster.answer_timeout = {self._cluster.answer_timeout:g} s")
-        wanted = self._cluster.most or places(self._cluster)
-        if self._deaths <= DEATHS_PER_ACTOR * max(wanted, 1):
-            for _ in range(wanted - len(self._members)):
-                self._add_member()
+        self._bury_hung(now)
+        found = places(self._cluster)
+        if found != self._places:  # a node has come or gone: those who were given up are tried again
+            self._places, self._failed_starts = found, 0
+        wanted = self._cluster.most or found
+        for _ in range(wanted - self._given_up - len(self._members)):
+            self._add_member()
+        if not self._members and 0 < wanted <= self._given_up:
+            raise PoolError(f"no actor is left after {self._failed_starts} failed starts; last: {self._last_error}")
         self._require_life(now)
 
+    def _bury_hung(self, now: float) -> None:
+        """Those who have been at one work, or at loading, for too long."""
+        for number in self._dispatcher.hung(now):
+            self._bury(number, f"no answer for cluster.answer_timeout = {self._cluster.answer_timeout:g} s")
+        limit = self._cluster.start_timeout
+        loading = {number: m.placed for number, m in self._members.items() if m.loading and m.placed is not None}
+        for number, placed in loading.items():
+            if now - placed > limit:
+                self._bury(number, f"not loaded within cluster.start_timeout = {limit:g} s")
+
+    @property
+    def _given_up(self) -> int:
+        """Actors that the pool does without."""
+        return self._failed_starts // STARTS_PER_ACTOR
+
     def _require_life(self, now: float) -> None:
-        """Give up when no actor is left, or too few have been ready for `start_timeout`."""
-        if not self._members and self._deaths:
-            raise PoolError(f"no actor is left after {self._deaths} deaths; last error: {self._last_error}")
+        """Give up when too few actors have been ready for `start_timeout`."""
         ready, limit = len(self.pids()), self._cluster.start_timeout
         if ready >= self._cluster.fewest:
             self._too_few_since = None
@@ -217,9 +250,9 @@ class RayPool:
     def _add_member(self) -> None:
         self._numbers += 1
         handle = self._start_actor()
-        member = _Member(handle, handle.load.remote(self._build))
-        self._members[self._numbers] = member
-        self._refs[member.loading] = self._numbers
+        placed, loading = handle.arrive.remote(), handle.load.remote(self._build)
+        self._members[self._numbers] = _Member(handle, loading)
+        self._refs[placed] = self._refs[loading] = self._numbers
 
     def _start_actor(self) -> Any:
         actor = ray.remote(ScorerActor).options(

@@ -14,6 +14,9 @@ class ScorerActor:
     def __init__(self) -> None:
         self._scorer: ScorerLike | None = None
 
+    def arrive(self) -> None:
+        """Nothing: an actor that has answered this has its place, and loads."""
+
     def load(self, build: Callable[[], ScorerLike]) -> tuple[Facts, int]:
         """Build the scorer; facts, and the process id. An actor that has answered this is ready."""
         self._scorer = build()

@@ -5,6 +5,7 @@ once, that the result is the undisturbed one bit for bit (synchronous mode) or w
 (asynchronous mode), and, on a real cluster, that no process is left behind.
 """
 
+import logging
 import random
 import shutil
 import sys
@@ -31,6 +32,7 @@ from tests.simulated import DriverKilled, Faults, SimulatedPool
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import RunState
 from zip_ray.config import Config, validate
+from zip_ray.layout import split_if_asked
 from zip_ray.ledger import settle
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import InProcessPool, Pool, PoolError
@@ -45,9 +47,12 @@ PAIRS = 153
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"mode": "sync", "pairs_per_step": 5},
     {"mode": "sync", "pairs_per_step": 3},
-    {"mode": "async", "pairs_per_step": 1, "in_flight": 12},
-    {"mode": "async", "pairs_per_step": 5, "in_flight": 24},
+    {"mode": "sync", "pairs_per_step": 2, "parallel": (2, 2)},
+    {"mode": "async", "pairs_per_step": 1, "in_flight": 12, "parallel": (1, 1)},
+    {"mode": "async", "pairs_per_step": 5, "in_flight": 24, "parallel": (1, 1)},
+    {"mode": "async", "pairs_per_step": 1, "in_flight": 4, "parallel": "auto"},
 )
+"""Of the optimiser, and how passes are split."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,11 @@ class CountingPool:
 
 
 def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> Config:
+    optimizer = dict(setting)
     sections = {
         "prompt": {"intrinsic_dim": 8, "rank": 2},
-        "optimizer": {"a": 0.3, "method": "spsa", **setting},
-        "model": {"pairs_per_pass": pass_size},
+        "model": {"pairs_per_pass": pass_size, "parallel": optimizer.pop("parallel", None)},
+        "optimizer": {"a": 0.3, "method": "spsa", **optimizer},
         "budget": {"queries": 2 * PAIRS + 1},
         "validation": {"every_queries": 60},
         "output": {"checkpoint_every_steps": 3},
@@ -112,7 +118,7 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
         assert drivers < 200, "the run does not end"
         pool, events, saved = open_pool(drivers, now), [], [state]
         told: Counter[int] = Counter()
-        counting = CountingPool(pool, told)
+        counting = CountingPool(split_if_asked(pool, config), told)
         try:
             tuning = Tuning(config, counting, state, events.append, saved.append, clock=lambda p=pool: p.now)
             outcome = tuning.run()
@@ -152,7 +158,7 @@ def judge(config: Config, story: Story, nan_at: tuple[int, ...] = ()) -> None:
 @cache
 def undisturbed(config: Config, nan_at: tuple[int, ...]) -> np.ndarray:
     """Where the run ends without a pool that could fail."""
-    pool = InProcessPool(partial(FakeScorer, nan_at=nan_at))
+    pool = split_if_asked(InProcessPool(partial(FakeScorer, nan_at=nan_at)), config)
     return Tuning(config, pool, start(config), lambda _: None, lambda _: None).run().state.optimizer.w
 
 
@@ -230,7 +236,7 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
             pool = RayPool(partial(uneven_build, scorer, broken, slow), whole.cluster)
             saboteur = Saboteur(100 * seed + drivers, cluster, pool, disk)
             told: Counter[int] = Counter()
-            counting = CountingPool(pool, told, saboteur.replace_nodes)
+            counting = CountingPool(split_if_asked(pool, whole), told, saboteur.replace_nodes)
             try:
                 with suppress(PoolError, DriverKilled):
                     pool.facts()
@@ -304,6 +310,7 @@ def main(simulated: int = 2000, real: int = 100, first: int = 0) -> int:
         real: schedules over a real cluster of three nodes.
         first: seed of the first; a long run may be had in parts.
     """
+    logging.getLogger("zip_ray.layout").setLevel(logging.ERROR)  # the planner tells of each choice
     virtual, actual = Tally("simulated", every=100), Tally("real", every=1)
     for seed in range(first, first + simulated):
         virtual.attempt(seed, simulated_schedule)

@@ -189,8 +189,9 @@ class UnevenScorer(FakeScorer):
         return PassResult(tuple(replace(one, accuracy=self.delay) for one in result.results))
 
 
-class OtherWeights(FakeScorer):
-    """The first one built has other weights than the others."""
-
-    def facts(self) -> Facts:
-        return replace(FACTS, weights_digest=("a" if self._first("built") else "b") * 64)
+def hanging_build(marks: Path) -> FakeScorer:
+    """The first one is never done."""
+    scorer = FakeScorer(marks=marks)
+    if scorer._first("built"):
+        time.sleep(3600)
+    return scorer

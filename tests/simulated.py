@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.fakes import FACTS, FakeScorer
 from zip_ray.dispatcher import Dispatcher
 from zip_ray.pool import Member
-from zip_ray.work import Answer, Facts, PassResult, Work
+from zip_ray.work import Answer, Facts, PassResult, Slice, Work
 
 
 class DriverKilled(Exception):
@@ -139,8 +139,9 @@ class SimulatedPool:
 
     def _begin(self, number: int) -> None:
         worker = self._workers[number]
-        seconds = worker.pace * self._random.uniform(0.9, 1.1)
         call = worker.queue[0]
+        share = call[0].share if isinstance(call[0], Slice) else 1.0
+        seconds = worker.pace * self._random.uniform(0.9, 1.1) * share
 
         def finish() -> list[Answer]:
             if self._workers.get(number) is not worker or worker.hung:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from tests.fakes import FakeScorer, make_pairs
 from tests.simulated import Faults, SimulatedPool
 from zip_ray.dispatcher import FAILURES_PER_WORK, LATE, LATE_SECONDS, MOST_TOGETHER, PREFETCH, Dispatcher
+from zip_ray.layout import Layout
 from zip_ray.pool import PoolError
-from zip_ray.work import Answer, Evaluation, EvaluationResult, Result
+from zip_ray.work import Answer, Evaluation, EvaluationResult, Hosted, Result
 
 
 def result_of(number: int) -> Result:
@@ -227,6 +228,24 @@ def test_the_pace_is_that_of_passes_over_pairs() -> None:
     assert assigned(made, 2.0) == [(0, -1)]
     made.answered(0, [(EvaluationResult(-1, 1.0, 0.5, 4), 9.0)], 11.0)
     assert made.pace(0) == 2.0
+
+
+def test_slices_count_for_their_share_of_a_pass() -> None:
+    """One layout may follow another: the pace and what is late are those of whole passes."""
+    made = dispatcher(members=2, call_seconds=0.02)
+    first, second = Layout(2, 2).slices(make_pairs(1))[:2]
+    made.submit(first)
+    made.submit(Hosted(second.id, "a run", second))
+    assert assigned(made) == [(0, first.id), (1, second.id)]
+    made.answered(0, [(FakeScorer().answer(first), 0.25)], 0.25)
+    assert made.pace(0) == 1.0
+    assert assigned(made, LATE * 0.25) == []
+    assert assigned(made, LATE * 0.25 + 0.1) == [(0, second.id)], "a copy"
+    made = practised(0.04, call_seconds=0.04)
+    slices = [piece for number in range(3) for piece in Layout(2, 2).slices(make_pairs(number))]
+    for piece in slices:
+        made.submit(piece)
+    assert [len(works) for _, works in calls(made, 1.0)] == [4, 4], "as long as a pass"
 
 
 def test_short_passes_share_a_call_as_far_as_there_is_work_for_all() -> None:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from tests.fakes import FACTS, FakeScorer, make_pairs
+from tests.simulated import Faults, SimulatedPool
 from tests.test_tuning import ShuffledPool, make_config, tune
 from zip_ray.errors import InputError
 from zip_ray.layout import Layout, SplitPool, Whole, choose, combine, shard_bounds
 from zip_ray.pool import InProcessPool, Member
-from zip_ray.work import Facts, Pass, Slice, SliceResult, Work
+from zip_ray.work import Answer, Facts, Pass, Slice, SliceResult, Work
 
 LAYOUTS = [Layout(sides, shards) for sides, shards in itertools.product((1, 2), (1, 2, 3))]
 BY_IMAGES = [Layout(sides, shards, "images") for sides, shards in ((1, 1), (1, 2), (2, 3))]
@@ -173,9 +174,10 @@ def test_auto_chooses_again_when_actors_come(caplog: pytest.LogCaptureFixture) -
     class Growing(InProcessPool):
         """One actor at first, ten later."""
 
-        answered = 0
+        answered = asked_for_facts = 0
 
         def facts(self) -> Facts:
+            self.asked_for_facts += 1
             return FACTS
 
         def members(self) -> list[Member]:
@@ -185,7 +187,44 @@ def test_auto_chooses_again_when_actors_come(caplog: pytest.LogCaptureFixture) -
             self.answered += 1
             return super().collect(timeout)
 
-    config = make_config(model={"parallel": "auto"})
-    outcome, _ = tune(config, SplitPool(Growing(FakeScorer), config))
+    config, pool = make_config(model={"parallel": "auto"}), Growing(FakeScorer)
+    outcome, _ = tune(config, SplitPool(pool, config))
+    assert pool.asked_for_facts == 1, "they may be long in coming"
     assert outcome.state.account.charged == 300
     assert [record.args[0:2] for record in caplog.records] == [(Layout(), 1), (Layout(2, 1), 10)]
+
+
+class GrowingPool(SimulatedPool):
+    """Six members more after a while, one at a time."""
+
+    grown = False
+
+    def collect(self, timeout: float) -> list[Answer]:
+        if self.now > 20 and not self.grown:
+            self.grown = True
+            for turn in range(6):
+                self._add(0.7 * turn)
+        return super().collect(timeout)
+
+
+def expected_rate(caplog: pytest.LogCaptureFixture, pool: SimulatedPool, **sections: dict) -> float:
+    """The queries a second of the last plan of a run."""
+    config = make_config(model={"parallel": "auto", **sections.pop("model", {})}, **sections)
+    caplog.clear()
+    tune(config, SplitPool(pool, config))
+    return float(caplog.records[-1].args[2])
+
+
+def test_the_speed_under_one_layout_is_not_taken_for_that_under_another(caplog: pytest.LogCaptureFixture) -> None:
+    """Ten actors at about a second a pass, of which eight have one of the two parts of four passes of two queries."""
+    shape = {"optimizer": {"pairs_per_step": 4}}
+    fresh = expected_rate(caplog, SimulatedPool(1, 10, Faults()), **shape)
+    grown = expected_rate(caplog, GrowingPool(1, 4, Faults()), **shape)
+    assert fresh == pytest.approx(8 / 0.5, rel=0.1)
+    assert grown == pytest.approx(8 / 0.5, rel=0.1)
+
+
+def test_passes_that_are_not_full_count_for_what_they_hold(caplog: pytest.LogCaptureFixture) -> None:
+    """Five pairs in passes of four: ten queries in two seconds."""
+    shape = {"optimizer": {"pairs_per_step": 5}, "model": {"pairs_per_pass": 4}}
+    assert expected_rate(caplog, SimulatedPool(1, 1, Faults()), **shape) == pytest.approx(10 / 2, rel=0.1)

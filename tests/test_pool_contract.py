@@ -86,6 +86,7 @@ def test_each_id_is_answered_exactly_once(open_pool: Opener) -> None:
     answers = drain(pool, 5)
     for pair in pairs[13:]:
         pool.submit(pair)
+    assert pool.facts().template == FACTS.template, "asked with work in flight"
     answers += drain(pool, 23 - len(answers))
     assert sorted(answer.result.id for answer in answers) == list(range(23))
     assert pool.collect(0.1) == []

@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 from actors import RayPool
 from actors.cluster import connect
 from tests.conftest import free_port, wait_for
-from tests.fakes import FakeScorer, OtherWeights, UnevenScorer, broken_build, dying_build, make_pairs
+from tests.fakes import FakeScorer, UnevenScorer, broken_build, dying_build, hanging_build, make_pairs
 from tests.test_pool_contract import drain
 from zip_ray.config import ClusterConfig
 from zip_ray.dispatcher import FAILURES_PER_WORK, PREFETCH
@@ -138,11 +138,13 @@ def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfi
         pool.close()
 
 
-def test_other_weights_on_one_actor_are_refused(joined: ClusterConfig, tmp_path: Path) -> None:
-    pool = RayPool(partial(OtherWeights, marks=tmp_path), joined)
+def test_an_actor_that_hangs_while_it_loads_is_replaced(joined: ClusterConfig, tmp_path: Path) -> None:
+    pool = RayPool(partial(hanging_build, tmp_path), joined)
     try:
-        with pytest.raises(InputError, match=r"^model.name: actor \d loaded other weights \([ab]{12}\) than the first"):
-            all_ready(pool)
+        pool.facts()
+        pool._cluster = joined.model_copy(update={"start_timeout": 1})  # from here on
+        all_ready(pool)
+        assert "not loaded within cluster.start_timeout = 1 s" in pool.last_error()
     finally:
         pool.close()
 

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from tests.fakes import FakeScorer
 from zip_ray.checkpoint import RunState
 from zip_ray.config import Config, validate
+from zip_ray.errors import InputError
 from zip_ray.layout import SplitPool
 from zip_ray.ledger import Account
 from zip_ray.optimizers import OptimizerState
@@ -235,11 +236,16 @@ def test_nan_losses_are_counted_and_end_the_run_when_they_persist() -> None:
     assert [event["nonfinite"] for event in events if event["event"] == "step"][2] == 3
 
 
-def test_a_fault_of_input_goes_through() -> None:
-    from zip_ray.errors import InputError
-
+def test_a_fault_of_input_goes_through_and_the_state_is_saved() -> None:
+    saved: list[RunState] = []
+    pool = InProcessPool(lambda: FakeScorer(input_error_at=8))
+    tuning = Tuning(make_config(), pool, fresh(), lambda _: None, saved.append)
     with pytest.raises(InputError, match=r"images/cat.png"):
-        tune(make_config(), InProcessPool(lambda: FakeScorer(input_error_at=8)))
+        tuning.run()
+    assert saved[-1].optimizer.steps == 1
+    assert saved[-1].account == Account(issued=20, completed=10, charged=10, wasted=10)
+    rest, _ = tune(make_config(), state=saved[-1])
+    np.testing.assert_array_equal(rest.state.optimizer.w, tune(make_config())[0].state.optimizer.w)
 
 
 def test_every_pair_is_asked_once() -> None:

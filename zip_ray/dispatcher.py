@@ -15,8 +15,6 @@ from statistics import median
 from zip_ray.pool import PoolError
 from zip_ray.work import Answer, Hosted, Pass, Result, Slice, Work
 
-PASSES = (Pass, Slice)
-"""Works that are many and alike: they may share a call, and their time is a member's pace."""
 PREFETCH = 2
 """Calls a member holds at once: the second hides the round trip."""
 MOST_TOGETHER = 16
@@ -138,7 +136,7 @@ class Dispatcher:
         who.since = now
         answers = []
         for work, (result, seconds) in zip(call, results, strict=True):
-            self._learn(who, _kind(work), seconds)
+            self._learn(who, work, seconds)
             if self._is_awaited(work):
                 answers.append(Answer(result, self._done(work.id)))
         return answers
@@ -183,8 +181,8 @@ class Dispatcher:
         """The first of those that wait, and passes behind it up to this member's share, if it is one."""
         call = [self._take_first()]
         if _is_pass(call[0]) and call[0].id not in self._failures:
-            held, share = set(who.held), self._share(who, now)
-            while len(call) < share and (identity := self._next()) is not None:
+            held, most = set(who.held), self._together(who, call[0], now)
+            while len(call) < most and (identity := self._next()) is not None:
                 work = self._works[identity]
                 if not _is_pass(work) or identity in held or identity in self._failures:
                     break
@@ -196,11 +194,13 @@ class Dispatcher:
         self._attempts[identity] += 1
         return self._works[identity]
 
-    def _share(self, who: _Member, now: float) -> int:
-        """Passes in a call to this member: as many as let the driver serve all, and leave each its part of the work."""
+    def _together(self, who: _Member, work: Work, now: float) -> int:
+        """Passes, or slices like this, in a call to this member: as many as let the driver serve all, and leave each
+        its part of the work."""
         if who.pace is None:
             return 1
-        long_enough = len(self._members) * self._call_seconds / self._expected_pace(who, now)
+        seconds = self._expected_pace(who, now) * _share(work)
+        long_enough = len(self._members) * self._call_seconds / seconds
         return max(1, int(min(long_enough, len(self._works) / len(self._members), MOST_TOGETHER)))
 
     def _choose(self, identity: int, now: float) -> int | None:
@@ -234,7 +234,7 @@ class Dispatcher:
 
     def _expected_pace(self, who: _Member, now: float) -> float:
         if who.pace is None or (not who.calls and now - who.since > FORGET * who.pace):
-            return max(self._typical.get(Pass, self._typical.get(Slice, 1.0)), 1e-6)
+            return max(self._typical.get(Pass, 1.0), 1e-6)
         return max(who.pace, 1e-6)
 
     def _copy_late(self, now: float) -> None:
@@ -253,14 +253,15 @@ class Dispatcher:
             return False
         call = next(iter(who.calls.values()))
         typical = self._typical.get(_kind(call[0]))
-        return typical is not None and now - who.since > max(LATE_SECONDS, LATE * typical * len(call))
+        return typical is not None and now - who.since > max(LATE_SECONDS, LATE * typical * sum(map(_share, call)))
 
-    def _learn(self, who: _Member, kind: type, seconds: float) -> None:
-        """The typical time of a kind of work, and the pace of who did it."""
+    def _learn(self, who: _Member, work: Work, seconds: float) -> None:
+        """The typical time of a kind of work, and the pace of who did it; of slices, that of the whole pass."""
+        kind, seconds = _kind(work), seconds / _share(work)
         times = self._times.setdefault(kind, deque(maxlen=WINDOW))
         times.append(seconds)
         self._typical[kind] = median(times)
-        if issubclass(kind, PASSES):
+        if kind is Pass:
             who.pace = seconds if who.pace is None else MEMORY * seconds + (1 - MEMORY) * who.pace
 
     def _is_awaited(self, work: Work) -> bool:
@@ -295,9 +296,21 @@ class Dispatcher:
 
 
 def _is_pass(work: Work) -> bool:
-    return issubclass(_kind(work), PASSES)
+    """Whether it is one of those that are many and alike: they may share a call, and their time is a member's pace."""
+    return _kind(work) is Pass
 
 
 def _kind(work: Work) -> type:
-    """Works of a kind take about as long."""
-    return type(work.work if isinstance(work, Hosted) else work)
+    """Works of a kind take about as long; a slice its share of a pass."""
+    kind = type(_bare(work))
+    return Pass if kind is Slice else kind
+
+
+def _share(work: Work) -> float:
+    """How much of a work of its kind it is."""
+    bare = _bare(work)
+    return bare.share if isinstance(bare, Slice) else 1.0
+
+
+def _bare(work: Work) -> Work | None:
+    return work.work if isinstance(work, Hosted) else work

@@ -210,11 +210,12 @@ class SplitPool:
         over: Literal["classes", "images"] = "images" if config.prompt.visual else "classes"
         sides, shards = (1, 1) if parallel == "auto" else parallel
         self._layout = Layout(2 if sides == 2 else 1, shards, over)
+        self._facts: Facts | None = None
         self._ready = 0
         self._splits: dict[int, _Split] = {}
 
     def facts(self) -> Facts:
-        facts = self._pool.facts()
+        facts = self._facts = self._facts or self._pool.facts()
         whole, shards = self._whole_of(facts), self._layout.shards
         most = min(whole.size, PARTS // 2)
         if shards > most:
@@ -269,12 +270,10 @@ class SplitPool:
         optimizer, model = self._config.optimizer, self._config.model
         synchronous = optimizer.mode == "sync"
         out = optimizer.asks_per_step if synchronous else optimizer.in_flight
-        # A part's time, as if its work were split evenly: the prefix is small beside the classes.
-        seconds = sum(paces) / len(paces) * self._layout.parts
-        passes = math.ceil(out / model.pairs_per_pass)
+        seconds, passes = sum(paces) / len(paces), math.ceil(out / model.pairs_per_pass)
         self._layout, rate = choose(len(ready), seconds, self._whole_of(self.facts()), passes, synchronous)
         self._ready = len(ready)
-        queries = rate * optimizer.queries_per_step / optimizer.asks_per_step * model.pairs_per_pass
+        queries = rate * out / passes * optimizer.queries_per_step / optimizer.asks_per_step
         _log.warning("model.parallel: %s on %d actors, about %.0f queries/s", self._layout, self._ready, queries)
 
     def _whole_of(self, facts: Facts) -> Whole:

@@ -36,7 +36,7 @@ class Pool(Protocol):
     """A set of scorers: submit work, collect answers in any order."""
 
     def facts(self) -> Facts:
-        """Facts of model and task. Waits for the first scorer to be ready.
+        """Facts of model and task. Waits for the first scorer to be ready; answers that come meanwhile are kept.
 
         Raises:
             InputError: the model or the task cannot be used as configured.

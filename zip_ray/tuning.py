@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from zip_ray.checkpoint import Best, RunState
 from zip_ray.config import Config
+from zip_ray.errors import InputError
 from zip_ray.ledger import Ledger, settle
 from zip_ray.optimizers import Optimizer, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
@@ -162,17 +163,20 @@ class Tuning:
         self._pool_before: tuple[object, ...] = ()
 
     def run(self) -> Outcome:
-        """Tune until a budget, a signal or the pool ends the run; the last state is given to `checkpoint`.
+        """Tune until a budget, a signal or the pool ends the run; the last state is given to `checkpoint`, in any case.
 
         Raises:
             InputError: a scorer found that the input cannot be used.
         """
         try:
             reasons = self._loop()
-        except (Interrupted, PoolError) as error:
+        except (Interrupted, PoolError, InputError) as error:
             # What is out is given up, and an unfinished step undone: whoever resumes asks again, and pays then, once.
             account = settle(replace(self._state.account, issued=self._ledger.account.issued))
             self._state = replace(self._state, account=account, seconds=self._seconds())
+            if isinstance(error, InputError):
+                self._checkpoint(self._state)
+                raise
             pool_lost = isinstance(error, PoolError)
             reasons = {"pool": str(error)} if pool_lost else {"interrupted": "on request"}
         self._checkpoint(self._state)

@@ -105,6 +105,11 @@ class Slice:
     shards: int
     over: Literal["classes", "images"] = "classes"
 
+    @property
+    def share(self) -> float:
+        """Of a pass, as if its work were split evenly: what every shard does again is small beside the rest."""
+        return len(self.sides) / self.asks[0].queries / self.shards
+
 
 @dataclass(frozen=True)
 class VisualPrompt:

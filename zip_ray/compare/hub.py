@@ -159,12 +159,14 @@ class Channel:
 
     def facts(self) -> Facts:
         self._hub.submit(_Asked(self, None))
-        while True:
-            came = self._answers.get()
+        before: list[Answer] = []
+        while not isinstance(came := self._answers.get(), Facts):
             if isinstance(came, Exception):
                 raise _again(came)
-            if isinstance(came, Facts):
-                return came
+            before.append(came)
+        for answer in before:
+            self._answers.put(answer)
+        return came
 
     def submit(self, work: Work) -> None:
         if work.id in self._out:

@@ -49,7 +49,8 @@ class ClusterConfig(Section):
     """Keep image features for later runs on the same images, and weights that CPU actors share, in ~/.cache/zip-ray
     (or $XDG_CACHE_HOME/zip-ray)."""
     start_timeout: Positive = 300
-    """Seconds to wait for the first (or least) actors to have loaded their model."""
+    """Seconds to wait for the first (or least) actors to have loaded their model. An actor that has its place and takes
+    longer to load is replaced."""
     answer_timeout: Positive = 300
     """Seconds after which an actor that has not answered is taken for hung and replaced. Long before, a copy of its
     work goes to an idle one."""

@@ -1,0 +1,186 @@
+"""Whom the Ray pool replaces, gives up and waits for: without Ray, in a time of its own."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from actors import RayPool
+from actors.pool import STARTS_PER_ACTOR
+from tests.fake_ray import FakeRay
+from tests.fakes import FACTS, FakeScorer, make_pairs, refused_build
+from tests.test_pool_contract import drain
+from zip_ray.pool import PoolError
+from zip_ray.work import Facts
+
+
+def test_answers_that_come_while_it_waits_for_facts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(FakeScorer, actors=(2, 3))
+    pool.facts()
+    for number in range(6):
+        pool.submit(make_pairs(number))
+    fake.lose(*fake.actors[:2])
+    answers = pool.collect(1.0)
+    pool.facts()
+    assert len(pool.pids()) >= 2
+    answers += drain(pool, 6 - len(answers))
+    assert sorted(answer.result.id for answer in answers) == list(range(6))
+    assert pool.collect(1.0) == []
+
+
+def builds(outcomes: str) -> Callable[[], FakeScorer]:
+    """A build that goes as each letter says: s = it starts, x = it raises; the last letter goes on for ever."""
+    letters = itertools.chain(outcomes, itertools.repeat(outcomes[-1]))
+
+    def build() -> FakeScorer:
+        if next(letters) == "x":
+            raise RuntimeError("CUDA error: device busy")
+        return FakeScorer()
+
+    return build
+
+
+def work(pool: RayPool, first: int, count: int) -> None:
+    """Have so many works done."""
+    for number in range(first, first + count):
+        pool.submit(make_pairs(number))
+    assert len(drain(pool, count)) == count
+
+
+def pass_time(fake: FakeRay, pool: RayPool, works: range) -> None:
+    """A work every two seconds."""
+    for number in works:
+        work(pool, number, 1)
+        fake.now += 2.0
+
+
+def test_an_actor_that_never_starts_is_given_up_while_the_others_work(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(builds("sx"), actors=2)
+    pass_time(fake, pool, range(100))
+    assert len(fake.actors) == 1 + STARTS_PER_ACTOR
+    assert [member.state for member in pool.members()] == ["ready"]
+    assert "device busy" in pool.last_error()
+    assert [r.getMessage() for r in caplog.records if "given up" in r.msg] == [
+        f"1 actors are given up; last error: {pool.last_error()}"
+    ]
+
+
+def test_who_was_given_up_is_tried_again_when_another_starts_or_a_node_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(builds("sxxxsxxxs"), actors=2)
+    pass_time(fake, pool, range(10))
+    fake.lose(fake.actors[0])
+    pass_time(fake, pool, range(10, 20))
+    assert len(fake.actors) == 8, "a replacement that starts, and three more trials for the other"
+    assert len(pool.pids()) == 1
+    fake.places += 1
+    pass_time(fake, pool, range(20, 30))
+    assert len(fake.actors) == 9
+    assert len(pool.pids()) == 2
+
+
+def test_actors_that_die_at_their_work_are_replaced_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(FakeScorer, actors=1)
+    for number in range(50):
+        pass_time(fake, pool, range(number, number + 1))
+        fake.lose(fake.actors[-1])
+    assert len(fake.actors) == 50
+
+
+def test_when_no_actor_starts_that_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    with pytest.raises(PoolError, match=r"^no actor is left after 9 failed starts; last: actor \d: .*device busy$"):
+        fake.pool(builds("x"), actors=3).facts()
+    assert len(fake.actors) == 3 * STARTS_PER_ACTOR
+
+
+def test_auto_waits_for_a_node_when_the_last_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch, places=2)
+    pool = fake.pool(builds("sxs"), actors="auto", start_timeout=60)
+    pass_time(fake, pool, range(5))
+    fake.lose(*fake.actors)
+    fake.places = 0
+    pool.submit(make_pairs(5))
+    while fake.now < 1040:
+        assert pool.collect(1.0) == []
+    fake.places = 2
+    assert len(drain(pool, 1)) == 1
+    fake.lose(*fake.actors)
+    fake.places = 0
+    pool.submit(make_pairs(6))
+    with pytest.raises(PoolError, match=r"^0 of at least 1 actors were ready for cluster.start_timeout = 60 s"):
+        drain(pool, 1)
+
+
+def test_without_an_actor_it_looks_again_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch, places=0)
+    pool = fake.pool(FakeScorer, actors="auto")
+    pool.submit(make_pairs(0))
+    began, fake.looks = fake.now, 0
+    assert pool.collect(10.0) == []
+    assert fake.now - began == pytest.approx(10.0)
+    assert fake.looks < 100, "it sleeps in between"
+
+
+@dataclass(frozen=True)
+class ElsewhereScorer(FakeScorer):
+    """With facts of its own."""
+
+    own: Facts = FACTS
+
+    def facts(self) -> Facts:
+        return self.own
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("weights_digest", "1" * 64, "it has other weights than the first: put the same files on every node"),
+        ("classnames", ("left", "middle"), "it has other class names than the first: "),
+        ("images", {"train": 8, "val": 4, "test": 7}, "it has other images than the first: "),
+    ],
+)
+def test_an_actor_with_other_files_is_given_up_and_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, field: str, value: object, told: str
+) -> None:
+    fake = FakeRay(monkeypatch)
+    other = ElsewhereScorer(own=replace(FACTS, **{field: value}))
+    scorers = itertools.chain([FakeScorer()], itertools.repeat(other))
+    pool = fake.pool(lambda: next(scorers), actors=2)
+    assert pool.facts() == FACTS
+    pass_time(fake, pool, range(20))
+    assert len(fake.actors) == 1 + STARTS_PER_ACTOR
+    assert told in pool.last_error()
+
+
+def test_an_actor_that_refuses_its_input_is_given_up_where_another_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    turns = itertools.count()
+    pool = fake.pool(lambda: refused_build() if next(turns) else FakeScorer(), actors=2)
+    pass_time(fake, pool, range(20))
+    assert len(fake.actors) == 1 + STARTS_PER_ACTOR
+    assert "InputError: model.name: 'nope' cannot be loaded: give another" in pool.last_error()
+
+
+def test_an_actor_that_hangs_while_it_loads_is_replaced_and_one_without_a_place_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeRay(monkeypatch, places=2)
+    pool = fake.pool(FakeScorer, actors=3, start_timeout=60)
+    hanging, waiting = fake.actors[1:]
+    hanging.hangs = True
+    pass_time(fake, pool, range(25))
+    assert not hanging.death
+    pass_time(fake, pool, range(25, 35))
+    assert hanging.death
+    assert pool.last_error() == "actor 2: not loaded within cluster.start_timeout = 60 s"
+    assert [member.state for member in pool.members()] == ["ready", "ready", "pending"]
+    pass_time(fake, pool, range(35, 100))
+    assert not waiting.death
+    assert len(fake.actors) == 4
