@@ -16,6 +16,7 @@ import tyro
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import Positional, arg
 
 from zip_ray.compare.host import ScorerHost
@@ -41,7 +42,8 @@ from zip_ray.runs import CONFIG, Listener, resume, run_config, tune
 from zip_ray.terminal import accuracy_table, parse_failure, show_run, show_suite
 from zip_ray.tuned_prompt import TunedPrompt
 
-console = Console()
+console = Console(markup=False, highlight=False)
+"""Paths and errors are printed as they are: a bracket in them is no markup."""
 app = tyro.extras.SubcommandApp()
 Settings = Annotated[Config, arg(name="")]
 P = ParamSpec("P")
@@ -165,7 +167,7 @@ def define_commands(default: Config) -> None:
         from zip_ray.status import status
 
         for line in status(run_dir):
-            console.print(line, soft_wrap=True, highlight=False)
+            console.print(line, soft_wrap=True)
         return 0
 
     @command("evaluate")
@@ -210,7 +212,7 @@ def define_commands(default: Config) -> None:
         table = Table("check", "", "finding", box=None)
         healthy = True
         for finding in examine(settings, partial(describe_cluster, settings.cluster)):
-            mark = "[green]ok[/]" if finding.healthy else "[red]fault[/]"
+            mark = Text("ok", "green") if finding.healthy else Text("fault", "red")
             table.add_row(finding.name, mark, finding.text)
             healthy = healthy and finding.healthy
         console.print(table)
@@ -252,7 +254,7 @@ def define_commands(default: Config) -> None:
             suite_dir: the suite's folder.
         """
         for path in write_report(suite_dir):
-            console.print(str(path), soft_wrap=True, highlight=False)
+            console.print(str(path), soft_wrap=True)
         return 0
 
     @command("replay")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from run import console
 from tests.chaos import CountingPool
 from tests.fakes import SHAPE, FakeScorer
 from tests.simulated import DriverKilled
@@ -181,6 +182,16 @@ def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     show_run(console, replace(result, tracked=False), Config())
     assert f"run.py replay {tmp_path / 'run'}" in console.file.getvalue().partition("incomplete\nsend the rest ")[2]
+
+
+def test_brackets_in_paths_and_templates_are_shown_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "[/run]"
+    show_run(console, tune(make_config(folder), open_pool, lambda: True), Config())
+    show_run(console, resume(folder, make_config(folder), open_pool, lambda: False), Config())
+    console.print(accuracy_table({"a": 0.5}, {"a": "[/b] {}"}))
+    assert capsys.readouterr().out.count("[/") == 5, "stopped, prompt, picture, MLflow, text"
 
 
 def test_a_table_has_texts_where_there_are_templates() -> None:
