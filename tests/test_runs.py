@@ -107,7 +107,7 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TunedPrompt, "save", refuse)
-        with pytest.raises(OutputError, match=r"tuned_prompt.safetensors: No space left .* `run.py resume .*run`$"):
+        with pytest.raises(OutputError, match=r"tuned_prompt.safetensors: No space left .* run.py resume .*run$"):
             tune(config, open_pool, lambda: False)
     end = resume(tmp_path / "run", config, open_pool, lambda: False)
     assert end.outcome.state.account.issued == end.outcome.state.account.charged == 10, "nothing is asked again"
@@ -133,7 +133,7 @@ def test_a_disk_that_is_full_at_a_resume_is_told_in_one_line(tmp_path: Path, mod
     tune(config, open_pool, lambda: True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"zip_ray.{module}.write_whole", full_disk)
-        with pytest.raises(OutputError, match=r"No space left .* `run.py resume .*run`$"):
+        with pytest.raises(OutputError, match=r"No space left .* run.py resume .*run$"):
             resume(tmp_path / "run", config, open_pool, lambda: False)
     assert resume(tmp_path / "run", config, open_pool, lambda: False).outcome.finished
 
@@ -192,6 +192,12 @@ def test_brackets_in_paths_and_templates_are_shown_as_they_are(
     show_run(console, resume(folder, make_config(folder), open_pool, lambda: False), Config())
     console.print(accuracy_table({"a": 0.5}, {"a": "[/b] {}"}))
     assert capsys.readouterr().out.count("[/") == 5, "stopped, prompt, picture, MLflow, text"
+
+
+def test_a_stopped_run_names_its_copy_where_it_has_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tune(make_config(tmp_path / "run"), open_pool, lambda: True)
+    show_run(console, result, make_config(tmp_path / "run", output={"remote": "s3://bucket/run"}))
+    assert f"run.py resume {tmp_path / 'run'}, or s3://bucket/run where that is gone" in capsys.readouterr().out
 
 
 def test_a_table_has_texts_where_there_are_templates() -> None:

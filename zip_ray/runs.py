@@ -162,7 +162,7 @@ def resume(
                     f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
                 )
             space = make_space(config, facts.shape)
-            with _needing_room(folder):
+            with _needing_room(folder, config):
                 state = _cut_back(folder, state)
                 _write_config(folder, config)  # a later resume, and `status`, have its budget
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
@@ -241,7 +241,7 @@ class _Run:
         prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors())
         state = outcome.state
         title = f"{self._config.task.name}: {self._config.optimizer.method}, seed {self._config.seed}"
-        with _needing_room(self._folder):
+        with _needing_room(self._folder, self._config):
             prompt.save(self._folder)
             record.append(
                 {
@@ -329,14 +329,19 @@ def _templates(start: Event) -> dict[str, str]:
     return templates
 
 
+def lasting(folder: Path, config: Config) -> str:
+    """What `run.py resume` is given: the run folder; for where it goes with a Ray job, its copy too."""
+    return f"{folder}, or {config.output.remote} where that is gone" if config.output.remote else str(folder)
+
+
 @contextmanager
-def _needing_room(folder: Path) -> Iterator[None]:
+def _needing_room(folder: Path, config: Config) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then "
-            f"`run.py resume {folder}`"
+            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then run.py resume "
+            f"{lasting(folder, config)}"
         ) from error
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from zip_ray.compare.document import PAGE as REPORT
 from zip_ray.compare.runner import SuiteOutcome
 from zip_ray.config import Config
-from zip_ray.runs import RunResult
+from zip_ray.runs import RunResult, lasting
 
 INTERRUPTED = 130
 PYTHON = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
@@ -23,7 +23,9 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
     state = result.outcome.state
     if not result.outcome.finished:
         console.print(f"stopped: {'; '.join(result.outcome.reasons.values())}", soft_wrap=True)
-        text = f"{state.account.charged} queries done; go on with: {PYTHON} run.py resume {result.folder}"
+        text = (
+            f"{state.account.charged} queries done; go on with: {PYTHON} run.py resume {lasting(result.folder, config)}"
+        )
         console.print(text, soft_wrap=True)
         return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
     console.print(accuracy_table(result.accuracies, result.templates))
