@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ import tyro
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import Positional, arg
 
 from zip_ray.compare.host import ScorerHost
@@ -38,10 +40,11 @@ from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.progress import ProgressView
 from zip_ray.record import Event
 from zip_ray.runs import CONFIG, Listener, resume, run_config, tune
-from zip_ray.terminal import accuracy_table, parse_failure, show_run, show_suite
+from zip_ray.terminal import INTERRUPTED, accuracy_table, parse_failure, show_run, show_suite
 from zip_ray.tuned_prompt import TunedPrompt
 
-console = Console()
+console = Console(markup=False, highlight=False)
+"""Paths and errors are printed as they are: a bracket in them is no markup."""
 app = tyro.extras.SubcommandApp()
 Settings = Annotated[Config, arg(name="")]
 P = ParamSpec("P")
@@ -81,16 +84,11 @@ def open_hosts(config: Config, keys: list[str]) -> Pool:
 
 
 def listener(config: Config, folder: Path | None, view: Listener) -> Listener:
-    """What hears the events of a run besides its own folder: the view, and Ray's metrics, where there is Ray.
-
-    Raises:
-        InputError: this is a Ray job, and the folder would be deleted with it.
-    """
+    """What hears the events of a run besides its own folder: the view, and Ray's metrics, where there is Ray."""
     if config.cluster.pool == "in-process":
         return view
-    from actors import RayMetrics, require_lasting
+    from actors import RayMetrics
 
-    require_lasting(config, folder)
     metrics = RayMetrics(run=str(folder or config.task.name))
 
     def hear(event: Event) -> None:
@@ -140,6 +138,9 @@ def define_commands(default: Config) -> None:
         Args:
             config: YAML file, such as configs/quickstart.yaml.
         """
+        from actors import require_lasting
+
+        require_lasting(settings, settings.output.dir)
         with stop_on_signal(open_pool) as (stop, opener), ProgressView(settings.budget) as view:
             result = tune(settings, opener, stop.is_set, listener(settings, settings.output.dir, view.event))
         return show_run(console, result, settings)
@@ -151,6 +152,9 @@ def define_commands(default: Config) -> None:
         Args:
             run_dir: the run's folder, or the URI of its copy (output.remote), which is fetched to runs/ first.
         """
+        from actors import require_lasting
+
+        require_lasting(settings, run_dir)
         with stop_on_signal(open_pool) as (stop, opener), ProgressView(settings.budget) as view:
             result = resume(run_dir, settings, opener, stop.is_set, listener(settings, run_dir, view.event))
         return show_run(console, result, settings)
@@ -165,7 +169,7 @@ def define_commands(default: Config) -> None:
         from zip_ray.status import status
 
         for line in status(run_dir):
-            console.print(line, soft_wrap=True, highlight=False)
+            console.print(line, soft_wrap=True)
         return 0
 
     @command("evaluate")
@@ -210,7 +214,7 @@ def define_commands(default: Config) -> None:
         table = Table("check", "", "finding", box=None)
         healthy = True
         for finding in examine(settings, partial(describe_cluster, settings.cluster)):
-            mark = "[green]ok[/]" if finding.healthy else "[red]fault[/]"
+            mark = Text("ok", "green") if finding.healthy else Text("fault", "red")
             table.add_row(finding.name, mark, finding.text)
             healthy = healthy and finding.healthy
         console.print(table)
@@ -235,9 +239,12 @@ def define_commands(default: Config) -> None:
             cluster: where they run.
             tracking: where they are copied to.
         """
+        from actors import require_lasting
+
         asked = load_suite(suite).changed(default, budget=budget, cluster=cluster, tracking=tracking)
         asked = asked.rooted(data) if data else asked
         folder = output or Path("runs", "suites", asked.name)
+        require_lasting(validate(asked.base, f"{suite}: base"), folder, "output")
         with stop_on_signal(open_hosts) as (stop, opener):
             outcome = run_suite(
                 asked, folder, opener, stop.is_set, lambda run, view: listener(run, run.output.dir, view)
@@ -252,7 +259,7 @@ def define_commands(default: Config) -> None:
             suite_dir: the suite's folder.
         """
         for path in write_report(suite_dir):
-            console.print(str(path), soft_wrap=True, highlight=False)
+            console.print(str(path), soft_wrap=True)
         return 0
 
     @command("replay")
@@ -274,12 +281,14 @@ def define_commands(default: Config) -> None:
 def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[threading.Event, Callable[P, Pool]]]:
     """An event that Ctrl-C or SIGTERM sets (a second one ends the program at once), and what opens the pool.
 
-    Joining a cluster puts Ray's own handlers in place, which end the program: ours come back behind it.
+    Joining a cluster puts Ray's own handlers in place, which end the program: ours come back behind it, unless it has
+    been asked to stop by then.
     """
     stop = threading.Event()
 
     def handle(number: int, _frame: object) -> None:
         stop.set()
+        os.write(2, b"stopping; once more ends it at once\n")  # print could meet itself, within what it interrupts
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def install() -> None:
@@ -288,7 +297,8 @@ def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[threading.Event,
 
     def open_and_install(*args: P.args, **kwargs: P.kwargs) -> Pool:
         pool = opener(*args, **kwargs)
-        install()
+        if not stop.is_set():
+            install()
         return pool
 
     install()
@@ -327,6 +337,8 @@ def main(arguments: list[str]) -> int:
     except (OutputError, PoolError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except SystemExit as error:
         if error.code and (text := complaint.getvalue()):
             fail(parse_failure(text, arguments[0]))

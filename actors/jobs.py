@@ -6,29 +6,33 @@ from pathlib import Path
 from zip_ray.config import Config
 from zip_ray.errors import InputError
 
+RUN_FOLDER = "output.dir"
+
 
 def in_job() -> bool:
     """Whether this process is the entry point of a Ray job."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def require_lasting(config: Config, folder: Path | None) -> None:
+def require_lasting(config: Config, folder: Path | None, option: str = RUN_FOLDER) -> None:
     """Refuse outputs that would be deleted with the job.
 
     Args:
-        config: the run.
-        folder: its run folder, if one is named.
+        config: the run, or what the runs of a suite have in common.
+        folder: of the run or the suite, if one is named.
+        option: the option that names it. Only a run's folder may have a copy elsewhere instead.
 
     Raises:
         InputError: this is a job, and an output is given relative to its working directory, or lies in it.
     """
     if not in_job():
         return
-    if config.output.remote is None and _is_fleeting(folder or Path("runs")):
+    of_run = option == RUN_FOLDER
+    if not (of_run and config.output.remote) and _is_fleeting(folder or Path("runs")):
+        copy = ", or a copy by --output.remote s3://BUCKET/runs/NAME" if of_run else ""
         raise InputError(
-            f"output.dir: '{folder or 'runs/...'}' lies in the job's working directory, which Ray deletes: give an "
-            "absolute path on a disk that outlives the job, such as --output.dir /shared/runs/NAME, or a copy by "
-            "--output.remote s3://BUCKET/runs/NAME"
+            f"{option}: '{folder or 'runs/...'}' lies in the job's working directory, which Ray deletes: give an "
+            f"absolute path on a disk that outlives the job, such as --{option} /shared/runs/NAME{copy}"
         )
     database = config.tracking.uri.removeprefix("sqlite:///")
     if config.tracking.enabled and database != config.tracking.uri and _is_fleeting(Path(database)):

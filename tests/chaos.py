@@ -30,8 +30,9 @@ from tests.fakes import FACTS, FakeScorer, loss, uneven_build
 from tests.saboteur import MEMBERS, Disk, Saboteur, real_cluster, require_gone, tear
 from tests.simulated import DriverKilled, Faults, SimulatedPool
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
-from zip_ray.checkpoint import RunState
+from zip_ray.checkpoint import RunState, load_checkpoint
 from zip_ray.config import Config, validate
+from zip_ray.errors import OutputError
 from zip_ray.layout import split_if_asked
 from zip_ray.ledger import settle
 from zip_ray.optimizers import OptimizerState
@@ -40,7 +41,7 @@ from zip_ray.prompts import make_space
 from zip_ray.record import Event, queries
 from zip_ray.runs import resume, tune
 from zip_ray.tuning import Outcome, Tuning
-from zip_ray.work import Answer
+from zip_ray.work import Answer, Work
 
 PAIRS = 153
 """In a budget of 307 queries, which leaves one over."""
@@ -63,25 +64,49 @@ class Story:
     drivers: int
     """1, and one more for each time that the driver was lost."""
     told: Counter[int]
-    """How often each pair was told, as far as it counted in the end."""
+    """How often each pair was told, over all drivers; what a new driver asks again does not count."""
+    issued: int
+    """Queries that the pools were given, as far as the drivers can have told: at least so many have been issued."""
     struck: Counter[str] = field(default_factory=Counter)
     """The faults that came, by kind."""
 
 
 class CountingPool:
-    """A pool that remembers which steps each of its answers came with."""
+    """The pool of one driver, and an account of its pairs beside that of the run."""
 
-    def __init__(self, pool: Pool, told: Counter[int], meanwhile: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, pool: Pool, told: Counter[int], asked: int, meanwhile: Callable[[], None] = lambda: None):
+        """Nothing has been asked of it yet.
+
+        Args:
+            pool: does the work.
+            told: how often each pair has been told; those of this driver are added.
+            asked: number of the first pair that the driver may ask; from there on, nothing has been told that counts.
+            meanwhile: is called before each wait.
+        """
         self._pool, self._told, self._meanwhile = pool, told, meanwhile
+        self._given = self._answered = 0
+        for pair in [pair for pair in told if pair >= asked]:
+            del told[pair]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
 
+    def submit(self, work: Work) -> None:
+        self._given += len(getattr(work, "asks", ()))
+        self._pool.submit(work)
+
     def collect(self, timeout: float) -> list[Answer]:
         self._meanwhile()
         answers = self._pool.collect(timeout)
-        self._told.update(r.id for a in answers for r in getattr(a.result, "results", ()))
+        pairs = [r.id for a in answers for r in getattr(a.result, "results", ())]
+        self._told.update(pairs)
+        self._answered += len(pairs)
         return answers
+
+    def issued(self, config: Config, killed: bool) -> int:
+        """Queries that were put out, as far as it can be known: one that was killed has recorded whole steps only."""
+        size = config.optimizer.pairs_per_step
+        return 2 * (self._answered // size * size if killed else self._given)
 
 
 def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> Config:
@@ -112,24 +137,26 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
         state: where it begins.
         open_pool: makes the pool of the driver of that number, at that time.
     """
-    drivers, now = 0, 0.0
+    drivers, now, issued = 0, 0.0, 0
+    told, struck = Counter[int](), Counter[str]()
     while True:
         drivers += 1
         assert drivers < 200, "the run does not end"
-        pool, events, saved = open_pool(drivers, now), [], [state]
-        told: Counter[int] = Counter()
-        counting = CountingPool(split_if_asked(pool, config), told)
+        pool, events, saved, killed = open_pool(drivers, now), [], [state], False
+        counting = CountingPool(split_if_asked(pool, config), told, state.optimizer.asked)
         try:
             tuning = Tuning(config, counting, state, events.append, saved.append, clock=lambda p=pool: p.now)
             outcome = tuning.run()
-            if outcome.finished:
-                return Story(outcome, drivers, told)
             state = outcome.state
         except DriverKilled:
-            state = _as_resumed(saved[-1], events)
+            state, killed = _as_resumed(saved[-1], events), True
         finally:
             now = pool.now
             pool.close()
+        issued += counting.issued(config, killed)
+        struck += pool.struck
+        if not killed and outcome.finished:
+            return Story(outcome, drivers, told, issued, struck)
 
 
 def _as_resumed(state: RunState, events: list[Event]) -> RunState:
@@ -147,8 +174,11 @@ def judge(config: Config, story: Story, nan_at: tuple[int, ...] = ()) -> None:
     assert config.budget.queries - size < account.charged <= config.budget.queries
     assert account.charged == account.completed == size * state.optimizer.steps
     assert account.issued == account.completed + account.wasted
-    assert set(story.told.values()) <= {1}, "a pair was told twice"
+    assert account.issued >= story.issued, (account, story.issued)
+    assert set(story.told.values()) == {1}, "a pair was told twice"
+    assert len(story.told) >= account.charged // 2, "a pair was not told"
     if config.optimizer.mode == "sync":
+        assert sorted(story.told) == list(range(account.charged // 2))
         np.testing.assert_array_equal(state.optimizer.w, undisturbed(config, nan_at))
     else:
         low, high = spread(config)
@@ -192,7 +222,7 @@ def simulated_schedule(seed: int) -> Story:
 
     story = live(config, start(config), open_pool)
     judge(config, story)
-    return replace(story, struck=Counter(chosen))
+    return story
 
 
 def real_schedule(seed: int, cluster: Cluster) -> Story:
@@ -204,16 +234,7 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
     broken, slow = draw.choice((0, 0, 1, 2)), draw.choice((0, 0, 1))
     tracked = draw.choice((False, False, False, True))
     actors = draw.choice([MEMBERS, (1, MEMBERS), "auto"])
-    struck = Counter(
-        {
-            "NaN": len(nan_at),
-            "exception raised": len(raising),
-            "out of GPU memory": len(exhausting),
-            "actor does not start": broken,
-            "actor ten times slower": slow,
-            "tracking server down": int(tracked),
-        }
-    )
+    told, struck = Counter[int](), Counter[str]()
     with tempfile.TemporaryDirectory() as place, Disk().mounted() as disk:
         marks, folder = Path(place) / "marks", Path(place) / "run"
         marks.mkdir()
@@ -229,16 +250,15 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
                 ),
             }
         )
-        outcome, drivers, seen = None, 0, set[int]()
+        outcome, drivers, issued, seen = None, 0, 0, set[int]()
         while outcome is None or not outcome.finished:
             drivers += 1
             assert drivers < 10, "the run does not end"
             pool = RayPool(partial(uneven_build, scorer, broken, slow), whole.cluster)
             saboteur = Saboteur(100 * seed + drivers, cluster, pool, disk)
-            told: Counter[int] = Counter()
-            counting = CountingPool(split_if_asked(pool, whole), told, saboteur.replace_nodes)
+            counting = CountingPool(split_if_asked(pool, whole), told, asked_before(folder), saboteur.meanwhile)
             try:
-                with suppress(PoolError, DriverKilled):
+                with suppress(PoolError, DriverKilled, OutputError):
                     pool.facts()
                     saboteur.start()
                     outcome = drive(whole, counting, saboteur.interrupted)
@@ -247,12 +267,37 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
                 saboteur.finish()
                 seen |= saboteur.seen
                 struck += saboteur.struck
-            if saboteur.struck["driver killed"]:
+            killed = saboteur.struck["driver killed"] > 0
+            issued += counting.issued(config, killed)
+            if killed:
                 tear(folder)
+        struck["NaN"] = sum(told[pair] for pair in nan_at)
+        struck["tracking server down"] = int(tracked)
+        struck += scorer_faults(marks, broken, slow)
     require_gone(seen)
-    story = Story(outcome, drivers, told, struck)
+    # A full disk takes lines of the record too: what they told is not known to the driver after.
+    story = Story(outcome, drivers, told, 0 if struck["disk full"] else issued, struck)
     judge(config, story, nan_at)
     return story
+
+
+def scorer_faults(marks: Path, broken: int, slow: int) -> Counter[str]:
+    """The faults of scorers that came, by the marks that they have left."""
+    left = Counter(mark.name.split("-")[0] for mark in marks.iterdir())
+    return Counter(
+        {
+            "exception raised": left["raised"],
+            "out of GPU memory": left["exhausted"],
+            "actor does not start": min(left["built"], broken),
+            "actor ten times slower": min(max(left["built"] - broken, 0), slow),
+        }
+    )
+
+
+def asked_before(folder: Path) -> int:
+    """Number of the next pair, as the run in a folder stands."""
+    path = folder / CHECKPOINT
+    return load_checkpoint(path).optimizer.asked if path.exists() else 0
 
 
 def drive(config: Config, pool: Pool, interrupted: Callable[[], bool]) -> Outcome:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ MEMBERS = 4
 NODES = 2
 """Nodes that hold them, beside the head, which holds none."""
 ADD_ATTEMPTS = 3
+WRITE_SECONDS = 0.1
+"""What a checkpoint takes, which is about as long as the steps from one to the next."""
 SILENT_SECONDS = 3.0
 """More than `cluster.answer_timeout` is in these runs."""
 
@@ -72,7 +74,8 @@ class Disk:
         return os.write(file, data[: len(data) // 2] if self.full else data)
 
     def write_whole(self, path: Path, data: bytes) -> None:
-        """As `files.write_whole`."""
+        """As `files.write_whole`, slowly: a driver that is killed may leave without its last checkpoint."""
+        time.sleep(WRITE_SECONDS)
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         WRITE_WHOLE(path, data)
@@ -112,7 +115,7 @@ class Saboteur(threading.Thread):
         self.seen: set[int] = set()
         """Every process that has been an actor."""
         self.struck: Counter[str] = Counter()
-        """How often, by kind of fault."""
+        """How often a fault came, by kind."""
         self._interrupt = self._kill_driver = False
         self._extra_nodes = 0
 
@@ -123,7 +126,8 @@ class Saboteur(threading.Thread):
             self._error = error
 
     def _strike(self) -> None:
-        strikes = {
+        """Each strike says whether it has come to anything; the driver's are counted where it meets them."""
+        strikes: dict[str, Callable[[], bool]] = {
             "actor killed": self._kill,
             "actor hung": self._stop,
             "actor paused": self._pause,
@@ -139,17 +143,19 @@ class Saboteur(threading.Thread):
             if self._done.wait(self._draw.uniform(0.05, 0.8)):
                 return
             what = self._draw.choice(list(strikes))
-            self.struck[what] += 1
-            strikes[what]()
+            self.struck[what] += strikes[what]()
 
     def interrupted(self) -> bool:
         """Whether the driver has been asked to stop.
 
         Raises:
-            DriverKilled: it is to end at once.
+            DriverKilled: it is to end at once; from then on it writes nothing.
         """
         if self._kill_driver:
+            self.struck["driver killed"] += 1
+            self._disk.full = True
             raise DriverKilled
+        self.struck["driver told to stop"] += self._interrupt
         return self._interrupt
 
     def finish(self) -> None:
@@ -170,33 +176,37 @@ class Saboteur(threading.Thread):
         if self._error:
             raise self._error
 
-    def _victim(self) -> int | None:
-        pids = sorted(self._pool.pids())
-        self.seen.update(pids)
-        return self._draw.choice(pids) if pids else None
-
     def _send(self, what: signal.Signals) -> int | None:
-        pid = self._victim()
-        if pid is not None and psutil.pid_exists(pid):
-            os.kill(pid, what)
+        """Signal an actor; its process id, None where there is none."""
+        pids = sorted(filter(psutil.pid_exists, self._pool.pids()))
+        if not pids:
+            return None
+        pid = self._draw.choice(pids)
+        os.kill(pid, what)
         return pid
 
-    def _kill(self) -> None:
-        self._send(signal.SIGKILL)
+    def _kill(self) -> bool:
+        return self._send(signal.SIGKILL) is not None
 
-    def _stop(self) -> None:
+    def _stop(self) -> bool:
         """It hangs: no sign of life, and its process is there."""
-        self._send(signal.SIGSTOP)
+        return self._send(signal.SIGSTOP) is not None
 
-    def _pause(self) -> None:
+    def _pause(self) -> bool:
         """It is slow for a while."""
         pid = self._send(signal.SIGSTOP)
         time.sleep(0.7)
         if pid is not None and psutil.pid_exists(pid):
             os.kill(pid, signal.SIGCONT)
+        return pid is not None
+
+    def meanwhile(self) -> None:
+        """See who the actors are, and replace lost nodes, as an autoscaler would."""
+        self.seen.update(self._pool.pids())
+        self.replace_nodes()
 
     def replace_nodes(self) -> None:
-        """Keep as many nodes as there ought to be, as an autoscaler would; a silent one may have been given up.
+        """Keep as many nodes as there ought to be; a silent one may have been given up.
 
         For the main thread: Ray starts nodes from no other.
         """
@@ -206,7 +216,7 @@ class Saboteur(threading.Thread):
     def _node(self) -> Any:
         return self._draw.choice(sorted(filter(is_up, self._cluster.worker_nodes), key=lambda node: node.node_id))
 
-    def _lose_node(self) -> None:
+    def _lose_node(self) -> bool:
         """One node is killed, with all that runs on it."""
         node = self._node()
         workers = processes(node)[1:]
@@ -214,8 +224,9 @@ class Saboteur(threading.Thread):
         for worker in workers:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
+        return True
 
-    def _silence_node(self) -> None:
+    def _silence_node(self) -> bool:
         """All that runs on a node stands still, for longer than an actor may."""
         silent = processes(self._node())
         for process in silent:
@@ -224,8 +235,9 @@ class Saboteur(threading.Thread):
         for process in silent:
             with suppress(psutil.NoSuchProcess):
                 process.resume()
+        return True
 
-    def _drain_node(self) -> None:
+    def _drain_node(self) -> bool:
         """A node is announced to go, is given a second, and goes in good order."""
         node = self._node()
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
@@ -233,21 +245,26 @@ class Saboteur(threading.Thread):
         client.drain_node(node.node_id, reason, "chaos", int(1000 * (time.time() + 1)))
         self._done.wait(1.0)
         self._cluster.remove_node(node, allow_graceful=True)
+        return True
 
-    def _add_node(self) -> None:
+    def _add_node(self) -> bool:
         self._extra_nodes += 1
+        return True
 
-    def _ask_to_stop(self) -> None:
+    def _ask_to_stop(self) -> bool:
         self._interrupt = True
+        return False
 
-    def _end_driver(self) -> None:
+    def _end_driver(self) -> bool:
         self._kill_driver = True
+        return False
 
-    def _fill_disk(self) -> None:
+    def _fill_disk(self) -> bool:
         """For a while, or until the driver ends."""
         self._disk.full = True
         self._done.wait(0.5)
         self._disk.full = False
+        return True
 
 
 def is_up(node: Any) -> bool:
@@ -264,11 +281,17 @@ def processes(node: Any) -> list[psutil.Process]:
 
 
 def require_gone(pids: set[int]) -> None:
-    """That no actor has outlived its pool."""
+    """That no actor has outlived its pool: neither one of these, nor any other below this process."""
+    assert pids, "no actor has been seen"
     deadline = time.monotonic() + 20
-    while left := [pid for pid in pids if is_actor(pid)]:
+    while left := [pid for pid in pids | set(below()) if is_actor(pid)]:
         assert time.monotonic() < deadline, f"processes left behind: {left}"
         time.sleep(0.2)
+
+
+def below() -> list[int]:
+    """The processes that this one has started, and those that they have."""
+    return [process.pid for process in psutil.Process().children(recursive=True)]
 
 
 def is_actor(pid: int) -> bool:

@@ -2,7 +2,7 @@
 
 import heapq
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -70,6 +70,8 @@ class SimulatedPool:
         self.now = start
         self.done: list[tuple[float, int]] = []
         """When each answer to pairs was handed out, and whose it was."""
+        self.struck: Counter[str] = Counter()
+        """The faults that have come, by kind."""
         self._random = random.Random(seed)
         self._faults, self._paces = faults, paces
         self._dispatcher = Dispatcher(self.ANSWER_TIMEOUT, call_seconds)
@@ -171,10 +173,12 @@ class SimulatedPool:
 
     def _strike(self, kind: str) -> list[Answer]:
         self._next_fault(kind)
+        takes = {"stop_driver": 0, "kill_node": 2}
+        if len(self._workers) < takes.get(kind, 1):
+            return []
+        self.struck[kind] += 1
         if kind == "stop_driver":
             raise DriverKilled
-        if not self._workers:
-            return []
         number = self._random.choice(sorted(self._workers))
         worker = self._workers[number]
         if kind == "kill":

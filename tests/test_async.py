@@ -177,6 +177,16 @@ def test_lost_pool_ends_the_run_with_its_state() -> None:
     assert outcome.state.account.wasted == 2 * 8
 
 
+@pytest.mark.parametrize(("pairs", "oldest"), [(1, 100), (3, 100), (3, 1)])
+def test_a_budget_of_steps_is_kept_and_nothing_is_asked_beyond_it(pairs: int, oldest: int) -> None:
+    config = make_async(8, pairs, optimizer={"max_staleness": oldest}, budget={"queries": None, "steps": 10})
+    state = tune(config, ShuffledPool(3))[0].state
+    assert state.optimizer.steps == 10
+    assert (state.dropped_results > 0) == (oldest == 1)
+    if not state.dropped_results:
+        assert state.account.charged == 2 * 10 * pairs
+
+
 def test_target_accuracy_ends_it_though_a_later_validation_is_worse() -> None:
     outcome, _ = tune(make_async(budget={"target_accuracy": 0.4}, optimizer={"a": 0.5}))
     assert list(outcome.reasons) == ["target_accuracy"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from actors import require_lasting
+from run import main
 from tests.conftest import wait_for
 from zip_ray.checkpoint import load_checkpoint
 from zip_ray.config import Config, validate
@@ -83,6 +84,26 @@ def test_fleeting_paths(monkeypatch: pytest.MonkeyPatch, folder: Path | None, ur
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(InputError, match=field):
         require_lasting(config, folder)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["tune", "configs/quickstart.yaml", "--cluster.pool=in-process"], "output.dir"),
+        (["compare", "configs/suites/smoke.yaml"], "output"),
+    ],
+)
+def test_commands_refuse_fleeting_folders_before_they_begin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str], option: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(SystemExit):
+        main(command)
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {option}: 'runs/")
+    assert f"such as --{option} /shared" in said
+    assert ("--output.remote" in said) == (option == "output.dir")
 
 
 def test_lasting_paths(monkeypatch: pytest.MonkeyPatch) -> None:

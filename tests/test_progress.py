@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from zip_ray.config import BudgetConfig
@@ -51,6 +52,14 @@ def test_without_a_query_budget() -> None:
 def test_losses_that_are_no_number_are_shown() -> None:
     event = {**step(1, 1.0), "loss": float("nan"), "accuracy": float("nan")}
     assert "loss nan  accuracy nan%" in lines(BudgetConfig(), [(0.0, event)])[0]
+
+
+def test_brackets_in_an_error_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    pool = {"event": "pool", "ready": 3, "pending": 0, "last_error": "OSError: [/data/x.pt]", "paces": []}
+    with ProgressView(BudgetConfig()) as view:
+        for event in (pool, step(1, 1.0)):
+            view.event(event)
+    assert "last error: OSError: [/data/x.pt]" in capsys.readouterr().err
 
 
 def test_what_goes_wrong_and_who_works_is_shown() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.chaos import make_config
+from tests.conftest import wait_for
 from tests.fakes import FakeScorer
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import load_checkpoint
@@ -80,6 +81,32 @@ def test_the_record_is_copied_before_the_checkpoint_that_it_goes_with(tmp_path: 
     finally:
         copy._storage.mv = before
     assert order == ["metrics.jsonl", CHECKPOINT]
+
+
+def test_the_record_is_copied_with_a_new_checkpoint_and_at_the_end(tmp_path: Path, storage: Any) -> None:
+    def change(name: str, data: bytes) -> None:
+        (tmp_path / name).write_bytes(data)
+
+    def copied() -> bytes:
+        return bytes(storage.cat_file(f"{URI}/metrics.jsonl"))
+
+    change(CHECKPOINT, b"1")
+    change("metrics.jsonl", b"1")
+    copy = RemoteCopy(tmp_path, URI)
+    copy.start()
+    wait_for(lambda: storage.exists(f"{URI}/{CHECKPOINT}"), 10)
+    change("metrics.jsonl", b"12")
+    change("config.yaml", b"")
+    wait_for(lambda: storage.exists(f"{URI}/config.yaml"), 10)
+    change("config.yaml", b"a later look")
+    wait_for(lambda: storage.cat_file(f"{URI}/config.yaml") == b"a later look", 10)
+    assert copied() == b"1", "it has changed alone"
+    change(CHECKPOINT, b"12")
+    wait_for(lambda: storage.cat_file(f"{URI}/{CHECKPOINT}") == b"12", 10)
+    assert copied() == b"12"
+    change("metrics.jsonl", b"123")
+    assert copy.close(10)
+    assert copied() == b"123"
 
 
 def test_storage_that_fails_or_hangs_holds_nothing_up(

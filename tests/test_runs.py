@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import os
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,13 +13,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from run import console
+from tests.chaos import CountingPool
 from tests.fakes import FACTS, SHAPE, FakeScorer
+from tests.simulated import DriverKilled
+from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.config import Config, validate
 from zip_ray.errors import InputError, OutputError
 from zip_ray.pool import InProcessPool
 from zip_ray.prompts import make_space
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.runs import resume, run_config, tune
+from zip_ray.record import Event
+from zip_ray.runs import locked, resume, run_config, tune
 from zip_ray.status import status
 from zip_ray.terminal import accuracy_table, show_run
 from zip_ray.tuned_prompt import TunedPrompt
@@ -101,11 +108,74 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TunedPrompt, "save", refuse)
-        with pytest.raises(OutputError, match=r"tuned_prompt.safetensors: No space left .* `run.py resume .*run`$"):
+        with pytest.raises(OutputError, match=r"tuned_prompt.safetensors: No space left .* run.py resume .*run$"):
             tune(config, open_pool, lambda: False)
     end = resume(tmp_path / "run", config, open_pool, lambda: False)
     assert end.outcome.state.account.issued == end.outcome.state.account.charged == 10, "nothing is asked again"
     assert TunedPrompt.load(tmp_path / "run").card.accuracies["test/tuned"] == end.accuracies["tuned"]
+
+
+def full_disk(path: Path, _: bytes) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_no_folder(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zip_ray.runs.write_whole", full_disk)
+        with pytest.raises(OutputError, match=r"run: No space left .*; nothing was started: make room"):
+            tune(config, open_pool, lambda: False)
+    assert tune(config, open_pool, lambda: False).outcome.finished
+
+
+@pytest.mark.parametrize("module", ["record", "checkpoint", "runs"])
+def test_a_disk_that_is_full_at_a_resume_is_told_in_one_line(tmp_path: Path, module: str) -> None:
+    config = make_config(tmp_path / "run")
+    tune(config, open_pool, lambda: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"zip_ray.{module}.write_whole", full_disk)
+        with pytest.raises(OutputError, match=r"No space left .* run.py resume .*run$"):
+            resume(tmp_path / "run", config, open_pool, lambda: False)
+    assert resume(tmp_path / "run", config, open_pool, lambda: False).outcome.finished
+
+
+def test_a_folder_that_takes_no_lock_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"lock: No such file or directory"), locked(tmp_path / "none"):
+        pass
+
+
+def test_a_resume_reads_the_run_only_when_it_holds_it(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run")
+    tune(config, open_pool, lambda: True)
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"half")
+    with locked(tmp_path / "run"), pytest.raises(InputError, match="in use by another process"):
+        resume(tmp_path / "run", config, open_pool, lambda: False)
+
+
+def test_what_several_killed_drivers_wasted_stays_in_the_account(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run", 120)
+    config = config.model_copy(update={"output": config.output.model_copy(update={"checkpoint_every_steps": 5})})
+    pools: list[CountingPool] = []
+
+    def open_counting(_: Config) -> CountingPool:
+        pools.append(CountingPool(InProcessPool(FakeScorer), Counter(), 0))
+        return pools[-1]
+
+    def killed_at(step: int) -> Callable[[Event], None]:
+        def listen(event: Event) -> None:
+            if event["event"] == "step" and event["step"] == step:
+                raise DriverKilled
+
+        return listen
+
+    with pytest.raises(DriverKilled):
+        tune(config, open_counting, lambda: False, killed_at(8))
+    for step in (7, 7):
+        with pytest.raises(DriverKilled):
+            resume(tmp_path / "run", config, open_counting, lambda: False, killed_at(step))
+    account = resume(tmp_path / "run", config, open_counting, lambda: False).outcome.state.account
+    assert account.issued == sum(pool.issued(config, killed=False) for pool in pools) == 190
+    assert (account.charged, account.wasted) == (120, 70)
 
 
 def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:
@@ -113,6 +183,22 @@ def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     show_run(console, replace(result, tracked=False), Config())
     assert f"run.py replay {tmp_path / 'run'}" in console.file.getvalue().partition("incomplete\nsend the rest ")[2]
+
+
+def test_brackets_in_paths_and_templates_are_shown_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "[/run]"
+    show_run(console, tune(make_config(folder), open_pool, lambda: True), Config())
+    show_run(console, resume(folder, make_config(folder), open_pool, lambda: False), Config())
+    console.print(accuracy_table({"a": 0.5}, {"a": "[/b] {}"}))
+    assert capsys.readouterr().out.count("[/") == 5, "stopped, prompt, picture, MLflow, text"
+
+
+def test_a_stopped_run_names_its_copy_where_it_has_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tune(make_config(tmp_path / "run"), open_pool, lambda: True)
+    show_run(console, result, make_config(tmp_path / "run", output={"remote": "s3://bucket/run"}))
+    assert f"run.py resume {tmp_path / 'run'}, or s3://bucket/run where that is gone" in capsys.readouterr().out
 
 
 def test_a_table_has_texts_where_there_are_templates() -> None:

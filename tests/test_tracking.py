@@ -212,6 +212,18 @@ def test_addresses() -> None:
     assert shown("https://me:pw@host/path") == "https://host/path"
 
 
+def test_an_empty_record_is_no_fault_of_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [])
+    config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(InputError, match=r"metrics.jsonl: is empty"):
+        replay(tmp_path, config)
+    tracker = Tracker(tmp_path, config)
+    tracker.start()
+    assert not tracker.close(10)
+    assert "MLflow copy: InputError" in caplog.text
+    assert "does not answer" not in caplog.text
+
+
 def test_replay_of_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"metrics.jsonl: No such file"):
         replay(tmp_path, TrackingConfig())

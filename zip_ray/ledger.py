@@ -73,7 +73,7 @@ class Ledger:
         self._add(issued=ask.queries)
 
     def complete(self, result: AskResult, attempts: int) -> bool:
-        """Charge an answered ask; False for an answer that is not awaited, which only counts as waste.
+        """Charge an answered ask; False for an answer that is not awaited, which counts as issued in vain.
 
         Args:
             result: the answer.
@@ -81,7 +81,7 @@ class Ledger:
         """
         queries = result.queries
         if result.id not in self._in_flight:
-            self._add(wasted=queries)
+            self._add(issued=queries, wasted=queries)
             return False
         self._in_flight.remove(result.id)
         self._held -= queries

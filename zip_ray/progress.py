@@ -99,7 +99,7 @@ class ProgressView:
             clock: seconds, monotonic.
         """
         self._summary, self._clock = Summary(budget), clock
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(stderr=True, markup=False, highlight=False)
         self._live = Live(console=self._console, transient=True, get_renderable=self._draw, refresh_per_second=4)
         self._last_line = -LINE_SECONDS
 
@@ -121,7 +121,7 @@ class ProgressView:
             return
         if self._clock() - self._last_line >= LINE_SECONDS:
             self._last_line = self._clock()
-            self._console.print("  ".join(self._summary.lines()), highlight=False, soft_wrap=True)
+            self._console.print("  ".join(self._summary.lines()), soft_wrap=True)
 
     def _draw(self) -> Group:
         lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in self._summary.lines()]

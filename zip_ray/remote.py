@@ -8,6 +8,7 @@ from typing import Any
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.errors import InputError
 from zip_ray.files import PARTIAL, write_whole
+from zip_ray.record import FILE_NAME as RECORD
 
 COPY_SECONDS = 5.0
 """Between two looks at what has changed."""
@@ -17,7 +18,8 @@ _log = logging.getLogger(__name__)
 class RemoteCopy:
     """Copies what has changed in a run folder, in a thread that nothing waits for.
 
-    The record goes before the checkpoint that was read before it, so that the copy can be resumed from at any moment.
+    The record goes before the checkpoint that was read before it, so that the copy can be resumed from at any moment;
+    it grows all the time, and is copied only with a new checkpoint, and at the end.
     """
 
     def __init__(self, folder: Path, uri: str) -> None:
@@ -55,7 +57,7 @@ class RemoteCopy:
         while True:
             last = self._closing.is_set()
             try:
-                self._sync()
+                self._sync(last)
                 self._complete = last
             except Exception as error:  # each storage has its own: whatever it is, the run goes on
                 if not warned:
@@ -65,10 +67,11 @@ class RemoteCopy:
                 return
             self._closing.wait(COPY_SECONDS)
 
-    def _sync(self) -> None:
+    def _sync(self, last: bool) -> None:
         checkpoint = self._changed(self._folder / CHECKPOINT)
+        later = {CHECKPOINT} if checkpoint or last else {CHECKPOINT, RECORD}
         for path in sorted(self._folder.iterdir()):
-            if path.name != CHECKPOINT and path.suffix != PARTIAL:
+            if path.name not in later and path.suffix != PARTIAL:
                 self._put(path.name, self._changed(path))
         self._put(CHECKPOINT, checkpoint)
 

@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,7 +26,7 @@ import yaml
 
 from zip_ray import report
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
-from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint
+from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint, save_checkpoint
 from zip_ray.config import Config, load_config
 from zip_ray.errors import InputError, OutputError
 from zip_ray.files import write_whole
@@ -151,25 +152,42 @@ def resume(
         OutputError: the run folder takes no more.
         PoolError: no scorer came up.
     """
-    state = load_checkpoint(folder / CHECKPOINT)
+    with locked(folder):
+        state = load_checkpoint(folder / CHECKPOINT)
+        start = _start_of(folder)
+        require_same(folder, start, config)
+        require_same_schedule(folder, start, config)
+        with closing(open_pool(config)) as pool:
+            facts = _facts(pool)
+            if facts.weights_digest != start["weights_digest"]:
+                raise InputError(
+                    f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
+                )
+            space = make_space(config, facts.shape)
+            with _needing_room(folder, config):
+                state = _cut_back(folder, state)
+                _write_config(folder, config)  # a later resume, and `status`, have its budget
+            return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
+
+
+def _start_of(folder: Path) -> Event:
     events = read_record(folder / RECORD)
     if not events or events[0]["event"] != "start":
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
-    start = events[0]
-    require_same(folder, start, config)
-    require_same_schedule(folder, start, config)
-    with locked(folder), closing(open_pool(config)) as pool:
-        facts = _facts(pool)
-        if facts.weights_digest != start["weights_digest"]:
-            raise InputError(
-                f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
-            )
-        space = make_space(config, facts.shape)
-        dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
-        answered = max((queries(event) for event in dropped), default=0) - state.account.charged
-        state = replace(state, account=settle(state.account, answered))
-        _write_config(folder, config)  # a later resume, and `status`, have its budget
-        return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
+    return events[0]
+
+
+def _cut_back(folder: Path, state: RunState) -> RunState:
+    """Cut the record back to a checkpoint; the checkpoint, saved again, keeps what is undone as wasted.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
+    answered = max((queries(event) for event in dropped), default=0) - state.account.charged
+    state = replace(state, account=settle(state.account, answered))
+    save_checkpoint(folder / CHECKPOINT, state)
+    return state
 
 
 class _Run:
@@ -225,7 +243,7 @@ class _Run:
         prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors())
         state = outcome.state
         title = f"{self._config.task.name}: {self._config.optimizer.method}, seed {self._config.seed}"
-        with _needing_room(self._folder):
+        with _needing_room(self._folder, self._config):
             prompt.save(self._folder)
             record.append(
                 {
@@ -315,14 +333,19 @@ def _templates(start: Event) -> dict[str, str]:
     return templates
 
 
+def lasting(folder: Path, config: Config) -> str:
+    """What `run.py resume` is given: the run folder; for where it goes with a Ray job, its copy too."""
+    return f"{folder}, or {config.output.remote} where that is gone" if config.output.remote else str(folder)
+
+
 @contextmanager
-def _needing_room(folder: Path) -> Iterator[None]:
+def _needing_room(folder: Path, config: Config) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then "
-            f"`run.py resume {folder}`"
+            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then run.py resume "
+            f"{lasting(folder, config)}"
         ) from error
 
 
@@ -331,7 +354,11 @@ def _create(folder: Path, config: Config) -> None:
         folder.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
-    _write_config(folder, config)
+    try:
+        _write_config(folder, config)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise OutputError(f"{folder}: {error.strerror}; nothing was started: make room, or choose another") from error
 
 
 def _write_config(folder: Path, config: Config) -> None:
@@ -381,8 +408,13 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         InputError: another process holds it.
+        OutputError: it cannot be written to.
     """
-    with (folder / LOCK).open("w") as file:
+    try:
+        opened = (folder / LOCK).open("w")
+    except OSError as error:
+        raise OutputError(f"{folder / LOCK}: {error.strerror}: give a folder that can be written to") from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -11,7 +11,7 @@ from rich.table import Table
 from zip_ray.compare.document import PAGE as REPORT
 from zip_ray.compare.runner import SuiteOutcome
 from zip_ray.config import Config
-from zip_ray.runs import RunResult
+from zip_ray.runs import RunResult, lasting
 
 INTERRUPTED = 130
 PYTHON = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
@@ -23,8 +23,10 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
     state = result.outcome.state
     if not result.outcome.finished:
         console.print(f"stopped: {'; '.join(result.outcome.reasons.values())}", soft_wrap=True)
-        text = f"{state.account.charged} queries done; go on with: {PYTHON} run.py resume {result.folder}"
-        console.print(text, soft_wrap=True, highlight=False)
+        text = (
+            f"{state.account.charged} queries done; go on with: {PYTHON} run.py resume {lasting(result.folder, config)}"
+        )
+        console.print(text, soft_wrap=True)
         return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
     console.print(accuracy_table(result.accuracies, result.templates))
     console.print(
@@ -32,25 +34,24 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
         f"tuned prompt  {result.folder / 'tuned_prompt.safetensors'}\n"
         f"picture       {result.folder / 'accuracy.png'}",
         soft_wrap=True,
-        highlight=False,
     )
     if config.tracking.enabled:
         where = f"{result.run_id} in {config.tracking.uri}" if result.tracked else "incomplete"
         label = "open it with  " if result.tracked else "send the rest "
-        console.print(f"MLflow run    {where}\n{label}{_next_command(result, config)}", soft_wrap=True, highlight=False)
+        console.print(f"MLflow run    {where}\n{label}{_next_command(result, config)}", soft_wrap=True)
     return 0
 
 
 def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:
     """Print how a suite ended; the exit code."""
     for label, error in outcome.failures.items():
-        console.print(f"failed: {label}: {error}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"failed: {label}: {error}", soft_wrap=True)
     if outcome.left:
-        console.print(f"stopped: {outcome.left} runs left; the same command goes on", soft_wrap=True, highlight=False)
+        console.print(f"stopped: {outcome.left} runs left; the same command goes on", soft_wrap=True)
         return INTERRUPTED
     new = outcome.finished or outcome.failures
     done = f"{outcome.finished} runs done" if new else "all runs were done before"
-    console.print(f"{done}\nreport  {folder / REPORT}", soft_wrap=True, highlight=False)
+    console.print(f"{done}\nreport  {folder / REPORT}", soft_wrap=True)
     return 1 if outcome.failures else 0
 
 

@@ -73,9 +73,15 @@ class Mirror:
         self.run_id = ""
 
     def sync(self) -> int:
-        """Send the points that the server lacks; how many those were."""
+        """Send the points that the server lacks; how many those were.
+
+        Raises:
+            InputError: no record, an empty or a damaged one.
+        """
         events, offset = read_from(self._folder / RECORD, self._offset)
         if self._client is None:
+            if not events:
+                raise InputError(f"{self._folder / RECORD}: is empty: there is nothing to send yet")
             self._connect(events[0])
         points = [point for event in events for point in self._points(event)]
         for start in range(0, len(points), BATCH):
@@ -168,7 +174,9 @@ class Tracker:
             except Exception as error:  # MLflow, requests, SQLAlchemy: whatever it is, the run goes on without it
                 self._mirror.forget()
                 if not warned:
-                    _log.warning("MLflow at %s does not answer: %s; the run goes on", shown(self._uri), _line(error))
+                    mute = f"MLflow at {shown(self._uri)} does not answer"
+                    what = "MLflow copy" if isinstance(error, InputError) else mute
+                    _log.warning("%s: %s; the run goes on", what, _line(error))
                 warned, wait = True, min(2 * wait, LONGEST_WAIT)
                 if last:
                     return
@@ -181,7 +189,6 @@ def replay(folder: Path, config: TrackingConfig) -> Replayed:
     Raises:
         InputError: no record, or a server that does not answer.
     """
-    read_from(folder / RECORD, 0)
     mirror = Mirror(folder, config)
     try:
         metrics = mirror.sync()

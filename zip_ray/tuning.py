@@ -234,7 +234,7 @@ class Tuning:
                 break
             features = self._crops.get(batch) if self._crops else None
             waiting = self._crops is not None and features is None
-            if waiting or not self._ledger.admits(self._optimizer.queries_to_ask):
+            if waiting or not self._admits():
                 break
             asked = self._optimizer.ask()
             if asked is None:
@@ -242,6 +242,12 @@ class Tuning:
             self._ledger.issue(asked)
             bundle.append(replace(asked, features=features))
         return tuple(bundle)
+
+    def _admits(self) -> bool:
+        """Whether the budget has room for another ask: beside those in flight, and for steps that will be counted."""
+        steps, each = self._config.budget.steps, self._config.optimizer.asks_per_step
+        ahead = self._state.optimizer.steps * each + self._optimizer.waiting + self._ledger.in_flight
+        return self._ledger.admits(self._optimizer.queries_to_ask) and (steps is None or ahead < steps * each)
 
     def _fold(self, answer: Answer) -> None:
         """Take in whatever a scorer has answered."""

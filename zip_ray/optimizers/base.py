@@ -114,6 +114,11 @@ class Optimizer(ABC):
         return self.queries_per_step - each * (self._asked % self._asks_per_step)
 
     @property
+    def waiting(self) -> int:
+        """Answers that wait for the rest of their step."""
+        return len(self._told)
+
+    @property
     def next_batch(self) -> int:
         """Key of the mini-batch of what `ask` gives next, counted from 1."""
         return self._asked * self._config.batches_per_step // self._asks_per_step + 1
