@@ -39,7 +39,8 @@ from zip_ray.layout import split_if_asked
 from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.progress import ProgressView
 from zip_ray.record import Event
-from zip_ray.runs import CONFIG, Listener, resume, run_config, tune
+from zip_ray.run_folder import CONFIG, run_config
+from zip_ray.runs import Listener, resume, tune
 from zip_ray.terminal import INTERRUPTED, accuracy_table, parse_failure, show_run, show_suite
 from zip_ray.tuned_prompt import TunedPrompt
 

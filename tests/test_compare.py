@@ -31,7 +31,8 @@ from zip_ray.config import Config
 from zip_ray.errors import InputError
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
 from zip_ray.record import Event, read_record
-from zip_ray.runs import Listener, locked
+from zip_ray.run_folder import locked
+from zip_ray.runs import Listener
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ from zip_ray.pool import InProcessPool
 from zip_ray.prompts import make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event
-from zip_ray.runs import locked, resume, run_config, tune
+from zip_ray.run_folder import locked, run_config
+from zip_ray.runs import resume, tune
 from zip_ray.status import status
 from zip_ray.terminal import accuracy_table, show_run
 from zip_ray.tuned_prompt import TunedPrompt
@@ -122,13 +123,13 @@ def full_disk(path: Path, _: bytes) -> None:
 def test_a_disk_that_is_full_at_the_start_leaves_no_folder(tmp_path: Path) -> None:
     config = make_config(tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zip_ray.runs.write_whole", full_disk)
+        patch.setattr("zip_ray.run_folder.write_whole", full_disk)
         with pytest.raises(OutputError, match=r"run: No space left .*; nothing was started: make room"):
             tune(config, open_pool, lambda: False)
     assert tune(config, open_pool, lambda: False).outcome.finished
 
 
-@pytest.mark.parametrize("module", ["record", "checkpoint", "runs"])
+@pytest.mark.parametrize("module", ["record", "checkpoint", "run_folder"])
 def test_a_disk_that_is_full_at_a_resume_is_told_in_one_line(tmp_path: Path, module: str) -> None:
     config = make_config(tmp_path / "run")
     tune(config, open_pool, lambda: True)

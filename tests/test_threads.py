@@ -8,7 +8,8 @@ from tests.fakes import FakeScorer
 from zip_ray import doctor, threads
 from zip_ray.config import Config, load_config, validate
 from zip_ray.pool import InProcessPool
-from zip_ray.runs import CONFIG, tune
+from zip_ray.run_folder import CONFIG
+from zip_ray.runs import tune
 
 
 @pytest.mark.parametrize(

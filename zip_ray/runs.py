@@ -5,15 +5,13 @@ tuned_prompt.safetensors (+ .json) and accuracy.png at its end. Nothing is writt
 shown that they can be used.
 """
 
-import fcntl
 import logging
 import os
 import platform
 import re
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -22,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from zip_ray import report
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint, save_checkpoint
-from zip_ray.config import Config, load_config
-from zip_ray.errors import InputError, OutputError
-from zip_ray.files import write_whole
+from zip_ray.config import Config
+from zip_ray.errors import InputError
 from zip_ray.ledger import settle
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
@@ -38,6 +34,7 @@ from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, queries, read_record
 from zip_ray.remote import RemoteCopy, require_free
 from zip_ray.resuming import require_same, require_same_schedule
+from zip_ray.run_folder import create, locked, needing_room, write_config
 from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
@@ -58,9 +55,6 @@ from zip_ray.work import (
 
 _log = logging.getLogger(__name__)
 
-CONFIG = "config.yaml"
-LOCK = "lock"
-"""Held by the driver, as long as it lives."""
 TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""
 REMOTE_SECONDS = 60.0
@@ -113,22 +107,11 @@ def tune(
         facts = _facts(pool)
         space = make_space(config, facts.shape)
         zero_shot = _zero_shot(pool, facts)
-        _create(folder, config)
+        create(folder, config)
         state = RunState(OptimizerState(space.initial()))
         with locked(folder):
             start = _start_event(config, facts, space, zero_shot)
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
-
-
-def run_config(folder: Path) -> Config:
-    """The config of a run, as it was started or last went on.
-
-    Raises:
-        InputError: not the folder of a run, or its config is damaged.
-    """
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder}: no {CONFIG}: give the folder of a run that `run.py tune` made")
-    return load_config(folder / CONFIG)
 
 
 def resume(
@@ -164,9 +147,9 @@ def resume(
                     f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
                 )
             space = make_space(config, facts.shape)
-            with _needing_room(folder, config):
+            with needing_room(folder, config):
                 state = _cut_back(folder, state)
-                _write_config(folder, config)  # a later resume, and `status`, have its budget
+                write_config(folder, config)  # a later resume, and `status`, have its budget
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
 
@@ -243,7 +226,7 @@ class _Run:
         prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors())
         state = outcome.state
         title = f"{self._config.task.name}: {self._config.optimizer.method}, seed {self._config.seed}"
-        with _needing_room(self._folder, self._config):
+        with needing_room(self._folder, self._config):
             prompt.save(self._folder)
             record.append(
                 {
@@ -333,39 +316,6 @@ def _templates(start: Event) -> dict[str, str]:
     return templates
 
 
-def lasting(folder: Path, config: Config) -> str:
-    """What `run.py resume` is given: the run folder; for where it goes with a Ray job, its copy too."""
-    return f"{folder}, or {config.output.remote} where that is gone" if config.output.remote else str(folder)
-
-
-@contextmanager
-def _needing_room(folder: Path, config: Config) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then run.py resume "
-            f"{lasting(folder, config)}"
-        ) from error
-
-
-def _create(folder: Path, config: Config) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
-    try:
-        _write_config(folder, config)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise OutputError(f"{folder}: {error.strerror}; nothing was started: make room, or choose another") from error
-
-
-def _write_config(folder: Path, config: Config) -> None:
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_whole(folder / CONFIG, text.encode())
-
-
 def _start_event(config: Config, facts: Facts, space: PromptSpace, zero_shot: dict[str, Any]) -> Event:
     return {
         "event": "start",
@@ -400,23 +350,3 @@ def _environment(facts: Facts) -> dict[str, object]:
         "precision": facts.precision or "fp32",
         **{package: installed(package) for package in PACKAGES},
     }
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder: two drivers on one would spoil each other's files.
-
-    Raises:
-        InputError: another process holds it.
-        OutputError: it cannot be written to.
-    """
-    try:
-        opened = (folder / LOCK).open("w")
-    except OSError as error:
-        raise OutputError(f"{folder / LOCK}: {error.strerror}: give a folder that can be written to") from error
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{folder}: in use by another process: wait for it, or stop it first") from error
-        yield

@@ -7,7 +7,7 @@ from pathlib import Path
 from zip_ray.progress import Summary
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import read_record
-from zip_ray.runs import LOCK, run_config
+from zip_ray.run_folder import LOCK, run_config
 
 
 def status(folder: Path) -> list[str]:

@@ -11,7 +11,8 @@ from rich.table import Table
 from zip_ray.compare.document import PAGE as REPORT
 from zip_ray.compare.runner import SuiteOutcome
 from zip_ray.config import Config
-from zip_ray.runs import RunResult, lasting
+from zip_ray.run_folder import lasting
+from zip_ray.runs import RunResult
 
 INTERRUPTED = 130
 PYTHON = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable

@@ -32,7 +32,8 @@ from zip_ray.pool import Pool, PoolError
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import read_record
 from zip_ray.resuming import require_same, started_with
-from zip_ray.runs import CONFIG, Listener, locked, resume, tune
+from zip_ray.run_folder import CONFIG, locked
+from zip_ray.runs import Listener, resume, tune
 from zip_ray.threads import with_threads
 from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt

@@ -1,0 +1,97 @@
+"""The folder of a run: its config, who holds it, and what is said when it takes no more."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from zip_ray.config import Config, load_config
+from zip_ray.errors import InputError, OutputError
+from zip_ray.files import write_whole
+
+CONFIG = "config.yaml"
+LOCK = "lock"
+"""Held by the driver, as long as it lives."""
+
+
+def run_config(folder: Path) -> Config:
+    """The config of a run, as it was started or last went on.
+
+    Raises:
+        InputError: not the folder of a run, or its config is damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder}: no {CONFIG}: give the folder of a run that `run.py tune` made")
+    return load_config(folder / CONFIG)
+
+
+def lasting(folder: Path, config: Config) -> str:
+    """What `run.py resume` is given: the run folder; for where it goes with a Ray job, its copy too."""
+    return f"{folder}, or {config.output.remote} where that is gone" if config.output.remote else str(folder)
+
+
+@contextmanager
+def needing_room(folder: Path, config: Config) -> Iterator[None]:
+    """Turn a disk that refuses into what the user can do.
+
+    Raises:
+        OutputError: it refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then run.py resume "
+            f"{lasting(folder, config)}"
+        ) from error
+
+
+def create(folder: Path, config: Config) -> None:
+    """Make the folder, with its config; nothing is left of it where that fails.
+
+    Raises:
+        InputError: it cannot be made.
+        OutputError: the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
+    try:
+        write_config(folder, config)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise OutputError(f"{folder}: {error.strerror}; nothing was started: make room, or choose another") from error
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write config.yaml.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_whole(folder / CONFIG, text.encode())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder: two drivers on one would spoil each other's files.
+
+    Raises:
+        InputError: another process holds it.
+        OutputError: it cannot be written to.
+    """
+    try:
+        opened = (folder / LOCK).open("w")
+    except OSError as error:
+        raise OutputError(f"{folder / LOCK}: {error.strerror}: give a folder that can be written to") from error
+    with opened as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{folder}: in use by another process: wait for it, or stop it first") from error
+        yield
