@@ -20,15 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import DOCS, TASKS, BenchmarkOptions, Figures, configure, machine, parallel, run, table
 from zip_ray.config import Config, load_config
 
-Method = Literal["zip", "spsa", "spsa-gc", "bar", "blackvip"]
+Method = Literal["zip", "spsa", "spsa-gc"]
 Grid = dict[str, tuple[float, ...]]
 """Values to try, by field of the config's optimizer section."""
 GRIDS: dict[Method, Grid] = {
     "zip": {"a": (0.01, 0.02, 0.05), "c": (0.01, 0.03), "pairs_per_step": (1, 5)},
     "spsa": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01, 0.03), "pairs_per_step": (1, 5)},
     "spsa-gc": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01, 0.03), "pairs_per_step": (1, 5)},
-    "bar": {"learning_rate": (0.1, 1.0, 10.0), "beta": (0.01, 0.1)},
-    "blackvip": {"a": (0.01, 0.1, 1.0), "c": (0.01, 0.1)},
 }
 """The configuration of ZIP's authors is a point of each."""
 Point = tuple[float, ...]
@@ -40,7 +38,7 @@ class Options(BenchmarkOptions):
     """Grid of gains, judged on validation images; wanted: those in the method's tuned file."""
 
     method: Method = "zip"
-    """Whose: configs/methods/METHOD-tuned.yaml. A query of bar and blackvip, on images, is a hundredfold the work."""
+    """Whose: configs/methods/METHOD-tuned.yaml."""
     queries: int = 5000
     """Budget of a run."""
     tasks: tuple[str, ...] = TASKS

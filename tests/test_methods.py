@@ -31,7 +31,6 @@ SIZES = {
     "bar": (3 * 32 * 32, 6),
     "blackvip": (7744, 10),
     "bar-tuned": (3 * 32 * 32, 6),
-    "blackvip-tuned": (7744, 10),
     "bpt-vlm": (4000, 15),
     "bpt-vlm-tuned": (4000, 15),
 }
