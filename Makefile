@@ -27,9 +27,11 @@ chaos: $(VENV)/dev  ## 2,000 simulated and 100 real schedules of faults (about h
 network: $(VENV)/dev  ## hosts with addresses of their own, a link cut, a host lost; needs root
 	$(BIN)/python -m tests.network
 
-figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour)
+figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour and a half)
 	$(BIN)/python benchmarks/tasks.py --write --check
 	$(BIN)/python benchmarks/gains.py --write
+	$(BIN)/python benchmarks/gains.py --method spsa --tasks digits texture shape --seeds 101 --write
+	$(BIN)/python benchmarks/gains.py --method spsa-gc --tasks digits texture shape --seeds 101 --write
 	$(BIN)/python benchmarks/accuracy.py --write --check
 	$(BIN)/python benchmarks/query.py --write --check
 	$(BIN)/python benchmarks/memory.py --write --check
