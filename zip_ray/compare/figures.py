@@ -138,13 +138,17 @@ def _draw(axes: Any, curves: Sequence[Curve], x: Callable[[Curve], Float64], met
 
 
 def _legend(figure: Any) -> None:
-    """One legend for all panels, below them: any of them may lack a method."""
+    """One legend for all panels, below them: any of them may lack a method. As many columns as fit, up to four."""
     found: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         found |= {label: handle for handle, label in zip(handles, labels, strict=True)}
-    if found:
-        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=4, fontsize=9)
+    for columns in (4, 3, 2, 1) if found else ():
+        look = {"loc": "outside lower center", "ncols": columns, "fontsize": 9}
+        legend = figure.legend(list(found.values()), list(found), **look)
+        if columns == 1 or legend.get_window_extent(figure.canvas.get_renderer()).width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _figure(width: float, height: float) -> Any:
