@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -131,9 +132,9 @@ class Saboteur(threading.Thread):
             "actor killed": self._kill,
             "actor hung": self._stop,
             "actor paused": self._pause,
-            "node killed": self._lose_node,
-            "node silent": self._silence_node,
-            "node drained": self._drain_node,
+            "node killed": partial(self._to_node, self._lose_node),
+            "node silent": partial(self._to_node, self._silence_node),
+            "node drained": partial(self._to_node, self._drain_node),
             "node added": self._add_node,
             "driver told to stop": self._ask_to_stop,
             "driver killed": self._end_driver,
@@ -171,7 +172,7 @@ class Saboteur(threading.Thread):
         for node in [node for node in self._cluster.worker_nodes if not is_up(node)]:
             self._cluster.remove_node(node, allow_graceful=False)
         while len(self._cluster.worker_nodes) > NODES:
-            self._cluster.remove_node(self._node())
+            self._cluster.remove_node(self._nodes()[-1])
         self.replace_nodes()
         if self._error:
             raise self._error
@@ -213,39 +214,39 @@ class Saboteur(threading.Thread):
         while sum(map(is_up, list(self._cluster.worker_nodes))) < NODES + self._extra_nodes:
             add_node(self._cluster)
 
-    def _node(self) -> Any:
-        return self._draw.choice(sorted(filter(is_up, self._cluster.worker_nodes), key=lambda node: node.node_id))
+    def _nodes(self) -> list[Any]:
+        return sorted(filter(is_up, self._cluster.worker_nodes), key=lambda node: node.node_id)
 
-    def _lose_node(self) -> bool:
-        """One node is killed, with all that runs on it."""
-        node = self._node()
+    def _to_node(self, strike: Callable[[Any], None]) -> bool:
+        if up := self._nodes():  # all may have gone, and none come yet
+            strike(self._draw.choice(up))
+        return bool(up)
+
+    def _lose_node(self, node: Any) -> None:
+        """It is killed, with all that runs on it."""
         workers = processes(node)[1:]
         self._cluster.remove_node(node, allow_graceful=False)
         for worker in workers:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
-        return True
 
-    def _silence_node(self) -> bool:
-        """All that runs on a node stands still, for longer than an actor may."""
-        silent = processes(self._node())
+    def _silence_node(self, node: Any) -> None:
+        """All that runs on it stands still, for longer than an actor may."""
+        silent = processes(node)
         for process in silent:
             process.suspend()
         self._done.wait(SILENT_SECONDS)
         for process in silent:
             with suppress(psutil.NoSuchProcess):
                 process.resume()
-        return True
 
-    def _drain_node(self) -> bool:
-        """A node is announced to go, is given a second, and goes in good order."""
-        node = self._node()
+    def _drain_node(self, node: Any) -> None:
+        """It is announced to go, is given a second, and goes in good order."""
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         client = ray._raylet.GcsClient(address=self._cluster.address)
         client.drain_node(node.node_id, reason, "chaos", int(1000 * (time.time() + 1)))
         self._done.wait(1.0)
         self._cluster.remove_node(node, allow_graceful=True)
-        return True
 
     def _add_node(self) -> bool:
         self._extra_nodes += 1

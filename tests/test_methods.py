@@ -23,7 +23,7 @@ SIZES = {
     "spsa": (8 * 128, 10),
     "spsa-gc": (8 * 128, 10),
     "spsa-tuned": (7 * 128, 2),
-    "spsa-gc-tuned": (7 * 128, 2),
+    "spsa-gc-tuned": (7 * 128, 10),
     "bbt": (100, 20),
     "random-search": (100, 10),
     "coop": (7 * 128, 1),
