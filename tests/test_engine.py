@@ -56,12 +56,13 @@ def losses(text: torch.Tensor, classes: int) -> np.ndarray:
 
 
 def check(name: str, classnames: list[str], contexts: torch.Tensor) -> None:
-    """Engine and plain pass: features to 1e-5, losses to 1e-6 relative."""
+    """Engine and plain pass: features to 1e-5, losses to 1e-6 relative, or what float32 leaves of logits: features are
+    rounded to about 1e-7, and the logit scale is 100."""
     plain = PromptEncoder(model_of(name), TOKENIZER, classnames, contexts.shape[1])
     fast, expected = CausalEncoder(plain).encode(contexts), plain.encode(contexts)
     np.testing.assert_allclose(fast.numpy(), expected.numpy(), atol=1e-5, rtol=0)
     both = (losses(text, len(classnames)) for text in (fast, expected))
-    np.testing.assert_allclose(*both, rtol=1e-6, atol=1e-6)  # the loss of one class is 0
+    np.testing.assert_allclose(*both, rtol=1e-6, atol=2e-5)
 
 
 @settings(max_examples=60, deadline=None)

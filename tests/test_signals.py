@@ -13,7 +13,9 @@ from zip_ray.terminal import INTERRUPTED
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
+    """Python's own for Ctrl-C, whatever a test before has left; afterwards, what was there."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
