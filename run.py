@@ -84,6 +84,17 @@ def open_hosts(config: Config, keys: list[str]) -> Pool:
     return open_scorers(config, partial(build_host, keys))
 
 
+def refuse_fleeting(config: Config, folder: Path | None, option: str = "output.dir") -> None:
+    """Refuse, within a Ray job, a folder that is deleted with it. Ray is imported here: the help does without.
+
+    Raises:
+        InputError: names the option and the remedy.
+    """
+    from actors import require_lasting
+
+    require_lasting(config, folder, option)
+
+
 def listener(config: Config, folder: Path | None, view: Listener) -> Listener:
     """What hears the events of a run besides its own folder: the view, and Ray's metrics, where there is Ray."""
     if config.cluster.pool == "in-process":
@@ -139,9 +150,7 @@ def define_commands(default: Config) -> None:
         Args:
             config: YAML file, such as configs/quickstart.yaml.
         """
-        from actors import require_lasting
-
-        require_lasting(settings, settings.output.dir)
+        refuse_fleeting(settings, settings.output.dir)
         with stop_on_signal(open_pool) as (stop, opener), ProgressView(settings.budget) as view:
             result = tune(settings, opener, stop.is_set, listener(settings, settings.output.dir, view.event))
         return show_run(console, result, settings)
@@ -153,9 +162,7 @@ def define_commands(default: Config) -> None:
         Args:
             run_dir: the run's folder, or the URI of its copy (output.remote), which is fetched to runs/ first.
         """
-        from actors import require_lasting
-
-        require_lasting(settings, run_dir)
+        refuse_fleeting(settings, run_dir)
         with stop_on_signal(open_pool) as (stop, opener), ProgressView(settings.budget) as view:
             result = resume(run_dir, settings, opener, stop.is_set, listener(settings, run_dir, view.event))
         return show_run(console, result, settings)
@@ -240,12 +247,10 @@ def define_commands(default: Config) -> None:
             cluster: where they run.
             tracking: where they are copied to.
         """
-        from actors import require_lasting
-
         asked = load_suite(suite).changed(default, budget=budget, cluster=cluster, tracking=tracking)
         asked = asked.rooted(data) if data else asked
         folder = output or Path("runs", "suites", asked.name)
-        require_lasting(validate(asked.base, f"{suite}: base"), folder, "output")
+        refuse_fleeting(validate(asked.base, f"{suite}: base"), folder, "output")
         with stop_on_signal(open_hosts) as (stop, opener):
             outcome = run_suite(
                 asked, folder, opener, stop.is_set, lambda run, view: listener(run, run.output.dir, view)
