@@ -1,6 +1,8 @@
 """Shared fixtures. Ray's and MLflow's own environment must not leak into the tests."""
 
+import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -31,9 +33,16 @@ settings.load_profile("zip-ray")
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port that nothing listens on, and that no other process is given unasked.
+
+    Below the range from which Linux serves those who ask for any port (Ray's agents do), above Ray's for workers.
+    """
+    while True:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("127.0.0.1", secrets.choice(range(20000, 32768)))) as server,
+        ):
+            return int(server.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
