@@ -345,6 +345,9 @@ def main(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # `run.py ... | head` has read enough; Python would flush once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except SystemExit as error:
         if error.code and (text := complaint.getvalue()):
             fail(parse_failure(text, arguments[0]))

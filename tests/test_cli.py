@@ -303,3 +303,11 @@ def test_unreadable_image_stops_before_anything_is_written(tmp_path: Path) -> No
 
 def test_the_environment_is_clean() -> None:
     assert "RAY_ADDRESS" not in os.environ
+
+
+def test_a_reader_that_has_read_enough(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command("tune", "--help"), cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, timeout=240)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -298,7 +298,7 @@ def spoil(root: Path, how: str) -> Path:
         ("empty", r"task.root: class folder '.*cat' holds no images: add some or remove it"),
         ("no test", r"task.root: '.*' has no folder test/"),
         ("different", r"task.root: '.*': train/ and test/ differ in the classes cat, dog"),
-        ("single", r"task.root: '.*train' holds 1 class folders: give at least two"),
+        ("single", r"task.root: '.*test' holds 1 class folders: give at least two"),
         ("twice", r"two folders in '.*train' are called 'sea lion': rename one"),
         ("escape", r"task.root: '.*link.png' leads out of '.*': copy the image"),
     ],
@@ -307,6 +307,12 @@ def test_what_is_wrong_with_a_folder_is_named(two_classes: Path, how: str, messa
     with pytest.raises(InputError, match=message) as caught:
         task_of(spoil(two_classes, how))
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_with_test_images_alone_is_for_testing_only(two_classes: Path) -> None:
+    (two_classes / "train").rename(two_classes.parent / "gone")
+    task = task_of(two_classes)
+    assert (task.classnames, len(task.train), len(task.val), len(task.test)) == (("cat", "sea lion"), 0, 0, 6)
 
 
 def test_unreadable_image_is_named(two_classes: Path) -> None:

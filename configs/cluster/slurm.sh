@@ -15,7 +15,7 @@ set -euo pipefail
 PYTHON="${PYTHON:-.venv/bin/python}"
 RAY="$(dirname "$PYTHON")/ray"
 GPUS="${SLURM_GPUS_ON_NODE:-0}"
-PORT=$((20000 + SLURM_JOB_ID % 20000))
+PORT=$((20000 + SLURM_JOB_ID % 12000))
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 HEAD="${HOSTS[0]}"
 

@@ -20,8 +20,9 @@ class SuiteView:
             total: runs of the suite.
             console: where to write; stderr where absent.
         """
-        self._console = console or Console(stderr=True)
-        bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+        self._console = console or Console(stderr=True, markup=False, highlight=False)
+        description, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}"))
+        bars = (description, BarColumn(), state)
         self._progress = Progress(
             *bars, TimeElapsedColumn(), console=self._console, transient=True, disable=not self._console.is_terminal
         )
@@ -59,4 +60,4 @@ class SuiteView:
         self._done += 1
         self._progress.update(self._suite, completed=self._done, state=f"{self._done}/{self._total} runs")
         line = f"{self._done}/{self._total}  {run.label}: {how}"
-        self._progress.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._progress.console.print(line, soft_wrap=True)

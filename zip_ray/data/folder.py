@@ -11,11 +11,12 @@ from zip_ray.keys import Stream, generator
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
-def folder(root: Path, seed: int) -> tuple[tuple[str, ...], FileImages, FileImages]:
+def folder(root: Path, seed: int) -> tuple[tuple[str, ...], FileImages | None, FileImages]:
     """Class names (of the folders, sorted, "_" read as a space), the pool and the test images.
 
-    With train/ and test/ they are the pool and the test set. A single folder of classes is split in two halves, class
-    by class, keyed by the seed. Folders inside a class folder are searched too; hidden files are not.
+    With train/ and test/ they are the pool and the test set; test/ alone is a set for testing only, without a pool. A
+    single folder of classes is split in two halves, class by class, keyed by the seed. Folders inside a class folder
+    are searched too; hidden files are not.
 
     Raises:
         InputError: the root or a class is missing, empty or ambiguous, or a file lies outside of the root.
@@ -25,11 +26,12 @@ def folder(root: Path, seed: int) -> tuple[tuple[str, ...], FileImages, FileImag
     if not (root / "train").is_dir() and not (root / "test").is_dir():
         names, images = _read(root, root)
         return names, *_halves(images, names, seed)
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
-            raise InputError(f"task.root: '{root}' has no folder {part}/ beside its other half: add it")
-    names, pool = _read(root / "train", root)
+    if not (root / "test").is_dir():
+        raise InputError(f"task.root: '{root}' has no folder test/ beside train/: add it")
     test_names, test = _read(root / "test", root)
+    if not (root / "train").is_dir():
+        return test_names, None, test
+    names, pool = _read(root / "train", root)
     if names != test_names:
         odd = ", ".join(sorted(set(names) ^ set(test_names)))
         raise InputError(f"task.root: '{root}': train/ and test/ differ in the classes {odd}: give both the same")
