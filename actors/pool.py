@@ -91,8 +91,7 @@ class RayPool:
         return self._facts
 
     def submit(self, work: Work) -> None:
-        self._dispatcher.submit(work)
-        self._send()
+        self._dispatcher.submit(work)  # sent by `collect`: what is submitted together can share calls
 
     def collect(self, timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
@@ -127,6 +126,7 @@ class RayPool:
 
     def _wait(self, timeout: float) -> None:
         """Take in what has finished, or wait for it up to `timeout` seconds; look after the actors."""
+        self._send()
         for ref in self._ready(min(timeout, TEND_SECONDS)):
             self._take(ref)
         if time.monotonic() - self._tended >= TEND_SECONDS:

@@ -130,7 +130,9 @@ def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfi
         for i in range(20):
             pool.submit(make_pairs(i))
             if i == 1:
+                pool._send()
                 assert [member.held for member in pool.members()] == [1, 1], "the second goes to the idle actor"
+        pool._send()
         assert [member.held for member in pool.members()] == [PREFETCH, PREFETCH]
         slow = sum(answer.result.results[0].accuracy == 1.0 for answer in drain(pool, 20))
         assert slow == 0, "the fast actor took all that waited, and copies of what the slow one held"

@@ -51,6 +51,11 @@ class _Member:
         """Ids of all that it has been given and not answered."""
         return [work.id for call in self.calls.values() for work in call]
 
+    @property
+    def load(self) -> int:
+        """How many these are."""
+        return sum(map(len, self.calls.values()))
+
 
 class Dispatcher:
     """The state of all work that is in flight."""
@@ -165,7 +170,7 @@ class Dispatcher:
 
     def held(self, member: int) -> int:
         """Works that a member holds."""
-        return len(self._members[member].held)
+        return self._members[member].load
 
     def pace(self, member: int) -> float | None:
         """Seconds a pass of a member, of late; None while unknown."""
@@ -181,10 +186,10 @@ class Dispatcher:
         """The first of those that wait, and passes behind it up to this member's share, if it is one."""
         call = [self._take_first()]
         if _is_pass(call[0]) and call[0].id not in self._failures:
-            held, most = set(who.held), self._together(who, call[0], now)
+            most = self._together(who, call[0], now)
             while len(call) < most and (identity := self._next()) is not None:
                 work = self._works[identity]
-                if not _is_pass(work) or identity in held or identity in self._failures:
+                if not _is_pass(work) or self._holds(who, identity) or identity in self._failures:
                     break
                 call.append(self._take_first())
         return tuple(call)
@@ -212,9 +217,9 @@ class Dispatcher:
         free = iter(self._free)
         while candidates := list(islice(free, CANDIDATES)):
             able = [
-                ((len(who.held) + 1) * self._expected_pace(who, now), number)
+                ((who.load + 1) * self._expected_pace(who, now), number)
                 for number, who in ((number, self._members[number]) for number in candidates)
-                if identity not in who.held and not self._is_late(who, now)
+                if not self._holds(who, identity) and not self._is_late(who, now)
             ]
             if able:
                 finish, number = min(able)
@@ -239,7 +244,7 @@ class Dispatcher:
 
     def _copy_late(self, now: float) -> None:
         """Queue a second copy of what is held by those who are late, where somebody idle could take it."""
-        if self._waiting or not any(not who.calls for who in self._members.values()):
+        if self._waiting or not any(not self._members[number].calls for number in self._free):
             return
         for who in self._members.values():
             if self._is_late(who, now):
@@ -248,12 +253,17 @@ class Dispatcher:
                         if self._copies[work.id] == 1:
                             self._queue(work.id)
 
+    def _holds(self, who: _Member, identity: int) -> bool:
+        """Whether a member has been given what waits, which none has where it is the only copy; or has, as the first of
+        a call, what had its id before."""
+        return identity in who.calls or (self._copies[identity] > 1 and identity in who.held)
+
     def _is_late(self, who: _Member, now: float) -> bool:
-        if not who.calls:
+        if not who.calls or now - who.since <= LATE_SECONDS:
             return False
         call = next(iter(who.calls.values()))
         typical = self._typical.get(_kind(call[0]))
-        return typical is not None and now - who.since > max(LATE_SECONDS, LATE * typical * sum(map(_share, call)))
+        return typical is not None and now - who.since > LATE * typical * sum(map(_share, call))
 
     def _learn(self, who: _Member, work: Work, seconds: float) -> None:
         """The typical time of a kind of work, and the pace of who did it; of slices, that of the whole pass."""
