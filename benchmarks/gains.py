@@ -20,13 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import DOCS, TASKS, BenchmarkOptions, Figures, configure, machine, parallel, run, table
 from zip_ray.config import Config, load_config
 
-Method = Literal["zip", "spsa", "spsa-gc"]
+Method = Literal["zip", "spsa", "spsa-gc", "blackvip"]
 Grid = dict[str, tuple[float, ...]]
 """Values to try, by field of the config's optimizer section."""
 GRIDS: dict[Method, Grid] = {
     "zip": {"a": (0.01, 0.02, 0.05), "c": (0.01, 0.03), "pairs_per_step": (1, 5)},
     "spsa": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01, 0.03), "pairs_per_step": (1, 5)},
     "spsa-gc": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01, 0.03), "pairs_per_step": (1, 5)},
+    "blackvip": {"a": (0.003, 0.01, 0.03), "c": (0.01, 0.03)},
 }
 """The configuration of ZIP's authors is a point of each."""
 Point = tuple[float, ...]

@@ -30,6 +30,7 @@ SIZES = {
     "gradient": (5 * (7 + 1 + 42) + 42, 1),
     "bar": (3 * 32 * 32, 6),
     "blackvip": (7744, 10),
+    "blackvip-tuned": (7744, 10),
     "bar-tuned": (3 * 32 * 32, 6),
     "bpt-vlm": (4000, 15),
     "bpt-vlm-tuned": (4000, 15),
