@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from zip_ray.checkpoint import RunState
+from zip_ray.clip.device import processor
 from zip_ray.clip.scorer import Scorer, build_scorer
 from zip_ray.config import Config, validate
 from zip_ray.optimizers import OptimizerState
@@ -112,12 +113,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def machine() -> str:
     """The machine, for whoever reads the figures."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return f"{os.cpu_count()} cores of {model}, torch {torch.__version__}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {processor()}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def peak_mebibytes() -> float:

@@ -88,6 +88,10 @@ def test_runs_that_differ_for_the_driver_alone_share_a_scorer() -> None:
     assert scorer_key(one) == scorer_key(other)
     for section in ({"task": {"shots": 3}}, {"prompt": {"rank": 2}}, {"optimizer": {"loss": "focal"}}, {"seed": 2}):
         assert scorer_key(validate(section, "test")) != scorer_key(config(1))
+    coarse, finer = (config(1, model={"precision": "tf32"}, optimizer={"c": c}) for c in (0.01, 0.02))
+    assert scorer_key(coarse) != scorer_key(finer), "the precision is judged at the run's own c"
+    fine = config(1, optimizer={"c": 0.02})
+    assert scorer_key(fine) == scorer_key(config(1))
 
 
 def test_a_host_keeps_the_last_scorers_only() -> None:

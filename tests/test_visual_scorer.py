@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from tests.painted import COLOURS, paint
 from zip_ray.clip.features import fresh_pixels, mini_batch, mini_batch_views, view_pixels
 from zip_ray.clip.model import FrozenClip, load_clip
 from zip_ray.clip.prompted import PromptedBatches
@@ -211,3 +212,17 @@ def test_a_visual_prompt_elsewhere_goes_with_the_text_of_that_task(images: Path,
         found = build_scorer(there).answer(Evaluation(-1, "test", prompt.prompt))
         assert isinstance(found, EvaluationResult)
         assert evaluate(prompt, there.task, 1)["tuned"] == pytest.approx(found.accuracy)
+
+
+def test_a_task_without_training_images_is_tested(built: tuple[Config, Scorer], tmp_path: Path) -> None:
+    """As the target of a transfer: the prompt comes from another task."""
+    source, tuned = built
+    for colour in COLOURS:
+        paint(tmp_path / "test" / colour / "0.png", colour)
+    task = {"name": "folder", "root": str(tmp_path)}
+    scorer = build_scorer(make_config(source.prompt.space, task=task, model={"precision": "tf32"}))
+    facts = scorer.facts()
+    assert facts.images == {"train": 0, "val": 0, "test": 3}
+    assert facts.precision == "tf32: not judged, without training images"
+    prompt = tuned.answer(Encoding(-1, make_space(source, tuned.facts().shape).initial())).prompt
+    assert scorer.answer(Evaluation(-2, "test", prompt)).accuracy >= 1 / 3

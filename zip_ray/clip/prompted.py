@@ -44,7 +44,7 @@ class PromptedBatches:
         """Bytes of each view, shape (n, 3, height, width)."""
         self._conditions: list[Tensor] = []
         """What the frozen encoder makes of each view, shape (n, feature)."""
-        if task.views != "fresh":
+        if task.views != "fresh" and len(images) > 0:  # a data set for testing only has no training images
             for view in view_pixels(clip, images, task, seed):
                 self._views.append(torch.stack([_to_bytes(clip, image) for image in view]))
                 if self._encoder is not None:

@@ -7,6 +7,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from zip_ray.clip.device import choose_device, describe
 from zip_ray.clip.feature_cache import FeatureCache, default_folder
 from zip_ray.clip.features import (
     fresh_features,
@@ -96,14 +97,6 @@ class ScorerBuilder:
         return self._loaded[2]
 
 
-def choose_device(config: Config) -> str:
-    """`auto` is cuda for a scorer that has been given a GPU, or that has the machine for itself."""
-    if config.model.device != "auto":
-        return config.model.device
-    entitled = config.cluster.gpus_per_actor > 0 or config.cluster.pool == "in-process"
-    return "cuda" if entitled and torch.cuda.is_available() else "cpu"
-
-
 class Scorer:
     """Losses of prompts on keyed mini-batches.
 
@@ -142,6 +135,7 @@ class Scorer:
     def facts(self) -> Facts:
         """What the driver must know; the same on every actor of a run."""
         task, model = self._task, self._config.model
+        judged = self._judge_precision() if model.precision != "fp32" else ""
         return Facts(
             shape=self._shape,
             classnames=task.classnames,
@@ -154,9 +148,9 @@ class Scorer:
             weights_digest=self._clip.weights_digest,
             preprocess=self._clip.preprocess_config,
             logit_scale=self._clip.logit_scale,
-            device=str(self._clip.device),
+            device=describe(self._clip.device),
             text_pass=self._text_pass,
-            precision="" if model.precision == "fp32" else f"{model.precision}: {self._judge_precision()}",
+            precision=judged and f"{model.precision}: {judged}",
         )
 
     def answer(self, work: Work) -> Result:
@@ -271,6 +265,8 @@ class Scorer:
 
     def _judge_precision(self) -> str:
         """What the configured precision does to the loss differences of the first pairs."""
+        if len(self._task.train) == 0:
+            return "not judged, without training images"
         optimizer, seed = self._config.optimizer, self._config.seed
         w = self._space.initial()
         pairs = tuple(

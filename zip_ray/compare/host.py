@@ -19,7 +19,9 @@ _log = logging.getLogger(__name__)
 def scorer_key(config: Config) -> str:
     """The config as a scorer needs it, as JSON: runs with the same key share a scorer."""
     optimizer = config.optimizer
-    own = OptimizerConfig(loss=optimizer.loss, c=optimizer.c, perturbation=optimizer.perturbation)
+    own = OptimizerConfig(loss=optimizer.loss)
+    if config.model.precision != "fp32":  # which is judged by the loss differences of the run's own pairs
+        own = own.model_copy(update={"c": optimizer.c, "perturbation": optimizer.perturbation})
     rest = {name: Config.model_fields[name].default for name in ("budget", "validation", "output", "tracking")}
     return config.model_copy(update={"optimizer": own, **rest}).model_dump_json()
 

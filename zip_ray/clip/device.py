@@ -1,0 +1,33 @@
+"""Where a scorer computes."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from zip_ray.config import Config
+
+
+def choose_device(config: Config) -> str:
+    """`auto` is cuda for a scorer that has been given a GPU, or that has the machine for itself."""
+    if config.model.device != "auto":
+        return config.model.device
+    entitled = config.cluster.gpus_per_actor > 0 or config.cluster.pool == "in-process"
+    return "cuda" if entitled and torch.cuda.is_available() else "cpu"
+
+
+def describe(device: torch.device) -> str:
+    """The device with the model of its processor, for whoever compares times."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return f"{device} ({name})"
+
+
+def processor() -> str:
+    """Model of the CPU; Python itself knows no more than its architecture on Linux."""
+    lines = _read_if_there(Path("/proc/cpuinfo")).splitlines()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _read_if_there(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
