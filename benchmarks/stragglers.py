@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from benchmarks.simulated import TimedScorer, configure, pool, queries_per_secon
 from zip_ray.config import ClusterConfig
 from zip_ray.record import Event
 from zip_ray.tuning import Outcome
+from zip_ray.work import Float64
 
 WANTED = {"async": 0.95, "sync": 0.80}
 """Of the sum of the actors' speeds, one actor in ten being 10 times slower."""
@@ -58,8 +59,8 @@ class Uneven(TimedScorer):
         super().__init__(seconds * (SLOWER if turn % 10 == 9 else 1))
 
 
-def with_stragglers(mode: str, options: Options, marks: str, seconds: float) -> float:
-    """Share of the sum of speeds."""
+def with_stragglers(mode: str, options: Options, marks: str, seconds: float) -> tuple[float, float]:
+    """Queries a second, and what the sum of the actors' speeds would be."""
     service, skip = options.milliseconds / 1000, seconds / 6
     with pool(partial(Uneven, service, f"{marks}-{mode}"), options.actors) as opened:
         update = {"in_flight": 2 * options.actors, "pairs_per_step": 1}
@@ -67,11 +68,42 @@ def with_stragglers(mode: str, options: Options, marks: str, seconds: float) -> 
             update = {"pairs_per_step": STEP * options.actors}
         rate = queries_per_second(configure(seconds=skip + seconds, mode=mode, **update), opened, skip)
     slow = options.actors // 10
-    return rate / (2 * (options.actors - slow + slow / SLOWER) / service)
+    return rate, 2 * (options.actors - slow + slow / SLOWER) / service
 
 
-def after_a_lost_node(options: Options, seconds: float) -> tuple[float, float]:
-    """Seconds without full speed after half of the actors' nodes is killed and another comes; queries wasted."""
+@dataclass(frozen=True)
+class LostNode:
+    """A run in which half of the actors are killed with their node, and another node comes."""
+
+    events: list[Event]
+    struck: float
+    """Second of the run in which the node is killed."""
+    wasted: int
+    """Queries."""
+
+    @cached_property
+    def steps(self) -> Float64:
+        """Seconds and queries at each step, shape (2, steps)."""
+        found = [(float(str(e["seconds"])), int(str(e["queries"]))) for e in self.events if e["event"] == "step"]
+        return np.array(found).T
+
+    def rate(self, at: float) -> float:
+        """Queries a second over the second that ends there."""
+        return float(np.interp(at, *self.steps) - np.interp(at - 1, *self.steps))
+
+    @cached_property
+    def before(self) -> float:
+        """Queries a second before the strike, without the run's first second."""
+        return float(np.mean([self.rate(at) for at in np.arange(2, self.struck, 0.25)]))
+
+    def full_again(self, end: float) -> float:
+        """Seconds from the strike until the rate over a second is 95% of what it was before it."""
+        times = np.arange(self.struck + 1, end, 0.05)
+        return float(next((at - self.struck for at in times if self.rate(at) >= 0.95 * self.before), np.inf))
+
+
+def after_a_lost_node(options: Options, seconds: float) -> LostNode:
+    """Half of the actors' nodes is killed after a third of the time."""
     service, half = options.milliseconds / 1000, options.actors // 2
     store = {"object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
@@ -98,22 +130,32 @@ def after_a_lost_node(options: Options, seconds: float) -> tuple[float, float]:
         opened.close()
         ray.shutdown()
         cluster.shutdown()
-    return full_again(events, struck), float(ended[0].state.account.wasted)
+    return LostNode(events, struck, ended[0].state.account.wasted)
 
 
-def full_again(events: list[Event], struck: float) -> float:
-    """Seconds from the strike until queries a second over one second are 95% of what they were before it."""
-    steps = np.array([(float(str(e["seconds"])), int(str(e["queries"]))) for e in events if e["event"] == "step"])
-    times, queries = steps.T
+def draw(path: Path, run: LostNode, seconds: float) -> None:
+    """Queries a second before and after the strike."""
+    from matplotlib.figure import Figure
 
-    def rate(at: float) -> float:
-        return float(np.interp(at, times, queries) - np.interp(at - 1, times, queries))
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.add_subplot()
+    times = np.arange(1, seconds, 0.25)
+    axes.plot(times, [run.rate(at) for at in times], color="#0072B2", label="measured")
+    axes.axhline(run.before, color="#555555", linestyle="--", label="before")
+    axes.axvline(run.struck, color="#D55E00", linestyle=":", label="node killed, another asked for")
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("queries/s")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=130)
 
-    before = np.mean([rate(at) for at in np.arange(2, struck, 0.25)])
-    for at in np.arange(struck + 1, times[-1], 0.05):
-        if rate(at) >= 0.95 * before:
-            return float(at - struck)
-    return float("inf")
+
+def write(text: str, lost: LostNode, seconds: float) -> None:
+    """docs/stragglers.md and its picture."""
+    title = "# Slow actors and lost nodes\n\nMade by `python benchmarks/stragglers.py --write`."
+    picture = "![Queries a second around the loss of a node](stragglers.png)"
+    (DOCS / "stragglers.md").write_text(f"{title}\n\n{text}\n\n{picture}\n")
+    draw(DOCS / "stragglers.png", lost, seconds)
 
 
 def main(options: Options) -> int:
@@ -126,20 +168,21 @@ def main(options: Options) -> int:
     rows, shares = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for mode in WANTED:
-            shares[mode] = with_stragglers(mode, options, str(Path(folder) / "built"), seconds)
-            rows.append([f"one actor in ten {SLOWER} times slower, {mode}", f"{shares[mode]:.1%} of the sum of speeds"])
-    if not options.quick:
-        again, wasted = after_a_lost_node(options, 2 * seconds)
-        rows.append(
-            ["half of the actors killed with their node, another node comes", f"full speed after {again:.1f} s"]
-        )
-        rows.append(["queries wasted by that", f"{wasted:.0f}"])
-    text = table(["", ""], rows)
+            rate, ideal = with_stragglers(mode, options, str(Path(folder) / "built"), seconds)
+            shares[mode] = rate / ideal
+            rows.append([mode, f"{ideal:.0f}", f"{rate:.0f}", f"{rate / ideal:.1%}"])
+    slow = f"One actor in ten {SLOWER} times slower; ideal is the sum of the actors' speeds:"
+    text = f"{slow}\n\n{table(['mode', 'ideal queries/s', 'queries/s', 'of ideal'], rows)}"
     head = f"{options.actors} actors, {options.milliseconds} ms a pass, driver and actors on the same {machine()}"
+    if not options.quick:
+        lost = after_a_lost_node(options, 2 * seconds)
+        text += (
+            "\n\nHalf of the actors killed with their node, and another node started at once: full speed again after "
+            f"{lost.full_again(2 * seconds):.1f} s, {lost.wasted} queries wasted."
+        )
+        if options.write:
+            write(f"{head}\n\n{text}", lost, 2 * seconds)
     print(f"{head}\n\n{text}\n")
-    if options.write:
-        title = "# Slow actors and lost nodes\n\nMade by `python benchmarks/stragglers.py --write`."
-        (DOCS / "stragglers.md").write_text(f"{title}\n\n{head}\n\n{text}\n")
     print("; ".join(f"{mode}: {share:.1%} (wanted {WANTED[mode]:.0%})" for mode, share in shares.items()))
     return int(options.check and any(share < WANTED[mode] for mode, share in shares.items()))
 
