@@ -111,18 +111,18 @@ def shortage(cluster: ClusterConfig) -> str | None:
     """Why no node that is up could hold even one actor, with the numbers; None where one could."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     have = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
-    if any(cpus >= cluster.cpus_per_actor and gpus >= cluster.gpus_per_actor for cpus, gpus in have):
+    if any(cpus >= cluster.cpus_per_actor and gpus >= cluster.gpus for cpus, gpus in have):
         return None
-    lacking = "gpus" if all(gpus < cluster.gpus_per_actor for _, gpus in have) else "cpus"
+    lacking = "gpus" if all(gpus < cluster.gpus for _, gpus in have) else "cpus"
     return (
-        f"cluster.{lacking}_per_actor: an actor needs {cluster.cpus_per_actor:g} CPU and {cluster.gpus_per_actor:g} "
+        f"cluster.{lacking}_per_actor: an actor needs {cluster.cpus_per_actor:g} CPU and {cluster.gpus:g} "
         f"GPU on one node; there are nodes of {_list(have)}: lower it, or join a larger cluster"
     )
 
 
 def places(cluster: ClusterConfig) -> int:
     """Actors that the nodes which are up could hold, were nothing else on them."""
-    needs = [("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus_per_actor)]
+    needs = [("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus)]
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     # A millionth more: 1/3 of a GPU three times over is one GPU.
     return sum(

@@ -62,8 +62,9 @@ class RayPool:
         Raises:
             InputError: the cluster cannot be reached, or can never place an actor.
         """
-        self._build, self._cluster = build, cluster
+        self._build = build
         self._local = connect(cluster)
+        self._cluster = cluster.settled(ray.cluster_resources().get("GPU", 0.0))
         self._connected = True
         self._dispatcher = Dispatcher(cluster.answer_timeout, CALL_SECONDS)
         self._members: dict[int, _Member] = {}
@@ -257,7 +258,7 @@ class RayPool:
     def _start_actor(self) -> Any:
         actor = ray.remote(ScorerActor).options(
             num_cpus=self._cluster.cpus_per_actor,
-            num_gpus=self._cluster.gpus_per_actor,
+            num_gpus=self._cluster.gpus,
             max_restarts=0,
             max_task_retries=0,
         )

@@ -71,6 +71,9 @@ class FakeRay:
         for actor in actors:
             actor.death = death or RayActorError()
 
+    def cluster_resources(self) -> dict[str, float]:
+        return {}
+
     def monotonic(self) -> float:
         self.looks += 1
         return self.now

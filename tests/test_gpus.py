@@ -49,14 +49,16 @@ class Placed(FakeScorer):
         (1 / 3, [[3], [3]]),
         (1, [[1], [1, 1]]),
         (2, [[1]]),
+        (None, [[1], [1, 1]]),
     ],
 )
-def test_actors_fill_the_gpus_that_are_there(gpus: str, tmp_path: Path, share: float, on_each: list) -> None:
-    config = ClusterConfig(address=gpus, actors="auto", gpus_per_actor=share, start_timeout=120)
+def test_actors_fill_the_gpus_that_are_there(gpus: str, tmp_path: Path, share: float | None, on_each: list) -> None:
+    config = ClusterConfig(address=gpus, gpus_per_actor=share, start_timeout=120)
     pool = RayPool(lambda: Placed(marks=tmp_path), config)
     try:
         wanted = sum(map(sum, on_each))
-        assert places(config) == wanted
+        share = share or 1
+        assert places(config.settled(3)) == wanted
         while len(pool.pids()) < wanted:
             pool.facts()
             pool._wait(0.5)
@@ -75,6 +77,13 @@ def test_actors_fill_the_gpus_that_are_there(gpus: str, tmp_path: Path, share: f
         assert pool.collect(20.0)
     finally:
         pool.close()
+
+
+def test_without_gpus_there_are_two_actors_unless_it_is_said() -> None:
+    assert ClusterConfig().settled(0) == ClusterConfig(actors=2, gpus_per_actor=0)
+    assert ClusterConfig().settled(8) == ClusterConfig(actors="auto", gpus_per_actor=1)
+    asked = ClusterConfig(actors=(1, 4), gpus_per_actor=0)
+    assert asked.settled(8) == asked
 
 
 def test_unlike_gpus_are_given_work_by_their_speed() -> None:

@@ -59,16 +59,17 @@ def _environment() -> str:
 def _devices(config: Config) -> str:
     import torch
 
-    cluster, gpus = config.cluster, torch.cuda.device_count()
+    gpus = torch.cuda.device_count()
+    cluster = config.cluster.settled(gpus)
     each, auto = threads(cluster), auto_threads(cluster)
     wanted = each * (1 if cluster.pool == "in-process" else cluster.most or 1)
     text = f"{cores()} CPU cores, {gpus} GPUs"
     if config.model.device == "cuda" and gpus == 0 and cluster.address is None:
         raise InputError(f"model.device: 'cuda', but this machine shows {text}: use auto, or join a cluster with GPUs")
-    if cluster.address is None and cluster.gpus_per_actor == 0 and wanted > cores():
+    if cluster.address is None and cluster.gpus == 0 and wanted > cores():
         return f"{text}; {wanted} threads of actors will share them: lower cluster.actors for full speed"
-    if gpus and cluster.gpus_per_actor == 0:
-        return f"{text}; the GPUs stay idle: set cluster.gpus_per_actor to 1"
+    if gpus and cluster.gpus == 0:
+        return f"{text}; the GPUs stay idle: leave out cluster.gpus_per_actor"
     text = f"{text}, {each} threads an actor"
     return text if each >= auto else f"{text}; cluster.threads_per_actor auto would give it {auto}"
 

@@ -9,10 +9,13 @@ from zip_ray.config import Config
 
 
 def choose_device(config: Config) -> str:
-    """`auto` is cuda for a scorer that has been given a GPU, or that has the machine for itself."""
+    """`auto` is cuda for a scorer that has been given a GPU, or that has the machine for itself.
+
+    Where `gpus_per_actor` is left to the cluster, an actor that sees a GPU has been given it.
+    """
     if config.model.device != "auto":
         return config.model.device
-    entitled = config.cluster.gpus_per_actor > 0 or config.cluster.pool == "in-process"
+    entitled = config.cluster.gpus_per_actor != 0 or config.cluster.pool == "in-process"
     return "cuda" if entitled and torch.cuda.is_available() else "cpu"
 
 

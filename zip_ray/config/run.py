@@ -27,6 +27,10 @@ class BudgetConfig(Section):
         return self
 
 
+ACTORS = 2
+"""Without GPUs, where nothing is said."""
+
+
 class ClusterConfig(Section):
     """Where the queries run."""
 
@@ -34,13 +38,15 @@ class ClusterConfig(Section):
     """ray = actors on a Ray cluster; in-process = one scorer inside the driver, no Ray."""
     address: str | None = None
     """Ray cluster to join (`auto`, `ray://host:port`, `host:port`); absent = RAY_ADDRESS, or else a local one."""
-    actors: Count | tuple[Count, Count] | Literal["auto"] = 2
+    actors: Count | tuple[Count, Count] | Literal["auto"] | None = None
     """Actors, each with its own copy of the model: a number; least and most (waits for the least, and keeps asking for
-    the most, which is what an autoscaler reads); or auto = as many as the cluster's nodes hold, as they come and go."""
+    the most, which is what an autoscaler reads); or auto = as many as the cluster's nodes hold, as they come and go.
+    Absent = auto where actors have GPUs, else 2."""
     cpus_per_actor: Annotated[float, Field(ge=0)] = 1
     """CPU cores that Ray reserves for an actor."""
-    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
-    """GPUs that Ray reserves for an actor: 0, 1/k or whole ones."""
+    gpus_per_actor: Annotated[float, Field(ge=0)] | None = None
+    """GPUs that Ray reserves for an actor: 0, 1/k or whole ones. Absent = 1 where the cluster has GPUs at the start,
+    else 0."""
     threads_per_actor: Count | Literal["auto"] = 1
     """CPU threads of an actor's forward pass. Another number gives other bits: the default is the same for any number
     of actors, and a run keeps what it was started with. auto = this machine's cores shared out among the actors, or
@@ -68,7 +74,20 @@ class ClusterConfig(Section):
                 return most
             case int(number):
                 return number
+            case None:
+                return ACTORS
         return None
+
+    @property
+    def gpus(self) -> float:
+        """GPUs an actor, of what `settled` has filled in."""
+        return self.gpus_per_actor or 0.0
+
+    def settled(self, gpus: float) -> "ClusterConfig":
+        """With what is left to the cluster filled in, given how many GPUs it has."""
+        share = float(gpus > 0) if self.gpus_per_actor is None else self.gpus_per_actor
+        actors = self.actors or ("auto" if share > 0 else ACTORS)
+        return self.model_copy(update={"gpus_per_actor": share, "actors": actors})
 
     @model_validator(mode="after")
     def _range(self) -> "ClusterConfig":
