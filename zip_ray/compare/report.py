@@ -41,10 +41,16 @@ def document(results: Results) -> Document:
     summary = (
         f"Protocol {suite.protocol}, {shots} training images a class, seeds {seeds}, at most {results.budget:,} "
         f"queries a run. {done}{untested}{failed}. A query is one evaluation of the model on one mini-batch at one "
-        "prompt."
+        f"prompt.{_left_out(results)}"
     )
     sections = (*_accuracy(results), *_protocol(results), *_course(results), *_tests(results), *_record(results))
     return Document(f"Comparison: {suite.name}", summary, sections)
+
+
+def _left_out(results: Results) -> str:
+    """What the means are not taken over, in words."""
+    tasks = [task for task in results.suite.tasks if task not in results.shared]
+    return f" Means over tasks leave out what some method has not finished: {', '.join(tasks)}." if tasks else ""
 
 
 def _accuracy(results: Results) -> list[Section]:
