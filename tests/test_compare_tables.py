@@ -153,13 +153,18 @@ def test_tests_elsewhere(results: Results) -> None:
 def test_means_are_over_the_tasks_that_all_have(results: Results) -> None:
     """Of a third task there is no run: the means stay, and the report names it; A's run with another number of shots
     is a row of its own, which lacks the letters."""
-    wider = replace(results, suite=Suite.model_validate({**SUITE, "tasks": ["digits", "gone", "letter"]}))
+    tree = {**SUITE, "tasks": ["digits", "gone", "letter"]}
+    wider = replace(results, suite=Suite.model_validate(tree))
+    failing = Suite.model_validate({**tree, "methods": {**SUITE["methods"], "broken": {}}})
     for grid in (tables.accuracies, tables.gains):
         before, after = (cells(tables.grid_table(one, grid(one, 16), "")) for one in (results, wider))
         assert {name: line[-1] for name, line in after.items()} == {name: line[-1] for name, line in before.items()}
     assert cells(tables.applied_table(wider, 16)) == cells(tables.applied_table(results, 16))
-    assert [line[-1] for line in cells(tables.target_table(wider)).values()] == ["20", "*15*", "12"]
-    assert document(wider).summary.endswith("Means over tasks leave out what some method has not finished: gone.")
+    assert [line[-1] for line in cells(tables.target_table(wider, 16)).values()] == ["20", "*15*", "12"]
+    assert document(replace(wider, suite=failing)).summary.endswith(
+        "Nothing waits for methods without a finished run: broken. "
+        "Means over tasks leave out those that another method has not finished: gone."
+    )
     one = results.finished[0]
     assert replace(results, finished=[*results.finished, replace(one, run=replace(one.run, shots=4))]).shared == [
         "digits"
@@ -168,11 +173,11 @@ def test_means_are_over_the_tasks_that_all_have(results: Results) -> None:
 
 def test_queries_to_target(results: Results) -> None:
     """The target is W's 0.25: what it reached past the budget does not count. The letters with seed 2 lack B."""
-    assert cells(tables.target_table(results)) == {
-        "A": ["*10*", "30", "20"],
-        "B": ["15", "*15*", "*15*"],
-        "W (white box)": ["12", "12", "12"],
-    }
+    found = {"A": ["*10*", "30", "20"], "B": ["15", "*15*", "*15*"], "W (white box)": ["12", "12", "12"]}
+    assert cells(tables.target_table(results, 16)) == found
+    failing = Suite.model_validate({**SUITE, "methods": {**SUITE["methods"], "broken": {}}})
+    table = tables.target_table(replace(results, suite=failing), 16)
+    assert cells(table) == found | {"broken": ["n/a"] * 3}
 
 
 def test_paired_tests(results: Results) -> None:

@@ -48,9 +48,14 @@ def document(results: Results) -> Document:
 
 
 def _left_out(results: Results) -> str:
-    """What the means are not taken over, in words."""
+    """What means and queries to target leave out, in words."""
     tasks = [task for task in results.suite.tasks if task not in results.shared]
-    return f" Means over tasks leave out what some method has not finished: {', '.join(tasks)}." if tasks else ""
+    methods = [method for method in results.suite.methods if method not in {one.run.method for one in results.finished}]
+    lines = {
+        "Nothing waits for methods without a finished run": methods,
+        "Means over tasks leave out those that another method has not finished": tasks,
+    }
+    return "".join(f" {line}: {', '.join(names)}." for line, names in lines.items() if names)
 
 
 def _accuracy(results: Results) -> list[Section]:
@@ -118,12 +123,12 @@ def _course(results: Results) -> list[Section]:
         "therefore seems slower than its prompts are. The accuracy is averaged over the last "
         f"{window} queries. For each task and seed the target is the lowest, over the methods, of the best such "
         "accuracy within the budget; the figure is the first query count at which a method is there (the budget where "
-        "it never is), averaged over seeds. Only tasks and seeds that all methods have finished count. The fewest are "
-        "bold."
+        "it never is), averaged over seeds. Only tasks and seeds count that all methods with any finished run have "
+        "finished. The fewest are bold."
     )
     caption = f"Training accuracy, averaged over the last {window} queries. {band}"
     parts: tuple[Table | Picture, ...] = (
-        tables.target_table(results),
+        *(tables.target_table(results, shots) for shots in results.suite.shots),
         Picture("training.png", figures.training(results), caption),
     )
     return [course, Section("Queries to target", text, parts)]

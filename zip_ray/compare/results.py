@@ -69,7 +69,8 @@ class Results:
 
     @property
     def shared(self) -> list[str]:
-        """Tasks that means are taken over: of all methods and shots that have any finished run, each has one on them."""
+        """Tasks that means are taken over: each method with each number of shots, if it has any finished run at all,
+        has one on them."""
         done = {(one.run.method, one.run.shots, one.run.task) for one in self.finished}
         rows = {(method, shots) for method, shots, _ in done}
         return [task for task in self.suite.tasks if all((*row, task) in done for row in rows)]

@@ -166,9 +166,9 @@ def seeds_table(results: Results) -> Table:
     return Table(header, tuple(rows))
 
 
-def target_table(results: Results) -> Table:
-    """Queries to the target, means over seeds and shots; the fewest are bold."""
-    found = targets(results)
+def target_table(results: Results, shots: int) -> Table:
+    """Queries to the target, means over seeds; the fewest are bold."""
+    found = targets(results, shots)
     tasks = list(results.suite.tasks)
     apart = results.white_box
     means = {
@@ -193,11 +193,11 @@ def target_table(results: Results) -> Table:
     return Table(("queries to target", *tasks, "mean"), tuple(rows))
 
 
-def targets(results: Results) -> dict[str, list[tuple[str, float]]]:
-    """Task and queries to the target by method, one for each task, shots and seed that all methods have finished."""
+def targets(results: Results, shots: int) -> dict[str, list[tuple[str, float]]]:
+    """Task and queries to the target by method, one for each group of `complete`."""
     found: dict[str, list[tuple[str, float]]] = {method: [] for method in results.suite.methods}
     budget = results.budget
-    for runs in complete(results):
+    for runs in complete(results, shots):
         curves = {one.run.method: smoothed(one.training, budget) for one in runs}
         _, needed = queries_to_target(curves, budget)
         for method, queries in needed.items():
@@ -205,12 +205,14 @@ def targets(results: Results) -> dict[str, list[tuple[str, float]]]:
     return found
 
 
-def complete(results: Results) -> list[list[Finished]]:
-    """The runs of each task, shots and seed that all methods have finished."""
-    groups: dict[tuple[str, int, int], list[Finished]] = {}
-    for one in results.finished:
-        groups.setdefault((one.run.task, one.run.shots, one.run.seed), []).append(one)
-    return [runs for runs in groups.values() if len(runs) == len(results.suite.methods)]
+def complete(results: Results, shots: int) -> list[list[Finished]]:
+    """The runs of each task and seed that all methods have finished, of those that have finished any."""
+    groups: dict[tuple[str, int], list[Finished]] = {}
+    at = [one for one in results.finished if one.run.shots == shots]
+    for one in at:
+        groups.setdefault((one.run.task, one.run.seed), []).append(one)
+    methods = {one.run.method for one in at}
+    return [runs for runs in groups.values() if len(runs) == len(methods)]
 
 
 def tests_table(results: Results) -> Table:
