@@ -178,6 +178,12 @@ def test_queries_to_target(results: Results) -> None:
     failing = Suite.model_validate({**SUITE, "methods": {**SUITE["methods"], "broken": {}}})
     table = tables.target_table(replace(results, suite=failing), 16)
     assert cells(table) == found | {"broken": ["n/a"] * 3}
+    few = [replace(one, run=replace(one.run, shots=4)) for one in results.finished if one.run.method != "B"]
+    suite = Suite.model_validate({**SUITE, "shots": [4, 16]})
+    both = replace(results, suite=suite, finished=[*few, *results.finished])
+    at_4, at_16 = (tables.target_table(both, shots) for shots in suite.shots)
+    assert (at_16.header[0], cells(at_16)) == ("queries to target, 16 shots", found)
+    assert cells(at_4) == found | {"A": ["*10*", "*30*", "*20*"], "B": ["n/a"] * 3}
 
 
 def test_paired_tests(results: Results) -> None:

@@ -68,10 +68,9 @@ def _accuracy(results: Results) -> list[Section]:
     )
     sections = []
     for shots in results.suite.shots:
-        title = f"Accuracy, {shots} shots" if len(results.suite.shots) > 1 else "Accuracy"
         table = tables.grid_table(results, tables.accuracies(results, shots), "test accuracy, %")
         gain = tables.grid_table(results, tables.gains(results, shots), "difference to zero-shot, points", "+")
-        sections.append(Section(title, text, (table, gain)))
+        sections.append(Section(tables.at_shots(results, "Accuracy", shots), text, (table, gain)))
     caption = "Test accuracy by task. Small points are seeds, large ones their mean, the dashed line is zero-shot."
     pictures = [Picture("tasks.png", figures.tasks(results), caption)]
     if len(results.suite.shots) > 1:
@@ -126,7 +125,7 @@ def _course(results: Results) -> list[Section]:
         "it never is), averaged over seeds. Only tasks and seeds count that all methods with any finished run have "
         "finished. The fewest are bold."
     )
-    caption = f"Training accuracy, averaged over the last {window} queries. {band}"
+    caption = f"Training accuracy, {max(results.suite.shots)} shots, averaged over the last {window} queries. {band}"
     parts: tuple[Table | Picture, ...] = (
         *(tables.target_table(results, shots) for shots in results.suite.shots),
         Picture("training.png", figures.training(results), caption),

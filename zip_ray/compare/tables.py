@@ -190,7 +190,7 @@ def target_table(results: Results, shots: int) -> Table:
         )
         for method, own in means.items()
     ]
-    return Table(("queries to target", *tasks, "mean"), tuple(rows))
+    return Table((at_shots(results, "queries to target", shots), *tasks, "mean"), tuple(rows))
 
 
 def targets(results: Results, shots: int) -> dict[str, list[tuple[str, float]]]:
@@ -247,7 +247,7 @@ def harmonic_table(results: Results, shots: int) -> Table:
         each = [(_mean_score(results, base), _mean_score(results, new)), *zip(base.values(), new.values(), strict=True)]
         scores[name] = [score for pair in each for score in three(*pair)]
     columns = [f"{task}, {part}" for task in ("mean", *results.suite.tasks) for part in ("base", "new", "H")]
-    return _best_bold(("method", *columns), scores, results.white_box)
+    return _best_bold((at_shots(results, "method", shots), *columns), scores, results.white_box)
 
 
 def applied_table(results: Results, shots: int) -> Table:
@@ -260,7 +260,7 @@ def applied_table(results: Results, shots: int) -> Table:
         ]
         for name, runs in _elsewhere(results, shots).items()
     }
-    return _best_bold(("method", *columns), scores, results.white_box)
+    return _best_bold((at_shots(results, "method", shots), *columns), scores, results.white_box)
 
 
 def _elsewhere(results: Results, shots: int) -> dict[str, Elsewhere]:
@@ -284,6 +284,11 @@ def over_tasks(results: Results, values: Iterable[tuple[Planned, float]]) -> lis
         if run.task in shared:
             by_seed.setdefault(run.seed, {})[run.task] = value
     return [_mean(list(by_task.values())) for by_task in by_seed.values() if len(by_task) == len(shared)]
+
+
+def at_shots(results: Results, what: str, shots: int) -> str:
+    """A heading, with the number of shots where there are several."""
+    return f"{what}, {shots} shots" if len(results.suite.shots) > 1 else what
 
 
 def percent(share: float, sign: str = "") -> str:
