@@ -103,6 +103,32 @@ def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> No
     assert roots == {"one": str(tmp_path), "two": None, "three": str(tmp_path), "four": None}
 
 
+def test_a_target_of_other_data_takes_over_nothing_of_the_runs_data() -> None:
+    """But for the root that its kind needs; a target that is the run's own data keeps all it does not replace."""
+    task = {"name": "folder", "root": "here", "template": "the number {}.", "batch_size": 7}
+    targets = {
+        "count": {"name": "count"},
+        "beside": {"name": "coop:dtd"},
+        "there": {"name": "folder", "root": "there", "template": "a {}."},
+        "new": {"classes": "new"},
+    }
+    tree = {"name": "s", "protocol": "transfer", "seeds": [1], "targets": targets, "methods": {"ZIP": {}}}
+    (planned,) = plan(Suite.model_validate({**tree, "tasks": {"mine": task}}), Path("x"))
+    found = {label: one.task for label, one in planned.targets.items()}
+    assert {label: (one.template, one.root) for label, one in found.items()} == {
+        "count": (None, None),
+        "beside": (None, Path("here")),
+        "there": ("a {}.", Path("there")),
+        "new": ("the number {}.", Path("here")),
+    }
+    assert {one.batch_size for one in found.values()} == {7}
+    dark = {"name": "digits", "test_set": "inverted"}
+    (planned,) = plan(
+        Suite.model_validate({**tree, "tasks": {"d": dark}, "targets": {"c": {"name": "count"}}}), Path("x")
+    )
+    assert planned.targets["c"].task.test_set == "test"
+
+
 def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
     methods = {
         "less": {"budget": {"queries": 100}},

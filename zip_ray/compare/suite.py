@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from zip_ray.config import Config, Count, Section, Seed, explain, read_tree, validate
+from zip_ray.config import ROOTED, Config, Count, Section, Seed, explain, read_tree, validate
 from zip_ray.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -38,7 +38,8 @@ class Suite(Section):
     """By label, the fields of the task section. In YAML also a list of names of tasks and of config files with a task
     section."""
     targets: dict[str, Tree] = Field(default={})
-    """transfer, out-of-distribution: by label, fields that replace those of the run's task."""
+    """transfer, out-of-distribution: by label, fields that replace those of the run's task. A target with a `name`
+    takes over no template, test set or root, but for the root that its kind needs and it does not give."""
     methods: dict[str, Tree] = Field(min_length=1)
     """By label: `file`, a config file, and changes to it, section by section; `by_task`, further changes by label
     of the task. In YAML also a list of files."""
@@ -170,8 +171,19 @@ def _planned(suite: Suite, folder: Path, method: str, task: str, shots: int, see
     tree = merge(merge(whole, by_task.get(task, {})), common)
     source = f"{suite.name}: {method}, {task}"
     targets = {NEW_CLASSES: {"classes": "new"}} if suite.protocol == "base-to-new" else suite.targets
-    others = {label: validate(merge(tree, {"task": fields}), f"{source}, {label}") for label, fields in targets.items()}
+    others = {label: validate(_elsewhere(tree, fields), f"{source}, {label}") for label, fields in targets.items()}
     return Planned(method, task, shots, seed, validate(tree, source), others)
+
+
+def _elsewhere(tree: Tree, target: Tree) -> Tree:
+    """A run's config with the task of a target. Other data have a template, test sets and a place of their own; only
+    where their kind needs a root and the target gives none do they lie where the run's data lie."""
+    own = dict(tree["task"])
+    if "name" in target:
+        rooted = str(target["name"]).partition(":")[0] in ROOTED
+        for field in ("template", "test_set", *(() if rooted else ("root",))):
+            own.pop(field, None)
+    return {**tree, "task": own | target}
 
 
 def _method(suite: Suite, label: str) -> Tree:
