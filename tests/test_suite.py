@@ -151,6 +151,17 @@ def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
     assert suite.methods == methods
 
 
+@pytest.mark.parametrize(("option", "steps"), [(500, 67), (50, 50)])
+def test_the_budget_of_the_command_line_does_not_raise_that_of_a_methods_file(option: int, steps: int) -> None:
+    """As published, BPT-VLM stops after 67 generations; its tuned form, of another file, has no such limit."""
+    suite = load_suite(ROOT / "configs/suites/images.yaml")
+    before = validate(suite.base, "base")
+    changed = suite.changed(before, budget=before.budget.model_copy(update={"steps": option}))
+    found = {run.method: run.config.budget for run in plan(changed, Path("x"))}
+    assert (found["BPT-VLM"].steps, found["BPT-VLM, tuned"].steps) == (steps, option)
+    assert {budget.queries for budget in found.values()} == {5000}
+
+
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner), max_leaves=8)
 SECTIONS = st.dictionaries(st.sampled_from("abc"), TREES)
 

@@ -1,7 +1,7 @@
 """A suite: methods x tasks x shots x seeds under one protocol, as YAML; and the runs that it comes to."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -90,14 +90,18 @@ class Suite(Section):
         return self.model_copy(update={"tasks": moved(self.tasks), "targets": moved(self.targets)})
 
     def changed(self, before: Config, **sections: Section) -> "Suite":
-        """The suite with `base` changed in what differs from `before`, field by field; a method's own budget is lowered
-        to the new one where that is smaller."""
+        """The suite with `base` changed in what differs from `before`, field by field; a method's own budget, and that
+        of its file where `base` has none, is lowered to the new one where that is smaller."""
         changes = {
             name: {key: value for key, value in section.model_dump(mode="json").items() if value != was[key]}
             for name, section in sections.items()
             for was in [getattr(before, name).model_dump(mode="json")]
         }
-        methods = {label: _capped(own, changes.get("budget", {})) for label, own in self.methods.items()}
+        limits = changes.get("budget", {})
+        open_to_file = limits.keys() - self.base.get("budget", {}).keys()
+        methods = {
+            label: _capped(merge(_file_budget(own, open_to_file), own), limits) for label, own in self.methods.items()
+        }
         return self.model_copy(update={"base": merge(self.base, changes), "methods": methods})
 
 
@@ -189,9 +193,19 @@ def _elsewhere(tree: Tree, target: Tree) -> Tree:
 def _method(suite: Suite, label: str) -> Tree:
     """Its file, `base` and its changes, put together."""
     changes = dict(suite.methods[label])
-    file = changes.pop("file", None)
-    start = read_tree(_find(file)) if file is not None else {}
-    return merge(merge(start, suite.base), changes)
+    return merge(merge(_start(changes.pop("file", None)), suite.base), changes)
+
+
+def _start(file: object | None) -> Tree:
+    """What a method's file says."""
+    return {} if file is None else read_tree(_find(file))
+
+
+def _file_budget(method: Tree, fields: Set[str]) -> Tree:
+    """Those limits that a method's file sets."""
+    budget = _start(method.get("file")).get("budget")
+    found = budget if isinstance(budget, dict) else {}
+    return {"budget": {key: limit for key, limit in found.items() if key in fields}}
 
 
 def _capped(changes: Tree, limits: Tree) -> Tree:
