@@ -4,13 +4,14 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from run import base_config
 from tests.suite_files import suite_file
 from tests.test_cli import ROOT
 from zip_ray.compare.suite import Suite, dump, load_suite, merge, plan
-from zip_ray.config import validate
 from zip_ray.errors import InputError
 
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
@@ -139,7 +140,7 @@ def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
     }
     tree = {"name": "s", "tasks": ["digits"], "seeds": [1], "methods": methods, "base": {"budget": {"queries": 500}}}
     suite = Suite.model_validate(tree)
-    before = validate(suite.base, "base")
+    before = suite.common(Path("s.yaml"))
 
     def budgets(**changes: object) -> list[int | None]:
         changed = suite.changed(before, budget=before.budget.model_copy(update=changes))
@@ -151,11 +152,28 @@ def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
     assert suite.methods == methods
 
 
+def test_base_need_not_be_a_config_by_itself(tmp_path: Path) -> None:
+    """Its root goes with the tasks' names, its budget with the methods' steps; what it shares is still looked at."""
+    tree = {
+        "name": "s",
+        "tasks": {"one": {"name": "coop:dtd"}},
+        "methods": {"ZIP": {"optimizer": {"pairs_per_step": 1}}},
+    }
+    base = {"task": {"root": "data"}, "budget": {"queries": 4}, "cluster": {"actors": 3}}
+    suite = Suite.model_validate({**tree, "base": base})
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(suite.model_dump(mode="json")))
+    common = base_config(["compare", str(tmp_path / "s.yaml")])
+    assert (common.budget.queries, common.cluster.actors) == (4, 3)
+    assert {run.config.task.root for run in plan(suite.changed(common), Path("x"))} == {Path("data")}
+    with pytest.raises(InputError, match=r"^s\.yaml: base\.cluster\.actor: unknown key; known here: pool, "):
+        Suite.model_validate({**tree, "base": {"cluster": {"actor": 3}}}).common(Path("s.yaml"))
+
+
 @pytest.mark.parametrize(("option", "steps"), [(500, 67), (50, 50)])
 def test_the_budget_of_the_command_line_does_not_raise_that_of_a_methods_file(option: int, steps: int) -> None:
     """As published, BPT-VLM stops after 67 generations; its tuned form, of another file, has no such limit."""
     suite = load_suite(ROOT / "configs/suites/images.yaml")
-    before = validate(suite.base, "base")
+    before = suite.common(Path("s.yaml"))
     changed = suite.changed(before, budget=before.budget.model_copy(update={"steps": option}))
     found = {run.method: run.config.budget for run in plan(changed, Path("x"))}
     assert (found["BPT-VLM"].steps, found["BPT-VLM, tuned"].steps) == (steps, option)

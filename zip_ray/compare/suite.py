@@ -9,7 +9,20 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from zip_ray.config import ROOTED, Config, Count, Section, Seed, explain, read_tree, validate
+from zip_ray.config import (
+    ROOTED,
+    BudgetConfig,
+    ClusterConfig,
+    Config,
+    Count,
+    OutputConfig,
+    Section,
+    Seed,
+    TrackingConfig,
+    explain,
+    read_tree,
+    validate,
+)
 from zip_ray.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -19,6 +32,15 @@ NEW_CLASSES = "new classes"
 """base-to-new: label of the target."""
 Tree = dict[str, Any]
 """A part of a config as plain values, section by section."""
+
+
+class Common(Section):
+    """What of `base` stands by itself; the rest makes a config only with a method and a task."""
+
+    budget: BudgetConfig = BudgetConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    output: OutputConfig = OutputConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
 
 class Suite(Section):
@@ -80,6 +102,21 @@ class Suite(Section):
                 first, known = min(map(str, unknown)), ", ".join(self.tasks)
                 raise ValueError(f"methods.{method}.by_task: '{first}' is no task of the suite: choose of {known}")
         return self
+
+    def common(self, source: Path) -> Config:
+        """A config with the parts of `base` that the command line shows and changes, and else the defaults.
+
+        Args:
+            source: the suite's file, for messages.
+
+        Raises:
+            InputError: one of them is not valid.
+        """
+        try:
+            common = Common.model_validate({name: self.base[name] for name in Common.model_fields if name in self.base})
+        except ValidationError as error:
+            raise InputError(f"{source}: base.{explain(error, Common)}") from error
+        return Config().model_copy(update=dict(common))
 
     def rooted(self, root: Path) -> "Suite":
         """The suite with its data in another place: the root of every task and target that has one."""
