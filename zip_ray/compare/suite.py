@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from zip_ray.config import (
     ROOTED,
@@ -84,6 +84,13 @@ class Suite(Section):
         if isinstance(methods, list):
             read["methods"] = _by_label((Path(str(file)).stem, {"file": str(file)}) for file in methods)
         return read
+
+    @field_validator("shots", "seeds")
+    @classmethod
+    def _each_once(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise ValueError(f"{list(numbers)}: give one or more, each once")
+        return numbers
 
     @model_validator(mode="after")
     def _targets_fit(self) -> "Suite":
