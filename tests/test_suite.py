@@ -207,6 +207,10 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
         ({"methods": ["a/zip.yaml", "b/zip.yaml"]}, "mini.yaml: two entries of a list are called 'zip'"),
         ({"protocol": "transfer"}, "protocol transfer needs targets"),
         ({"targets": {"letter": {"name": "letter"}}}, "protocol few-shot has no targets"),
+        (
+            {"protocol": "out-of-distribution", "targets": {"night": {"test_set": "dark"}}},
+            "mini: ZIP, digits, night: task: test_set is 'dark': 'digits' has test, inverted, noisy, rotated, moved",
+        ),
         ({"methods": {"A": {"optimizer": {"lr": 3}}}}, "mini: A, digits: optimizer.lr: unknown key"),
         ({"methods": {"A": {"file": "none.yaml"}}}, "none.yaml: No such file"),
         ({"methods": {"A b": {}, "a B": {}}}, "labels that differ in signs only"),
