@@ -130,6 +130,25 @@ def test_a_target_of_other_data_takes_over_nothing_of_the_runs_data() -> None:
     assert planned.targets["c"].task.test_set == "test"
 
 
+def test_a_label_stands_for_the_name_of_a_built_in_task() -> None:
+    """Where none is given; `style` has a test set that is called digits, and such a label speaks of that."""
+    tree = {
+        "name": "s",
+        "protocol": "transfer",
+        "seeds": [1],
+        "methods": {"ZIP": {}},
+        "base": {"task": {"name": "count"}},
+    }
+    tasks = {"letter": {}, "shape": {"name": "style"}, "other": {}}
+    targets = {"digits": {"test_set": "noisy"}, "colour": {}, "itself": {}}
+    runs = plan(Suite.model_validate({**tree, "tasks": tasks, "targets": targets}), Path("x"))
+    assert [run.config.task.name for run in runs] == ["letter", "style", "count"]
+    assert [one.task.name for one in runs[1].targets.values()] == ["digits", "colour", "style"]
+    shifted = {"tasks": {"style": {}}, "targets": {"digits": {"test_set": "digits"}}}
+    (run,) = plan(Suite.model_validate({**tree, **shifted}), Path("x"))
+    assert (run.targets["digits"].task.name, run.targets["digits"].task.test_set) == ("style", "digits")
+
+
 def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
     methods = {
         "less": {"budget": {"queries": 100}},
@@ -198,6 +217,10 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
     [
         ({"metods": {}}, "mini.yaml: metods: unknown key; known here: name, protocol"),
         ({"tasks": []}, "mini.yaml: tasks:"),
+        (
+            {"tasks": {"digits": {}, "mine": {"views": 2}}},
+            "mini.yaml: tasks.mine: no name: give one, or a label of digits,",
+        ),
         ({"seeds": []}, "mini.yaml: seeds: []: give one or more, each once"),
         ({"shots": []}, "mini.yaml: shots: []: give one or more, each once"),
         ({"seeds": [1, 1]}, "mini.yaml: seeds: [1, 1]: give one or more, each once"),

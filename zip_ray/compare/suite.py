@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from zip_ray.config import (
+    BUILT_IN,
     ROOTED,
     BudgetConfig,
     ClusterConfig,
@@ -57,11 +58,12 @@ class Suite(Section):
     """Training images a class."""
     seeds: tuple[Seed, ...] = (1, 2, 3)
     tasks: dict[str, Tree] = Field(min_length=1)
-    """By label, the fields of the task section. In YAML also a list of names of tasks and of config files with a task
-    section."""
+    """By label, the fields of the task section; the label of a built-in task may stand for its name. In YAML also a
+    list of names of tasks and of config files with a task section."""
     targets: dict[str, Tree] = Field(default={})
-    """transfer, out-of-distribution: by label, fields that replace those of the run's task. A target with a `name`
-    takes over no template, test set or root, but for the root that its kind needs and it does not give."""
+    """transfer, out-of-distribution: by label, fields that replace those of the run's task; the label of a built-in
+    task may stand for its name. A target with a name takes over no template, test set or root, but for the root that
+    its kind needs and it does not give."""
     methods: dict[str, Tree] = Field(min_length=1)
     """By label: `file`, a config file, and changes to it, section by section; `by_task`, further changes by label
     of the task. In YAML also a list of files."""
@@ -91,6 +93,23 @@ class Suite(Section):
         if not numbers or len(set(numbers)) < len(numbers):
             raise ValueError(f"{list(numbers)}: give one or more, each once")
         return numbers
+
+    @field_validator("tasks", "targets")
+    @classmethod
+    def _named_by_label(cls, tasks: dict[str, Tree]) -> dict[str, Tree]:
+        """A task without a name is the built-in one that its label names, unless that speaks of its test set."""
+        return {
+            label: {"name": label, **task} if label in BUILT_IN and task.get("test_set") != label else task
+            for label, task in tasks.items()
+        }
+
+    @model_validator(mode="after")
+    def _tasks_have_names(self) -> "Suite":
+        common = self.base.get("task")
+        names = common.keys() if isinstance(common, dict) else ()
+        if unnamed := [label for label, task in self.tasks.items() if "name" not in (*task, *names)]:
+            raise ValueError(f"tasks.{unnamed[0]}: no name: give one, or a label of {', '.join(BUILT_IN)}")
+        return self
 
     @model_validator(mode="after")
     def _targets_fit(self) -> "Suite":
