@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from unittest.mock import ANY, MagicMock
 
 import pytest
 
@@ -289,6 +290,21 @@ def test_a_target_that_cannot_be_read_does_not_take_the_others_with_it(tmp_path:
     assert one.whole
 
 
+@pytest.mark.parametrize("stop_after", [-1, math.inf])
+def test_a_suite_that_comes_to_no_report_is_closed_in_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: float
+) -> None:
+    """Stopped before its first run, or with none that could begin."""
+    client = MagicMock()
+    monkeypatch.setattr("zip_ray.tracking._client", lambda _: client)
+    base = {**SMALLER, "tracking": {"enabled": True}}
+    tasks = {"mine": {"name": "folder", "root": "no"}}
+    outcome = carry_out(tmp_path, build_with_faults, stop_after, base=base, tasks=tasks)
+    assert (outcome.left, len(outcome.failures)) == ((4, 0) if stop_after < 0 else (0, 4))
+    client.set_terminated.assert_called_once_with(ANY, "KILLED")
+    client.log_artifact.assert_not_called()
+
+
 def test_a_suite_with_ray_gives_the_same_bits(finished: Path, tmp_path: Path, ray_cluster: str) -> None:
     suite_file(tmp_path, shots=[1])
     run(
@@ -307,7 +323,11 @@ def test_a_suite_with_ray_gives_the_same_bits(finished: Path, tmp_path: Path, ra
     (parent,) = [one for one in runs if "mlflow.parentRunId" not in one.data.tags]
     assert len(runs) == 5
     assert {one.data.tags.get("mlflow.parentRunId") for one in runs if one is not parent} == {parent.info.run_id}
-    assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    labels = {run.label for run in read_results(tmp_path / "out").planned}
+    assert {one.info.run_name for one in runs} == {"out", *labels}
+    report = {path.name for path in (tmp_path / "out").glob("*.png")} | {"report.html", "report.md"}
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == report
+    assert {one.info.status for one in runs} == {"FINISHED"}
 
 
 def test_a_folder_without_a_suite_is_named(tmp_path: Path) -> None:
