@@ -14,10 +14,12 @@ from pathlib import Path
 from unittest.mock import ANY, MagicMock
 
 import pytest
+from PIL import Image
 
 from tests.fakes import FakeScorer
 from tests.suite_files import BASE, suite_file
 from tests.test_cli import assert_same_run, command, run, steps_done
+from zip_ray.clip.scorer import ScorerBuilder
 from zip_ray.compare.host import ScorerHost, scorer_key
 from zip_ray.compare.hub import PoolHub
 from zip_ray.compare.report import write_report
@@ -29,11 +31,14 @@ from zip_ray.compare.statistics import (
 from zip_ray.compare.suite import Planned, load_suite, plan
 from zip_ray.compare.view import SuiteView
 from zip_ray.config import Config
+from zip_ray.data.rendered import TASKS, render_split
 from zip_ray.errors import InputError
+from zip_ray.inference import evaluate
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
 from zip_ray.record import Event, read_record
 from zip_ray.run_folder import locked
 from zip_ray.runs import Listener
+from zip_ray.tuned_prompt import TunedPrompt
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +247,24 @@ def test_a_tuned_prompt_is_tested_elsewhere(tmp_path: Path) -> None:
     out = run(tmp_path, "evaluate", str(one.run.folder), "--task.name=count", "--task.shots=1").stdout
     for figure in one.applied["counts"].values():
         assert f"{figure:.1%}" in out
+
+
+def test_a_suite_out_of_distribution(tmp_path: Path) -> None:
+    """Tested on a shifted test set and on a folder of test images alone; the figures are those of `evaluate`."""
+    for picture, label in zip(*render_split(TASKS["count"], "dark", 1), strict=True):
+        (tmp_path / f"images/test/{label + 1}").mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / f"images/test/{label + 1}/one.png")
+    targets = {"noisy": {"test_set": "noisy"}, "mine": {"name": "folder", "root": str(tmp_path / "images")}}
+    fields = {"protocol": "out-of-distribution", "seeds": [1], "methods": {"ZIP": {}}, "targets": targets}
+    fields |= {"tasks": {"count": {"classes": "base"}}}
+    assert carry_out(tmp_path, ScorerBuilder(), base=BASE, **fields) == SuiteOutcome(1, {}, 0)
+    (one,) = read_results(tmp_path / "out").finished
+    prompt = TunedPrompt.load(one.run.folder)
+    for label, target in one.run.targets.items():
+        assert one.applied[label] == pytest.approx(evaluate(prompt, target.task, 1))
+    shown = [f"{100 * share:.1f}" for share in (one.accuracy, *(one.applied[label]["tuned"] for label in targets))]
+    elsewhere = (tmp_path / "out/report.md").read_text().partition("## Elsewhere")[2]
+    assert f"| ZIP | {' | '.join(shown)} |" in elsewhere.partition("## ")[0].replace("**", "")
 
 
 def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
