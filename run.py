@@ -32,7 +32,6 @@ from zip_ray.config import (
     TrackingConfig,
     explain,
     load_config,
-    validate,
 )
 from zip_ray.errors import InputError, OutputError
 from zip_ray.layout import split_if_asked
@@ -133,7 +132,7 @@ def base_config(arguments: list[str]) -> Config:
     if command in ("tune", "doctor"):
         return load_config(path)
     if command == "compare":
-        return validate(load_suite(path).base, f"{path}: base")
+        return load_suite(path).common(path)
     if command in ("resume", "replay"):
         return run_config(path)
     beside = (path if path.is_dir() else path.parent) / CONFIG
@@ -250,7 +249,7 @@ def define_commands(default: Config) -> None:
         asked = load_suite(suite).changed(default, budget=budget, cluster=cluster, tracking=tracking)
         asked = asked.rooted(data) if data else asked
         folder = output or Path("runs", "suites", asked.name)
-        refuse_fleeting(validate(asked.base, f"{suite}: base"), folder, "output")
+        refuse_fleeting(asked.common(suite), folder, "output")
         with stop_on_signal(open_hosts) as (stop, opener):
             outcome = run_suite(
                 asked, folder, opener, stop.is_set, lambda run, view: listener(run, run.output.dir, view)

@@ -13,9 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, table
 from zip_ray.clip.model import load_clip
-from zip_ray.config import ModelConfig, TaskConfig
+from zip_ray.config import BUILT_IN, ModelConfig, TaskConfig, known_test_sets
 from zip_ray.data import Task, load_task
-from zip_ray.data.built_in import BUILT_IN, known_test_sets
 from zip_ray.tiny_clip.card import accuracies
 
 SHOWS = {
@@ -58,7 +57,7 @@ def measure(names: tuple[str, ...]) -> Found:
 
 def main(options: Options) -> int:
     """Measure; exit code."""
-    found = measure(BUILT_IN[:2] if options.quick else BUILT_IN)
+    found = measure(tuple(BUILT_IN)[: 2 if options.quick else None])
     tasks = table(
         ["task", "shows", "base classes", "new classes", "chance"],
         [describe(name, task) for (name, test_set), (task, _) in found.items() if test_set == "test"],

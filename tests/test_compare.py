@@ -11,12 +11,15 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from unittest.mock import ANY, MagicMock
 
 import pytest
+from PIL import Image
 
 from tests.fakes import FakeScorer
 from tests.suite_files import BASE, suite_file
 from tests.test_cli import assert_same_run, command, run, steps_done
+from zip_ray.clip.scorer import ScorerBuilder
 from zip_ray.compare.host import ScorerHost, scorer_key
 from zip_ray.compare.hub import PoolHub
 from zip_ray.compare.report import write_report
@@ -28,11 +31,14 @@ from zip_ray.compare.statistics import (
 from zip_ray.compare.suite import Planned, load_suite, plan
 from zip_ray.compare.view import SuiteView
 from zip_ray.config import Config
+from zip_ray.data.rendered import TASKS, render_split
 from zip_ray.errors import InputError
+from zip_ray.inference import evaluate
 from zip_ray.pool import InProcessPool, Pool, ScorerLike
 from zip_ray.record import Event, read_record
 from zip_ray.run_folder import locked
 from zip_ray.runs import Listener
+from zip_ray.tuned_prompt import TunedPrompt
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +249,24 @@ def test_a_tuned_prompt_is_tested_elsewhere(tmp_path: Path) -> None:
         assert f"{figure:.1%}" in out
 
 
+def test_a_suite_out_of_distribution(tmp_path: Path) -> None:
+    """Tested on a shifted test set and on a folder of test images alone; the figures are those of `evaluate`."""
+    for picture, label in zip(*render_split(TASKS["count"], "dark", 1), strict=True):
+        (tmp_path / f"images/test/{label + 1}").mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / f"images/test/{label + 1}/one.png")
+    targets = {"noisy": {"test_set": "noisy"}, "mine": {"name": "folder", "root": str(tmp_path / "images")}}
+    fields = {"protocol": "out-of-distribution", "seeds": [1], "methods": {"ZIP": {}}, "targets": targets}
+    fields |= {"tasks": {"count": {"classes": "base"}}}
+    assert carry_out(tmp_path, ScorerBuilder(), base=BASE, **fields) == SuiteOutcome(1, {}, 0)
+    (one,) = read_results(tmp_path / "out").finished
+    prompt = TunedPrompt.load(one.run.folder)
+    for label, target in one.run.targets.items():
+        assert one.applied[label] == pytest.approx(evaluate(prompt, target.task, 1))
+    shown = [f"{100 * share:.1f}" for share in (one.accuracy, *(one.applied[label]["tuned"] for label in targets))]
+    elsewhere = (tmp_path / "out/report.md").read_text().partition("## Elsewhere")[2]
+    assert f"| ZIP | {' | '.join(shown)} |" in elsewhere.partition("## ")[0].replace("**", "")
+
+
 def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
     """One label, another target; then fewer targets."""
     fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}}
@@ -289,6 +313,21 @@ def test_a_target_that_cannot_be_read_does_not_take_the_others_with_it(tmp_path:
     assert one.whole
 
 
+@pytest.mark.parametrize("stop_after", [-1, math.inf])
+def test_a_suite_that_comes_to_no_report_is_closed_in_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: float
+) -> None:
+    """Stopped before its first run, or with none that could begin."""
+    client = MagicMock()
+    monkeypatch.setattr("zip_ray.tracking._client", lambda _: client)
+    base = {**SMALLER, "tracking": {"enabled": True}}
+    tasks = {"mine": {"name": "folder", "root": "no"}}
+    outcome = carry_out(tmp_path, build_with_faults, stop_after, base=base, tasks=tasks)
+    assert (outcome.left, len(outcome.failures)) == ((4, 0) if stop_after < 0 else (0, 4))
+    client.set_terminated.assert_called_once_with(ANY, "KILLED")
+    client.log_artifact.assert_not_called()
+
+
 def test_a_suite_with_ray_gives_the_same_bits(finished: Path, tmp_path: Path, ray_cluster: str) -> None:
     suite_file(tmp_path, shots=[1])
     run(
@@ -307,7 +346,11 @@ def test_a_suite_with_ray_gives_the_same_bits(finished: Path, tmp_path: Path, ra
     (parent,) = [one for one in runs if "mlflow.parentRunId" not in one.data.tags]
     assert len(runs) == 5
     assert {one.data.tags.get("mlflow.parentRunId") for one in runs if one is not parent} == {parent.info.run_id}
-    assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    labels = {run.label for run in read_results(tmp_path / "out").planned}
+    assert {one.info.run_name for one in runs} == {"out", *labels}
+    report = {path.name for path in (tmp_path / "out").glob("*.png")} | {"report.html", "report.md"}
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == report
+    assert {one.info.status for one in runs} == {"FINISHED"}
 
 
 def test_a_folder_without_a_suite_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from zip_ray.compare import tables
 from zip_ray.compare.document import Table
+from zip_ray.compare.report import document
 from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import Curve
 from zip_ray.compare.suite import Planned, Suite, plan
@@ -149,13 +150,40 @@ def test_tests_elsewhere(results: Results) -> None:
     }
 
 
+def test_means_are_over_the_tasks_that_all_have(results: Results) -> None:
+    """Of a third task there is no run: the means stay, and the report names it; A's run with another number of shots
+    is a row of its own, which lacks the letters."""
+    tree = {**SUITE, "tasks": ["digits", "gone", "letter"]}
+    wider = replace(results, suite=Suite.model_validate(tree))
+    failing = Suite.model_validate({**tree, "methods": {**SUITE["methods"], "broken": {}}})
+    for grid in (tables.accuracies, tables.gains):
+        before, after = (cells(tables.grid_table(one, grid(one, 16), "")) for one in (results, wider))
+        assert {name: line[-1] for name, line in after.items()} == {name: line[-1] for name, line in before.items()}
+    assert cells(tables.applied_table(wider, 16)) == cells(tables.applied_table(results, 16))
+    assert [line[-1] for line in cells(tables.target_table(wider, 16)).values()] == ["20", "*15*", "12"]
+    assert document(replace(wider, suite=failing)).summary.endswith(
+        "Nothing waits for methods without a finished run: broken. "
+        "Means over tasks leave out those that another method has not finished: gone."
+    )
+    one = results.finished[0]
+    assert replace(results, finished=[*results.finished, replace(one, run=replace(one.run, shots=4))]).shared == [
+        "digits"
+    ]
+
+
 def test_queries_to_target(results: Results) -> None:
     """The target is W's 0.25: what it reached past the budget does not count. The letters with seed 2 lack B."""
-    assert cells(tables.target_table(results)) == {
-        "A": ["*10*", "30", "20"],
-        "B": ["15", "*15*", "*15*"],
-        "W (white box)": ["12", "12", "12"],
-    }
+    found = {"A": ["*10*", "30", "20"], "B": ["15", "*15*", "*15*"], "W (white box)": ["12", "12", "12"]}
+    assert cells(tables.target_table(results, 16)) == found
+    failing = Suite.model_validate({**SUITE, "methods": {**SUITE["methods"], "broken": {}}})
+    table = tables.target_table(replace(results, suite=failing), 16)
+    assert cells(table) == found | {"broken": ["n/a"] * 3}
+    few = [replace(one, run=replace(one.run, shots=4)) for one in results.finished if one.run.method != "B"]
+    suite = Suite.model_validate({**SUITE, "shots": [4, 16]})
+    both = replace(results, suite=suite, finished=[*few, *results.finished])
+    at_4, at_16 = (tables.target_table(both, shots) for shots in suite.shots)
+    assert (at_16.header[0], cells(at_16)) == ("queries to target, 16 shots", found)
+    assert cells(at_4) == found | {"A": ["*10*", "*30*", "*20*"], "B": ["n/a"] * 3}
 
 
 def test_paired_tests(results: Results) -> None:
@@ -191,6 +219,9 @@ def test_base_to_new() -> None:
     best = ["*70.0*", "*50.0*", "*58.3*", "*80.0*", "40.0", "*53.3*", "*60.0*", "*60.0*", "*60.0*"]
     plain = ["50.0", "*50.0*", "50.0", "50.0", "*50.0*", "50.0", "50.0", "50.0", "50.0"]
     assert cells(table) == {"zero-shot, plain template": plain, "ZIP": best}
+    gone = Suite.model_validate({**tree, "tasks": ["digits", "gone"]})
+    table = tables.harmonic_table(Results(gone, planned, done[:1], {}), 16)
+    assert cells(table)["ZIP"] == ["*80.0*", "40.0", "*53.3*"] * 2 + ["n/a"] * 3
     half = [done[0], replace(done[1], applied={})]
     table = tables.harmonic_table(Results(suite, planned, half, {}), 16)
     assert cells(table)["ZIP"] == ["n/a", "n/a", "n/a", "*80.0*", "40.0", "*53.3*", "n/a", "n/a", "n/a"]

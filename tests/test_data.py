@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import label
 
-from zip_ray.config import TaskConfig
+from zip_ray.config import BUILT_IN, TaskConfig, known_test_sets, validate
 from zip_ray.data import load_task, pictures, rendered
-from zip_ray.data.built_in import BUILT_IN, known_test_sets
-from zip_ray.data.digits import digits
+from zip_ray.data.digits import SHIFTS, digits
 from zip_ray.data.few_shot import few_shot
 from zip_ray.data.folder import folder, list_images
 from zip_ray.data.images import read_image
@@ -119,7 +118,7 @@ def test_seeds_share_few_training_images(name: str) -> None:
 @pytest.mark.parametrize("name", rendered.TASKS)
 def test_an_image_depends_on_its_key_alone(name: str) -> None:
     task = rendered.TASKS[name]
-    assert len(task.shifts) >= 2
+    assert len(BUILT_IN[name]) >= 2
     shown = {}
     for split in ("pool", *known_test_sets(name)):
         one, labels = rendered.render_split(task, split, 1)
@@ -128,7 +127,7 @@ def test_an_image_depends_on_its_key_alone(name: str) -> None:
         np.testing.assert_array_equal(labels, np.arange(len(task.classnames)))
         np.testing.assert_array_equal(more_labels, np.repeat(labels, 2))
         shown |= {image.tobytes(): split for image in two}
-    assert len(shown) == len(more_labels) * (2 + len(task.shifts)), "no image is shown twice"
+    assert len(shown) == len(more_labels) * (2 + len(BUILT_IN[name])), "no image is shown twice"
 
 
 @pytest.mark.parametrize("name", ["digits", "count"])
@@ -163,13 +162,15 @@ def test_shifted_digits_are_what_they_say() -> None:
 
 def test_unknown_test_set_lists_the_known(tmp_path: Path) -> None:
     known = "test, inverted, noisy, rotated, moved"
-    with pytest.raises(InputError, match=f"task.test_set: 'dark' is unknown: 'digits' has {known}$"):
-        load_task(TaskConfig(test_set="dark"), 1)
-    with pytest.raises(InputError, match=r"task.test_set: 'dark' is unknown: 'folder' has test$"):
-        load_task(TaskConfig(name="folder", root=tmp_path, test_set="dark"), 1)
+    with pytest.raises(InputError, match=f"^mine: task: test_set is 'dark': 'digits' has {known}$"):
+        validate({"task": {"test_set": "dark"}}, "mine")
+    with pytest.raises(InputError, match=r"^mine: task: test_set is 'dark': 'folder' has test$"):
+        validate({"task": {"name": "folder", "root": str(tmp_path), "test_set": "dark"}}, "mine")
 
 
 def test_config_lists_the_built_in_tasks() -> None:
+    assert list(BUILT_IN) == ["digits", *rendered.TASKS]
+    assert BUILT_IN["digits"] == tuple(SHIFTS)
     text = " ".join((TaskConfig.model_fields["name"].description or "").split())
     assert f"({', '.join(BUILT_IN)}: docs/tasks.md)" in text
 

@@ -4,13 +4,14 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from run import base_config
 from tests.suite_files import suite_file
 from tests.test_cli import ROOT
 from zip_ray.compare.suite import Suite, dump, load_suite, merge, plan
-from zip_ray.config import validate
 from zip_ray.errors import InputError
 
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
@@ -103,6 +104,51 @@ def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> No
     assert roots == {"one": str(tmp_path), "two": None, "three": str(tmp_path), "four": None}
 
 
+def test_a_target_of_other_data_takes_over_nothing_of_the_runs_data() -> None:
+    """But for the root that its kind needs; a target that is the run's own data keeps all it does not replace."""
+    task = {"name": "folder", "root": "here", "template": "the number {}.", "batch_size": 7}
+    targets = {
+        "count": {"name": "count"},
+        "beside": {"name": "coop:dtd"},
+        "there": {"name": "folder", "root": "there", "template": "a {}."},
+        "new": {"classes": "new"},
+    }
+    tree = {"name": "s", "protocol": "transfer", "seeds": [1], "targets": targets, "methods": {"ZIP": {}}}
+    (planned,) = plan(Suite.model_validate({**tree, "tasks": {"mine": task}}), Path("x"))
+    found = {label: one.task for label, one in planned.targets.items()}
+    assert {label: (one.template, one.root) for label, one in found.items()} == {
+        "count": (None, None),
+        "beside": (None, Path("here")),
+        "there": ("a {}.", Path("there")),
+        "new": ("the number {}.", Path("here")),
+    }
+    assert {one.batch_size for one in found.values()} == {7}
+    dark = {"name": "digits", "test_set": "inverted"}
+    (planned,) = plan(
+        Suite.model_validate({**tree, "tasks": {"d": dark}, "targets": {"c": {"name": "count"}}}), Path("x")
+    )
+    assert planned.targets["c"].task.test_set == "test"
+
+
+def test_a_label_stands_for_the_name_of_a_built_in_task() -> None:
+    """Where none is given; `style` has a test set that is called digits, and such a label speaks of that."""
+    tree = {
+        "name": "s",
+        "protocol": "transfer",
+        "seeds": [1],
+        "methods": {"ZIP": {}},
+        "base": {"task": {"name": "count"}},
+    }
+    tasks = {"letter": {}, "shape": {"name": "style"}, "other": {}}
+    targets = {"digits": {"test_set": "noisy"}, "colour": {}, "itself": {}}
+    runs = plan(Suite.model_validate({**tree, "tasks": tasks, "targets": targets}), Path("x"))
+    assert [run.config.task.name for run in runs] == ["letter", "style", "count"]
+    assert [one.task.name for one in runs[1].targets.values()] == ["digits", "colour", "style"]
+    shifted = {"tasks": {"style": {}}, "targets": {"digits": {"test_set": "digits"}}}
+    (run,) = plan(Suite.model_validate({**tree, **shifted}), Path("x"))
+    assert (run.targets["digits"].task.name, run.targets["digits"].task.test_set) == ("style", "digits")
+
+
 def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
     methods = {
         "less": {"budget": {"queries": 100}},
@@ -113,7 +159,7 @@ def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
     }
     tree = {"name": "s", "tasks": ["digits"], "seeds": [1], "methods": methods, "base": {"budget": {"queries": 500}}}
     suite = Suite.model_validate(tree)
-    before = validate(suite.base, "base")
+    before = suite.common(Path("s.yaml"))
 
     def budgets(**changes: object) -> list[int | None]:
         changed = suite.changed(before, budget=before.budget.model_copy(update=changes))
@@ -123,6 +169,34 @@ def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
     assert budgets(queries=200) == [100, 200, 200, 200, 200]
     assert budgets(queries=None, seconds=9.0) == [100, 1000, None, None, 1000]
     assert suite.methods == methods
+
+
+def test_base_need_not_be_a_config_by_itself(tmp_path: Path) -> None:
+    """Its root goes with the tasks' names, its budget with the methods' steps; what it shares is still looked at."""
+    tree = {
+        "name": "s",
+        "tasks": {"one": {"name": "coop:dtd"}},
+        "methods": {"ZIP": {"optimizer": {"pairs_per_step": 1}}},
+    }
+    base = {"task": {"root": "data"}, "budget": {"queries": 4}, "cluster": {"actors": 3}}
+    suite = Suite.model_validate({**tree, "base": base})
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(suite.model_dump(mode="json")))
+    common = base_config(["compare", str(tmp_path / "s.yaml")])
+    assert (common.budget.queries, common.cluster.actors) == (4, 3)
+    assert {run.config.task.root for run in plan(suite.changed(common), Path("x"))} == {Path("data")}
+    with pytest.raises(InputError, match=r"^s\.yaml: base\.cluster\.actor: unknown key; known here: pool, "):
+        Suite.model_validate({**tree, "base": {"cluster": {"actor": 3}}}).common(Path("s.yaml"))
+
+
+@pytest.mark.parametrize(("option", "steps"), [(500, 67), (50, 50)])
+def test_the_budget_of_the_command_line_does_not_raise_that_of_a_methods_file(option: int, steps: int) -> None:
+    """As published, BPT-VLM stops after 67 generations; its tuned form, of another file, has no such limit."""
+    suite = load_suite(ROOT / "configs/suites/images.yaml")
+    before = suite.common(Path("s.yaml"))
+    changed = suite.changed(before, budget=before.budget.model_copy(update={"steps": option}))
+    found = {run.method: run.config.budget for run in plan(changed, Path("x"))}
+    assert (found["BPT-VLM"].steps, found["BPT-VLM, tuned"].steps) == (steps, option)
+    assert {budget.queries for budget in found.values()} == {5000}
 
 
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner), max_leaves=8)
@@ -143,12 +217,23 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
     [
         ({"metods": {}}, "mini.yaml: metods: unknown key; known here: name, protocol"),
         ({"tasks": []}, "mini.yaml: tasks:"),
+        (
+            {"tasks": {"digits": {}, "mine": {"views": 2}}},
+            "mini.yaml: tasks.mine: no name: give one, or a label of digits,",
+        ),
+        ({"seeds": []}, "mini.yaml: seeds: []: give one or more, each once"),
+        ({"shots": []}, "mini.yaml: shots: []: give one or more, each once"),
+        ({"seeds": [1, 1]}, "mini.yaml: seeds: [1, 1]: give one or more, each once"),
         ({"tasks": ["digits", {"name": "digits", "views": 2}]}, "mini.yaml: two entries of a list are called 'digits'"),
         ({"methods": {"A": {"by_task": {"letters": {}}}}}, "methods.A.by_task: 'letters' is no task of the suite"),
         ({"methods": {"A": {"by_task": {"digits": None}}}}, "methods.A.by_task: give changes, section by section"),
         ({"methods": ["a/zip.yaml", "b/zip.yaml"]}, "mini.yaml: two entries of a list are called 'zip'"),
         ({"protocol": "transfer"}, "protocol transfer needs targets"),
         ({"targets": {"letter": {"name": "letter"}}}, "protocol few-shot has no targets"),
+        (
+            {"protocol": "out-of-distribution", "targets": {"night": {"test_set": "dark"}}},
+            "mini: ZIP, digits, night: task: test_set is 'dark': 'digits' has test, inverted, noisy, rotated, moved",
+        ),
         ({"methods": {"A": {"optimizer": {"lr": 3}}}}, "mini: A, digits: optimizer.lr: unknown key"),
         ({"methods": {"A": {"file": "none.yaml"}}}, "none.yaml: No such file"),
         ({"methods": {"A b": {}, "a B": {}}}, "labels that differ in signs only"),

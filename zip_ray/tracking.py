@@ -11,7 +11,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Mirror:
     """The copy of one run folder on one MLflow server. Its methods raise whatever MLflow raises."""
 
     def __init__(self, folder: Path, config: TrackingConfig) -> None:
-        self._folder, self._experiment, self._parent = folder, config.experiment, config.parent
+        self._folder, self._config = folder, config
         self._uri = resolve_uri(config.uri)
         self._client: Any = None
         self._has: dict[str, set[int]] = {}
@@ -108,8 +108,7 @@ class Mirror:
     def _connect(self, start: Event) -> None:
         client = _client(self._uri)
         self._started = _number(start["time"])
-        parent = {"mlflow.parentRunId": self._parent} if self._parent else {}
-        run = _find_or_create(client, self._uri, self._experiment, self._folder, self._started, parent)
+        run = _find_or_create(client, self._config, self._folder, self._started)
         self.run_id = run.info.run_id
         self._log_parameters(client, _flat(start, ("config", "environment")), set(run.data.params))
         for name in run.data.metrics:
@@ -202,33 +201,34 @@ def replay(folder: Path, config: TrackingConfig) -> Replayed:
 def open_parent(folder: Path, config: TrackingConfig) -> str | None:
     """Id of the MLflow run that the runs of a suite are parts of; None, with a warning, where the server is silent."""
     try:
-        uri = resolve_uri(config.uri)
-        return str(_find_or_create(_client(uri), uri, config.experiment, folder, time.time(), {}).info.run_id)
+        return str(_find_or_create(_client(resolve_uri(config.uri)), config, folder, time.time()).info.run_id)
     except Exception as error:
         _log.warning("MLflow at %s does not answer: %s; runs get no parent", shown(config.uri), _line(error))
         return None
 
 
-def close_parent(run_id: str, config: TrackingConfig, files: Iterable[Path]) -> None:
-    """Upload a suite's report and close its run; a server that is silent is logged."""
+def close_parent(run_id: str, config: TrackingConfig, files: Sequence[Path]) -> None:
+    """Upload a suite's report and close its run, as killed where there is none; a server that is silent is logged."""
     try:
         client = _client(resolve_uri(config.uri))
         for path in files:
             client.log_artifact(run_id, str(path))
-        client.set_terminated(run_id, "FINISHED")
+        client.set_terminated(run_id, "FINISHED" if files else "KILLED")
     except Exception as error:
         _log.warning("MLflow at %s does not answer: %s; it lacks the report", shown(config.uri), _line(error))
 
 
-def _find_or_create(client: Any, uri: str, experiment: str, folder: Path, started: float, tags: dict[str, str]) -> Any:
+def _find_or_create(client: Any, config: TrackingConfig, folder: Path, started: float) -> Any:
     """The MLflow run of a folder."""
-    found = client.get_experiment_by_name(experiment)
-    number = found.experiment_id if found else client.create_experiment(experiment, artifact_location(uri))
+    found = client.get_experiment_by_name(config.experiment)
+    location = artifact_location(resolve_uri(config.uri))
+    number = found.experiment_id if found else client.create_experiment(config.experiment, location)
     key = run_key(folder)
     if runs := client.search_runs([number], f"tags.zip_ray_run_key = '{key}'"):
         return runs[0]
-    own = {"zip_ray_run_key": key, "mlflow.runName": folder.name}
-    return client.create_run(number, start_time=int(1000 * started), tags={**own, **tags})
+    tags = {"zip_ray_run_key": key, "mlflow.runName": config.name or folder.name}
+    parent = {"mlflow.parentRunId": config.parent} if config.parent else {}
+    return client.create_run(number, start_time=int(1000 * started), tags={**tags, **parent})
 
 
 def ping(config: TrackingConfig) -> None:

@@ -92,8 +92,8 @@ def against_shots(results: Results) -> bytes:
         found = [mean_and_deviation(cell) for cell in cells]
         y, spread = [100 * mean for mean, _ in found], [0.0 if math.isnan(d) else 100 * d for _, d in found]
         axes.errorbar(shots, y, yerr=spread, capsize=3, label=method, **look)
-    levels = [mean_and_deviation(zero_shot(results, PLAIN, task, shots[-1]))[0] for task in results.suite.tasks]
-    axes.axhline(100 * sum(levels) / len(levels), color=GREY, linestyle="--", label="zero-shot, plain template")
+    levels = [mean_and_deviation(zero_shot(results, PLAIN, task, shots[-1]))[0] for task in results.shared]
+    axes.axhline(100 * mean_and_deviation(levels)[0], color=GREY, linestyle="--", label="zero-shot, plain template")
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, [str(n) for n in shots])
     axes.set_xlabel("shots (training images a class)")

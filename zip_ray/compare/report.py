@@ -41,10 +41,21 @@ def document(results: Results) -> Document:
     summary = (
         f"Protocol {suite.protocol}, {shots} training images a class, seeds {seeds}, at most {results.budget:,} "
         f"queries a run. {done}{untested}{failed}. A query is one evaluation of the model on one mini-batch at one "
-        "prompt."
+        f"prompt.{_left_out(results)}"
     )
     sections = (*_accuracy(results), *_protocol(results), *_course(results), *_tests(results), *_record(results))
     return Document(f"Comparison: {suite.name}", summary, sections)
+
+
+def _left_out(results: Results) -> str:
+    """What means and queries to target leave out, in words."""
+    tasks = [task for task in results.suite.tasks if task not in results.shared]
+    methods = [method for method in results.suite.methods if method not in {one.run.method for one in results.finished}]
+    lines = {
+        "Nothing waits for methods without a finished run": methods,
+        "Means over tasks leave out those that another method has not finished": tasks,
+    }
+    return "".join(f" {line}: {', '.join(names)}." for line, names in lines.items() if names)
 
 
 def _accuracy(results: Results) -> list[Section]:
@@ -57,10 +68,9 @@ def _accuracy(results: Results) -> list[Section]:
     )
     sections = []
     for shots in results.suite.shots:
-        title = f"Accuracy, {shots} shots" if len(results.suite.shots) > 1 else "Accuracy"
         table = tables.grid_table(results, tables.accuracies(results, shots), "test accuracy, %")
         gain = tables.grid_table(results, tables.gains(results, shots), "difference to zero-shot, points", "+")
-        sections.append(Section(title, text, (table, gain)))
+        sections.append(Section(tables.at_shots(results, "Accuracy", shots), text, (table, gain)))
     caption = "Test accuracy by task. Small points are seeds, large ones their mean, the dashed line is zero-shot."
     pictures = [Picture("tasks.png", figures.tasks(results), caption)]
     if len(results.suite.shots) > 1:
@@ -112,12 +122,12 @@ def _course(results: Results) -> list[Section]:
         "therefore seems slower than its prompts are. The accuracy is averaged over the last "
         f"{window} queries. For each task and seed the target is the lowest, over the methods, of the best such "
         "accuracy within the budget; the figure is the first query count at which a method is there (the budget where "
-        "it never is), averaged over seeds. Only tasks and seeds that all methods have finished count. The fewest are "
-        "bold."
+        "it never is), averaged over seeds. Only tasks and seeds count that all methods with any finished run have "
+        "finished. The fewest are bold."
     )
-    caption = f"Training accuracy, averaged over the last {window} queries. {band}"
+    caption = f"Training accuracy, {max(results.suite.shots)} shots, averaged over the last {window} queries. {band}"
     parts: tuple[Table | Picture, ...] = (
-        tables.target_table(results),
+        *(tables.target_table(results, shots) for shots in results.suite.shots),
         Picture("training.png", figures.training(results), caption),
     )
     return [course, Section("Queries to target", text, parts)]

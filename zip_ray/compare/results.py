@@ -68,6 +68,14 @@ class Results:
         return [one for one in self.finished if (one.run.method, one.run.task, one.run.shots) == (method, task, shots)]
 
     @property
+    def shared(self) -> list[str]:
+        """Tasks that means are taken over: each method with each number of shots, if it has any finished run at all,
+        has one on them."""
+        done = {(one.run.method, one.run.shots, one.run.task) for one in self.finished}
+        rows = {(method, shots) for method, shots, _ in done}
+        return [task for task in self.suite.tasks if all((*row, task) in done for row in rows)]
+
+    @property
     def white_box(self) -> set[str]:
         """Methods that see gradients: upper bounds, no competitors."""
         return {run.method for run in self.planned if run.config.optimizer.method in WHITE_BOX}

@@ -130,12 +130,14 @@ def run_suite(
     with locked(folder):
         left = prepare(folder, suite, runs)
         parent = open_parent(folder, tracking) if left and tracking.enabled else None
-        outcome = _run_left(suite, folder, [_as_part(run, parent) for run in left], open_pool, interrupted, listen)
-        if outcome.left or not any(read_run(run) for run in runs):
-            return outcome
-        pages = write_report(folder)
-        if parent is not None:
-            close_parent(parent, tracking, pages)
+        report: list[Path] = []
+        try:
+            outcome = _run_left(suite, folder, [_as_part(run, parent) for run in left], open_pool, interrupted, listen)
+            if not outcome.left and any(read_run(run) for run in runs):
+                report = [*write_report(folder), *sorted(folder.glob("*.png"))]
+        finally:
+            if parent is not None:
+                close_parent(parent, tracking, report)
     return outcome
 
 
@@ -155,8 +157,8 @@ def _run_left(
 
 
 def _as_part(run: Planned, parent: str | None) -> Planned:
-    """The run as a part of the suite's own MLflow run."""
-    tracking = run.config.tracking.model_copy(update={"parent": parent})
+    """The run as a part of the suite's own MLflow run, under its label there."""
+    tracking = run.config.tracking.model_copy(update={"name": run.label, "parent": parent})
     return replace(run, config=run.config.model_copy(update={"tracking": tracking}))
 
 

@@ -1,15 +1,29 @@
 """A suite: methods x tasks x shots x seeds under one protocol, as YAML; and the runs that it comes to."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from zip_ray.config import Config, Count, Section, Seed, explain, read_tree, validate
+from zip_ray.config import (
+    BUILT_IN,
+    ROOTED,
+    BudgetConfig,
+    ClusterConfig,
+    Config,
+    Count,
+    OutputConfig,
+    Section,
+    Seed,
+    TrackingConfig,
+    explain,
+    read_tree,
+    validate,
+)
 from zip_ray.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -19,6 +33,15 @@ NEW_CLASSES = "new classes"
 """base-to-new: label of the target."""
 Tree = dict[str, Any]
 """A part of a config as plain values, section by section."""
+
+
+class Common(Section):
+    """What of `base` stands by itself; the rest makes a config only with a method and a task."""
+
+    budget: BudgetConfig = BudgetConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    output: OutputConfig = OutputConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
 
 class Suite(Section):
@@ -35,10 +58,12 @@ class Suite(Section):
     """Training images a class."""
     seeds: tuple[Seed, ...] = (1, 2, 3)
     tasks: dict[str, Tree] = Field(min_length=1)
-    """By label, the fields of the task section. In YAML also a list of names of tasks and of config files with a task
-    section."""
+    """By label, the fields of the task section; the label of a built-in task may stand for its name. In YAML also a
+    list of names of tasks and of config files with a task section."""
     targets: dict[str, Tree] = Field(default={})
-    """transfer, out-of-distribution: by label, fields that replace those of the run's task."""
+    """transfer, out-of-distribution: by label, fields that replace those of the run's task; the label of a built-in
+    task may stand for its name. A target with a name takes over no template, test set or root, but for the root that
+    its kind needs and it does not give."""
     methods: dict[str, Tree] = Field(min_length=1)
     """By label: `file`, a config file, and changes to it, section by section; `by_task`, further changes by label
     of the task. In YAML also a list of files."""
@@ -62,6 +87,30 @@ class Suite(Section):
             read["methods"] = _by_label((Path(str(file)).stem, {"file": str(file)}) for file in methods)
         return read
 
+    @field_validator("shots", "seeds")
+    @classmethod
+    def _each_once(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise ValueError(f"{list(numbers)}: give one or more, each once")
+        return numbers
+
+    @field_validator("tasks", "targets")
+    @classmethod
+    def _named_by_label(cls, tasks: dict[str, Tree]) -> dict[str, Tree]:
+        """A task without a name is the built-in one that its label names, unless that speaks of its test set."""
+        return {
+            label: {"name": label, **task} if label in BUILT_IN and task.get("test_set") != label else task
+            for label, task in tasks.items()
+        }
+
+    @model_validator(mode="after")
+    def _tasks_have_names(self) -> "Suite":
+        common = self.base.get("task")
+        names = common.keys() if isinstance(common, dict) else ()
+        if unnamed := [label for label, task in self.tasks.items() if "name" not in (*task, *names)]:
+            raise ValueError(f"tasks.{unnamed[0]}: no name: give one, or a label of {', '.join(BUILT_IN)}")
+        return self
+
     @model_validator(mode="after")
     def _targets_fit(self) -> "Suite":
         applied = self.protocol in ("transfer", "out-of-distribution")
@@ -80,6 +129,21 @@ class Suite(Section):
                 raise ValueError(f"methods.{method}.by_task: '{first}' is no task of the suite: choose of {known}")
         return self
 
+    def common(self, source: Path) -> Config:
+        """A config with the parts of `base` that the command line shows and changes, and else the defaults.
+
+        Args:
+            source: the suite's file, for messages.
+
+        Raises:
+            InputError: one of them is not valid.
+        """
+        try:
+            common = Common.model_validate({name: self.base[name] for name in Common.model_fields if name in self.base})
+        except ValidationError as error:
+            raise InputError(f"{source}: base.{explain(error, Common)}") from error
+        return Config().model_copy(update=dict(common))
+
     def rooted(self, root: Path) -> "Suite":
         """The suite with its data in another place: the root of every task and target that has one."""
 
@@ -89,14 +153,18 @@ class Suite(Section):
         return self.model_copy(update={"tasks": moved(self.tasks), "targets": moved(self.targets)})
 
     def changed(self, before: Config, **sections: Section) -> "Suite":
-        """The suite with `base` changed in what differs from `before`, field by field; a method's own budget is lowered
-        to the new one where that is smaller."""
+        """The suite with `base` changed in what differs from `before`, field by field; a method's own budget, and that
+        of its file where `base` has none, is lowered to the new one where that is smaller."""
         changes = {
             name: {key: value for key, value in section.model_dump(mode="json").items() if value != was[key]}
             for name, section in sections.items()
             for was in [getattr(before, name).model_dump(mode="json")]
         }
-        methods = {label: _capped(own, changes.get("budget", {})) for label, own in self.methods.items()}
+        limits = changes.get("budget", {})
+        open_to_file = limits.keys() - self.base.get("budget", {}).keys()
+        methods = {
+            label: _capped(merge(_file_budget(own, open_to_file), own), limits) for label, own in self.methods.items()
+        }
         return self.model_copy(update={"base": merge(self.base, changes), "methods": methods})
 
 
@@ -170,16 +238,37 @@ def _planned(suite: Suite, folder: Path, method: str, task: str, shots: int, see
     tree = merge(merge(whole, by_task.get(task, {})), common)
     source = f"{suite.name}: {method}, {task}"
     targets = {NEW_CLASSES: {"classes": "new"}} if suite.protocol == "base-to-new" else suite.targets
-    others = {label: validate(merge(tree, {"task": fields}), f"{source}, {label}") for label, fields in targets.items()}
+    others = {label: validate(_elsewhere(tree, fields), f"{source}, {label}") for label, fields in targets.items()}
     return Planned(method, task, shots, seed, validate(tree, source), others)
+
+
+def _elsewhere(tree: Tree, target: Tree) -> Tree:
+    """A run's config with the task of a target. Other data have a template, test sets and a place of their own; only
+    where their kind needs a root and the target gives none do they lie where the run's data lie."""
+    own = dict(tree["task"])
+    if "name" in target:
+        rooted = str(target["name"]).partition(":")[0] in ROOTED
+        for field in ("template", "test_set", *(() if rooted else ("root",))):
+            own.pop(field, None)
+    return {**tree, "task": own | target}
 
 
 def _method(suite: Suite, label: str) -> Tree:
     """Its file, `base` and its changes, put together."""
     changes = dict(suite.methods[label])
-    file = changes.pop("file", None)
-    start = read_tree(_find(file)) if file is not None else {}
-    return merge(merge(start, suite.base), changes)
+    return merge(merge(_start(changes.pop("file", None)), suite.base), changes)
+
+
+def _start(file: object | None) -> Tree:
+    """What a method's file says."""
+    return {} if file is None else read_tree(_find(file))
+
+
+def _file_budget(method: Tree, fields: Set[str]) -> Tree:
+    """Those limits that a method's file sets."""
+    budget = _start(method.get("file")).get("budget")
+    found = budget if isinstance(budget, dict) else {}
+    return {"budget": {key: limit for key, limit in found.items() if key in fields}}
 
 
 def _capped(changes: Tree, limits: Tree) -> Tree:

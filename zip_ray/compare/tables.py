@@ -100,7 +100,7 @@ def gains(results: Results, shots: int) -> Grid:
 
 
 def grid_table(results: Results, grid: Grid, corner: str, sign: str = "") -> Table:
-    """Mean and deviation over seeds in each place, and the mean over the columns at the end.
+    """Mean and deviation over seeds in each place, and the mean over the tasks that all share at the end.
 
     Args:
         results: whose.
@@ -108,8 +108,8 @@ def grid_table(results: Results, grid: Grid, corner: str, sign: str = "") -> Tab
         corner: head of the first column.
         sign: `+` to have every number signed.
     """
-    lines = {name: [_score(results, values) for values in line.values()] for name, line in grid.items()}
-    scores = {name: [*line, _mean_score(line)] for name, line in lines.items()}
+    lines = {name: {task: _score(results, values) for task, values in line.items()} for name, line in grid.items()}
+    scores = {name: [*line.values(), _mean_score(results, line)] for name, line in lines.items()}
     return _best_bold((corner, *next(iter(grid.values())), "mean"), scores, results.white_box, sign)
 
 
@@ -117,10 +117,11 @@ def _score(results: Results, values: Sequence[float]) -> Score:
     return Score(*mean_and_deviation(values), len(values), len(results.suite.seeds))
 
 
-def _mean_score(line: Sequence[Score]) -> Score:
-    """The mean over the columns; of deviations there is none."""
-    runs, wanted = sum(one.runs for one in line), sum(one.wanted for one in line)
-    return Score(_mean([one.mean for one in line]), math.nan, runs, wanted)
+def _mean_score(results: Results, line: Mapping[str, Score]) -> Score:
+    """The mean over the tasks that all share; of deviations there is none."""
+    shared = [line[task] for task in results.shared]
+    runs, wanted = sum(one.runs for one in shared), sum(one.wanted for one in shared)
+    return Score(_mean([one.mean for one in shared]), math.nan, runs, wanted)
 
 
 def _best_bold(header: Sequence[str], scores: Mapping[str, Sequence[Score]], apart: set[str], sign: str = "") -> Table:
@@ -165,16 +166,17 @@ def seeds_table(results: Results) -> Table:
     return Table(header, tuple(rows))
 
 
-def target_table(results: Results) -> Table:
-    """Queries to the target, means over seeds and shots; the fewest are bold."""
-    found = targets(results)
+def target_table(results: Results, shots: int) -> Table:
+    """Queries to the target, means over seeds; the fewest are bold."""
+    found = targets(results, shots)
     tasks = list(results.suite.tasks)
     apart = results.white_box
     means = {
         method: [mean_and_deviation([n for t, n in found[method] if t == task])[0] for task in tasks]
         for method in results.suite.methods
     }
-    means = {method: [*own, _mean(own)] for method, own in means.items()}
+    shared = [tasks.index(task) for task in results.shared]
+    means = {method: [*own, _mean([own[place] for place in shared])] for method, own in means.items()}
     competing = [own for method, own in means.items() if method not in apart]
     fewest = [
         min((own[place] for own in competing if own[place] == own[place]), default=None)
@@ -188,14 +190,14 @@ def target_table(results: Results) -> Table:
         )
         for method, own in means.items()
     ]
-    return Table(("queries to target", *tasks, "mean"), tuple(rows))
+    return Table((at_shots(results, "queries to target", shots), *tasks, "mean"), tuple(rows))
 
 
-def targets(results: Results) -> dict[str, list[tuple[str, float]]]:
-    """Task and queries to the target by method, one for each task, shots and seed that all methods have finished."""
+def targets(results: Results, shots: int) -> dict[str, list[tuple[str, float]]]:
+    """Task and queries to the target by method, one for each group of `complete`."""
     found: dict[str, list[tuple[str, float]]] = {method: [] for method in results.suite.methods}
     budget = results.budget
-    for runs in complete(results):
+    for runs in complete(results, shots):
         curves = {one.run.method: smoothed(one.training, budget) for one in runs}
         _, needed = queries_to_target(curves, budget)
         for method, queries in needed.items():
@@ -203,12 +205,14 @@ def targets(results: Results) -> dict[str, list[tuple[str, float]]]:
     return found
 
 
-def complete(results: Results) -> list[list[Finished]]:
-    """The runs of each task, shots and seed that all methods have finished."""
-    groups: dict[tuple[str, int, int], list[Finished]] = {}
-    for one in results.finished:
-        groups.setdefault((one.run.task, one.run.shots, one.run.seed), []).append(one)
-    return [runs for runs in groups.values() if len(runs) == len(results.suite.methods)]
+def complete(results: Results, shots: int) -> list[list[Finished]]:
+    """The runs of each task and seed that all methods have finished, of those that have finished any."""
+    groups: dict[tuple[str, int], list[Finished]] = {}
+    at = [one for one in results.finished if one.run.shots == shots]
+    for one in at:
+        groups.setdefault((one.run.task, one.run.seed), []).append(one)
+    methods = {one.run.method for one in at}
+    return [runs for runs in groups.values() if len(runs) == len(methods)]
 
 
 def tests_table(results: Results) -> Table:
@@ -239,11 +243,11 @@ def harmonic_table(results: Results, shots: int) -> Table:
 
     scores = {}
     for name, runs in _elsewhere(results, shots).items():
-        base, new = ([half(runs, task, part) for task in results.suite.tasks] for part in (OWN, NEW_CLASSES))
-        each = [(_mean_score(base), _mean_score(new)), *zip(base, new, strict=True)]
+        base, new = ({task: half(runs, task, part) for task in results.suite.tasks} for part in (OWN, NEW_CLASSES))
+        each = [(_mean_score(results, base), _mean_score(results, new)), *zip(base.values(), new.values(), strict=True)]
         scores[name] = [score for pair in each for score in three(*pair)]
     columns = [f"{task}, {part}" for task in ("mean", *results.suite.tasks) for part in ("base", "new", "H")]
-    return _best_bold(("method", *columns), scores, results.white_box)
+    return _best_bold((at_shots(results, "method", shots), *columns), scores, results.white_box)
 
 
 def applied_table(results: Results, shots: int) -> Table:
@@ -256,7 +260,7 @@ def applied_table(results: Results, shots: int) -> Table:
         ]
         for name, runs in _elsewhere(results, shots).items()
     }
-    return _best_bold(("method", *columns), scores, results.white_box)
+    return _best_bold((at_shots(results, "method", shots), *columns), scores, results.white_box)
 
 
 def _elsewhere(results: Results, shots: int) -> dict[str, Elsewhere]:
@@ -273,11 +277,18 @@ def _figures(one: Finished, kind: str) -> dict[str, float]:
 
 
 def over_tasks(results: Results, values: Iterable[tuple[Planned, float]]) -> list[float]:
-    """Of each seed the mean over the tasks, one value a task; a seed that lacks a task is left out."""
+    """Of each seed the mean over the tasks that all share, one value a task; a seed that lacks one is left out."""
+    shared = results.shared
     by_seed: dict[int, dict[str, float]] = {}
     for run, value in values:
-        by_seed.setdefault(run.seed, {})[run.task] = value
-    return [_mean(list(by_task.values())) for by_task in by_seed.values() if len(by_task) == len(results.suite.tasks)]
+        if run.task in shared:
+            by_seed.setdefault(run.seed, {})[run.task] = value
+    return [_mean(list(by_task.values())) for by_task in by_seed.values() if len(by_task) == len(shared)]
+
+
+def at_shots(results: Results, what: str, shots: int) -> str:
+    """A heading, with the number of shots where there are several."""
+    return f"{what}, {shots} shots" if len(results.suite.shots) > 1 else what
 
 
 def percent(share: float, sign: str = "") -> str:

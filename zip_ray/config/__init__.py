@@ -9,10 +9,12 @@ from zip_ray.config.optimizer import SCHEDULED, SYNCHRONOUS, Loss, Method, Optim
 from zip_ray.config.read import explain, load_config, read_tree, validate
 from zip_ray.config.run import BudgetConfig, ClusterConfig, OutputConfig, TrackingConfig, ValidationConfig
 from zip_ray.config.section import Count, Section, Seed
-from zip_ray.config.task import TaskConfig
+from zip_ray.config.task import BUILT_IN, ROOTED, TaskConfig, known_test_sets
 from zip_ray.config.tree import Config
 
 __all__ = [
+    "BUILT_IN",
+    "ROOTED",
     "SCHEDULED",
     "SYNCHRONOUS",
     "BudgetConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "TrackingConfig",
     "ValidationConfig",
     "explain",
+    "known_test_sets",
     "load_config",
     "read_tree",
     "validate",

@@ -126,5 +126,7 @@ class TrackingConfig(Section):
     """MLflow tracking server, or a local sqlite file."""
     experiment: str = "zip-ray"
     """MLflow experiment."""
+    name: str | None = None
+    """Name of the run there; absent = that of its folder. `run.py compare` gives its runs their labels."""
     parent: str | None = None
     """Id of the MLflow run that this one is a part of; `run.py compare` sets it."""

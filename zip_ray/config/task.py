@@ -9,6 +9,26 @@ from zip_ray.config.section import Count, Section
 
 ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
 """Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
+BUILT_IN = {
+    "digits": ("inverted", "noisy", "rotated", "moved"),
+    "count": ("dark", "noisy", "handwritten"),
+    "texture": ("blurred", "faded", "handwritten"),
+    "shape": ("sketch", "noisy", "handwritten"),
+    "letter": ("plain", "handwritten", "sketch"),
+    "colour": ("faded", "noisy", "sketch"),
+    "street": ("dark", "noisy", "blurred"),
+    "style": ("shapes", "letters", "digits"),
+    "crowd": ("blurred", "noisy", "dark"),
+    "inlay": ("blurred", "noisy", "inverted"),
+    "background": ("dark", "faded", "noisy"),
+    "stars": ("blurred", "noisy"),
+}
+"""The built-in tasks, each with its shifted test sets (docs/tasks.md)."""
+
+
+def known_test_sets(name: str) -> tuple[str, ...]:
+    """What `test_set` may be: `test`, then the shifted test sets; a task that is not built in has none."""
+    return "test", *BUILT_IN.get(name, ())
 
 
 class TaskConfig(Section):
@@ -46,6 +66,8 @@ class TaskConfig(Section):
             raise ValueError(f"crop_scale is {self.crop_scale}: give 0 < smallest <= largest <= 1")
         if self.template is not None and self.template.count("{}") != 1:
             raise ValueError(f"template is '{self.template}': it needs {{}} once, where the class name goes")
+        if self.test_set not in (known := known_test_sets(self.name)):
+            raise ValueError(f"test_set is '{self.test_set}': '{self.name}' has {', '.join(known)}")
         kind = self.name.partition(":")[0]
         if kind != "huggingface" and (kind in ROOTED) != (self.root is not None):
             raise ValueError(f"root goes with name {', '.join(map(repr, ROOTED))}, which need it: where the images are")

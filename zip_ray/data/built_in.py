@@ -5,16 +5,6 @@ from zip_ray.data.few_shot import VALIDATION_SHOTS
 from zip_ray.data.images import ArrayImages
 from zip_ray.data.source import Source
 
-BUILT_IN = ("digits", *rendered.TASKS)
-
-
-def known_test_sets(name: str) -> tuple[str, ...]:
-    """What `task.test_set` may be: `test`, then the shifted test sets; a task that is not built in has none."""
-    if name == "digits":
-        return "test", *digits.SHIFTS
-    return "test", *(rendered.TASKS[name].shifts if name in rendered.TASKS else ())
-
-
 POOL_DRAWS = 4
 """Draws that the pool of a rendered task has room for: seeds that shared most images would deviate too little."""
 

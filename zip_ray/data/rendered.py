@@ -31,17 +31,15 @@ class RenderedTask:
     """A picture of a class in a domain."""
     domain: str
     """What the images are like: a style, or the kind of content where the classes are styles."""
-    shifts: tuple[str, ...]
-    """Domains of the shifted test sets."""
 
 
 def render_split(task: RenderedTask, split: str, per_class: int) -> tuple[Images, Int64]:
     """Images (n, side, side, 3) and labels (n,), sorted by class, of `pool`, `test` or a shifted test set.
 
     Image i of a class depends on task, split, class and i alone: a larger `per_class` only appends. A shifted test set
-    has the keys of `test`, so that it shows the same things in another domain.
+    has the keys of `test`, so that it shows the same things in another domain, its name.
     """
-    domain = split if split in task.shifts else task.domain
+    domain = task.domain if split in ("pool", "test") else split
     images = []
     for label, name in enumerate(task.classnames):
         for i in range(per_class):
@@ -111,7 +109,6 @@ TASKS: dict[str, RenderedTask] = {
         ("a photo of {} objects.", "a faded photo of {} objects.", "{} objects.", "a faded image of {} objects."),
         _count,
         domain="faded",
-        shifts=("dark", "noisy", "handwritten"),
     ),
     "texture": RenderedTask(
         1,
@@ -119,7 +116,6 @@ TASKS: dict[str, RenderedTask] = {
         ("a photo of a {} texture.", "a noisy photo of a {} texture.", "a {} texture.", "noisy a {} texture."),
         _scene("texture"),
         domain="noisy",
-        shifts=("blurred", "faded", "handwritten"),
     ),
     "shape": RenderedTask(
         2,
@@ -127,7 +123,6 @@ TASKS: dict[str, RenderedTask] = {
         ("a photo of a {}.", "a pixelated photo of a {}.", "a pixelated image of a {}.", "a {}."),
         _scene("shape"),
         domain="pixelated",
-        shifts=("sketch", "noisy", "handwritten"),
     ),
     "letter": RenderedTask(
         3,
@@ -140,7 +135,6 @@ TASKS: dict[str, RenderedTask] = {
         ),
         _letter,
         domain="pixelated",
-        shifts=("plain", "handwritten", "sketch"),
     ),
     "colour": RenderedTask(
         4,
@@ -148,7 +142,6 @@ TASKS: dict[str, RenderedTask] = {
         ("a photo of a {} object.", "a dark photo of a {} object.", "a dark image of a {} object.", "a {} object."),
         _colour,
         domain="dark",
-        shifts=("faded", "noisy", "sketch"),
     ),
     "street": RenderedTask(
         5,
@@ -162,7 +155,6 @@ TASKS: dict[str, RenderedTask] = {
         ),
         _mask(pictures.street_number),
         domain="plain",
-        shifts=("dark", "noisy", "blurred"),
     ),
     "style": RenderedTask(
         6,
@@ -170,7 +162,6 @@ TASKS: dict[str, RenderedTask] = {
         ("a {} photo of a texture.", "a {} image of a texture.", "a {} photo of a pattern.", "a {} photo."),
         _style,
         domain="textures",
-        shifts=("shapes", "letters", "digits"),
     ),
     "crowd": RenderedTask(
         7,
@@ -178,7 +169,6 @@ TASKS: dict[str, RenderedTask] = {
         ("a photo of {} objects.", "an image of {} objects.", "{} objects.", "a photo of {} different objects."),
         _crowd,
         domain="plain",
-        shifts=("blurred", "noisy", "dark"),
     ),
     "inlay": RenderedTask(
         8,
@@ -186,7 +176,6 @@ TASKS: dict[str, RenderedTask] = {
         ("a photo of a {} texture.", "a photo of a {} object.", "an image of a {} texture.", "a {} texture."),
         _mask(pictures.inlay),
         domain="plain",
-        shifts=("blurred", "noisy", "inverted"),
     ),
     "background": RenderedTask(
         9,
@@ -199,7 +188,6 @@ TASKS: dict[str, RenderedTask] = {
         ),
         _background,
         domain="plain",
-        shifts=("dark", "faded", "noisy"),
     ),
     "stars": RenderedTask(
         10,
@@ -207,6 +195,5 @@ TASKS: dict[str, RenderedTask] = {
         ("a photo of a {}.", "a sketch photo of a {}.", "a sketch image of a {}.", "a {}."),
         _mask(pictures.stars),
         domain="plain",
-        shifts=("blurred", "noisy"),
     ),
 }

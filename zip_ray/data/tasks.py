@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zip_ray.config import TaskConfig
-from zip_ray.data.built_in import BUILT_IN, built_in, known_test_sets
+from zip_ray.config import BUILT_IN, TaskConfig
+from zip_ray.data.built_in import built_in
 from zip_ray.data.coop import coop
 from zip_ray.data.few_shot import draw
 from zip_ray.data.folder import folder
@@ -20,7 +20,7 @@ from zip_ray.data.source import Source
 from zip_ray.errors import InputError
 from zip_ray.work import PHOTO
 
-__all__ = ["BUILT_IN", "ImageSet", "Task", "load_task"]
+__all__ = ["ImageSet", "Task", "load_task"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,8 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     al., CVPR 2022).
 
     Raises:
-        InputError: an unknown name or test set, or images that are missing, too few or unreadable.
+        InputError: an unknown name, or images that are missing, too few or unreadable.
     """
-    if config.test_set not in (known := known_test_sets(config.name)):
-        raise InputError(f"task.test_set: '{config.test_set}' is unknown: '{config.name}' has {', '.join(known)}")
     source = _read(config, seed)
     for part in ("train", "val", "test"):
         _check(config.name, source, part)

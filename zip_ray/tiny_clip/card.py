@@ -8,9 +8,8 @@ import torch
 from zip_ray.clip.features import split_features
 from zip_ray.clip.model import FrozenClip, load_clip, weights_digest
 from zip_ray.clip.text import encode_texts
-from zip_ray.config import ModelConfig, TaskConfig
+from zip_ray.config import BUILT_IN, ModelConfig, TaskConfig
 from zip_ray.data import Task, load_task
-from zip_ray.data.tasks import BUILT_IN
 from zip_ray.tiny_clip.draw import fonts
 from zip_ray.tiny_clip.render import SHARES, STYLES
 from zip_ray.tiny_clip.train import MODEL_CONFIG, MODEL_DIR
