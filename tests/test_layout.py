@@ -224,6 +224,43 @@ def test_the_speed_under_one_layout_is_not_taken_for_that_under_another(caplog: 
     assert grown == pytest.approx(8 / 0.5, rel=0.1)
 
 
+def test_unlike_actors_are_as_fast_as_the_sum_of_their_speeds(caplog: pytest.LogCaptureFixture) -> None:
+    """Nine of 0.1 s and one of 1 s: 91 passes a second in all, of two queries each."""
+
+    class Uneven(InProcessPool):
+        def members(self) -> list[Member]:
+            return [Member(number, "ready", 0, 0.1 if number else 1.0) for number in range(10)]
+
+    shape = {"optimizer": {"mode": "async", "in_flight": 40}, "budget": {"queries": 20}}
+    assert expected_rate(caplog, Uneven(FakeScorer), **shape) == pytest.approx(2 * 91, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"optimizer": {"mode": "async"}}, "; 32 actors have nothing to do: raise optimizer.in_flight (now 8)"),
+        ({"optimizer": {"mode": "async", "in_flight": 64}}, ""),
+        (
+            {"optimizer": {"mode": "async"}, "model": {"pairs_per_pass": 8}},
+            "; 60 actors have nothing to do: raise optimizer.in_flight (now 8), or lower model.pairs_per_pass (now 8)",
+        ),
+        ({"optimizer": {"pairs_per_step": 2}}, "; 56 actors have nothing to do: give cluster.actors fewer"),
+    ],
+)
+def test_actors_that_have_nothing_to_do_are_told_of(
+    caplog: pytest.LogCaptureFixture, sections: dict, said: str
+) -> None:
+    class Large(InProcessPool):
+        def facts(self) -> Facts:
+            return replace(FACTS, classnames=tuple(map(str, range(10))))
+
+        def members(self) -> list[Member]:
+            return [Member(number, "ready", 0, 0.05) for number in range(64)]
+
+    expected_rate(caplog, Large(FakeScorer), budget={"queries": 20}, **sections)
+    assert caplog.messages[-1].partition(" queries/s")[2] == said
+
+
 def test_passes_that_are_not_full_count_for_what_they_hold(caplog: pytest.LogCaptureFixture) -> None:
     """Five pairs in passes of four: ten queries in two seconds."""
     shape = {"optimizer": {"pairs_per_step": 5}, "model": {"pairs_per_pass": 4}}

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import harmonic_mean
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -157,7 +158,7 @@ def choose(actors: int, seconds: float, whole: Whole, passes: int, synchronous: 
 
     Args:
         actors: how many there are.
-        seconds: that a whole pass takes one of them.
+        seconds: that a whole pass takes one of them, as if all were alike: the harmonic mean of their paces.
         whole: what there is to split.
         passes: in flight at once; synchronously those of one step.
         synchronous: whether all of them must be back before the next go out.
@@ -270,11 +271,25 @@ class SplitPool:
         optimizer, model = self._config.optimizer, self._config.model
         synchronous = optimizer.mode == "sync"
         out = optimizer.asks_per_step if synchronous else optimizer.in_flight
-        seconds, passes = sum(paces) / len(paces), math.ceil(out / model.pairs_per_pass)
+        seconds, passes = harmonic_mean(paces), math.ceil(out / model.pairs_per_pass)
         self._layout, rate = choose(len(ready), seconds, self._whole_of(self.facts()), passes, synchronous)
         self._ready = len(ready)
         queries = rate * out / passes * optimizer.queries_per_step / optimizer.asks_per_step
-        _log.warning("model.parallel: %s on %d actors, about %.0f queries/s", self._layout, self._ready, queries)
+        idle = self._idle(self._ready - passes * self._layout.parts)
+        _log.warning(
+            "model.parallel: %s on %d actors, about %.0f queries/s%s", self._layout, self._ready, queries, idle
+        )
+
+    def _idle(self, actors: int) -> str:
+        """What can be done about so many actors for which the layout has no part, as the rest of a sentence."""
+        if actors <= 0:
+            return ""
+        together, in_flight = self._config.model.pairs_per_pass, self._config.optimizer.in_flight
+        remedies = [f"lower model.pairs_per_pass (now {together})"] if together > 1 else []
+        if self._config.optimizer.mode == "async":
+            remedies = [f"raise optimizer.in_flight (now {in_flight})", *remedies]
+        remedy = ", or ".join(remedies or ["give cluster.actors fewer"])
+        return f"; {actors} actors have nothing to do: {remedy}"
 
     def _whole_of(self, facts: Facts) -> Whole:
         task, optimizer = self._config.task, self._config.optimizer
