@@ -20,7 +20,7 @@ from tests.simulated import DriverKilled
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.config import Config, validate
 from zip_ray.errors import InputError, OutputError
-from zip_ray.pool import InProcessPool
+from zip_ray.pool import InProcessPool, PoolError
 from zip_ray.prompts import make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event
@@ -29,7 +29,7 @@ from zip_ray.runs import resume, tune
 from zip_ray.status import status
 from zip_ray.terminal import accuracy_table, show_run
 from zip_ray.tuned_prompt import TunedPrompt
-from zip_ray.work import Evaluation, EvaluationResult, Facts, Result, Work
+from zip_ray.work import Answer, Evaluation, EvaluationResult, Facts, Result, Work
 
 
 def make_config(folder: Path, queries: int = 12, **sections: dict) -> Config:
@@ -127,6 +127,36 @@ def test_a_disk_that_is_full_at_the_start_leaves_no_folder(tmp_path: Path) -> No
         with pytest.raises(OutputError, match=r"run: No space left .*; nothing was started: make room"):
             tune(config, open_pool, lambda: False)
     assert tune(config, open_pool, lambda: False).outcome.finished
+
+
+class SlowPool(InProcessPool):
+    """Hand-written templates are tested in the time that is given to `pause`."""
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        super().__init__(FakeScorer)
+        self._pause = pause
+
+    def collect(self, timeout: float) -> list[Answer]:
+        if self._queue and isinstance(self._queue[0], Evaluation) and isinstance(self._queue[0].prompt, str):
+            self._pause()
+        return super().collect(timeout)
+
+
+def test_a_run_is_seen_before_it_begins(tmp_path: Path) -> None:
+    folder, heard, said = tmp_path / "run", list[Event](), list[str]()
+    config = make_config(folder)
+    tune(config, lambda _: SlowPool(lambda: said.extend(status(folder))), lambda: False, heard.append)
+    assert set(said) == {f"{folder}: starting: hand-written prompts are tested before the first step"}
+    assert (heard[0]["event"], heard[0]["ready"]) == ("pool", 1), "while the facts are waited for"
+
+
+def test_a_run_that_fails_before_it_begins_leaves_no_folder(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise PoolError("no actor is left")
+
+    with pytest.raises(PoolError):
+        tune(make_config(tmp_path / "run"), lambda _: SlowPool(fail), lambda: False)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("module", ["record", "checkpoint", "run_folder"])

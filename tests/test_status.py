@@ -71,6 +71,15 @@ def test_a_finished_run(folder: Path) -> None:
     assert status(folder)[0] == f"{folder}: finished"
 
 
+def test_a_run_that_has_not_begun(folder: Path) -> None:
+    (folder / "metrics.jsonl").unlink()
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert status(folder) == [f"{folder}: starting: hand-written prompts are tested before the first step"]
+    (line,) = status(folder)
+    assert line.startswith(f"{folder}: not begun, and not running on this machine")
+
+
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no config.yaml: give the folder of a run"):
         status(tmp_path)

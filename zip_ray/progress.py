@@ -117,7 +117,7 @@ class ProgressView:
     def event(self, event: Event) -> None:
         """Take notice of an event of the record."""
         self._summary.event(event)
-        if self._console.is_terminal or event["event"] != "step":
+        if self._console.is_terminal or event["event"] not in ("step", "pool"):
             return
         if self._clock() - self._last_line >= LINE_SECONDS:
             self._last_line = self._clock()
