@@ -9,6 +9,7 @@ import ray
 import yaml
 
 from actors import RayMetrics
+from run import main
 from tests.conftest import wait_for
 from zip_ray.config import Config
 from zip_ray.errors import InputError
@@ -83,6 +84,17 @@ def test_a_run_that_has_not_begun(folder: Path) -> None:
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no config.yaml: give the folder of a run"):
         status(tmp_path)
+
+
+def test_home_is_read_on_the_command_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert main(["status", f"~/{folder.name}"]) == 0
+    assert capsys.readouterr().out.startswith(f"{folder}: not running")
+    with pytest.raises(SystemExit):
+        main(["tune", f"~/{folder.name}/config.yaml", f"--output.dir=~/{folder.name}", "--cluster.pool=in-process"])
+    assert f"output.dir: '{folder}' exists" in capsys.readouterr().err
 
 
 def test_ray_metrics(ray_cluster: str) -> None:
