@@ -23,7 +23,7 @@ from zip_ray.errors import InputError, OutputError
 from zip_ray.pool import InProcessPool, PoolError
 from zip_ray.prompts import make_space
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.record import Event
+from zip_ray.record import Event, read_record
 from zip_ray.run_folder import locked, run_config
 from zip_ray.runs import resume, tune
 from zip_ray.status import status
@@ -207,6 +207,18 @@ def test_what_several_killed_drivers_wasted_stays_in_the_account(tmp_path: Path)
     account = resume(tmp_path / "run", config, open_counting, lambda: False).outcome.state.account
     assert account.issued == sum(pool.issued(config, killed=False) for pool in pools) == 190
     assert (account.charged, account.wasted) == (120, 70)
+
+
+def test_the_end_accounts_for_every_answer(tmp_path: Path) -> None:
+    """Asynchronously, eight out at once by threes, none older than a step."""
+    optimizer = {"mode": "async", "pairs_per_step": 3, "max_staleness": 1}
+    config = make_config(tmp_path / "run", 200, optimizer=optimizer, model={"parallel": [1, 1]})
+    result = tune(config, open_pool, lambda: False)
+    end = read_record(tmp_path / "run" / RECORD)[-1]
+    assert end["dropped"] > 0
+    assert 0 <= end["left_over"] < 3
+    steps = result.outcome.state.optimizer.steps
+    assert 3 * steps + end["dropped"] + end["left_over"] == result.outcome.state.account.charged // 2
 
 
 def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:

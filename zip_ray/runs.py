@@ -240,10 +240,18 @@ class _Run:
                     "deployed_step": step,
                     "test_accuracy": tuned,
                     "account": asdict(state.account),
+                    "dropped": state.dropped_results,
+                    "left_over": self._left_over(state),
                 }
             )
             report.draw_accuracy(self._folder / report.FILE_NAME, read_record(self._folder / RECORD), title, accuracies)
         return accuracies
+
+    def _left_over(self, state: RunState) -> int:
+        """Answers that were charged and neither dropped nor made part of a step: too few for one when the run ended."""
+        optimizer = self._config.optimizer
+        answers = state.account.charged * optimizer.asks_per_step // optimizer.queries_per_step
+        return answers - state.optimizer.steps * optimizer.asks_per_step - state.dropped_results
 
     def _deployed(self, state: RunState) -> tuple[Float64, int]:
         if self._config.validation.deploy == "best" and state.best is not None:

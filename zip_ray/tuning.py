@@ -195,7 +195,12 @@ class Tuning:
                 if self._validated_step != self._state.optimizer.steps:
                     self._validate()
                 elif not self._validating:
-                    self._state = replace(self._state, account=self._ledger.account, seconds=self._seconds())
+                    self._state = replace(
+                        self._state,
+                        account=self._ledger.account,
+                        seconds=self._seconds(),
+                        dropped_results=self._state.dropped_results + self._optimizer.dropped,
+                    )
                     return reasons
             if self._interrupted():
                 raise Interrupted
