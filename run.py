@@ -101,7 +101,7 @@ def listener(config: Config, folder: Path | None, view: Listener) -> Listener:
         return view
     from actors import RayMetrics
 
-    metrics = RayMetrics(run=str(folder or config.task.name))
+    metrics = RayMetrics(str(folder or config.task.name), config.budget)
 
     def hear(event: Event) -> None:
         view(event)
