@@ -24,6 +24,7 @@ from zip_ray.pool import InProcessPool, PoolError
 from zip_ray.prompts import make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, read_record
+from zip_ray.report import draw_accuracy
 from zip_ray.run_folder import locked, run_config
 from zip_ray.runs import resume, tune
 from zip_ray.status import status
@@ -219,6 +220,22 @@ def test_the_end_accounts_for_every_answer(tmp_path: Path) -> None:
     assert 0 <= end["left_over"] < 3
     steps = result.outcome.state.optimizer.steps
     assert 3 * steps + end["dropped"] + end["left_over"] == result.outcome.state.account.charged // 2
+
+
+@pytest.mark.parametrize("steps", [10, 100_000])
+def test_a_picture_of_a_long_run_has_some_thousands_of_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda _, *points, **style: drawn.append((style["label"], points)))
+    accuracies = (None if k % 10 == 9 else 0.5 + 0.5 * k / steps for k in range(steps))
+    events = ({"event": "step", "queries": k, "accuracy": accuracy} for k, accuracy in enumerate(accuracies))
+    draw_accuracy(tmp_path / "x.png", events, "run", {})
+    ((label, (x, y)),) = drawn
+    assert label == "train mini-batch"
+    assert min(0.9 * steps, 2000) <= len(x) <= 4000
+    np.testing.assert_allclose(y, 50 + 50 * np.array(x) / steps)
+    assert x[-1] >= 0.99 * steps or steps == 10
 
 
 def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
 from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.record import Event, Record, cut_record, queries, read_record
+from zip_ray.record import Event, Record, cut_record, each_event, queries
 from zip_ray.remote import RemoteCopy, require_free
 from zip_ray.resuming import require_same, require_same_schedule
 from zip_ray.run_folder import create, locked, needing_room, removed_on_error, write_config
@@ -156,10 +156,10 @@ def resume(
 
 
 def _start_of(folder: Path) -> Event:
-    events = read_record(folder / RECORD)
-    if not events or events[0]["event"] != "start":
+    start = next(each_event(folder / RECORD), None)
+    if start is None or start["event"] != "start":
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
-    return events[0]
+    return start
 
 
 def _cut_back(folder: Path, state: RunState) -> RunState:
@@ -244,7 +244,7 @@ class _Run:
                     "left_over": self._left_over(state),
                 }
             )
-            report.draw_accuracy(self._folder / report.FILE_NAME, read_record(self._folder / RECORD), title, accuracies)
+            report.draw_accuracy(self._folder / report.FILE_NAME, each_event(self._folder / RECORD), title, accuracies)
         return accuracies
 
     def _left_over(self, state: RunState) -> int:
