@@ -100,7 +100,7 @@ def listener(config: Config, folder: Path | None, view: Listener) -> Listener:
         return view
     from actors import RayMetrics
 
-    metrics = RayMetrics(run=str(folder or config.task.name))
+    metrics = RayMetrics(str(folder or config.task.name), config.budget)
 
     def hear(event: Event) -> None:
         view(event)
@@ -325,12 +325,18 @@ def fetched(arguments: list[str]) -> list[str]:
     return arguments
 
 
+def at_home(argument: str) -> str:
+    """An argument with its `~` read: a shell does not where it is quoted, or stands behind `=`."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{os.path.expanduser(value)}"
+
+
 def main(arguments: list[str]) -> int:
     """Run a command line; the exit code: 0 done, 1 the run or a check failed, 2 bad input, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     complaint = io.StringIO()
     try:
-        arguments = fetched(arguments)
+        arguments = fetched([at_home(argument) for argument in arguments])
         define_commands(base_config(arguments))
         with contextlib.redirect_stderr(complaint):
             run: Callable[[], int] = app.cli(args=arguments or ["--help"], prog="run.py", description=__doc__)

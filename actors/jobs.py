@@ -1,17 +1,20 @@
 """What is different inside a Ray job: its working directory is a copy that Ray deletes."""
 
+import json
 import os
 from pathlib import Path
 
 from zip_ray.config import Config
 from zip_ray.errors import InputError
 
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Where Ray tells the entry point of a job what it was submitted with."""
 RUN_FOLDER = "output.dir"
 
 
 def in_job() -> bool:
     """Whether this process is the entry point of a Ray job."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return JOB in os.environ
 
 
 def require_lasting(config: Config, folder: Path | None, option: str = RUN_FOLDER) -> None:
@@ -23,7 +26,8 @@ def require_lasting(config: Config, folder: Path | None, option: str = RUN_FOLDE
         option: the option that names it. Only a run's folder may have a copy elsewhere instead.
 
     Raises:
-        InputError: this is a job, and an output is given relative to its working directory, or lies in it.
+        InputError: this is a job, and an output is given relative to its working directory, or lies in the one that
+            Ray has made for it.
     """
     if not in_job():
         return
@@ -31,16 +35,19 @@ def require_lasting(config: Config, folder: Path | None, option: str = RUN_FOLDE
     if not (of_run and config.output.remote) and _is_fleeting(folder or Path("runs")):
         copy = ", or a copy by --output.remote s3://BUCKET/runs/NAME" if of_run else ""
         raise InputError(
-            f"{option}: '{folder or 'runs/...'}' lies in the job's working directory, which Ray deletes: give an "
+            f"{option}: '{folder or 'runs/...'}' lies in the job's working directory, which goes with it: give an "
             f"absolute path on a disk that outlives the job, such as --{option} /shared/runs/NAME{copy}"
         )
     database = config.tracking.uri.removeprefix("sqlite:///")
     if config.tracking.enabled and database != config.tracking.uri and _is_fleeting(Path(database)):
         raise InputError(
-            f"tracking.uri: '{config.tracking.uri}' lies in the job's working directory, which Ray deletes: give a "
+            f"tracking.uri: '{config.tracking.uri}' lies in the job's working directory, which goes with it: give a "
             "server (http://HOST:PORT), an absolute sqlite:////PATH, or --tracking.no-enabled"
         )
 
 
 def _is_fleeting(path: Path) -> bool:
-    return path.expanduser().absolute().is_relative_to(Path.cwd())
+    """Whether a path is relative, or lies in a working directory that was brought with the job."""
+    path = path.expanduser()
+    brought = "working_dir" in (json.loads(os.environ[JOB]).get("runtime_env") or {})
+    return not path.is_absolute() or (brought and path.is_relative_to(Path.cwd()))

@@ -143,7 +143,7 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
         drivers += 1
         assert drivers < 200, "the run does not end"
         pool, events, saved, killed = open_pool(drivers, now), [], [state], False
-        counting = CountingPool(split_if_asked(pool, config), told, state.optimizer.asked)
+        counting = CountingPool(split_if_asked(pool, config, lambda p=pool: p.now), told, state.optimizer.asked)
         try:
             tuning = Tuning(config, counting, state, events.append, saved.append, clock=lambda p=pool: p.now)
             outcome = tuning.run()

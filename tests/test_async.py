@@ -16,6 +16,7 @@ from zip_ray.ledger import Account
 from zip_ray.optimizers import OptimizerState, make_optimizer, perturbation
 from zip_ray.pool import InProcessPool
 from zip_ray.record import Event
+from zip_ray.tuning import Tuning
 from zip_ray.work import Answer, Evaluation, EvaluationResult, Pair, PairResult, Pass, Work
 
 
@@ -77,6 +78,16 @@ def test_too_stale_answers_are_charged_counted_and_not_used() -> None:
     assert outcome.state.account == Account(issued=300, completed=300, charged=300)
     assert outcome.state.optimizer.steps == 150 - outcome.state.dropped_results
     assert max(event["staleness"] for event in of_kind(events, "step")) <= 5
+
+
+@pytest.mark.parametrize(("in_flight", "pairs", "oldest"), [(40, 5, 1), (40, 5, 256), (8, 1, 2)])
+def test_every_charged_pair_is_folded_dropped_or_left_over(in_flight: int, pairs: int, oldest: int) -> None:
+    config = make_async(in_flight, pairs, optimizer={"max_staleness": oldest})
+    tuning = Tuning(config, ShuffledPool(2), fresh(), lambda _: None, lambda _: None)
+    state = tuning.run().state
+    assert (state.dropped_results > 0) == (oldest < 256)
+    folded, left = pairs * state.optimizer.steps, tuning._optimizer.waiting
+    assert 2 * (folded + state.dropped_results + left) == state.account.charged
 
 
 @settings(max_examples=60, deadline=None)

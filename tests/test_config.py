@@ -21,6 +21,15 @@ def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load_config(tmp_path / "c.yaml") == Config()
 
 
+def test_home_is_read_where_a_path_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = {"task": {"name": "folder", "root": "~/images"}, "output": {"dir": "~/runs/x"}}
+    config = validate({**paths, "model": {"name": "ViT-B-16", "pretrained": "~/w.pt"}}, "x")
+    assert (config.task.root, config.output.dir) == (Path("/home/me/images"), Path("/home/me/runs/x"))
+    assert config.model.pretrained == "/home/me/w.pt"
+    assert validate({"model": {"pretrained": "openai"}}, "x").model.pretrained == "openai"
+
+
 def test_frozen() -> None:
     with pytest.raises(ValidationError):
         Config().seed = 3  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """Ray jobs on a real head with a dashboard: submitted, followed, stopped, resumed; fleeting outputs refused."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -104,6 +105,22 @@ def test_commands_refuse_fleeting_folders_before_they_begin(
     assert said.startswith(f"error: {option}: 'runs/")
     assert f"such as --{option} /shared" in said
     assert ("--output.remote" in said) == (option == "output.dir")
+
+
+@pytest.mark.parametrize(("brought", "lasts"), [(True, False), (False, True)])
+def test_a_job_without_a_working_directory_of_its_own_may_write_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brought: bool, lasts: bool
+) -> None:
+    """As in a container that begins in /, or on a shared disk."""
+    monkeypatch.chdir(tmp_path)
+    with_it = {"working_dir": "gcs://_ray_pkg_0.zip"} if brought else {}
+    job = {"runtime_env": {"env_vars": {}, **with_it}, "metadata": {}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    config = validate({"tracking": {"enabled": False}}, "test")
+    with contextlib.nullcontext() if lasts else pytest.raises(InputError, match=r"output.dir: .* which goes with it"):
+        require_lasting(config, tmp_path / "runs" / "first")
+    with pytest.raises(InputError, match=r"output.dir: 'runs/first'"):
+        require_lasting(config, Path("runs/first"))
 
 
 def test_lasting_paths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,10 +188,46 @@ def test_auto_chooses_again_when_actors_come(caplog: pytest.LogCaptureFixture) -
             return super().collect(timeout)
 
     config, pool = make_config(model={"parallel": "auto"}), Growing(FakeScorer)
-    outcome, _ = tune(config, SplitPool(pool, config))
+    outcome, _ = tune(config, SplitPool(pool, config, clock=lambda: float(pool.answered)))
     assert pool.asked_for_facts == 1, "they may be long in coming"
     assert outcome.state.account.charged == 300
     assert [record.args[0:2] for record in caplog.records] == [(Layout(), 1), (Layout(2, 1), 10)]
+
+
+def test_auto_chooses_again_when_the_speed_is_quite_another(caplog: pytest.LogCaptureFixture) -> None:
+    config, pool = make_config(model={"parallel": "auto"}), StillPool([2.0] * 12)
+    split = SplitPool(pool, config, clock=lambda: float(len(pool.submitted)))
+    plans = []
+    for number, pace in enumerate((2.0, 1.1, 0.9, 0.5, 0.4, 0.9)):
+        pool.paces = [pace] * 12
+        split.submit(make_pairs(number))
+        plans.append(len(caplog.messages))
+    assert plans == [1, 1, 2, 2, 3, 4]
+
+
+@pytest.mark.parametrize("method", ["zip", "gradient"])
+def test_an_asynchronous_pass_of_one_part_travels_as_it_is(method: str) -> None:
+    """Actors come and go under way: whole or in parts, what was asked first has the lowest id."""
+
+    class Changing(StillPool):
+        def submit(self, work: Work) -> None:
+            super().submit(work)
+            self.paces = [0.5] * (40 if len(self.submitted) // 50 % 2 else 1)
+
+    sections = {"optimizer": {"mode": "async", "method": method}, "model": {"parallel": "auto"}}
+    config, pool = make_config(**sections), Changing([0.5])
+    outcome, _ = tune(config, SplitPool(pool, config, clock=lambda: float(len(pool.submitted))))
+    assert outcome.state.account.charged == 300
+    works = [work for work in pool.submitted if isinstance(work, (Pass, Slice))]
+    assert [work.id for work in works] == sorted({work.id for work in works})
+    assert {type(work) for work in works} == ({Pass, Slice} if method == "zip" else {Pass})
+    assert all(work.share < 1 for work in works if isinstance(work, Slice))
+
+
+def test_the_actors_are_looked_at_now_and_then() -> None:
+    config, pool = make_config(optimizer={"mode": "async"}, model={"parallel": "auto"}), StillPool([0.5])
+    tune(config, SplitPool(pool, config, clock=lambda: len(pool.submitted) / 100))
+    assert pool.looks <= 2 + 3, "the planner at 0, 0.5, 1 and 1.5 s, and the loop once"
 
 
 class GrowingPool(SimulatedPool):
@@ -207,11 +243,32 @@ class GrowingPool(SimulatedPool):
         return super().collect(timeout)
 
 
-def expected_rate(caplog: pytest.LogCaptureFixture, pool: SimulatedPool, **sections: dict) -> float:
+class StillPool(InProcessPool):
+    """Members of these paces, of a task of 10 classes."""
+
+    now = 0.0
+
+    def __init__(self, paces: list[float]) -> None:
+        super().__init__(FakeScorer)
+        self.paces, self.looks, self.submitted = paces, 0, list[Work]()
+
+    def facts(self) -> Facts:
+        return replace(FACTS, classnames=tuple(map(str, range(10))))
+
+    def members(self) -> list[Member]:
+        self.looks += 1
+        return [Member(number, "ready", 0, pace) for number, pace in enumerate(self.paces)]
+
+    def submit(self, work: Work) -> None:
+        self.submitted.append(work)
+        super().submit(work)
+
+
+def expected_rate(caplog: pytest.LogCaptureFixture, pool: SimulatedPool | StillPool, **sections: dict) -> float:
     """The queries a second of the last plan of a run."""
     config = make_config(model={"parallel": "auto", **sections.pop("model", {})}, **sections)
     caplog.clear()
-    tune(config, SplitPool(pool, config))
+    tune(config, SplitPool(pool, config, clock=lambda: pool.now))
     return float(caplog.records[-1].args[2])
 
 
@@ -222,6 +279,31 @@ def test_the_speed_under_one_layout_is_not_taken_for_that_under_another(caplog: 
     grown = expected_rate(caplog, GrowingPool(1, 4, Faults()), **shape)
     assert fresh == pytest.approx(8 / 0.5, rel=0.1)
     assert grown == pytest.approx(8 / 0.5, rel=0.1)
+
+
+def test_unlike_actors_are_as_fast_as_the_sum_of_their_speeds(caplog: pytest.LogCaptureFixture) -> None:
+    """Nine of 0.1 s and one of 1 s: 91 passes a second in all, of two queries each."""
+    shape = {"optimizer": {"mode": "async", "in_flight": 40}, "budget": {"queries": 20}}
+    assert expected_rate(caplog, StillPool([1.0, *[0.1] * 9]), **shape) == pytest.approx(2 * 91, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"optimizer": {"mode": "async"}}, "; 32 actors have nothing to do: raise optimizer.in_flight (now 8)"),
+        ({"optimizer": {"mode": "async", "in_flight": 64}}, ""),
+        (
+            {"optimizer": {"mode": "async"}, "model": {"pairs_per_pass": 8}},
+            "; 60 actors have nothing to do: raise optimizer.in_flight (now 8), or lower model.pairs_per_pass (now 8)",
+        ),
+        ({"optimizer": {"pairs_per_step": 2}}, "; 56 actors have nothing to do: give cluster.actors fewer"),
+    ],
+)
+def test_actors_that_have_nothing_to_do_are_told_of(
+    caplog: pytest.LogCaptureFixture, sections: dict, said: str
+) -> None:
+    expected_rate(caplog, StillPool([0.05] * 64), budget={"queries": 20}, **sections)
+    assert caplog.messages[-1].partition(" queries/s")[2] == said
 
 
 def test_passes_that_are_not_full_count_for_what_they_hold(caplog: pytest.LogCaptureFixture) -> None:

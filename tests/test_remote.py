@@ -109,6 +109,23 @@ def test_the_record_is_copied_with_a_new_checkpoint_and_at_the_end(tmp_path: Pat
     assert copied() == b"123"
 
 
+def test_a_long_record_is_copied_again_only_when_it_has_grown(tmp_path: Path, storage: Any) -> None:
+    """Its checkpoint waits for it: the copy can be resumed from at any moment."""
+    copies, record = 0, tmp_path / "metrics.jsonl"
+    copy = RemoteCopy(tmp_path, URI)
+    for checkpoint in range(1000):
+        with record.open("ab") as file:
+            file.write(b"x" * 100)
+        (tmp_path / CHECKPOINT).write_text(f"{checkpoint:04}")
+        copy._sync(last=checkpoint == 999)
+        copied = storage.cat_file(f"{URI}/metrics.jsonl")
+        copies += len(copied) == record.stat().st_size
+        assert len(copied) >= 0.99 * record.stat().st_size - 100
+        assert len(copied) == 100 * (int(storage.cat_file(f"{URI}/{CHECKPOINT}")) + 1)
+    assert copies < 400
+    assert len(copied) == 100_000
+
+
 def test_storage_that_fails_or_hangs_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

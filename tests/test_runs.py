@@ -20,16 +20,17 @@ from tests.simulated import DriverKilled
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.config import Config, validate
 from zip_ray.errors import InputError, OutputError
-from zip_ray.pool import InProcessPool
+from zip_ray.pool import InProcessPool, PoolError
 from zip_ray.prompts import make_space
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.record import Event
+from zip_ray.record import Event, read_record
+from zip_ray.report import draw_accuracy
 from zip_ray.run_folder import locked, run_config
 from zip_ray.runs import resume, tune
 from zip_ray.status import status
 from zip_ray.terminal import accuracy_table, show_run
 from zip_ray.tuned_prompt import TunedPrompt
-from zip_ray.work import Evaluation, EvaluationResult, Facts, Result, Work
+from zip_ray.work import Answer, Evaluation, EvaluationResult, Facts, Result, Work
 
 
 def make_config(folder: Path, queries: int = 12, **sections: dict) -> Config:
@@ -129,6 +130,36 @@ def test_a_disk_that_is_full_at_the_start_leaves_no_folder(tmp_path: Path) -> No
     assert tune(config, open_pool, lambda: False).outcome.finished
 
 
+class SlowPool(InProcessPool):
+    """Hand-written templates are tested in the time that is given to `pause`."""
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        super().__init__(FakeScorer)
+        self._pause = pause
+
+    def collect(self, timeout: float) -> list[Answer]:
+        if self._queue and isinstance(self._queue[0], Evaluation) and isinstance(self._queue[0].prompt, str):
+            self._pause()
+        return super().collect(timeout)
+
+
+def test_a_run_is_seen_before_it_begins(tmp_path: Path) -> None:
+    folder, heard, said = tmp_path / "run", list[Event](), list[str]()
+    config = make_config(folder)
+    tune(config, lambda _: SlowPool(lambda: said.extend(status(folder))), lambda: False, heard.append)
+    assert set(said) == {f"{folder}: starting: hand-written prompts are tested before the first step"}
+    assert (heard[0]["event"], heard[0]["ready"]) == ("pool", 1), "while the facts are waited for"
+
+
+def test_a_run_that_fails_before_it_begins_leaves_no_folder(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise PoolError("no actor is left")
+
+    with pytest.raises(PoolError):
+        tune(make_config(tmp_path / "run"), lambda _: SlowPool(fail), lambda: False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("module", ["record", "checkpoint", "run_folder"])
 def test_a_disk_that_is_full_at_a_resume_is_told_in_one_line(tmp_path: Path, module: str) -> None:
     config = make_config(tmp_path / "run")
@@ -177,6 +208,34 @@ def test_what_several_killed_drivers_wasted_stays_in_the_account(tmp_path: Path)
     account = resume(tmp_path / "run", config, open_counting, lambda: False).outcome.state.account
     assert account.issued == sum(pool.issued(config, killed=False) for pool in pools) == 190
     assert (account.charged, account.wasted) == (120, 70)
+
+
+def test_the_end_accounts_for_every_answer(tmp_path: Path) -> None:
+    """Asynchronously, eight out at once by threes, none older than a step."""
+    optimizer = {"mode": "async", "pairs_per_step": 3, "max_staleness": 1}
+    config = make_config(tmp_path / "run", 200, optimizer=optimizer, model={"parallel": [1, 1]})
+    result = tune(config, open_pool, lambda: False)
+    end = read_record(tmp_path / "run" / RECORD)[-1]
+    assert end["dropped"] > 0
+    assert 0 <= end["left_over"] < 3
+    steps = result.outcome.state.optimizer.steps
+    assert 3 * steps + end["dropped"] + end["left_over"] == result.outcome.state.account.charged // 2
+
+
+@pytest.mark.parametrize("steps", [10, 100_000])
+def test_a_picture_of_a_long_run_has_some_thousands_of_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda _, *points, **style: drawn.append((style["label"], points)))
+    accuracies = (None if k % 10 == 9 else 0.5 + 0.5 * k / steps for k in range(steps))
+    events = ({"event": "step", "queries": k, "accuracy": accuracy} for k, accuracy in enumerate(accuracies))
+    draw_accuracy(tmp_path / "x.png", events, "run", {})
+    ((label, (x, y)),) = drawn
+    assert label == "train mini-batch"
+    assert min(0.9 * steps, 2000) <= len(x) <= 4000
+    np.testing.assert_allclose(y, 50 + 50 * np.array(x) / steps)
+    assert x[-1] >= 0.99 * steps or steps == 10
 
 
 def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import ray
 import yaml
 
 from actors import RayMetrics
+from run import main
 from tests.conftest import wait_for
 from zip_ray.config import Config
 from zip_ray.errors import InputError
@@ -71,28 +72,49 @@ def test_a_finished_run(folder: Path) -> None:
     assert status(folder)[0] == f"{folder}: finished"
 
 
+def test_a_run_that_has_not_begun(folder: Path) -> None:
+    (folder / "metrics.jsonl").unlink()
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert status(folder) == [f"{folder}: starting: hand-written prompts are tested before the first step"]
+    (line,) = status(folder)
+    assert line.startswith(f"{folder}: not begun, and not running on this machine")
+
+
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no config.yaml: give the folder of a run"):
         status(tmp_path)
 
 
+def test_home_is_read_on_the_command_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert main(["status", f"~/{folder.name}"]) == 0
+    assert capsys.readouterr().out.startswith(f"{folder}: not running")
+    with pytest.raises(SystemExit):
+        main(["tune", f"~/{folder.name}/config.yaml", f"--output.dir=~/{folder.name}", "--cluster.pool=in-process"])
+    assert f"output.dir: '{folder}' exists" in capsys.readouterr().err
+
+
 def test_ray_metrics(ray_cluster: str) -> None:
     ray.init(address=ray_cluster, logging_level="ERROR", log_to_driver=False)
+    first, latest = ({**STEP, "dropped": 3, "step": k, "queries": 10 * k, "seconds": k / 2} for k in (1, 4))
     try:
-        metrics = RayMetrics(run="first")
-        for event in (POOL, STEP, {**STEP, "loss": float("nan")}):
+        metrics = RayMetrics("first", Config().budget)
+        for event in (POOL, first, latest, {**latest, "loss": float("nan")}):
             metrics.event(event)
         (node,) = ray.nodes()
         address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
 
+        step = {"queries": 40, "loss": 1.5, "dropped_answers": 3, "mean_queries_per_second": 20, "seconds_left": 248}
+        pool = {"actors_ready": 3, "fastest_pass_seconds": 0.1, "slowest_pass_seconds": 0.4}
+        wanted = {f"ray_zip_ray_{name}": value for name, value in (step | pool).items()}
+
         def shown() -> bool:
             lines = urllib.request.urlopen(address, timeout=5).read().decode().splitlines()
             values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in lines if 'run="first"' in line}
-            return (
-                values.get("ray_zip_ray_queries") == 40
-                and values.get("ray_zip_ray_actors_ready") == 3
-                and values.get("ray_zip_ray_loss") == 1.5
-            )
+            return wanted.items() <= values.items()
 
         wait_for(shown, 60)
     finally:

@@ -8,8 +8,10 @@ the images are the work, a shard is some images of the mini-batch, and answers t
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import harmonic_mean
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -35,7 +37,8 @@ from zip_ray.work import (
 )
 
 PARTS = 2**10
-"""Most parts of a pass: ids of slices are id of the pass * PARTS + number of the part, and stay below 2^40."""
+"""Most parts of a pass: ids of slices are id of the pass * PARTS + number of the part, and stay below 2^40. So are the
+ids of asks that travel whole, since the lowest id goes first."""
 MOST_SHARDS = 16
 FEWEST_CLASSES = 4
 """In a shard: below, the shared prefix is most of the work."""
@@ -49,6 +52,10 @@ TOKENS_PER_CLASS = 4
 """Text positions of a typical class name, its full stop and end of text."""
 BETTER = 1.05
 """How many times faster a finer layout must be expected to be."""
+LOOK_SECONDS = 0.5
+"""Between two looks at the actors: with many of them, one for every pass would be most of the driver's time."""
+OTHER_SPEED = 2.0
+"""Times faster or slower that the actors must have become for another plan."""
 _log = logging.getLogger(__name__)
 
 
@@ -157,7 +164,7 @@ def choose(actors: int, seconds: float, whole: Whole, passes: int, synchronous: 
 
     Args:
         actors: how many there are.
-        seconds: that a whole pass takes one of them.
+        seconds: that a whole pass takes one of them, as if all were alike: the harmonic mean of their paces.
         whole: what there is to split.
         passes: in flight at once; synchronously those of one step.
         synchronous: whether all of them must be back before the next go out.
@@ -182,9 +189,9 @@ def _rate(layout: Layout, actors: int, seconds: float, whole: Whole, passes: int
     return min(min(actors, parts) / part, 1 / DRIVER_SECONDS) / layout.parts
 
 
-def split_if_asked(pool: Pool, config: Config) -> Pool:
+def split_if_asked(pool: Pool, config: Config, clock: Callable[[], float] = time.monotonic) -> Pool:
     """The pool itself, or one that splits passes as `model.parallel` says."""
-    return pool if config.parallel == (1, 1) else SplitPool(pool, config)
+    return pool if config.parallel == (1, 1) else SplitPool(pool, config, clock)
 
 
 @dataclass
@@ -197,21 +204,24 @@ class _Split:
 class SplitPool:
     """A pool that has passes done in parts by another, and hands them out whole."""
 
-    def __init__(self, pool: Pool, config: Config) -> None:
+    def __init__(self, pool: Pool, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         """Split as `model.parallel` says.
 
         Args:
             pool: does the work.
             config: of the run.
+            clock: seconds, monotonic.
         """
-        self._pool, self._config = pool, config
+        self._pool, self._config, self._clock = pool, config, clock
         parallel = config.parallel
         self._automatic = parallel == "auto"
         over: Literal["classes", "images"] = "images" if config.prompt.visual else "classes"
         sides, shards = (1, 1) if parallel == "auto" else parallel
         self._layout = Layout(2 if sides == 2 else 1, shards, over)
         self._facts: Facts | None = None
-        self._ready = 0
+        self._synchronous = config.optimizer.mode == "sync"
+        self._ready, self._pace, self._looked = 0, 1.0, float("-inf")
+        """Actors and their pace at the latest plan, and when they were looked at last."""
         self._splits: dict[int, _Split] = {}
 
     def facts(self) -> Facts:
@@ -223,12 +233,15 @@ class SplitPool:
         return facts
 
     def submit(self, work: Work) -> None:
-        if not isinstance(work, Pass) or isinstance(work.asks[0], Gradient):
+        if not isinstance(work, Pass):
             self._pool.submit(work)
             return
         if work.id in self._splits:
             raise ValueError(f"work {work.id} is in flight already")
         self._plan()
+        if isinstance(work.asks[0], Gradient) or (self._layout.parts == 1 and not self._synchronous):
+            self._pool.submit(Pass(tuple(replace(ask, id=ask.id * PARTS) for ask in work.asks)))
+            return
         split = self._splits[work.id] = _Split(self._layout.slices(work))
         for part in split.slices:
             self._pool.submit(part)
@@ -247,6 +260,9 @@ class SplitPool:
 
     def _whole(self, answer: Answer) -> Answer | None:
         """The answer itself, that to the pass which it completes, or None."""
+        if isinstance(answer.result, PassResult):
+            results = tuple(replace(result, id=result.id // PARTS) for result in answer.result.results)
+            return Answer(PassResult(results), answer.attempts)
         if not isinstance(answer.result, SliceResult):
             return answer
         number, part = divmod(answer.result.id, PARTS)
@@ -260,21 +276,41 @@ class SplitPool:
         return Answer(combine(split.slices, parts, self._config.optimizer.loss), split.attempts)
 
     def _plan(self) -> None:
-        """Choose anew when actors have come or gone, as soon as their speed is known."""
-        if not self._automatic:
+        """Choose anew, as soon as speeds are known, when actors have come or gone or their speed is quite another."""
+        if not self._automatic or self._config.optimizer.method == "gradient":
             return
+        if self._clock() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = self._clock()
         ready = [member for member in self._pool.members() if member.state == "ready"]
         paces = [member.pace for member in ready if member.pace is not None]
-        if len(ready) == self._ready or not paces:
+        if not paces:
             return
+        pace = harmonic_mean(paces)
+        as_fast = 1 / OTHER_SPEED < pace / self._pace < OTHER_SPEED
+        if len(ready) == self._ready and as_fast:
+            return
+        self._ready, self._pace = len(ready), pace
         optimizer, model = self._config.optimizer, self._config.model
-        synchronous = optimizer.mode == "sync"
-        out = optimizer.asks_per_step if synchronous else optimizer.in_flight
-        seconds, passes = sum(paces) / len(paces), math.ceil(out / model.pairs_per_pass)
-        self._layout, rate = choose(len(ready), seconds, self._whole_of(self.facts()), passes, synchronous)
-        self._ready = len(ready)
+        out = optimizer.asks_per_step if self._synchronous else optimizer.in_flight
+        passes = math.ceil(out / model.pairs_per_pass)
+        self._layout, rate = choose(len(ready), pace, self._whole_of(self.facts()), passes, self._synchronous)
         queries = rate * out / passes * optimizer.queries_per_step / optimizer.asks_per_step
-        _log.warning("model.parallel: %s on %d actors, about %.0f queries/s", self._layout, self._ready, queries)
+        idle = self._idle(self._ready - passes * self._layout.parts)
+        _log.warning(
+            "model.parallel: %s on %d actors, about %.0f queries/s%s", self._layout, self._ready, queries, idle
+        )
+
+    def _idle(self, actors: int) -> str:
+        """What can be done about so many actors for which the layout has no part, as the rest of a sentence."""
+        if actors <= 0:
+            return ""
+        together, in_flight = self._config.model.pairs_per_pass, self._config.optimizer.in_flight
+        remedies = [f"lower model.pairs_per_pass (now {together})"] if together > 1 else []
+        if not self._synchronous:
+            remedies = [f"raise optimizer.in_flight (now {in_flight})", *remedies]
+        remedy = ", or ".join(remedies or ["give cluster.actors fewer"])
+        return f"; {actors} actors have nothing to do: {remedy}"
 
     def _whole_of(self, facts: Facts) -> Whole:
         task, optimizer = self._config.task, self._config.optimizer

@@ -25,8 +25,26 @@ class Summary:
         self._step: Event | None = None
         self._pool: Event | None = None
         self._validation = ""
-        self.done = 0.0
+
+    @property
+    def mean_rate(self) -> float:
+        """Queries a second since the start; not a number before the first step."""
+        return (
+            _number(self._step, "queries") / max(_number(self._step, "seconds"), 1e-9) if self._step else float("nan")
+        )
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the nearest budget is used up; infinite while that is not known."""
+        return min(self._remaining(), default=(float("inf"), ""))[0]
+
+    @property
+    def done(self) -> float:
         """Share of the nearest budget."""
+        if self._step is None:
+            return 0.0
+        nearest = min(self._remaining())[1]
+        return min(_number(self._step, nearest) / dict(self._limits())[nearest], 1.0)
 
     def event(self, event: Event) -> None:
         """Take notice of an event of the record."""
@@ -47,12 +65,11 @@ class Summary:
             f"{self._queries(step)} queries  loss {_number(step, 'loss'):.3f}  "
             f"accuracy {_number(step, 'accuracy'):.1%}{self._validation}"
         )
-        mean = _number(step, "queries") / max(_number(step, "seconds"), 1e-9)
-        pace = f"{_number(step, 'queries_per_second'):.0f} queries/s, {mean:.0f} since the start"
+        pace = f"{_number(step, 'queries_per_second'):.0f} queries/s, {self.mean_rate:.0f} since the start"
         stale = f"  staleness {_number(step, 'staleness'):.1f}" if step["staleness"] else ""
         wasted = f"  {step['wasted']} queries wasted" if step["wasted"] else ""
         dropped = f"  {step['dropped']} answers too stale" if step["dropped"] else ""
-        return [head, f"{pace}{self._left(self._first, step)}{stale}{wasted}{dropped}", *self._actors()]
+        return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._actors()]
 
     def _actors(self) -> list[str]:
         if self._pool is None:
@@ -68,21 +85,26 @@ class Summary:
         limit = self._budget.queries
         return f"{_number(step, 'queries'):,.0f}" + (f"/{limit:,}" if limit is not None else "")
 
-    def _left(self, first: Event, step: Event) -> str:
-        """Time until each budget is used up, at the rate since the first step; the nearest gives the share done."""
-        elapsed = _number(step, "seconds") - _number(first, "seconds")
-        limits = {"queries": self._budget.queries, "seconds": self._budget.seconds, "step": self._budget.steps}
-        found: list[tuple[float, float, str]] = []
-        for name, limit in limits.items():
-            if limit is not None:
-                now, gained = _number(step, name), _number(step, name) - _number(first, name)
-                remaining = (limit - now) * elapsed / gained if gained > 0 else float("inf")
-                found.append((max(remaining, 0.0), min(now / limit, 1.0), name))
-        self.done = min(found)[1]
-        known = [(seconds, name) for seconds, _, name in sorted(found) if seconds < float("inf")]
+    def _left(self) -> str:
+        known = [(seconds, name) for seconds, name in sorted(self._remaining()) if seconds < float("inf")]
         if len(known) == 1:
             return f"  {_clock(known[0][0])} left"
         return f"  left: {', '.join(f'{_clock(seconds)} by {name}' for seconds, name in known)}" if known else ""
+
+    def _remaining(self) -> list[tuple[float, str]]:
+        """Seconds until each budget is used up, at the rate since the first step; infinite while that is 0."""
+        if self._first is None or self._step is None:
+            return []
+        elapsed, found = _number(self._step, "seconds") - _number(self._first, "seconds"), []
+        for name, limit in self._limits():
+            now = _number(self._step, name)
+            gained = now - _number(self._first, name)
+            found.append((max((limit - now) * elapsed / gained, 0.0) if gained > 0 else float("inf"), name))
+        return found
+
+    def _limits(self) -> list[tuple[str, float]]:
+        limits = {"queries": self._budget.queries, "seconds": self._budget.seconds, "step": self._budget.steps}
+        return [(name, limit) for name, limit in limits.items() if limit is not None]
 
 
 class ProgressView:
@@ -117,7 +139,7 @@ class ProgressView:
     def event(self, event: Event) -> None:
         """Take notice of an event of the record."""
         self._summary.event(event)
-        if self._console.is_terminal or event["event"] != "step":
+        if self._console.is_terminal or event["event"] not in ("step", "pool"):
             return
         if self._clock() - self._last_line >= LINE_SECONDS:
             self._last_line = self._clock()

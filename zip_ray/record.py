@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from zip_ray.errors import InputError
@@ -57,7 +58,22 @@ def read_record(path: Path) -> list[Event]:
     Raises:
         InputError: no such file, or a damaged line before the last.
     """
-    return read_from(path, 0)[0]
+    return list(each_event(path))
+
+
+def each_event(path: Path) -> Iterator[Event]:
+    """The same, one after another: a long record need not be held whole.
+
+    Raises:
+        InputError: as `read_record`, where it comes to it.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    yield _event(path, number, line)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
@@ -71,14 +87,9 @@ def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
             file.seek(offset)
             data = file.read()
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}: give the folder of a run that `run.py tune` made") from error
+        raise _unreadable(path, error) from error
     *lines, torn = data.split(b"\n")
-    events = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            events.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{path}: line {number} is damaged ({error}): restore the file, or tune anew") from error
+    events = [_event(path, number, line) for number, line in enumerate(lines, start=1)]
     return events, offset + len(data) - len(torn)
 
 
@@ -106,6 +117,18 @@ def cut_record(path: Path, step: int, validated_step: int) -> list[Event]:
 def queries(event: Event) -> int:
     """Queries charged when an event was written."""
     return _whole(event, "queries")
+
+
+def _event(path: Path, number: int, line: bytes) -> Event:
+    try:
+        event: Event = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{path}: line {number} is damaged ({error}): restore the file, or tune anew") from error
+    return event
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: {error.strerror}: give the folder of a run that `run.py tune` made")
 
 
 def _step(event: Event) -> int:

@@ -12,6 +12,9 @@ from zip_ray.record import FILE_NAME as RECORD
 
 COPY_SECONDS = 5.0
 """Between two looks at what has changed."""
+GROWTH = 0.01
+"""By how much longer the record must be to be copied again, and so how far the copy may be behind, as a share of the
+run: storage takes whole files, and a copy of a long record with every checkpoint would be without end."""
 _log = logging.getLogger(__name__)
 
 
@@ -19,7 +22,7 @@ class RemoteCopy:
     """Copies what has changed in a run folder, in a thread that nothing waits for.
 
     The record goes before the checkpoint that was read before it, so that the copy can be resumed from at any moment;
-    it grows all the time, and is copied only with a new checkpoint, and at the end.
+    it grows all the time, and both are copied only when it has grown by `GROWTH`, and at the end.
     """
 
     def __init__(self, folder: Path, uri: str) -> None:
@@ -68,12 +71,16 @@ class RemoteCopy:
             self._closing.wait(COPY_SECONDS)
 
     def _sync(self, last: bool) -> None:
-        checkpoint = self._changed(self._folder / CHECKPOINT)
+        checkpoint = self._changed(self._folder / CHECKPOINT) if last or self._has_grown() else None
         later = {CHECKPOINT} if checkpoint or last else {CHECKPOINT, RECORD}
         for path in sorted(self._folder.iterdir()):
             if path.name not in later and path.suffix != PARTIAL:
                 self._put(path.name, self._changed(path))
         self._put(CHECKPOINT, checkpoint)
+
+    def _has_grown(self) -> bool:
+        record, (sent, _) = self._folder / RECORD, self._sent.get(RECORD, (0, 0))
+        return not record.is_file() or record.stat().st_size >= (1 + GROWTH) * sent
 
     def _changed(self, path: Path) -> tuple[bytes, tuple[int, int]] | None:
         """What a file holds, and its stamp, if it has changed since it was copied."""

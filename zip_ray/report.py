@@ -1,5 +1,6 @@
 """The picture of a run: accuracy against queries."""
 
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from zip_ray.files import write_whole
 from zip_ray.record import Event
 
 FILE_NAME = "accuracy.png"
+MOST_POINTS = 4000
+"""Of a curve: beyond, they cannot be told apart."""
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999"
 
 
-def draw_accuracy(path: Path, events: list[Event], title: str, levels: dict[str, float]) -> None:
+def draw_accuracy(path: Path, events: Iterable[Event], title: str, levels: dict[str, float]) -> None:
     """Draw accuracy against queries, with a dashed line for each level (zero-shot, tuned), as PNG.
 
     Args:
@@ -27,8 +30,12 @@ def draw_accuracy(path: Path, events: list[Event], title: str, levels: dict[str,
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _curve(axes, events, "step", "train mini-batch", GREY, linewidth=0.8)
-    _curve(axes, events, "validation", "validation", BLUE, linewidth=2, marker="o", markersize=3)
+    training, validation = _Curve("step"), _Curve("validation")
+    for event in events:
+        training.take(event)
+        validation.take(event)
+    training.draw(axes, "train mini-batch", color=GREY, linewidth=0.8)
+    validation.draw(axes, "validation", color=BLUE, linewidth=2, marker="o", markersize=3)
     for (name, level), colour in zip(levels.items(), (PURPLE, ORANGE, GREEN, BLUE), strict=False):
         axes.axhline(100 * level, linestyle="--", color=colour, label=f"test, {name}: {100 * level:.1f}%")
     axes.set_xlabel("queries (evaluations of the model on one mini-batch at one prompt)")
@@ -41,8 +48,23 @@ def draw_accuracy(path: Path, events: list[Event], title: str, levels: dict[str,
     write_whole(path, image.getvalue())
 
 
-def _curve(axes: Any, events: list[Event], kind: str, label: str, colour: str, **style: Any) -> None:
-    points = [(event["queries"], event["accuracy"]) for event in events if event["event"] == kind]
-    finite = [(x, 100 * y) for x, y in points if isinstance(y, float)]
-    if finite:
-        axes.plot(*zip(*finite, strict=True), color=colour, label=label, **style)
+class _Curve:
+    """Accuracy (%) against queries in the events of a kind: of long runs every second point, or fourth, ..."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._seen, self._stride = 0, 1
+        self.points: list[tuple[object, float]] = []
+
+    def take(self, event: Event) -> None:
+        if event["event"] != self._kind or not isinstance(accuracy := event["accuracy"], float):
+            return
+        if self._seen % self._stride == 0:
+            self.points.append((event["queries"], 100 * accuracy))
+        self._seen += 1
+        if len(self.points) > MOST_POINTS:
+            self.points, self._stride = self.points[::2], 2 * self._stride
+
+    def draw(self, axes: Any, label: str, **style: Any) -> None:
+        if self.points:
+            axes.plot(*zip(*self.points, strict=True), label=label, **style)

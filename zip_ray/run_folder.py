@@ -24,7 +24,10 @@ def run_config(folder: Path) -> Config:
         InputError: not the folder of a run, or its config is damaged.
     """
     if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder}: no {CONFIG}: give the folder of a run that `run.py tune` made")
+        raise InputError(
+            f"{folder}: no {CONFIG}: give the folder of a run that `run.py tune` made, which it does when the "
+            "first actor has loaded its model"
+        )
     return load_config(folder / CONFIG)
 
 
@@ -61,10 +64,20 @@ def create(folder: Path, config: Config) -> None:
     except OSError as error:
         raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
     try:
-        write_config(folder, config)
+        with removed_on_error(folder):
+            write_config(folder, config)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise OutputError(f"{folder}: {error.strerror}; nothing was started: make room, or choose another") from error
+
+
+@contextmanager
+def removed_on_error(folder: Path) -> Iterator[None]:
+    """Leave nothing of a folder where what is done in it fails, or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_config(folder: Path, config: Config) -> None:

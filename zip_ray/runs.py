@@ -1,8 +1,8 @@
 """A run from its config to its artifacts: the run folder, and what stands in it at each moment.
 
-config.yaml (what it last went on with) and metrics.jsonl come first, checkpoint.safetensors while it goes on,
-tuned_prompt.safetensors (+ .json) and accuracy.png at its end. Nothing is written before model, task and pool have
-shown that they can be used.
+config.yaml (what it last went on with) comes first, metrics.jsonl when the zero-shot prompts have been tested,
+checkpoint.safetensors while it goes on, tuned_prompt.safetensors (+ .json) and accuracy.png at its end. Nothing is
+written before model, task and pool have shown that they can be used.
 """
 
 import logging
@@ -31,14 +31,15 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
 from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.record import Event, Record, cut_record, queries, read_record
+from zip_ray.record import Event, Record, cut_record, each_event, queries
 from zip_ray.remote import RemoteCopy, require_free
 from zip_ray.resuming import require_same, require_same_schedule
-from zip_ray.run_folder import create, locked, needing_room, write_config
+from zip_ray.run_folder import create, locked, needing_room, removed_on_error, write_config
 from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning, ask
+from zip_ray.watch import PoolWatch
 from zip_ray.work import (
     PHOTO,
     SHARED_PREFIX,
@@ -104,13 +105,14 @@ def tune(
     if config.output.remote:
         require_free(config.output.remote)
     with closing(open_pool(config)) as pool:
-        facts = _facts(pool)
+        watch = _watch(pool, listen)
+        facts = _facts(pool, watch)
         space = make_space(config, facts.shape)
-        zero_shot = _zero_shot(pool, facts)
         create(folder, config)
         state = RunState(OptimizerState(space.initial()))
         with locked(folder):
-            start = _start_event(config, facts, space, zero_shot)
+            with removed_on_error(folder):
+                start = _start_event(config, facts, space, _zero_shot(pool, facts, watch))
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
 
@@ -141,7 +143,7 @@ def resume(
         require_same(folder, start, config)
         require_same_schedule(folder, start, config)
         with closing(open_pool(config)) as pool:
-            facts = _facts(pool)
+            facts = _facts(pool, _watch(pool, listen))
             if facts.weights_digest != start["weights_digest"]:
                 raise InputError(
                     f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
@@ -154,10 +156,10 @@ def resume(
 
 
 def _start_of(folder: Path) -> Event:
-    events = read_record(folder / RECORD)
-    if not events or events[0]["event"] != "start":
+    start = next(each_event(folder / RECORD), None)
+    if start is None or start["event"] != "start":
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
-    return events[0]
+    return start
 
 
 def _cut_back(folder: Path, state: RunState) -> RunState:
@@ -204,7 +206,7 @@ class _Run:
 
             outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
             if outcome.finished:
-                accuracies = self._finish(outcome, record)
+                accuracies = self._finish(outcome, record, _watch(self._pool, listen))
         finally:
             checkpoints.close()
             record.close()
@@ -215,11 +217,11 @@ class _Run:
             folder, outcome, accuracies, _templates(self._start), tracked, tracker.run_id if tracker else ""
         )
 
-    def _finish(self, outcome: Outcome, record: Record) -> dict[str, float]:
+    def _finish(self, outcome: Outcome, record: Record, watch: PoolWatch) -> dict[str, float]:
         """Deploy an iterate: its accuracies, the tuned prompt, the end of the record, the picture."""
         w, step = self._deployed(outcome.state)
-        tuned = ask(self._pool, Evaluation(-1, "test", w), EvaluationResult).accuracy
-        encoding = ask(self._pool, Encoding(-2, w), EncodingResult)
+        tuned = ask(self._pool, Evaluation(-1, "test", w), EvaluationResult, watch.look).accuracy
+        encoding = ask(self._pool, Encoding(-2, w), EncodingResult, watch.look)
         zero_shot: Any = self._start["zero_shot"]
         accuracies = {**zero_shot["test"], "tuned": tuned}
         card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
@@ -238,10 +240,18 @@ class _Run:
                     "deployed_step": step,
                     "test_accuracy": tuned,
                     "account": asdict(state.account),
+                    "dropped": state.dropped_results,
+                    "left_over": self._left_over(state),
                 }
             )
-            report.draw_accuracy(self._folder / report.FILE_NAME, read_record(self._folder / RECORD), title, accuracies)
+            report.draw_accuracy(self._folder / report.FILE_NAME, each_event(self._folder / RECORD), title, accuracies)
         return accuracies
+
+    def _left_over(self, state: RunState) -> int:
+        """Answers that were charged and neither dropped nor made part of a step: too few for one when the run ended."""
+        optimizer = self._config.optimizer
+        answers = state.account.charged * optimizer.asks_per_step // optimizer.queries_per_step
+        return answers - state.optimizer.steps * optimizer.asks_per_step - state.dropped_results
 
     def _deployed(self, state: RunState) -> tuple[Float64, int]:
         if self._config.validation.deploy == "best" and state.best is not None:
@@ -276,12 +286,18 @@ class _Run:
         )
 
 
-def _facts(pool: Pool) -> Facts:
+def _watch(pool: Pool, listen: Listener) -> PoolWatch:
+    """Has a listener hear who is in the pool while the loop, which tells of it too, does not run."""
+    return PoolWatch(pool, lambda found: listen({"event": "pool", "step": 0, "queries": 0, "seconds": 0.0, **found}))
+
+
+def _facts(pool: Pool, watch: PoolWatch) -> Facts:
     """Facts of the scorers; what the user should know of them is said aloud.
 
     Raises:
         InputError: the task is for testing only.
     """
+    watch.look()
     facts = pool.facts()
     if facts.images["train"] == 0:
         raise InputError("task.name: this data set is for testing only: tune on another, then `run.py evaluate` on it")
@@ -292,7 +308,7 @@ def _facts(pool: Pool) -> Facts:
     return facts
 
 
-def _zero_shot(pool: Pool, facts: Facts) -> dict[str, Any]:
+def _zero_shot(pool: Pool, facts: Facts, watch: PoolWatch) -> dict[str, Any]:
     """Test accuracy of hand-written templates: the generic one, the task's plain one, and the best of these and the
     task's others.
 
@@ -301,7 +317,7 @@ def _zero_shot(pool: Pool, facts: Facts) -> dict[str, Any]:
 
     @cache
     def correct(template: str, split: Split) -> float:
-        result = ask(pool, Evaluation(-1, split, template), EvaluationResult)
+        result = ask(pool, Evaluation(-1, split, template), EvaluationResult, watch.look)
         return result.accuracy * result.images
 
     best = max((*facts.templates, PHOTO), key=lambda template: correct(template, "train") + correct(template, "val"))

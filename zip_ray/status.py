@@ -17,6 +17,8 @@ def status(folder: Path) -> list[str]:
         InputError: no run folder, or a damaged one.
     """
     summary = Summary(run_config(folder).budget)
+    if not (folder / RECORD).is_file():
+        return [f"{folder}: {_start(folder)}"]
     events = read_record(folder / RECORD)
     for event in events:
         summary.event(event)
@@ -30,6 +32,13 @@ def _state(folder: Path, kinds: list[str]) -> str:
     if _is_held(folder / LOCK):
         return f"running, {silent}"
     return f"not running on this machine, {silent}; if nowhere else either, go on with: run.py resume {folder}"
+
+
+def _start(folder: Path) -> str:
+    """Of a run that has no record yet."""
+    if _is_held(folder / LOCK):
+        return "starting: hand-written prompts are tested before the first step"
+    return "not begun, and not running on this machine; if nowhere else either, remove the folder and tune anew"
 
 
 def _is_held(lock: Path) -> bool:

@@ -1,7 +1,9 @@
 """MLflow as a copy of the record: one thread tails the file and sends what the server does not have.
 
 The record is the buffer: the loop writes lines and never hears of the server. What the server has is asked of the
-server itself, so that a resume, a replay or a crash between two sends never makes a duplicate.
+server itself, so that a resume, a replay or a crash between two sends never makes a duplicate. MLflow cannot take a
+point back: after a killed driver of an asynchronous run, whose redone steps have other figures, it keeps the points of
+the undone ones at those numbers of queries; the record has the true ones.
 """
 
 import json

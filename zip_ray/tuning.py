@@ -19,6 +19,7 @@ from zip_ray.optimizers import Optimizer, StepReport, make_optimizer
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import Event
 from zip_ray.threads import one_blas_thread
+from zip_ray.watch import PoolWatch
 from zip_ray.work import (
     Answer,
     Ask,
@@ -41,10 +42,6 @@ CROPS_AHEAD = 8
 """Mini-batches of fresh crops asked for ahead, where the config does not say how many actors there are."""
 RATE_SECONDS = 5.0
 """Time over which queries a second are averaged."""
-POOL_SECONDS = 2.0
-"""Between two looks at who is in the pool."""
-POOL_EVENT_SECONDS = 60.0
-"""Between two events that tell of the pool while nothing in it changes but the speeds."""
 
 
 class Interrupted(Exception):
@@ -68,8 +65,14 @@ class Outcome:
 R = TypeVar("R", bound=Result)
 
 
-def ask(pool: Pool, work: Work, kind: type[R]) -> R:
+def ask(pool: Pool, work: Work, kind: type[R], meanwhile: Callable[[], None] = lambda: None) -> R:
     """Have one piece of work done that is not charged, while nothing else is in flight.
+
+    Args:
+        pool: does it.
+        work: what is to be done.
+        kind: of its result.
+        meanwhile: is called now and then during the wait.
 
     Raises:
         PoolError, InputError: as the pool does.
@@ -79,6 +82,7 @@ def ask(pool: Pool, work: Work, kind: type[R]) -> R:
         for answer in pool.collect(POLL_SECONDS):
             if isinstance(answer.result, kind) and answer.result.id == work.id:
                 return answer.result
+        meanwhile()
 
 
 class CropStream:
@@ -159,8 +163,7 @@ class Tuning:
         self._started = clock() - state.seconds
         self._recent: deque[tuple[float, int]] = deque()
         self._crops = self._crop_stream() if config.encodes_crops else None
-        self._looked = self._told_of_pool = -POOL_EVENT_SECONDS
-        self._pool_before: tuple[object, ...] = ()
+        self._watch = PoolWatch(pool, self._tell_of_pool, clock)
 
     def run(self) -> Outcome:
         """Tune until a budget, a signal or the pool ends the run; the last state is given to `checkpoint`, in any case.
@@ -192,13 +195,18 @@ class Tuning:
                 if self._validated_step != self._state.optimizer.steps:
                     self._validate()
                 elif not self._validating:
-                    self._state = replace(self._state, account=self._ledger.account, seconds=self._seconds())
+                    self._state = replace(
+                        self._state,
+                        account=self._ledger.account,
+                        seconds=self._seconds(),
+                        dropped_results=self._state.dropped_results + self._optimizer.dropped,
+                    )
                     return reasons
             if self._interrupted():
                 raise Interrupted
             for answer in self._pool.collect(POLL_SECONDS):
                 self._fold(answer)
-            self._look_at_pool()
+            self._watch.look()
 
     def _reasons(self) -> dict[str, str]:
         """Why to ask no more; empty while there is no reason."""
@@ -316,22 +324,8 @@ class Tuning:
             self._state = replace(self._state, validated_step=step, accuracy=result.accuracy)
         self._event("validation", asked, loss=result.loss, accuracy=result.accuracy)
 
-    def _look_at_pool(self) -> None:
-        """Tell who is in the pool, when that has changed, and now and then."""
-        now = self._seconds()
-        if now - self._looked < POOL_SECONDS:
-            return
-        self._looked = now
-        members = self._pool.members()
-        ready = sum(member.state == "ready" for member in members)
-        seen = (ready, len(members) - ready, self._pool.last_error())
-        if seen == self._pool_before and now - self._told_of_pool < POOL_EVENT_SECONDS:
-            return
-        self._pool_before, self._told_of_pool = seen, now
-        paces = sorted(member.pace for member in members if member.pace is not None)
-        span = (paces[0], paces[-1]) if paces else ()
-        state = replace(self._state, seconds=now)
-        self._event("pool", state, ready=ready, pending=seen[1], last_error=seen[2], paces=span)
+    def _tell_of_pool(self, found: dict[str, object]) -> None:
+        self._event("pool", replace(self._state, seconds=self._seconds()), **found)
 
     def _event(self, kind: str, state: RunState, **values: object) -> None:
         head: Event = {"event": kind, "step": state.optimizer.steps, "queries": state.account.charged}

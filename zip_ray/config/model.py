@@ -1,8 +1,8 @@
 """Sections `model` and `prompt`: what is frozen, and what is tuned."""
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from zip_ray.config.section import Count, Section
+from zip_ray.config.section import AtHome, Count, Section
 from zip_ray.work import VisualKind
 
 Space = Literal["low-rank", "full", "context", "random-projection"] | VisualKind
@@ -14,7 +14,7 @@ class ModelConfig(Section):
     name: str = "local-dir:zip_ray/tiny_clip/model"
     """open_clip model name, `local-dir:PATH` or `hf-hub:ORG/REPO`. A relative PATH is looked for in the working
     directory, then beside the installed package; the default is the small CLIP that ships with it."""
-    pretrained: str | None = None
+    pretrained: Annotated[str, AtHome] | None = None
     """open_clip pretrained tag, or a checkpoint file; not used with local-dir: and hf-hub:."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Of the text tower's matrix products. tf32 (GPU) and bf16 are faster, but blur the small loss differences that

@@ -1,11 +1,10 @@
 """Sections `budget`, `cluster`, `validation`, `output` and `tracking`: how long and where, and what is left."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from zip_ray.config.section import Count, Positive, Section
+from zip_ray.config.section import Count, Place, Positive, Section
 
 
 class BudgetConfig(Section):
@@ -108,7 +107,7 @@ class ValidationConfig(Section):
 class OutputConfig(Section):
     """Where the run is written."""
 
-    dir: Path | None = None
+    dir: Place | None = None
     """Run folder, which must not exist; absent = runs/TASK-DATE-TIME."""
     remote: str | None = None
     """URI of a folder that gets a copy of the run folder while the run goes on, on any storage that fsspec knows, such

@@ -1,11 +1,10 @@
 """Section `task`."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from zip_ray.config.section import Count, Section
+from zip_ray.config.section import Count, Place, Section
 
 ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
 """Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
@@ -38,7 +37,7 @@ class TaskConfig(Section):
     """A built-in task (digits, count, texture, shape, letter, colour, street, style, crowd, inlay, background, stars:
     docs/tasks.md), `folder` or `manifest` for your own images, `coop:NAME`, `torchvision:NAME`, `huggingface:NAME` or
     `webdataset`: docs/datasets.md."""
-    root: Path | None = None
+    root: Place | None = None
     """For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder a class, split by the seed. For
     `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
     classes: Literal["all", "base", "new"] = "all"

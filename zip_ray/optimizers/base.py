@@ -119,6 +119,11 @@ class Optimizer(ABC):
         return len(self._told)
 
     @property
+    def dropped(self) -> int:
+        """Answers since the latest step that were too stale to be used."""
+        return self._dropped
+
+    @property
     def next_batch(self) -> int:
         """Key of the mini-batch of what `ask` gives next, counted from 1."""
         return self._asked * self._config.batches_per_step // self._asks_per_step + 1
