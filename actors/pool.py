@@ -203,10 +203,10 @@ class RayPool:
         found = places(self._cluster)
         if found != self._places:  # a node has come or gone: those who were given up are tried again
             self._places, self._failed_starts = found, 0
-        wanted = self._cluster.most or found
+        wanted = self._cluster.most or max(found, 1)  # where there is no place yet, an autoscaler sees one wanted
         for _ in range(wanted - self._given_up - len(self._members)):
             self._add_member()
-        if not self._members and 0 < wanted <= self._given_up:
+        if not self._members and wanted <= self._given_up:
             raise PoolError(f"no actor is left after {self._failed_starts} failed starts; last: {self._last_error}")
         self._require_life(now)
 

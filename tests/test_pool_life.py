@@ -118,6 +118,21 @@ def test_auto_waits_for_a_node_when_the_last_is_gone(monkeypatch: pytest.MonkeyP
         drain(pool, 1)
 
 
+def test_auto_asks_for_one_actor_where_there_is_no_place_and_for_more_when_a_node_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeRay(monkeypatch, places=0)
+    pool = fake.pool(FakeScorer, actors="auto")
+    for _ in range(100):
+        assert pool.collect(1.0) == []
+        fake.now += 1.0
+    assert [member.state for member in pool.members()] == ["pending"]
+    fake.places = 4
+    pass_time(fake, pool, range(5))
+    assert [member.state for member in pool.members()] == ["ready"] * 4
+    assert len(fake.actors) == 4
+
+
 def test_without_an_actor_it_looks_again_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch, places=0)
     pool = fake.pool(FakeScorer, actors="auto")

@@ -36,7 +36,8 @@ class ClusterConfig(Section):
     """Ray cluster to join (`auto`, `ray://host:port`, `host:port`); absent = RAY_ADDRESS, or else a local one."""
     actors: Count | tuple[Count, Count] | Literal["auto"] = 2
     """Actors, each with its own copy of the model: a number; least and most (waits for the least, and keeps asking for
-    the most, which is what an autoscaler reads); or auto = as many as the cluster's nodes hold, as they come and go."""
+    the most, which is what an autoscaler reads); or auto = as many as the cluster's nodes hold, as they come and go,
+    and one while they hold none."""
     cpus_per_actor: Annotated[float, Field(ge=0)] = 1
     """CPU cores that Ray reserves for an actor."""
     gpus_per_actor: Annotated[float, Field(ge=0)] = 0
