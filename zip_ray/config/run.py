@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from zip_ray.config.section import Count, Positive, Section
+
+GPU_LEFT = 0.05
+"""Of a GPU that actors share: what may be left over (0.33 stands for 1/3)."""
 
 
 class BudgetConfig(Section):
@@ -27,6 +30,17 @@ class BudgetConfig(Section):
         return self
 
 
+def _whole_or_share(gpus: float) -> float:
+    if gpus.is_integer() or (1e-3 <= gpus < 1 and 1 - gpus * per_gpu(gpus) <= GPU_LEFT):
+        return gpus
+    raise ValueError(f"{gpus:g} is neither whole nor 1/k: give 0, 1, 2 ..., or 0.5, 0.3333, 0.25 ...")
+
+
+def per_gpu(share: float) -> int:
+    """Actors to a GPU, where each reserves this much. A millionth more: 1/3 of one three times over is one."""
+    return int(1 / share + 1e-6)
+
+
 class ClusterConfig(Section):
     """Where the queries run."""
 
@@ -40,7 +54,7 @@ class ClusterConfig(Section):
     and one while they hold none."""
     cpus_per_actor: Annotated[float, Field(ge=0)] = 1
     """CPU cores that Ray reserves for an actor."""
-    gpus_per_actor: Annotated[float, Field(ge=0)] = 0
+    gpus_per_actor: Annotated[float, Field(ge=0), AfterValidator(_whole_or_share)] = 0
     """GPUs that Ray reserves for an actor: 0, 1/k or whole ones."""
     threads_per_actor: Count | Literal["auto"] = 1
     """CPU threads of an actor's forward pass. Another number gives other bits: the default is the same for any number
