@@ -17,13 +17,17 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from actors.cluster import connect, places, shortage
 from actors.scorer_actor import ScorerActor
 from zip_ray.config import ClusterConfig
-from zip_ray.dispatcher import Dispatcher
+from zip_ray.dispatcher import FAILURES_PER_WORK, Dispatcher
 from zip_ray.errors import InputError
 from zip_ray.pool import Member, PoolError, ScorerLike
 from zip_ray.work import Answer, Facts, Work
 
-STARTS_PER_ACTOR = 3
-"""Failed starts in a row, of any actors, after which the pool does with one actor less; with none left it gives up."""
+STARTS_PER_ACTOR = FAILURES_PER_WORK
+"""Failed starts in a row, of any actors, after which the pool does with one actor less; with none left it gives up.
+
+A start has failed when the actor is lost before it has answered one work: on a GPU that others fill, a model may load
+and no pass succeed. So many that a work which brings down whoever tries it is found out first, and named.
+"""
 CALL_SECONDS = 0.002
 """Of the time for each call: the driver takes half a millisecond of it, and Ray's own processes as much again."""
 TAKE_SECONDS = 30.0
@@ -47,6 +51,8 @@ class _Member:
     placed: float | None = None
     """When it was seen to have its place and to load; before, it may wait for a node as long as it takes."""
     pid: int | None = None
+    proven: bool = False
+    """Whether it has answered a work."""
 
 
 class RayPool:
@@ -169,6 +175,7 @@ class RayPool:
             elif value is None:  # that it has arrived
                 member.placed = time.monotonic()
             else:
+                self._prove(member)
                 self._answers += self._dispatcher.answered(number, value, time.monotonic())
 
     def _loaded(self, number: int, facts: Facts, pid: int) -> None:
@@ -179,8 +186,12 @@ class RayPool:
                 return
         member = self._members[number]
         member.loading, member.pid = None, pid
-        self._failed_starts = 0
         self._dispatcher.join(number, time.monotonic())
+
+    def _prove(self, member: _Member) -> None:
+        """Actors can do work here: those that could not have no more to do with those that come."""
+        if not member.proven:
+            member.proven, self._failed_starts = True, 0
 
     def _bury(self, number: int, reason: str, blameless: bool = False) -> None:
         """Take back a lost actor's work. Whether another takes its place is seen at the next look."""
@@ -189,11 +200,11 @@ class RayPool:
         self._refs = {ref: owner for ref, owner in self._refs.items() if owner != number}
         self._last_error = f"actor {number}: {reason}"
         _log.warning("actor %d is lost (%s)", number, reason)
-        if member.loading and not blameless:
+        self._dispatcher.leave(number, reason, blameless)
+        if not member.proven and not blameless:
             self._failed_starts += 1
             if self._failed_starts % STARTS_PER_ACTOR == 0:
                 _log.warning("%d actors are given up; last error: %s", self._given_up, self._last_error)
-        self._dispatcher.leave(number, reason, blameless)
         self._tended = 0.0
 
     def _tend(self) -> None:
