@@ -7,10 +7,12 @@ hide the account of queries, and a restarted actor has no scorer. The pool repla
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
@@ -85,15 +87,17 @@ class RayPool:
         self._too_few_since: float | None = time.monotonic()
         self._tended = 0.0
         try:
-            self._require_resources()
-            self._tend()
+            with _naming_a_lost_cluster():
+                self._require_resources()
+                self._tend()
         except BaseException:
             self.close()
             raise
 
     def facts(self) -> Facts:
-        while self._facts is None or len(self.pids()) < self._cluster.fewest:
-            self._wait(TEND_SECONDS)
+        with _naming_a_lost_cluster():
+            while self._facts is None or len(self.pids()) < self._cluster.fewest:
+                self._wait(TEND_SECONDS)
         return self._facts
 
     def submit(self, work: Work) -> None:
@@ -101,20 +105,23 @@ class RayPool:
 
     def collect(self, timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
-        while self._dispatcher.outstanding and not self._answers:
-            self._wait(max(0.0, deadline - time.monotonic()))
-            if time.monotonic() >= deadline:
-                break
+        with _naming_a_lost_cluster():
+            while self._dispatcher.outstanding and not self._answers:
+                self._wait(max(0.0, deadline - time.monotonic()))
+                if time.monotonic() >= deadline:
+                    break
         answers, self._answers = self._answers, []
         return answers
 
     def close(self) -> None:
-        for member in self._members.values():
-            ray.kill(member.handle)
+        with suppress(Exception):  # of a cluster that is lost; it must not hide why the pool is closed
+            for member in self._members.values():
+                ray.kill(member.handle)
         self._members, self._refs = {}, {}
         if self._connected:
-            ray.shutdown()  # a local cluster ends with it, a joined one lives on
             self._connected = False
+            with suppress(Exception):
+                ray.shutdown()  # a local cluster ends with it, a joined one lives on
 
     def pids(self) -> list[int]:
         """Process ids of the ready actors."""
@@ -281,6 +288,20 @@ class RayPool:
             raise InputError(lack)
         if lack:
             _log.warning("%s; waiting up to cluster.start_timeout for such a node", lack)
+
+
+@contextmanager
+def _naming_a_lost_cluster() -> Iterator[None]:
+    """What Ray raises where no actor is at fault: its head, or the way to it, is gone.
+
+    Raises:
+        PoolError: says so.
+    """
+    try:
+        yield
+    except (ConnectionError, RayError, grpc.RpcError) as error:
+        text = f"the Ray cluster is lost ({_line(error)}): once one is up, `run.py resume RUN_DIR` goes on"
+        raise PoolError(text) from error
 
 
 def _line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
+from ray.exceptions import RpcError
 
 from actors import RayPool
 from actors.pool import STARTS_PER_ACTOR
@@ -192,6 +193,19 @@ def test_auto_asks_for_one_actor_where_there_is_no_place_and_for_more_when_a_nod
     pass_time(fake, pool, range(5))
     assert [member.state for member in pool.members()] == ["ready"] * 4
     assert len(fake.actors) == 4
+
+
+@pytest.mark.parametrize("fault", [ConnectionError("data client is gone"), RpcError("GCS does not answer")])
+def test_a_lost_cluster_is_named_and_closing_is_quiet(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(FakeScorer, actors=2)
+    work(pool, 0, 2)
+    pool.submit(make_pairs(2))
+    fake.cluster_fault = fault
+    with pytest.raises(PoolError, match=rf"^the Ray cluster is lost \(.*{fault}\): once one is up, `run.py resume"):
+        pool.collect(1.0)
+    pool.close()
+    pool.close()
 
 
 def test_without_an_actor_it_looks_again_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
