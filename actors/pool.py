@@ -36,6 +36,8 @@ TAKE_SECONDS = 30.0
 """Longest wait for an answer that Ray has called ready: its node may die just then."""
 TEND_SECONDS = 1.0
 """Between two looks at who hangs and at what the cluster has; no wait is longer."""
+IDLE_SECONDS = 5.0
+"""Between two calls to those who have nothing to do: an actor's death is told only to whoever waits for it."""
 ALIKE = {"weights_digest": "other weights", "classnames": "other class names", "images": "other images"}
 """Facts without which an actor would answer other questions than the others, and how a difference is told."""
 NODE_DIED = "its node has died"
@@ -85,7 +87,7 @@ class RayPool:
         self._places = 0
         self._last_error = ""
         self._too_few_since: float | None = time.monotonic()
-        self._tended = 0.0
+        self._tended = self._called = 0.0
         try:
             with _naming_a_lost_cluster():
                 self._require_resources()
@@ -227,6 +229,15 @@ class RayPool:
         if not self._members and wanted <= self._given_up:
             raise PoolError(f"no actor is left after {self._failed_starts} failed starts; last: {self._last_error}")
         self._require_life(now)
+        if now - self._called >= IDLE_SECONDS:
+            self._call_idle(now)
+
+    def _call_idle(self, now: float) -> None:
+        """Call those who owe nothing, that the dead among them are found and replaced."""
+        self._called = now
+        owing = set(self._refs.values())
+        for number in self._members.keys() - owing:
+            self._refs[self._members[number].handle.arrive.remote()] = number
 
     def _bury_hung(self, now: float) -> None:
         """Those who have been at one work, or at loading, for too long."""

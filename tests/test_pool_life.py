@@ -208,6 +208,16 @@ def test_a_lost_cluster_is_named_and_closing_is_quiet(monkeypatch: pytest.Monkey
     pool.close()
 
 
+def test_an_idle_actor_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(FakeScorer, actors=3)
+    pass_time(fake, pool, range(3))
+    idle = fake.actors[2]
+    fake.lose(idle, death=NodeDied())
+    pass_time(fake, pool, range(3, 10))
+    assert [member.number for member in pool.members()] == [1, 2, 4]
+
+
 def test_without_an_actor_it_looks_again_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch, places=0)
     pool = fake.pool(FakeScorer, actors="auto")
