@@ -150,8 +150,8 @@ def define_commands(default: Config) -> None:
             config: YAML file, such as configs/quickstart.yaml.
         """
         refuse_fleeting(settings, settings.output.dir)
-        with stop_on_signal(open_pool) as (stop, opener), ProgressView(settings.budget) as view:
-            result = tune(settings, opener, stop.is_set, listener(settings, settings.output.dir, view.event))
+        with stop_on_signal(open_pool) as (interrupted, opener), ProgressView(settings.budget) as view:
+            result = tune(settings, opener, interrupted, listener(settings, settings.output.dir, view.event))
         return show_run(console, result, settings)
 
     @command("resume")
@@ -162,8 +162,8 @@ def define_commands(default: Config) -> None:
             run_dir: the run's folder, or the URI of its copy (output.remote), which is fetched to runs/ first.
         """
         refuse_fleeting(settings, run_dir)
-        with stop_on_signal(open_pool) as (stop, opener), ProgressView(settings.budget) as view:
-            result = resume(run_dir, settings, opener, stop.is_set, listener(settings, run_dir, view.event))
+        with stop_on_signal(open_pool) as (interrupted, opener), ProgressView(settings.budget) as view:
+            result = resume(run_dir, settings, opener, interrupted, listener(settings, run_dir, view.event))
         return show_run(console, result, settings)
 
     @command("status")
@@ -250,9 +250,9 @@ def define_commands(default: Config) -> None:
         asked = asked.rooted(data) if data else asked
         folder = output or Path("runs", "suites", asked.name)
         refuse_fleeting(asked.common(suite), folder, "output")
-        with stop_on_signal(open_hosts) as (stop, opener):
+        with stop_on_signal(open_hosts) as (interrupted, opener):
             outcome = run_suite(
-                asked, folder, opener, stop.is_set, lambda run, view: listener(run, run.output.dir, view)
+                asked, folder, opener, interrupted, lambda run, view: listener(run, run.output.dir, view)
             )
         return show_suite(console, outcome, folder)
 
@@ -283,18 +283,24 @@ def define_commands(default: Config) -> None:
 
 
 @contextlib.contextmanager
-def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[threading.Event, Callable[P, Pool]]]:
-    """An event that Ctrl-C or SIGTERM sets (a second one ends the program at once), and what opens the pool.
+def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[Callable[[], bool], Callable[P, Pool]]]:
+    """Whether Ctrl-C or SIGTERM has asked the run to stop, and what opens the pool.
 
-    Joining a cluster puts Ray's own handlers in place, which end the program: ours come back behind it, unless it has
-    been asked to stop by then.
+    A second signal ends the program at once, and so does the first until the run looks here: it has nothing to save
+    while it starts up. Joining a cluster puts Ray's own handlers in place: ours come back behind it.
     """
-    stop = threading.Event()
+    asked, looked = threading.Event(), threading.Event()
+
+    def interrupted() -> bool:
+        looked.set()
+        return asked.is_set()
 
     def handle(number: int, _frame: object) -> None:
-        stop.set()
+        asked.set()
         os.write(2, b"stopping; once more ends it at once\n")  # print could meet itself, within what it interrupts
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if not looked.is_set():
+            raise KeyboardInterrupt
 
     def install() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -302,12 +308,11 @@ def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[threading.Event,
 
     def open_and_install(*args: P.args, **kwargs: P.kwargs) -> Pool:
         pool = opener(*args, **kwargs)
-        if not stop.is_set():
-            install()
+        install()
         return pool
 
     install()
-    yield stop, open_and_install
+    yield interrupted, open_and_install
 
 
 def fail(message: str) -> NoReturn:

@@ -14,6 +14,7 @@ import actors
 import zip_ray
 from actors.jobs import in_job
 from zip_ray.config import ClusterConfig
+from zip_ray.config.run import per_gpu
 from zip_ray.errors import InputError
 
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -122,12 +123,16 @@ def shortage(cluster: ClusterConfig) -> str | None:
 
 def places(cluster: ClusterConfig) -> int:
     """Actors that the nodes which are up could hold, were nothing else on them."""
-    needs = [("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus)]
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    # A millionth more: 1/3 of a GPU three times over is one GPU.
-    return sum(
-        min((int(node.get(name, 0.0) / need + 1e-6) for name, need in needs if need > 0), default=1) for node in nodes
-    )
+    return sum(min(_room(node["Resources"], cluster), default=1) for node in ray.nodes() if node["Alive"])
+
+
+def _room(node: dict[str, float], cluster: ClusterConfig) -> list[int]:
+    """Actors that a node's CPUs could hold, and that its GPUs could, as far as actors need them."""
+    cpus, gpus = cluster.cpus_per_actor, cluster.gpus
+    room = [int(node.get("CPU", 0.0) / cpus + 1e-6)] if cpus > 0 else []
+    if 0 < gpus < 1:  # what is left over of several GPUs is no place
+        return [*room, int(node.get("GPU", 0.0)) * per_gpu(gpus)]
+    return [*room, int(node.get("GPU", 0.0) / gpus)] if gpus else room
 
 
 def _list(have: list[tuple[float, float]]) -> str:

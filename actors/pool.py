@@ -7,29 +7,37 @@ hide the account of queries, and a restarted actor has no scorer. The pool repla
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from actors.cluster import connect, places, shortage
 from actors.scorer_actor import ScorerActor
 from zip_ray.config import ClusterConfig
-from zip_ray.dispatcher import Dispatcher
+from zip_ray.dispatcher import FAILURES_PER_WORK, Dispatcher
 from zip_ray.errors import InputError
 from zip_ray.pool import Member, PoolError, ScorerLike
 from zip_ray.work import Answer, Facts, Work
 
-STARTS_PER_ACTOR = 3
-"""Failed starts in a row, of any actors, after which the pool does with one actor less; with none left it gives up."""
+STARTS_PER_ACTOR = FAILURES_PER_WORK
+"""Failed starts in a row, of any actors, after which the pool does with one actor less; with none left it gives up.
+
+A start has failed when the actor is lost before it has answered one work: on a GPU that others fill, a model may load
+and no pass succeed. So many that a work which brings down whoever tries it is found out first, and named.
+"""
 CALL_SECONDS = 0.002
 """Of the time for each call: the driver takes half a millisecond of it, and Ray's own processes as much again."""
 TAKE_SECONDS = 30.0
 """Longest wait for an answer that Ray has called ready: its node may die just then."""
 TEND_SECONDS = 1.0
 """Between two looks at who hangs and at what the cluster has; no wait is longer."""
+IDLE_SECONDS = 5.0
+"""Between two calls to those who have nothing to do: an actor's death is told only to whoever waits for it."""
 ALIKE = {"weights_digest": "other weights", "classnames": "other class names", "images": "other images"}
 """Facts without which an actor would answer other questions than the others, and how a difference is told."""
 NODE_DIED = "its node has died"
@@ -47,6 +55,8 @@ class _Member:
     placed: float | None = None
     """When it was seen to have its place and to load; before, it may wait for a node as long as it takes."""
     pid: int | None = None
+    proven: bool = False
+    """Whether it has answered a work."""
 
 
 class RayPool:
@@ -78,17 +88,19 @@ class RayPool:
         self._places = 0
         self._last_error = ""
         self._too_few_since: float | None = time.monotonic()
-        self._tended = 0.0
+        self._tended = self._called = 0.0
         try:
-            self._require_resources()
-            self._tend()
+            with _naming_a_lost_cluster():
+                self._require_resources()
+                self._tend()
         except BaseException:
             self.close()
             raise
 
     def facts(self) -> Facts:
-        while self._facts is None or len(self.pids()) < self._cluster.fewest:
-            self._wait(TEND_SECONDS)
+        with _naming_a_lost_cluster():
+            while self._facts is None or len(self.pids()) < self._cluster.fewest:
+                self._wait(TEND_SECONDS)
         return self._facts
 
     def submit(self, work: Work) -> None:
@@ -96,20 +108,23 @@ class RayPool:
 
     def collect(self, timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
-        while self._dispatcher.outstanding and not self._answers:
-            self._wait(max(0.0, deadline - time.monotonic()))
-            if time.monotonic() >= deadline:
-                break
+        with _naming_a_lost_cluster():
+            while self._dispatcher.outstanding and not self._answers:
+                self._wait(max(0.0, deadline - time.monotonic()))
+                if time.monotonic() >= deadline:
+                    break
         answers, self._answers = self._answers, []
         return answers
 
     def close(self) -> None:
-        for member in self._members.values():
-            ray.kill(member.handle)
+        with suppress(Exception):  # of a cluster that is lost; it must not hide why the pool is closed
+            for member in self._members.values():
+                ray.kill(member.handle)
         self._members, self._refs = {}, {}
         if self._connected:
-            ray.shutdown()  # a local cluster ends with it, a joined one lives on
             self._connected = False
+            with suppress(Exception):
+                ray.shutdown()  # a local cluster ends with it, a joined one lives on
 
     def pids(self) -> list[int]:
         """Process ids of the ready actors."""
@@ -170,6 +185,7 @@ class RayPool:
             elif value is None:  # that it has arrived
                 member.placed = time.monotonic()
             else:
+                self._prove(member)
                 self._answers += self._dispatcher.answered(number, value, time.monotonic())
 
     def _loaded(self, number: int, facts: Facts, pid: int) -> None:
@@ -180,8 +196,12 @@ class RayPool:
                 return
         member = self._members[number]
         member.loading, member.pid = None, pid
-        self._failed_starts = 0
         self._dispatcher.join(number, time.monotonic())
+
+    def _prove(self, member: _Member) -> None:
+        """Actors can do work here: those that could not have no more to do with those that come."""
+        if not member.proven:
+            member.proven, self._failed_starts = True, 0
 
     def _bury(self, number: int, reason: str, blameless: bool = False) -> None:
         """Take back a lost actor's work. Whether another takes its place is seen at the next look."""
@@ -190,11 +210,11 @@ class RayPool:
         self._refs = {ref: owner for ref, owner in self._refs.items() if owner != number}
         self._last_error = f"actor {number}: {reason}"
         _log.warning("actor %d is lost (%s)", number, reason)
-        if member.loading and not blameless:
+        self._dispatcher.leave(number, reason, blameless)
+        if not member.proven and not blameless:
             self._failed_starts += 1
             if self._failed_starts % STARTS_PER_ACTOR == 0:
                 _log.warning("%d actors are given up; last error: %s", self._given_up, self._last_error)
-        self._dispatcher.leave(number, reason, blameless)
         self._tended = 0.0
 
     def _tend(self) -> None:
@@ -204,12 +224,21 @@ class RayPool:
         found = places(self._cluster)
         if found != self._places:  # a node has come or gone: those who were given up are tried again
             self._places, self._failed_starts = found, 0
-        wanted = self._cluster.most or found
+        wanted = self._cluster.most or max(found, 1)  # where there is no place yet, an autoscaler sees one wanted
         for _ in range(wanted - self._given_up - len(self._members)):
             self._add_member()
-        if not self._members and 0 < wanted <= self._given_up:
+        if not self._members and wanted <= self._given_up:
             raise PoolError(f"no actor is left after {self._failed_starts} failed starts; last: {self._last_error}")
         self._require_life(now)
+        if now - self._called >= IDLE_SECONDS:
+            self._call_idle(now)
+
+    def _call_idle(self, now: float) -> None:
+        """Call those who owe nothing, that the dead among them are found and replaced."""
+        self._called = now
+        owing = set(self._refs.values())
+        for number in self._members.keys() - owing:
+            self._refs[self._members[number].handle.arrive.remote()] = number
 
     def _bury_hung(self, now: float) -> None:
         """Those who have been at one work, or at loading, for too long."""
@@ -271,6 +300,20 @@ class RayPool:
             raise InputError(lack)
         if lack:
             _log.warning("%s; waiting up to cluster.start_timeout for such a node", lack)
+
+
+@contextmanager
+def _naming_a_lost_cluster() -> Iterator[None]:
+    """What Ray raises where no actor is at fault: its head, or the way to it, is gone.
+
+    Raises:
+        PoolError: says so.
+    """
+    try:
+        yield
+    except (ConnectionError, RayError, grpc.RpcError) as error:
+        text = f"the Ray cluster is lost ({_line(error)}): once one is up, `run.py resume RUN_DIR` goes on"
+        raise PoolError(text) from error
 
 
 def _line(error: BaseException) -> str:

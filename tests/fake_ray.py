@@ -54,6 +54,8 @@ class FakeRay:
             places: actors that the cluster holds; those beyond wait.
         """
         self.now, self.looks, self.places = 1000.0, 0, places
+        self.cluster_fault: Exception | None = None
+        """What every call raises once the cluster is lost."""
         self.actors: list[FakeActor] = []
         """Every actor that was asked for, in order."""
         monkeypatch.setattr("actors.pool.ray", self)
@@ -85,6 +87,7 @@ class FakeRay:
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: self._start(kind)))
 
     def wait(self, refs: list[FakeRef], num_returns: int, timeout: float) -> tuple[list[FakeRef], None]:
+        self._require_cluster()
         ready = [ref for ref in refs if self._is_done(ref)]
         if not ready:
             self.now += timeout
@@ -99,10 +102,15 @@ class FakeRay:
             raise RayTaskError(ref.method, "", error) from error
 
     def kill(self, actor: FakeActor) -> None:
+        self._require_cluster()
         self.lose(actor)
 
     def shutdown(self) -> None:
-        pass
+        self._require_cluster()
+
+    def _require_cluster(self) -> None:
+        if self.cluster_fault:
+            raise self.cluster_fault
 
     def _start(self, kind: type) -> FakeActor:
         self.actors.append(FakeActor(kind()))

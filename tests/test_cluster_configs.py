@@ -16,8 +16,13 @@ import pytest
 import ray.autoscaler
 import yaml
 
+import run
+from actors import RayPool
 from tests.conftest import free_port, wait_for
+from tests.fake_ray import FakeRay
+from tests.fakes import FakeScorer, make_pairs
 from tests.test_jobs import RAY, ROOT, SETTINGS
+from tests.test_pool_contract import drain
 from zip_ray.record import read_record
 
 CLUSTER = ROOT / "configs" / "cluster"
@@ -32,14 +37,34 @@ def parses(command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def submitted() -> list[str]:
+    """run.py's part of the command in the launcher file, as given in the project's root."""
+    submit = next(line for line in (CLUSTER / "launcher.yaml").read_text().splitlines() if "ray submit" in line)
+    return shlex.split(submit.split("run.py", 1)[1].replace("zip-ray/configs", "configs"))
+
+
 def test_launcher_file_fits_rays_schema() -> None:
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
     launcher = yaml.safe_load((CLUSTER / "launcher.yaml").read_text())
     jsonschema.validate(launcher, schema)
     assert launcher["head_node_type"] in launcher["available_node_types"]
-    submit = next(line for line in (CLUSTER / "launcher.yaml").read_text().splitlines() if "ray submit" in line)
-    command = shlex.split(submit.split("run.py", 1)[1].replace("zip-ray/configs", "configs"))
-    parses(command)
+    parses(submitted())
+
+
+def test_the_launchers_command_begins_without_a_gpu_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head has no GPU, and there are no workers: an actor that waits brings the first, a boot and a load later."""
+    monkeypatch.chdir(ROOT)
+    run.define_commands(run.base_config(submitted()))
+    cluster = run.app.cli(args=submitted()).keywords["settings"].cluster
+    assert cluster.gpus_per_actor == 1
+    fake = FakeRay(monkeypatch, places=0)
+    pool = RayPool(FakeScorer, cluster)
+    pool.submit(make_pairs(0))
+    while fake.now < 1600:
+        assert pool.collect(1.0) == []
+        assert [member.state for member in pool.members()] == ["pending"], "what the autoscaler reads"
+    fake.places = 1
+    assert len(drain(pool, 1)) == 1
 
 
 PLAYED = {
@@ -125,8 +150,8 @@ def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
     try:
         ray_command("get-auth-token", "--generate")
         ray_command("up", "--yes", "--no-config-cache", str(file))
-        run = ("run.py", "tune", "zip-ray/configs/quickstart.yaml", "--cluster.address", f"127.0.0.1:{port}")
-        log = ray_command("submit", "--no-config-cache", str(file), *run, *SMALL, "--output.dir", "runs/first")
+        command = ("run.py", "tune", "zip-ray/configs/quickstart.yaml", "--cluster.address", f"127.0.0.1:{port}")
+        log = ray_command("submit", "--no-config-cache", str(file), *command, *SMALL, "--output.dir", "runs/first")
         assert "tuned prompt" in log, log
         assert read_record(home / "runs" / "first" / "metrics.jsonl")[-1]["event"] == "end"
     finally:
@@ -169,8 +194,8 @@ def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
         "SLURM_JOB_NODELIST": "here",
         "SLURM_JOB_NUM_NODES": "1",
     }
-    run = tmp_path / "run"
-    command = [CLUSTER / "slurm.sh", "configs/quickstart.yaml", *SETTINGS[:-2], "--output.dir", run]
+    folder = tmp_path / "run"
+    command = [CLUSTER / "slurm.sh", "configs/quickstart.yaml", *SETTINGS[:-2], "--output.dir", folder]
     process = subprocess.Popen(
         ["bash", *map(str, command)],
         cwd=ROOT,
@@ -186,7 +211,7 @@ def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):  # it has ended all that it started
             os.killpg(process.pid, signal.SIGTERM)
     assert process.returncode == 0, output
-    assert read_record(run / "metrics.jsonl")[-1]["event"] == "end"
+    assert read_record(folder / "metrics.jsonl")[-1]["event"] == "end"
 
 
 @pytest.mark.parametrize("path", sorted(CLUSTER.iterdir()), ids=lambda path: path.name)

@@ -35,6 +35,11 @@ def test_frozen() -> None:
         Config().seed = 3  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("share", [0, 1, 2, 8.0, 0.5, 1 / 3, 0.333, 0.33, 1 / 7, 0.05])
+def test_shares_of_a_gpu(share: float) -> None:
+    assert validate({"cluster": {"gpus_per_actor": share}}, "x").cluster.gpus_per_actor == share
+
+
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
@@ -53,6 +58,10 @@ def test_frozen() -> None:
         ({"task": {"name": "folder"}}, "x: task: root goes with name 'folder'"),
         ({"task": {"root": "images"}}, "x: task: root goes with name 'folder'"),
         ({"cluster": {"pool": "dask"}}, "x: cluster.pool: 'dask': Input should be 'ray' or 'in-process'"),
+        *(
+            ({"cluster": {"gpus_per_actor": share}}, f"x: cluster.gpus_per_actor: {share:g} is neither whole nor 1/k: ")
+            for share in (1.5, 0.4, 0.334, 0.18, 1e-4)
+        ),
         ({"seed": -1}, "x: seed: -1: Input should be greater than or equal to 0"),
         (
             {"optimizer": {"method": "cma-es", "mode": "async"}},

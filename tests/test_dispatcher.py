@@ -101,6 +101,49 @@ def test_late_work_is_copied_once() -> None:
     assert assigned(made, 6.1) == []
 
 
+def test_late_work_goes_before_what_waits() -> None:
+    made = practised(1.0, 1.0)
+    for number in range(8):
+        made.submit(make_pairs(number))
+    assert assigned(made, 1.0) == [(0, 0), (1, 1), (0, 2), (1, 3)]
+    answer(made, 1, 1, 1.0, 2.0)
+    assert assigned(made, 2.0) == [(1, 4)]
+    answer(made, 1, 3, 1.0, 1.0 + LATE)
+    assert assigned(made, 1.0 + LATE) == [(1, 5)]
+    answer(made, 1, 4, 1.0, 1.1 + LATE)
+    assert assigned(made, 1.1 + LATE) == [(1, 0)]
+    answer(made, 1, 5, 1.0, 2.1 + LATE)
+    assert assigned(made, 2.1 + LATE) == [(1, 2)]
+
+
+def test_while_other_work_waits_a_slow_member_is_late_by_its_own_pace() -> None:
+    made = practised(1.0, 10.0)
+    made.submit(make_pairs(2000))
+    assert assigned(made, 10.0) == [(0, 2000)]
+    answer(made, 0, 2000, 1.0, 11.0)  # 1 s is typical
+    for number in range(60):
+        made.submit(make_pairs(number))
+    now = 11.0
+    assert assigned(made, now) == [(0, 0), (0, 1), (1, 2), (1, 3)]
+    answer(made, 0, 0, 1.0, now + 2 * LATE)
+    assert assigned(made, now + 2 * LATE) == [(0, 4)]
+    answer(made, 0, 1, 1.0, now + 10 * LATE + 1)
+    assert assigned(made, now + 10 * LATE + 1) == [(0, 2)], "a copy"
+
+
+def test_where_all_are_late_it_is_the_driver_that_was_and_nothing_is_copied() -> None:
+    made = practised(1.0, 1.0, 1.0)
+    for number in range(5):
+        made.submit(make_pairs(number))
+    assert len(assigned(made, 1.0)) == 5
+    made.submit(make_pairs(5))
+    made.submit(make_pairs(6))
+    assert assigned(made, 2.0 + LATE) == []
+    for member, number in enumerate(range(3)):
+        answer(made, member, number, 1.0, 2.0 + LATE)
+    assert [work for _, work in assigned(made, 2.0 + LATE)] == [5, 6], "each once"
+
+
 def test_a_copy_that_comes_late_does_not_answer_other_work_of_its_id() -> None:
     """Ids count anew once they are answered: templates are all tried as -1."""
     made = dispatcher(members=2)
@@ -123,7 +166,7 @@ def test_quick_work_is_not_late_within_a_round_trip() -> None:
     made.submit(make_pairs(2))
     assigned(made)
     answer(made, 1, 2, 0.001, 0.001)
-    assert assigned(made, LATE_SECONDS * 0.9) == []
+    assert assigned(made, LATE_SECONDS * 0.7) == []
     assert assigned(made, LATE_SECONDS * 1.1) == [(1, 1)]
 
 
@@ -208,17 +251,37 @@ def test_each_work_is_answered_once_whatever_happens(seed: int, members: int, wo
 
 
 def test_one_member_in_ten_that_is_ten_times_slower_costs_little() -> None:
-    """Kept busy, the members do at least 95% of the sum of their speeds."""
+    """Kept busy, the members do at least 95% of the sum of their speeds, and hardly anything twice."""
     pool = SimulatedPool(1, 20, Faults(), paces=lambda number: 10.0 if number % 10 == 0 else 1.0)
     for number in range(80):
         pool.submit(make_pairs(number))
-    number, start = 80, 60.0
+    number, again, start = 80, 0, 60.0
     while pool.now < start + 200:
-        for _ in pool.collect(1.0):
+        for one in pool.collect(1.0):
             pool.submit(make_pairs(number))
             number += 1
+            again += one.attempts - 1
     rate = sum(time >= start for time, _ in pool.done) / 200
     assert rate >= 0.95 * (18 + 2 / 10)
+    assert again <= 0.002 * number
+
+
+def test_what_a_hung_member_holds_is_answered_elsewhere_while_all_are_busy() -> None:
+    pool = SimulatedPool(1, 4, Faults())
+    for number in range(16):
+        pool.submit(make_pairs(number))
+    number, held = 16, set[int]()
+    while pool.now < 40:
+        for one in pool.collect(1.0):
+            held.discard(one.result.id)
+            pool.submit(make_pairs(number))
+            number += 1
+        if pool.now > 10 and not pool._workers[1].hung:
+            pool._workers[1].hung = True
+            held = {work.id for call in pool._workers[1].queue for work in call}
+            assert len(held) == PREFETCH
+    assert not held
+    assert 1 in pool._workers, "before the timeout"
 
 
 def test_the_pace_is_that_of_passes_over_pairs() -> None:
@@ -271,7 +334,7 @@ def test_the_answers_of_a_call_come_together_and_each_counts_once() -> None:
         made.submit(make_pairs(number))
     assert calls(made, 1.0) == [(0, [0, 1, 2, 3])]
     made.join(1, 1.0)
-    assert calls(made, 1.0 + LATE_SECONDS * 0.9) == []
+    assert calls(made, 1.0 + LATE_SECONDS * 0.7) == []
     assert calls(made, 1.0 + LATE_SECONDS * 1.1) == [(1, [number]) for number in range(PREFETCH)], "copies: it is late"
     assert [one.result.id for one in answer(made, 1, 0, 0.01, 1.3)] == [0]
     answers = made.answered(0, [(result_of(number), 0.01) for number in range(4)], 1.4)

@@ -43,6 +43,25 @@ class Placed(FakeScorer):
 
 
 @pytest.mark.parametrize(
+    ("cpus", "gpus", "room"),
+    [
+        (1, 0, 64),
+        (1.5, 0, 42),
+        (0, 0, 2),
+        (0, 1, 80),
+        (2, 1, 32),
+        (0, 0.33, 240),  # what is left over of three GPUs is no place
+        (0, 1 / 3, 240),
+        (0, 3, 26),
+    ],
+)
+def test_room_on_two_nodes(monkeypatch: pytest.MonkeyPatch, cpus: float, gpus: float, room: int) -> None:
+    node = {"Alive": True, "Resources": {"CPU": 32.0, "GPU": 40.0}}
+    monkeypatch.setattr("ray.nodes", lambda: [node, node, {**node, "Alive": False}])
+    assert places(ClusterConfig(cpus_per_actor=cpus, gpus_per_actor=gpus)) == room
+
+
+@pytest.mark.parametrize(
     ("share", "on_each"),
     [
         # Where each share of a GPU goes: actors on each GPU, by node.

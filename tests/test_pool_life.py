@@ -5,14 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
+from ray.exceptions import RpcError
 
 from actors import RayPool
 from actors.pool import STARTS_PER_ACTOR
-from tests.fake_ray import FakeRay
+from tests.fake_ray import FakeRay, NodeDied
 from tests.fakes import FACTS, FakeScorer, make_pairs, refused_build
 from tests.test_pool_contract import drain
+from zip_ray.dispatcher import FAILURES_PER_WORK
 from zip_ray.pool import PoolError
-from zip_ray.work import Facts
+from zip_ray.work import Facts, Result, Work
 
 
 def test_answers_that_come_while_it_waits_for_facts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,16 +32,35 @@ def test_answers_that_come_while_it_waits_for_facts_are_kept(monkeypatch: pytest
     assert pool.collect(1.0) == []
 
 
+class FailingScorer(FakeScorer):
+    """Has no memory for a pass."""
+
+    def answer(self, work: Work) -> Result:
+        raise RuntimeError(f"CUDA out of memory at {work.id}")
+
+
 def builds(outcomes: str) -> Callable[[], FakeScorer]:
-    """A build that goes as each letter says: s = it starts, x = it raises; the last letter goes on for ever."""
+    """A build that goes as each letter says: s = it starts, x = it raises, f = it starts, and fails at each work; the
+    last letter goes on for ever."""
     letters = itertools.chain(outcomes, itertools.repeat(outcomes[-1]))
 
     def build() -> FakeScorer:
-        if next(letters) == "x":
+        letter = next(letters)
+        if letter == "x":
             raise RuntimeError("CUDA error: device busy")
-        return FakeScorer()
+        return FailingScorer() if letter == "f" else FakeScorer()
 
     return build
+
+
+def proven(fake: FakeRay, build: Callable[[], FakeScorer], actors: int) -> RayPool:
+    """A pool whose first actor has answered before the others are there."""
+    places, fake.places = fake.places, 1
+    pool = fake.pool(build, actors=actors)
+    work(pool, 1000, 1)
+    fake.places = places
+    pool._tend()
+    return pool
 
 
 def work(pool: RayPool, first: int, count: int) -> None:
@@ -60,7 +81,7 @@ def test_an_actor_that_never_starts_is_given_up_while_the_others_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake = FakeRay(monkeypatch)
-    pool = fake.pool(builds("sx"), actors=2)
+    pool = proven(fake, builds("sx"), actors=2)
     pass_time(fake, pool, range(100))
     assert len(fake.actors) == 1 + STARTS_PER_ACTOR
     assert [member.state for member in pool.members()] == ["ready"]
@@ -72,19 +93,21 @@ def test_an_actor_that_never_starts_is_given_up_while_the_others_work(
 
 def test_who_was_given_up_is_tried_again_when_another_starts_or_a_node_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch)
-    pool = fake.pool(builds("sxxxsxxxs"), actors=2)
+    failed = STARTS_PER_ACTOR * "x"
+    pool = fake.pool(builds(f"sxx{failed}s{failed}s"), actors=2)
     pass_time(fake, pool, range(10))
+    assert len(fake.actors) == 3 + STARTS_PER_ACTOR, "what failed before the first had answered is forgotten"
     fake.lose(fake.actors[0])
     pass_time(fake, pool, range(10, 20))
-    assert len(fake.actors) == 8, "a replacement that starts, and three more trials for the other"
+    assert len(fake.actors) == 4 + 2 * STARTS_PER_ACTOR, "a replacement that starts, and more trials for the other"
     assert len(pool.pids()) == 1
     fake.places += 1
     pass_time(fake, pool, range(20, 30))
-    assert len(fake.actors) == 9
+    assert len(fake.actors) == 5 + 2 * STARTS_PER_ACTOR
     assert len(pool.pids()) == 2
 
 
-def test_actors_that_die_at_their_work_are_replaced_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actors_that_have_answered_and_die_are_replaced_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch)
     pool = fake.pool(FakeScorer, actors=1)
     for number in range(50):
@@ -93,11 +116,50 @@ def test_actors_that_die_at_their_work_are_replaced_for_ever(monkeypatch: pytest
     assert len(fake.actors) == 50
 
 
-def test_when_no_actor_starts_that_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_actor_that_loads_and_fails_at_each_work_is_given_up_while_the_others_work(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     fake = FakeRay(monkeypatch)
-    with pytest.raises(PoolError, match=r"^no actor is left after 9 failed starts; last: actor \d: .*device busy$"):
+    pool = fake.pool(builds("ssf"), actors=3)
+    for number in range(0, 300, 6):
+        work(pool, number, 6)
+        fake.now += 2.0
+    assert len(fake.actors) == 2 + STARTS_PER_ACTOR
+    assert [member.state for member in pool.members()] == ["ready", "ready"]
+    assert [r.getMessage() for r in caplog.records if "given up" in r.msg] == [
+        f"1 actors are given up; last error: {pool.last_error()}"
+    ]
+    assert "CUDA out of memory" in pool.last_error()
+
+
+def test_a_node_that_dies_before_its_actors_have_answered_is_not_their_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(FakeScorer, actors=1)
+    pool.submit(make_pairs(0))
+    for number in range(1, 3 * STARTS_PER_ACTOR):
+        while not pool.members() or pool.members()[0].held == 0:
+            pool._wait(0.0)
+        assert len(fake.actors) == number
+        fake.lose(fake.actors[-1], death=NodeDied())
+        pool._wait(0.0)
+    assert len(drain(pool, 1)) == 1
+
+
+@pytest.mark.parametrize("actors", [1, 2, 8])
+def test_a_work_that_brings_down_whoever_tries_it_is_named(monkeypatch: pytest.MonkeyPatch, actors: int) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(lambda: FakeScorer(raise_at=(3,)), actors=actors)
+    for number in range(8 * actors):
+        pool.submit(make_pairs(number))
+    with pytest.raises(PoolError, match=f"^work 3 failed {FAILURES_PER_WORK} times, last with: .*fault at 3$"):
+        drain(pool, 8 * actors)
+
+
+def test_when_no_actor_starts_that_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, starts = FakeRay(monkeypatch), 3 * STARTS_PER_ACTOR
+    with pytest.raises(PoolError, match=rf"^no actor is left after {starts} failed starts; last: actor \d+: .*busy$"):
         fake.pool(builds("x"), actors=3).facts()
-    assert len(fake.actors) == 3 * STARTS_PER_ACTOR
+    assert len(fake.actors) == starts
 
 
 def test_auto_waits_for_a_node_when_the_last_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +178,44 @@ def test_auto_waits_for_a_node_when_the_last_is_gone(monkeypatch: pytest.MonkeyP
     pool.submit(make_pairs(6))
     with pytest.raises(PoolError, match=r"^0 of at least 1 actors were ready for cluster.start_timeout = 60 s"):
         drain(pool, 1)
+
+
+def test_auto_asks_for_one_actor_where_there_is_no_place_and_for_more_when_a_node_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeRay(monkeypatch, places=0)
+    pool = fake.pool(FakeScorer, actors="auto")
+    for _ in range(100):
+        assert pool.collect(1.0) == []
+        fake.now += 1.0
+    assert [member.state for member in pool.members()] == ["pending"]
+    fake.places = 4
+    pass_time(fake, pool, range(5))
+    assert [member.state for member in pool.members()] == ["ready"] * 4
+    assert len(fake.actors) == 4
+
+
+@pytest.mark.parametrize("fault", [ConnectionError("data client is gone"), RpcError("GCS does not answer")])
+def test_a_lost_cluster_is_named_and_closing_is_quiet(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(FakeScorer, actors=2)
+    work(pool, 0, 2)
+    pool.submit(make_pairs(2))
+    fake.cluster_fault = fault
+    with pytest.raises(PoolError, match=rf"^the Ray cluster is lost \(.*{fault}\): once one is up, `run.py resume"):
+        pool.collect(1.0)
+    pool.close()
+    pool.close()
+
+
+def test_an_idle_actor_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(FakeScorer, actors=3)
+    pass_time(fake, pool, range(3))
+    idle = fake.actors[2]
+    fake.lose(idle, death=NodeDied())
+    pass_time(fake, pool, range(3, 10))
+    assert [member.number for member in pool.members()] == [1, 2, 4]
 
 
 def test_without_an_actor_it_looks_again_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +252,7 @@ def test_an_actor_with_other_files_is_given_up_and_the_run_goes_on(
     fake = FakeRay(monkeypatch)
     other = ElsewhereScorer(own=replace(FACTS, **{field: value}))
     scorers = itertools.chain([FakeScorer()], itertools.repeat(other))
-    pool = fake.pool(lambda: next(scorers), actors=2)
+    pool = proven(fake, lambda: next(scorers), actors=2)
     assert pool.facts() == FACTS
     pass_time(fake, pool, range(20))
     assert len(fake.actors) == 1 + STARTS_PER_ACTOR
@@ -162,7 +262,7 @@ def test_an_actor_with_other_files_is_given_up_and_the_run_goes_on(
 def test_an_actor_that_refuses_its_input_is_given_up_where_another_works(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch)
     turns = itertools.count()
-    pool = fake.pool(lambda: refused_build() if next(turns) else FakeScorer(), actors=2)
+    pool = proven(fake, lambda: refused_build() if next(turns) else FakeScorer(), actors=2)
     pass_time(fake, pool, range(20))
     assert len(fake.actors) == 1 + STARTS_PER_ACTOR
     assert "InputError: model.name: 'nope' cannot be loaded: give another" in pool.last_error()

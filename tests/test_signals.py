@@ -7,7 +7,7 @@ import pytest
 
 import run
 from tests.fakes import FakeScorer
-from zip_ray.pool import InProcessPool, Pool
+from zip_ray.pool import InProcessPool
 from zip_ray.terminal import INTERRUPTED
 
 
@@ -21,19 +21,23 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def interrupted_start() -> Pool:
-    """A pool that is told to stop while it opens."""
-    signal.raise_signal(signal.SIGINT)
-    return InProcessPool(FakeScorer)
-
-
-def test_the_second_ctrl_c_ends_it_though_the_first_came_at_start_up(capfd: pytest.CaptureFixture[str]) -> None:
-    with run.stop_on_signal(interrupted_start) as (stop, opener):
+def test_the_first_ctrl_c_asks_a_run_to_stop_and_the_second_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
+    with run.stop_on_signal(lambda: InProcessPool(FakeScorer)) as (interrupted, opener):
         opener()
-        assert stop.is_set()
+        assert not interrupted()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
         assert capfd.readouterr().err == "stopping; once more ends it at once\n"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_a_run_starts_up_the_first_ends_it(number: signal.Signals) -> None:
+    with run.stop_on_signal(lambda: InProcessPool(FakeScorer)) as (_, opener):
+        opener()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
 
 
 def test_an_interrupted_command_line_has_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,8 @@ FORGET = 10.0
 """Times its own pace that a member has been idle for after which it is tried again as if it were new."""
 CANDIDATES = 16
 """Free members that are looked at for a work: where more are free, time to choose is what is short."""
-SPEED_SECONDS = 0.05
-"""For which the sum of the members' speeds is taken to stay as it is: looking at all of them for each work is slow."""
+LOOK_SECONDS = 0.05
+"""Between two looks at all members, for the sum of their speeds and for who is late: for each work it is slow."""
 FAILURES_PER_WORK = 4
 """Failures or deaths of members over one piece of work after which the run is given up."""
 
@@ -73,6 +73,7 @@ class Dispatcher:
         self._free: dict[int, None] = {}
         """Members that hold fewer calls than they may, the longest so first."""
         self._fastest, self._speed, self._speed_at = 1.0, 1.0, float("-inf")
+        self._late_at = float("-inf")
         self._waiting: list[int] = []
         self._works: dict[int, Work] = {}
         """Submitted and not answered."""
@@ -231,7 +232,7 @@ class Dispatcher:
 
     def _measure_speed(self, now: float) -> None:
         """Passes a second of all members that are not late, and the pace of the fastest, as of late."""
-        if now - self._speed_at < SPEED_SECONDS:
+        if now - self._speed_at < LOOK_SECONDS:
             return
         paces = [self._expected_pace(who, now) for who in self._members.values() if not self._is_late(who, now)]
         if paces:
@@ -243,11 +244,20 @@ class Dispatcher:
         return max(who.pace, 1e-6)
 
     def _copy_late(self, now: float) -> None:
-        """Queue a second copy of what is held by those who are late, where somebody idle could take it."""
-        if self._waiting or not any(not self._members[number].calls for number in self._free):
+        """Queue a second copy of what is held by those who are late, where somebody idle could take it.
+
+        While other work waits, nobody is idle: then whoever has a free call is asked, and only those count as late who
+        are so by their own pace. Of a slow member's work, a copy would take time that is wanted for what waits.
+        """
+        if now - self._late_at < LOOK_SECONDS:
             return
+        busy = self._next() is not None
+        free = (self._members[number] for number in self._free)
+        if not any((busy or not who.calls) and not self._is_late(who, now) for who in free):
+            return
+        self._late_at = now
         for who in self._members.values():
-            if self._is_late(who, now):
+            if self._is_late(who, now, by_own_pace=busy):
                 for call in who.calls.values():
                     for work in filter(self._is_awaited, call):
                         if self._copies[work.id] == 1:
@@ -258,12 +268,17 @@ class Dispatcher:
         a call, what had its id before."""
         return identity in who.calls or (self._copies[identity] > 1 and identity in who.held)
 
-    def _is_late(self, who: _Member, now: float) -> bool:
+    def _is_late(self, who: _Member, now: float, by_own_pace: bool = False) -> bool:
+        """Whether it has been at its first call for too long, for any member or for one of its pace."""
         if not who.calls or now - who.since <= LATE_SECONDS:
             return False
         call = next(iter(who.calls.values()))
         typical = self._typical.get(_kind(call[0]))
-        return typical is not None and now - who.since > LATE * typical * sum(map(_share, call))
+        if typical is None:
+            return False
+        if by_own_pace:
+            typical *= max(1.0, self._expected_pace(who, now) / max(self._typical.get(Pass, 1.0), 1e-6))
+        return now - who.since > LATE * typical * sum(map(_share, call))
 
     def _learn(self, who: _Member, work: Work, seconds: float) -> None:
         """The typical time of a kind of work, and the pace of who did it; of slices, that of the whole pass."""

@@ -58,7 +58,7 @@ class Pool(Protocol):
         """Who is there, and who is on the way."""
 
     def last_error(self) -> str:
-        """Why the member lost last was lost; empty while all is well."""
+        """Why the member lost last was lost; empty while none has been."""
 
     def close(self) -> None:
         """Free actors, processes and memory. May be called twice."""

@@ -9,8 +9,10 @@ from zip_ray.errors import InputError
 from zip_ray.pool import ScorerLike
 from zip_ray.work import Facts, Failure, Hosted, HostedResult, Result, Work
 
-KEPT = 8
-"""Scorers that a process keeps; as many runs may go on at a time."""
+AT_ONCE = 8
+"""Runs that may go on at a time."""
+KEPT = 2 * AT_ONCE
+"""Scorers that a process keeps: each run may be at its own, or at one for testing on other data."""
 STICKY = "CUDA error"
 """After one, all that the process is given next would fail too."""
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
-from zip_ray.compare.host import KEPT, scorer_key
+from zip_ray.compare.host import AT_ONCE, scorer_key
 from zip_ray.compare.hub import PoolHub
 from zip_ray.compare.report import write_report
 from zip_ray.compare.results import FACTS, SUITE, read_applied, read_facts, read_run, write_applied
@@ -196,7 +196,7 @@ class Runner:
         """
         waiting, active = deque(runs), dict[Future[str], Planned]()
         finished = 0
-        with ThreadPoolExecutor(KEPT, thread_name_prefix="run") as threads:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="run") as threads:
             while active or (waiting and not self._stopped()):
                 while waiting and not self._stopped() and self._has_room(list(active.values())):
                     run = waiting.popleft()
@@ -215,10 +215,10 @@ class Runner:
     def _has_room(self, active: Sequence[Planned]) -> bool:
         """Whether one run more would find actors idle."""
         if self._suite.at_once != "auto":
-            return len(active) < min(self._suite.at_once, KEPT)
+            return len(active) < min(self._suite.at_once, AT_ONCE)
         ready = sum(member.state == "ready" for member in self._hub.members())
         out = sum(_passes_out(run.config) for run in active)
-        return not active or (len(active) < KEPT and out < PREFETCH * ready)
+        return not active or (len(active) < AT_ONCE and out < PREFETCH * ready)
 
     def _take(self, run: Planned, future: Future[str]) -> bool:
         """Note how a run ended; whether it is finished."""

@@ -2,9 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from zip_ray.config.section import Count, Place, Positive, Section
+
+GPU_LEFT = 0.05
+"""Of a GPU that actors share: what may be left over (0.33 stands for 1/3)."""
 
 
 class BudgetConfig(Section):
@@ -30,6 +33,17 @@ ACTORS = 2
 """Without GPUs, where nothing is said."""
 
 
+def _whole_or_share(gpus: float) -> float:
+    if gpus.is_integer() or (1e-3 <= gpus < 1 and 1 - gpus * per_gpu(gpus) <= GPU_LEFT):
+        return gpus
+    raise ValueError(f"{gpus:g} is neither whole nor 1/k: give 0, 1, 2 ..., or 0.5, 0.3333, 0.25 ...")
+
+
+def per_gpu(share: float) -> int:
+    """Actors to a GPU, where each reserves this much. A millionth more: 1/3 of one three times over is one."""
+    return int(1 / share + 1e-6)
+
+
 class ClusterConfig(Section):
     """Where the queries run."""
 
@@ -39,11 +53,11 @@ class ClusterConfig(Section):
     """Ray cluster to join (`auto`, `ray://host:port`, `host:port`); absent = RAY_ADDRESS, or else a local one."""
     actors: Count | tuple[Count, Count] | Literal["auto"] | None = None
     """Actors, each with its own copy of the model: a number; least and most (waits for the least, and keeps asking for
-    the most, which is what an autoscaler reads); or auto = as many as the cluster's nodes hold, as they come and go.
-    Absent = auto where actors have GPUs, else 2."""
+    the most, which is what an autoscaler reads); or auto = as many as the cluster's nodes hold, as they come and go,
+    and one while they hold none. Absent = auto where actors have GPUs, else 2."""
     cpus_per_actor: Annotated[float, Field(ge=0)] = 1
     """CPU cores that Ray reserves for an actor."""
-    gpus_per_actor: Annotated[float, Field(ge=0)] | None = None
+    gpus_per_actor: Annotated[float, Field(ge=0), AfterValidator(_whole_or_share)] | None = None
     """GPUs that Ray reserves for an actor: 0, 1/k or whole ones. Absent = 1 where the cluster has GPUs at the start,
     else 0."""
     threads_per_actor: Count | Literal["auto"] = 1
