@@ -118,7 +118,7 @@ class RayPool:
 
     def close(self) -> None:
         with suppress(Exception):  # of a cluster that is lost; it must not hide why the pool is closed
-            for member in self._members.values():
+            for member in self._members.values() if ray.is_initialized() else ():  # else Ray would connect anew
                 ray.kill(member.handle)
         self._members, self._refs = {}, {}
         if self._connected:

@@ -102,8 +102,12 @@ class FakeRay:
             raise RayTaskError(ref.method, "", error) from error
 
     def kill(self, actor: FakeActor) -> None:
-        self._require_cluster()
+        if self.cluster_fault:
+            pytest.fail("without a cluster, ray.kill joins one, or ends the process")
         self.lose(actor)
+
+    def is_initialized(self) -> bool:
+        return self.cluster_fault is None
 
     def shutdown(self) -> None:
         self._require_cluster()
