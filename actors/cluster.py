@@ -13,8 +13,7 @@ import ray
 import actors
 import zip_ray
 from actors.jobs import in_job
-from zip_ray.config import ClusterConfig
-from zip_ray.config.run import per_gpu
+from zip_ray.config import ClusterConfig, per_gpu
 from zip_ray.errors import InputError
 
 OBJECT_STORE_BYTES = 100 * 2**20

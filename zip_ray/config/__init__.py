@@ -7,7 +7,7 @@ section 5 and the released code). Units stand in each field's docstring.
 from zip_ray.config.model import ModelConfig, PromptConfig, Space
 from zip_ray.config.optimizer import SCHEDULED, SYNCHRONOUS, Loss, Method, OptimizerConfig
 from zip_ray.config.read import explain, load_config, read_tree, validate
-from zip_ray.config.run import BudgetConfig, ClusterConfig, OutputConfig, TrackingConfig, ValidationConfig
+from zip_ray.config.run import BudgetConfig, ClusterConfig, OutputConfig, TrackingConfig, ValidationConfig, per_gpu
 from zip_ray.config.section import Count, Section, Seed
 from zip_ray.config.task import BUILT_IN, ROOTED, TaskConfig, known_test_sets
 from zip_ray.config.tree import Config
@@ -36,6 +36,7 @@ __all__ = [
     "explain",
     "known_test_sets",
     "load_config",
+    "per_gpu",
     "read_tree",
     "validate",
 ]
