@@ -74,7 +74,6 @@ class RayPool:
         """
         self._build = build
         self._local = connect(cluster)
-        self._cluster = cluster.settled(ray.cluster_resources().get("GPU", 0.0))
         self._connected = True
         self._dispatcher = Dispatcher(cluster.answer_timeout, CALL_SECONDS)
         self._members: dict[int, _Member] = {}
@@ -91,6 +90,7 @@ class RayPool:
         self._tended = self._called = 0.0
         try:
             with _naming_a_lost_cluster():
+                self._cluster = cluster.settled(ray.cluster_resources().get("GPU", 0.0))
                 self._require_resources()
                 self._tend()
         except BaseException:
@@ -118,8 +118,9 @@ class RayPool:
 
     def close(self) -> None:
         with suppress(Exception):  # of a cluster that is lost; it must not hide why the pool is closed
-            for member in self._members.values() if ray.is_initialized() else ():  # else Ray would connect anew
-                ray.kill(member.handle)
+            if ray.is_initialized():  # else Ray would connect anew
+                for member in self._members.values():
+                    ray.kill(member.handle)
         self._members, self._refs = {}, {}
         if self._connected:
             self._connected = False

@@ -240,8 +240,13 @@ class Dispatcher:
 
     def _expected_pace(self, who: _Member, now: float) -> float:
         if who.pace is None or (not who.calls and now - who.since > FORGET * who.pace):
-            return max(self._typical.get(Pass, 1.0), 1e-6)
+            return self._typical_pace
         return max(who.pace, 1e-6)
+
+    @property
+    def _typical_pace(self) -> float:
+        """Seconds a pass of whoever does it."""
+        return max(self._typical.get(Pass, 1.0), 1e-6)
 
     def _copy_late(self, now: float) -> None:
         """Queue a second copy of what is held by those who are late, where somebody idle could take it.
@@ -277,7 +282,7 @@ class Dispatcher:
         if typical is None:
             return False
         if by_own_pace:
-            typical *= max(1.0, self._expected_pace(who, now) / max(self._typical.get(Pass, 1.0), 1e-6))
+            typical *= max(1.0, self._expected_pace(who, now) / self._typical_pace)
         return now - who.since > LATE * typical * sum(map(_share, call))
 
     def _learn(self, who: _Member, work: Work, seconds: float) -> None:

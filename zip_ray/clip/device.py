@@ -27,10 +27,7 @@ def describe(device: torch.device) -> str:
 
 def processor() -> str:
     """Model of the CPU; Python itself knows no more than its architecture on Linux."""
-    lines = _read_if_there(Path("/proc/cpuinfo")).splitlines()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
-
-
-def _read_if_there(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Results:
         """The seeds of a cell."""
         return [one for one in self.finished if (one.run.method, one.run.task, one.run.shots) == (method, task, shots)]
 
-    @property
+    @cached_property
     def shared(self) -> list[str]:
         """Tasks that means are taken over: each method with each number of shots, if it has any finished run at all,
         has one on them."""
