@@ -24,6 +24,7 @@ GAUGES = {
     "pool": {
         "ready": ("zip_ray_actors_ready", "Actors that have loaded their model"),
         "pending": ("zip_ray_actors_pending", "Actors asked for that are not ready"),
+        "given_up": ("zip_ray_actors_given_up", "Actors that the pool does without, after too many failed starts"),
         "fastest": ("zip_ray_fastest_pass_seconds", "Seconds a pass of the fastest actor"),
         "slowest": ("zip_ray_slowest_pass_seconds", "Seconds a pass of the slowest actor"),
     },

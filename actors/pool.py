@@ -83,7 +83,8 @@ class RayPool:
         """Taken in, and not yet handed out."""
         self._facts: Facts | None = None
         self._numbers = 0
-        self._failed_starts = 0
+        self._failed_starts: list[int] = []
+        """Numbers of those that failed to start, in a row."""
         self._places = 0
         self._last_error = ""
         self._too_few_since: float | None = time.monotonic()
@@ -97,9 +98,10 @@ class RayPool:
             self.close()
             raise
 
-    def facts(self) -> Facts:
+    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:
         with _naming_a_lost_cluster():
             while self._facts is None or len(self.pids()) < self._cluster.fewest:
+                meanwhile()
                 self._wait(TEND_SECONDS)
         return self._facts
 
@@ -133,10 +135,11 @@ class RayPool:
 
     def members(self) -> list[Member]:
         held, pace = self._dispatcher.held, self._dispatcher.pace
-        return [
+        present = [
             Member(number, "pending") if member.loading else Member(number, "ready", held(number), pace(number))
             for number, member in self._members.items()
         ]
+        return present + [Member(number, "given up") for number in self._given_up]
 
     def last_error(self) -> str:
         return self._last_error
@@ -202,7 +205,7 @@ class RayPool:
     def _prove(self, member: _Member) -> None:
         """Actors can do work here: those that could not have no more to do with those that come."""
         if not member.proven:
-            member.proven, self._failed_starts = True, 0
+            member.proven, self._failed_starts = True, []
 
     def _bury(self, number: int, reason: str, blameless: bool = False) -> None:
         """Take back a lost actor's work. Whether another takes its place is seen at the next look."""
@@ -213,9 +216,9 @@ class RayPool:
         _log.warning("actor %d is lost (%s)", number, reason)
         self._dispatcher.leave(number, reason, blameless)
         if not member.proven and not blameless:
-            self._failed_starts += 1
-            if self._failed_starts % STARTS_PER_ACTOR == 0:
-                _log.warning("%d actors are given up; last error: %s", self._given_up, self._last_error)
+            self._failed_starts.append(number)
+            if self._given_up[-1:] == [number]:
+                _log.warning("%d actors are given up; last error: %s", len(self._given_up), self._last_error)
         self._tended = 0.0
 
     def _tend(self) -> None:
@@ -224,12 +227,13 @@ class RayPool:
         self._bury_hung(now)
         found = places(self._cluster)
         if found != self._places:  # a node has come or gone: those who were given up are tried again
-            self._places, self._failed_starts = found, 0
+            self._places, self._failed_starts = found, []
         wanted = self._cluster.most or max(found, 1)  # where there is no place yet, an autoscaler sees one wanted
-        for _ in range(wanted - self._given_up - len(self._members)):
+        for _ in range(wanted - len(self._given_up) - len(self._members)):
             self._add_member()
-        if not self._members and wanted <= self._given_up:
-            raise PoolError(f"no actor is left after {self._failed_starts} failed starts; last: {self._last_error}")
+        if not self._members and wanted <= len(self._given_up):
+            failed = len(self._failed_starts)
+            raise PoolError(f"no actor is left after {failed} failed starts; last: {self._last_error}")
         self._require_life(now)
         if now - self._called >= IDLE_SECONDS:
             self._call_idle(now)
@@ -252,9 +256,9 @@ class RayPool:
                 self._bury(number, f"not loaded within cluster.start_timeout = {limit:g} s")
 
     @property
-    def _given_up(self) -> int:
-        """Actors that the pool does without."""
-        return self._failed_starts // STARTS_PER_ACTOR
+    def _given_up(self) -> list[int]:
+        """Of each actor that the pool does without, the number of the last that failed to be it."""
+        return self._failed_starts[STARTS_PER_ACTOR - 1 :: STARTS_PER_ACTOR]
 
     def _require_life(self, now: float) -> None:
         """Give up when too few actors have been ready for `start_timeout`."""

@@ -22,13 +22,14 @@ from tests.test_cli import assert_same_run, command, run, steps_done
 from zip_ray.clip.scorer import ScorerBuilder
 from zip_ray.compare.host import ScorerHost, scorer_key
 from zip_ray.compare.hub import PoolHub
+from zip_ray.compare.plan import Planned, plan
 from zip_ray.compare.report import write_report
 from zip_ray.compare.results import read_facts, read_results
 from zip_ray.compare.runner import Runner, SuiteOutcome, prepare, run_suite
 from zip_ray.compare.statistics import (
     mean_and_deviation,
 )
-from zip_ray.compare.suite import Planned, load_suite, plan
+from zip_ray.compare.suite import load_suite
 from zip_ray.compare.view import SuiteView
 from zip_ray.config import Config
 from zip_ray.data.rendered import TASKS, render_split
@@ -235,6 +236,24 @@ def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int
         outcome = Runner(tmp_path / "out", suite, hub, lambda: False, lambda _, view: view, view).go(runs)
     assert outcome.finished == 4
     assert max(seen) == most
+
+
+@pytest.mark.timeout(60)
+def test_runs_that_wait_for_their_start_are_stopped_at_once(tmp_path: Path) -> None:
+    """Their pool never answers, and nothing of them is left."""
+
+    class Silent(InProcessPool):
+        def collect(self, timeout: float) -> list:
+            time.sleep(timeout)
+            return []
+
+    suite = load_suite(tmp_path / suite_file(tmp_path, base=SMALLER))
+    until = time.monotonic() + 1.0
+    outcome = run_suite(
+        suite, tmp_path / "out", lambda *_: Silent(FakeScorer), lambda: time.monotonic() > until, lambda _, view: view
+    )
+    assert (outcome.finished, outcome.failures, outcome.left) == (0, {}, 4)
+    assert not (tmp_path / "out/runs").exists()
 
 
 def test_a_tuned_prompt_is_tested_elsewhere(tmp_path: Path) -> None:

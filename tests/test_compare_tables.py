@@ -9,10 +9,11 @@ import pytest
 
 from zip_ray.compare import tables
 from zip_ray.compare.document import Table
+from zip_ray.compare.plan import Planned, plan
 from zip_ray.compare.report import document
 from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import Curve
-from zip_ray.compare.suite import Planned, Suite, plan
+from zip_ray.compare.suite import Suite
 
 NOTHING = Curve(np.zeros(0), np.zeros(0), np.zeros(0))
 SUITE = {

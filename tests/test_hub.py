@@ -94,6 +94,17 @@ def test_runs_that_differ_for_the_driver_alone_share_a_scorer() -> None:
     assert scorer_key(fine) == scorer_key(config(1))
 
 
+def test_who_waits_for_facts_can_look_around() -> None:
+    looked = threading.Event()
+
+    def build(one: Config) -> SeedScorer:
+        assert looked.wait(60.0)
+        return SeedScorer(one)
+
+    with hub_of(build, 1) as hub:
+        assert hub.channel(config(1)).facts(looked.set).template == "1 {}"
+
+
 def test_a_host_keeps_the_last_scorers_only() -> None:
     built: list[int] = []
 

@@ -32,6 +32,13 @@ def test_answers_that_come_while_it_waits_for_facts_are_kept(monkeypatch: pytest
     assert pool.collect(1.0) == []
 
 
+def test_who_waits_for_facts_can_look_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = FakeRay(monkeypatch).pool(FakeScorer, actors=1)
+    seen: list[str] = []
+    assert pool.facts(lambda: seen.append(pool.members()[0].state)) == FACTS
+    assert "pending" in seen
+
+
 class FailingScorer(FakeScorer):
     """Has no memory for a pass."""
 
@@ -84,7 +91,7 @@ def test_an_actor_that_never_starts_is_given_up_while_the_others_work(
     pool = proven(fake, builds("sx"), actors=2)
     pass_time(fake, pool, range(100))
     assert len(fake.actors) == 1 + STARTS_PER_ACTOR
-    assert [member.state for member in pool.members()] == ["ready"]
+    assert [(member.number, member.state) for member in pool.members()] == [(1, "ready"), (5, "given up")]
     assert "device busy" in pool.last_error()
     assert [r.getMessage() for r in caplog.records if "given up" in r.msg] == [
         f"1 actors are given up; last error: {pool.last_error()}"
@@ -125,7 +132,7 @@ def test_an_actor_that_loads_and_fails_at_each_work_is_given_up_while_the_others
         work(pool, number, 6)
         fake.now += 2.0
     assert len(fake.actors) == 2 + STARTS_PER_ACTOR
-    assert [member.state for member in pool.members()] == ["ready", "ready"]
+    assert [member.state for member in pool.members()] == ["ready", "ready", "given up"]
     assert [r.getMessage() for r in caplog.records if "given up" in r.msg] == [
         f"1 actors are given up; last error: {pool.last_error()}"
     ]

@@ -63,12 +63,13 @@ def test_brackets_in_an_error_are_shown_as_they_are(capsys: pytest.CaptureFixtur
 
 
 def test_what_goes_wrong_and_who_works_is_shown() -> None:
-    pool = {"event": "pool", "ready": 3, "pending": 1, "last_error": "actor 2: killed", "paces": [0.01, 0.025]}
+    pool = {"event": "pool", "ready": 3, "pending": 1, "given_up": 2}
+    pool |= {"last_error": "actor 2: killed", "paces": [0.01, 0.025]}
     trouble = {**step(1, 1.0), "staleness": 7.5, "wasted": 4, "dropped": 2}
     waiting, shown = lines(BudgetConfig(), [(0.0, pool), (LINE_SECONDS, trouble)])
-    assert waiting.startswith("waiting for the first step  actors: 3 ready, 1 pending")
+    assert waiting.startswith("waiting for the first step  actors: 3 ready, 1 pending, 2 given up")
     assert "staleness 7.5  4 queries wasted  2 answers too stale" in shown
-    assert shown.endswith("actors: 3 ready, 1 pending  0.01 to 0.025 s a pass  last error: actor 2: killed")
+    assert shown.endswith("actors: 3 ready, 1 pending, 2 given up  0.01 to 0.025 s a pass  last error: actor 2: killed")
 
 
 def test_a_run_that_stalls_is_not_silent() -> None:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from run import base_config
 from tests.suite_files import suite_file
 from tests.test_cli import ROOT
-from zip_ray.compare.suite import Suite, dump, load_suite, merge, plan
+from zip_ray.compare.plan import plan
+from zip_ray.compare.suite import Suite, dump, load_suite
+from zip_ray.compare.tree import merge
 from zip_ray.errors import InputError
 
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))

@@ -224,8 +224,8 @@ class SplitPool:
         """Actors and their pace at the latest plan, and when they were looked at last."""
         self._splits: dict[int, _Split] = {}
 
-    def facts(self) -> Facts:
-        facts = self._facts = self._facts or self._pool.facts()
+    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:
+        facts = self._facts = self._facts or self._pool.facts(meanwhile)
         whole, shards = self._whole_of(facts), self._layout.shards
         most = min(whole.size, PARTS // 2)
         if shards > most:

@@ -25,7 +25,8 @@ class Member:
     """A scorer of a pool, as a person sees it."""
 
     number: int
-    state: Literal["pending", "ready"]
+    state: Literal["pending", "ready", "given up"]
+    """given up = the pool does without one, after too many that failed; the number is that of the last of them."""
     held: int = 0
     """Works it has been given and not answered."""
     pace: float | None = None
@@ -35,8 +36,11 @@ class Member:
 class Pool(Protocol):
     """A set of scorers: submit work, collect answers in any order."""
 
-    def facts(self) -> Facts:
-        """Facts of model and task. Waits for the first scorer to be ready; answers that come meanwhile are kept.
+    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:
+        """Facts of model and task. Waits for the first scorer to be ready; answers that come in the wait are kept.
+
+        Args:
+            meanwhile: is called now and then during the wait.
 
         Raises:
             InputError: the model or the task cannot be used as configured.
@@ -71,7 +75,7 @@ class InProcessPool:
         self._scorer = build()
         self._queue: deque[Work] = deque()
 
-    def facts(self) -> Facts:
+    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002 - no wait
         return self._scorer.facts()
 
     def submit(self, work: Work) -> None:

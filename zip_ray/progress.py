@@ -76,10 +76,11 @@ class Summary:
             return []
         pool = self._pool
         pending = f", {pool['pending']} pending" if pool["pending"] else ""
+        lost = f", {pool['given_up']} given up" if pool.get("given_up") else ""  # absent from older records
         paces = pool["paces"]
         speed = f"  {paces[0]:.3g} to {paces[1]:.3g} s a pass" if isinstance(paces, (list, tuple)) and paces else ""
         error = f"  last error: {pool['last_error']}" if pool["last_error"] else ""
-        return [f"actors: {pool['ready']} ready{pending}{speed}{error}"]
+        return [f"actors: {pool['ready']} ready{pending}{lost}{speed}{error}"]
 
     def _queries(self, step: Event) -> str:
         limit = self._budget.queries

@@ -298,7 +298,7 @@ def _facts(pool: Pool, watch: PoolWatch) -> Facts:
         InputError: the task is for testing only.
     """
     watch.look()
-    facts = pool.facts()
+    facts = pool.facts(watch.look)
     if facts.images["train"] == 0:
         raise InputError("task.name: this data set is for testing only: tune on another, then `run.py evaluate` on it")
     if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):

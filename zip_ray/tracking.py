@@ -35,7 +35,7 @@ METRICS = {
         "wasted": "queries_wasted",
         "seconds": "seconds",
     },
-    "pool": {"ready": "actors/ready", "pending": "actors/pending"},
+    "pool": {"ready": "actors/ready", "pending": "actors/pending", "given_up": "actors/given-up"},
     "validation": {"loss": "validation/loss", "accuracy": "validation/accuracy"},
     "end": {"test_accuracy": "test/accuracy"},
 }

@@ -1,6 +1,7 @@
 """Who is in a pool, told when that changes and now and then: of every wait that may be long."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from zip_ray.pool import Pool
@@ -26,7 +27,7 @@ class PoolWatch:
         """
         self._pool, self._tell, self._clock = pool, tell, clock
         self._looked = self._told = float("-inf")
-        self._before: tuple[object, ...] = ()
+        self._before: dict[str, object] = {}
 
     def look(self) -> None:
         """Look, if it is time to; tell what is new, or what has not been told for long."""
@@ -35,11 +36,15 @@ class PoolWatch:
             return
         self._looked = now
         members = self._pool.members()
-        ready = sum(member.state == "ready" for member in members)
-        seen = (ready, len(members) - ready, self._pool.last_error())
+        states = Counter(member.state for member in members)
+        seen = {
+            "ready": states["ready"],
+            "pending": states["pending"],
+            "given_up": states["given up"],
+            "last_error": self._pool.last_error(),
+        }
         if seen == self._before and now - self._told < TELL_SECONDS:
             return
         self._before, self._told = seen, now
         paces = sorted(member.pace for member in members if member.pace is not None)
-        span = (paces[0], paces[-1]) if paces else ()
-        self._tell({"ready": ready, "pending": seen[1], "last_error": seen[2], "paces": span})
+        self._tell({**seen, "paces": (paces[0], paces[-1]) if paces else ()})

@@ -6,6 +6,7 @@ run, speak to it through queues.
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -157,13 +158,14 @@ class Channel:
         self._answers: SimpleQueue[Answer | Facts | Exception] = SimpleQueue()
         self._out: set[int] = set()
 
-    def facts(self) -> Facts:
+    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:
         self._hub.submit(_Asked(self, None))
         before: list[Answer] = []
-        while not isinstance(came := self._answers.get(), Facts):
-            if isinstance(came, Exception):
-                raise _again(came)
-            before.append(came)
+        while not isinstance(came := self._next(LOOK_SECONDS), Facts):
+            if came is None:
+                meanwhile()
+            else:
+                before.append(came)
         for answer in before:
             self._answers.put(answer)
         return came
@@ -176,13 +178,7 @@ class Channel:
 
     def collect(self, timeout: float) -> list[Answer]:
         answers: list[Answer] = []
-        while self._out:
-            try:
-                came = self._answers.get(timeout=0.0 if answers else timeout)
-            except Empty:
-                break
-            if isinstance(came, Exception):
-                raise _again(came)
+        while self._out and (came := self._next(0.0 if answers else timeout)) is not None:
             if isinstance(came, Answer):
                 self._out.discard(came.result.id)
                 answers.append(came)
@@ -202,7 +198,13 @@ class Channel:
         """From the hub's thread: what has come for this run."""
         self._answers.put(came)
 
-
-def _again(error: Exception) -> Exception:
-    """A copy: several threads may raise the same."""
-    return type(error)(str(error))
+    def _next(self, timeout: float) -> Answer | Facts | None:
+        """What came first; None if nothing comes for `timeout` seconds. A fault is raised, as a copy: several threads
+        may raise the same."""
+        try:
+            came = self._answers.get(timeout=timeout)
+        except Empty:
+            return None
+        if isinstance(came, Exception):
+            raise type(came)(str(came))
+        return came

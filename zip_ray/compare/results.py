@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from zip_ray.compare.plan import Planned, plan
 from zip_ray.compare.statistics import Curve
-from zip_ray.compare.suite import Planned, Suite, load_suite, plan
+from zip_ray.compare.suite import Suite, load_suite
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.record import FILE_NAME as RECORD

@@ -18,10 +18,11 @@ from typing import Any
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.compare.host import AT_ONCE, scorer_key
 from zip_ray.compare.hub import PoolHub
+from zip_ray.compare.plan import Planned, plan
 from zip_ray.compare.report import write_report
 from zip_ray.compare.results import FACTS, SUITE, read_applied, read_facts, read_run, write_applied
 from zip_ray.compare.revision import revision
-from zip_ray.compare.suite import Planned, Suite, dump, plan
+from zip_ray.compare.suite import Suite, dump
 from zip_ray.compare.view import SuiteView
 from zip_ray.config import BudgetConfig, Config
 from zip_ray.dispatcher import PREFETCH
@@ -202,10 +203,12 @@ class Runner:
                     run = waiting.popleft()
                     self._view.started(run)
                     active[threads.submit(self._carry_out, run)] = run
+                if self._interrupted():  # nobody waits for an answer any more, say the runs that are starting up
+                    self._hub.close()
                 done, _ = wait(active, POLL_SECONDS, FIRST_COMPLETED)
                 for future in done:
                     finished += self._take(active.pop(future), future)
-        if self._hub.error is not None:
+        if self._hub.error is not None and not self._interrupted():
             raise self._hub.error
         return SuiteOutcome(finished, self._failures, len(runs) - finished - len(self._failures))
 

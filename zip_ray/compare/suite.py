@@ -1,17 +1,15 @@
-"""A suite: methods x tasks x shots x seeds under one protocol, as YAML; and the runs that it comes to."""
+"""A suite: methods x tasks x shots x seeds under one protocol, as YAML."""
 
-import re
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from zip_ray.compare.tree import BY_TASK, Tree, capped, file_budget, find, merge, read_method
 from zip_ray.config import (
     BUILT_IN,
-    ROOTED,
     BudgetConfig,
     ClusterConfig,
     Config,
@@ -22,17 +20,8 @@ from zip_ray.config import (
     TrackingConfig,
     explain,
     read_tree,
-    validate,
 )
 from zip_ray.errors import InputError
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-COMMON = ("cluster", "tracking")
-"""Sections that are the same for all runs."""
-NEW_CLASSES = "new classes"
-"""base-to-new: label of the target."""
-Tree = dict[str, Any]
-"""A part of a config as plain values, section by section."""
 
 
 class Common(Section):
@@ -121,7 +110,7 @@ class Suite(Section):
     @model_validator(mode="after")
     def _by_task_names_tasks(self) -> "Suite":
         for method, changes in self.methods.items():
-            own = changes.get("by_task", {})
+            own = changes.get(BY_TASK, {})
             if not isinstance(own, dict) or not all(isinstance(one, dict) for one in own.values()):
                 raise ValueError(f"methods.{method}.by_task: give changes, section by section, by label of a task")
             if unknown := own.keys() - self.tasks.keys():
@@ -163,33 +152,9 @@ class Suite(Section):
         limits = changes.get("budget", {})
         open_to_file = limits.keys() - self.base.get("budget", {}).keys()
         methods = {
-            label: _capped(merge(_file_budget(own, open_to_file), own), limits) for label, own in self.methods.items()
+            label: capped(merge(file_budget(own, open_to_file), own), limits) for label, own in self.methods.items()
         }
         return self.model_copy(update={"base": merge(self.base, changes), "methods": methods})
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One run of a suite."""
-
-    method: str
-    task: str
-    shots: int
-    seed: int
-    config: Config
-    targets: Mapping[str, Config]
-    """What its tuned prompt is tested on besides, by label."""
-
-    @property
-    def folder(self) -> Path:
-        """Its run folder."""
-        assert self.config.output.dir is not None
-        return self.config.output.dir
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return f"{self.task}, {self.shots} shots, {self.method}, seed {self.seed}"
 
 
 def load_suite(path: Path) -> Suite:
@@ -207,95 +172,10 @@ def load_suite(path: Path) -> Suite:
         raise InputError(f"{path}: {explain(error, Suite)}") from error
 
 
-def plan(suite: Suite, folder: Path) -> list[Planned]:
-    """The runs of a suite, those that can share a scorer next to each other.
-
-    Raises:
-        InputError: the config of a run is not valid, or two runs would have the same folder.
-    """
-    runs = [
-        _planned(suite, folder, method, task, shots, seed)
-        for task in suite.tasks
-        for shots in suite.shots
-        for seed in suite.seeds
-        for method in suite.methods
-    ]
-    for section in COMMON:
-        if len({getattr(run.config, section) for run in runs}) > 1:
-            raise InputError(f"{suite.name}: {section} differs between methods: all runs share it, so set it in base")
-    if len({run.folder for run in runs}) < len(runs):
-        raise InputError(f"{suite.name}: two methods or tasks have labels that differ in signs only: rename one")
-    return runs
-
-
-def _planned(suite: Suite, folder: Path, method: str, task: str, shots: int, seed: int) -> Planned:
-    classes = {"classes": "base"} if suite.protocol == "base-to-new" else {}
-    own = {**suite.tasks[task], "shots": shots, **classes}
-    place = folder / "runs" / _slug(task) / f"{shots}-shot" / _slug(method) / f"seed-{seed}"
-    common = {"task": own, "seed": seed, "output": {"dir": str(place)}}
-    whole = _method(suite, method)
-    by_task = whole.pop("by_task", {})
-    tree = merge(merge(whole, by_task.get(task, {})), common)
-    source = f"{suite.name}: {method}, {task}"
-    targets = {NEW_CLASSES: {"classes": "new"}} if suite.protocol == "base-to-new" else suite.targets
-    others = {label: validate(_elsewhere(tree, fields), f"{source}, {label}") for label, fields in targets.items()}
-    return Planned(method, task, shots, seed, validate(tree, source), others)
-
-
-def _elsewhere(tree: Tree, target: Tree) -> Tree:
-    """A run's config with the task of a target. Other data have a template, test sets and a place of their own; only
-    where their kind needs a root and the target gives none do they lie where the run's data lie."""
-    own = dict(tree["task"])
-    if "name" in target:
-        rooted = str(target["name"]).partition(":")[0] in ROOTED
-        for field in ("template", "test_set", *(() if rooted else ("root",))):
-            own.pop(field, None)
-    return {**tree, "task": own | target}
-
-
-def _method(suite: Suite, label: str) -> Tree:
+def whole_method(suite: Suite, label: str) -> Tree:
     """Its file, `base` and its changes, put together."""
     changes = dict(suite.methods[label])
-    return merge(merge(_start(changes.pop("file", None)), suite.base), changes)
-
-
-def _start(file: object | None) -> Tree:
-    """What a method's file says."""
-    return {} if file is None else read_tree(_find(file))
-
-
-def _file_budget(method: Tree, fields: Set[str]) -> Tree:
-    """Those limits that a method's file sets."""
-    budget = _start(method.get("file")).get("budget")
-    found = budget if isinstance(budget, dict) else {}
-    return {"budget": {key: limit for key, limit in found.items() if key in fields}}
-
-
-def _capped(changes: Tree, limits: Tree) -> Tree:
-    """A method's changes, by task too, with no budget above those limits."""
-    capped = dict(changes)
-    if isinstance(own := changes.get("budget"), dict):
-        capped["budget"] = own | {key: _lower(own[key], limit) for key, limit in limits.items() if key in own}
-    if isinstance(by_task := changes.get("by_task"), dict):
-        capped["by_task"] = {task: _capped(tree, limits) for task, tree in by_task.items()}
-    return capped
-
-
-def _lower(own: Any, limit: float | None) -> Any:
-    """The smaller of two limits, None being none; what is no number stays, to be refused where it is validated."""
-    if own is None or limit is None:
-        return limit if own is None else own
-    return min(own, limit) if isinstance(own, int | float) else own
-
-
-def merge(tree: Tree, over: Tree) -> Tree:
-    """`tree` with the values of `over`, section by section."""
-    both = {key: merge(tree[key], value) for key, value in over.items() if _is_section(tree.get(key), value)}
-    return {**tree, **over, **both}
-
-
-def _is_section(one: object, other: object) -> bool:
-    return isinstance(one, dict) and isinstance(other, dict)
+    return merge(merge(read_method(changes.pop("file", None)), suite.base), changes)
 
 
 def _by_label(entries: Iterable[tuple[str, Tree]]) -> dict[str, Tree]:
@@ -314,22 +194,12 @@ def _task(task: Any) -> tuple[str, Tree]:
     name = str(task)
     if not name.endswith(".yaml"):
         return name, {"name": name}
-    fields = read_tree(_find(name)).get("task", {})
+    fields = read_tree(find(name)).get("task", {})
     return Path(name).stem, fields
-
-
-def _find(file: object) -> Path:
-    """A file named in a suite: where the user stands, or beside the installed configs."""
-    path = Path(str(file))
-    return path if path.exists() or path.is_absolute() else ROOT / path
-
-
-def _slug(label: str) -> str:
-    return re.sub(r"[^\w.=-]+", "-", label).strip("-.").lower()
 
 
 def dump(suite: Suite) -> bytes:
     """The suite as YAML, with nothing left to look up: a method's file may change, or not be there, later."""
-    methods = {label: _method(suite, label) for label in suite.methods}
+    methods = {label: whole_method(suite, label) for label in suite.methods}
     whole = suite.model_copy(update={"methods": methods})
     return yaml.safe_dump(whole.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()

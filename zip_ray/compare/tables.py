@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zip_ray.compare.document import Table, row
+from zip_ray.compare.plan import NEW_CLASSES, Planned
 from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import (
     harmonic_mean,
@@ -13,7 +14,6 @@ from zip_ray.compare.statistics import (
     queries_to_target,
     smoothed,
 )
-from zip_ray.compare.suite import NEW_CLASSES, Planned
 
 PLAIN = "plain template"
 OWN = "own test set"
