@@ -1,10 +1,11 @@
 # Everything starts from a bare machine: Python 3.10 or newer with pip and venv, and make.
 PYTHON ?= python3
 ARGS ?=
+DATA ?= data
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart install test lint types check clean figures chaos network
+.PHONY: quickstart install test lint types check clean figures chaos network paper
 
 quickstart: $(VENV)/project  ## install, then tune a prompt for handwritten digits
 	$(BIN)/python run.py tune configs/quickstart.yaml $(ARGS)
@@ -20,6 +21,10 @@ lint: $(VENV)/dev
 
 types: $(VENV)/dev
 	$(BIN)/python -m mypy
+
+paper: $(VENV)/project  ## the papers' tables over the data sets under DATA; the same command goes on
+	failed=0; for suite in paper paper-base-to-new paper-transfer paper-out-of-distribution; do \
+	$(BIN)/python run.py compare configs/suites/$$suite.yaml --data $(DATA) $(ARGS) || failed=1; done; exit $$failed
 
 chaos: $(VENV)/dev  ## 2,000 simulated and 100 real schedules of faults (about half an hour)
 	$(BIN)/python -m tests.chaos

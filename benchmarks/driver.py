@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, tune
+from zip_ray.layout import split_if_asked
 from zip_ray.pool import InProcessPool, Pool
 
 WANTED_PAIRS = 3000
@@ -45,11 +46,15 @@ class Options(BenchmarkOptions):
     """Of the memory row."""
 
 
-def capacity(opened: Pool, pairs: int, together: int) -> tuple[float, float, dict[str, float]]:
-    """Pairs a second, processor seconds of the driver a pair, and shares of the driver's time."""
+def capacity(opened: Pool, pairs: int, together: int, auto: bool = False) -> tuple[float, float, dict[str, float]]:
+    """Pairs a second, processor seconds of the driver a pair, and shares of the driver's time; with the layout left to
+    the planner, or whole passes."""
     config = configure(
         queries=2 * pairs, together=together, mode="async", in_flight=16 * ACTORS * together, pairs_per_step=1
     )
+    if auto:
+        config = config.model_copy(update={"model": config.model.model_copy(update={"parallel": "auto"})})
+        opened = split_if_asked(opened, config)
     process, profile = psutil.Process(), cProfile.Profile()
     before, start = sum(process.cpu_times()[:2]), time.perf_counter()
     tune(config, opened)
@@ -97,12 +102,12 @@ def main(options: Options) -> int:
     parts = [*SHARES, "the rest"]
     instant = partial(TimedScorer, 0.0)
     with pool(instant, ACTORS) as opened:
-        for together in (1, 4, 16):
-            rate, cost, share = capacity(opened, pairs, together)
+        for together, auto in ((1, False), (1, True), (4, False), (16, False)):
+            rate, cost, share = capacity(opened, pairs, together, auto)
             best = max(best, rate)
             rows.append(
                 [
-                    f"Ray, {together} pairs a pass",
+                    f"Ray, {together} pairs a pass{', parallel: auto' if auto else ''}",
                     f"{rate:.0f}",
                     f"{1e6 * cost:.0f}",
                     *(f"{share[p]:.0%}" for p in parts),

@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,31 +66,65 @@ def ray_cluster(cluster: "Cluster") -> str:
     return str(cluster.address)
 
 
-@pytest.fixture(scope="module")
-def job_head() -> Iterator[str]:
-    """Address of the dashboard of a running head with 2 CPUs, to which jobs are submitted."""
-    port, dashboard = free_port(), free_port()
+@dataclass
+class Head:
+    """A Ray head in processes of its own."""
+
+    process: subprocess.Popen[bytes]
+    dashboard: str
+    """Where jobs are submitted."""
+    client: str
+    """Where a driver joins that is not on the cluster."""
+
+    def kill(self) -> None:
+        """It is lost with all that it started."""
+        subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=True)
+        self.process.wait(30)
+
+
+@contextlib.contextmanager
+def head() -> Iterator[Head]:
+    """A running head with 2 CPUs."""
+    dashboard, client = free_port(), free_port()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # a job's `python` is this one
     environment = {**os.environ, "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr"), "PATH": path}
     process = subprocess.Popen(
         [
             str(Path(sys.executable).with_name("ray")),
-            *("start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
+            *("start", "--head", "--block", f"--port={free_port()}", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--object-store-memory=80000000"),
-            *(f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"),
+            *(f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={free_port()}"),
         ],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    address = f"http://127.0.0.1:{dashboard}"
+    started = Head(process, f"http://127.0.0.1:{dashboard}", f"ray://127.0.0.1:{client}")
     try:
-        wait_for(lambda: urllib.request.urlopen(f"{address}/api/version", timeout=1).status == 200, 60)
-        yield address
+        wait_for(lambda: urllib.request.urlopen(f"{started.dashboard}/api/version", timeout=1).status == 200, 60)
+        wait_for(lambda: listens(client), 60)
+        yield started
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def job_head() -> Iterator[str]:
+    """Address of the dashboard of a running head, to which jobs are submitted."""
+    with head() as started:
+        yield started.dashboard
+
+
+def listens(port: int) -> bool:
+    """Whether something listens on a port of this machine.
+
+    Raises:
+        OSError: nothing does.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

@@ -100,6 +100,23 @@ def test_pages_that_configs_name_are_there() -> None:
     assert not [page for page in sorted(pages) if not (ROOT / page).is_file()]
 
 
+def test_the_papers_tables_are_one_command(tmp_path: Path) -> None:
+    """Every suite of the papers, those after one that fails too; and the failure is told."""
+    python, log = tmp_path / "bin/python", tmp_path / "log"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\necho "$@" >> {log}\ncase "$3" in */paper.yaml) exit 1;; esac\n')
+    python.chmod(0o755)
+    (tmp_path / "project").touch()
+    done = subprocess.run(
+        ["make", "paper", f"VENV={tmp_path}", "DATA=/images", "ARGS=--budget.queries 100"], cwd=ROOT, check=False
+    )
+    assert done.returncode != 0
+    suites = sorted((ROOT / "configs/suites").glob("paper*.yaml"))
+    assert sorted(log.read_text().splitlines()) == sorted(
+        f"run.py compare {path.relative_to(ROOT)} --data /images --budget.queries 100" for path in suites
+    )
+
+
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
