@@ -1,4 +1,4 @@
-"""The head of the cluster dies under a driver that is elsewhere: its state is saved, it says so, and the run goes on."""
+"""The head of the cluster dies under a driver that is elsewhere: its state is saved, it says so, the run goes on."""
 
 import os
 import subprocess
