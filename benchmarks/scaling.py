@@ -9,16 +9,17 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+import torch
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from actors import RayPool
-from benchmarks.common import DOCS, BenchmarkOptions, machine, table
+from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, run, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second
 from zip_ray.checkpoint import RunState
 from zip_ray.clip.scorer import build_scorer
-from zip_ray.config import load_config
+from zip_ray.config import Config, load_config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.prompts import make_space
 from zip_ray.tuning import Tuning
@@ -73,6 +74,23 @@ def real(actors: int, queries: int) -> float:
         opened.close()
 
 
+def lone(config: Config) -> float:
+    """Queries a second of a run in this process, with neither actors nor a second thread."""
+    torch.set_num_threads(1)
+    figures = run(config)
+    return figures.queries / figures.seconds
+
+
+def apart(processes: int, queries: int) -> float:
+    """Queries a second of so many runs side by side that share nothing but the machine."""
+    config = load_config(DOCS.parent / "configs" / "quickstart.yaml")
+    budget, cluster = {"queries": queries}, {"pool": "in-process"}
+    alike = config.model_copy(
+        update={"budget": config.budget.model_copy(update=budget), "cluster": config.cluster.model_copy(update=cluster)}
+    )
+    return sum(parallel(lone, [alike] * processes, processes))
+
+
 def main(options: Options) -> int:
     """Measure; exit code."""
     counts, services, seconds, queries = options.actors, options.milliseconds, options.seconds, 4000
@@ -92,6 +110,9 @@ def main(options: Options) -> int:
         rate = alone if actors == 1 else real(actors, queries)
         figures = [f"{actors * alone:.0f}", f"{rate:.0f}", f"{rate / actors / alone:.1%}"]
         rows.append(["small CLIP", str(actors), str(REAL_IN_FLIGHT), *figures])
+    single, both = apart(1, queries), apart(2, queries)
+    figures = [f"{2 * single:.0f}", f"{both:.0f}", f"{both / 2 / single:.1%}"]
+    rows.append(["small CLIP, 2 runs without Ray that share nothing", "2", "", *figures])
     text = table(
         ["a pass takes", "actors", "pairs in flight an actor", "ideal queries/s", "queries/s", "of ideal"], rows
     )
