@@ -85,7 +85,7 @@ class SimulatedPool:
             if getattr(faults, kind) > 0:
                 self._next_fault(kind)
 
-    def facts(self) -> Facts:
+    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002
         return FACTS
 
     def submit(self, work: Work) -> None:

@@ -1,6 +1,7 @@
 """Sides and shards, put together, are the whole, bit for bit the same each time; and which are chosen."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_auto_splits_single_queries_for_all_actors() -> None:
     sent: list[Slice] = []
 
     class Watched(InProcessPool):
-        def facts(self) -> Facts:
+        def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002
             return replace(FACTS, classnames=tuple(map(str, range(100))))
 
         def members(self) -> list[Member]:
@@ -176,7 +177,7 @@ def test_auto_chooses_again_when_actors_come(caplog: pytest.LogCaptureFixture) -
 
         answered = asked_for_facts = 0
 
-        def facts(self) -> Facts:
+        def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002
             self.asked_for_facts += 1
             return FACTS
 
@@ -252,7 +253,7 @@ class StillPool(InProcessPool):
         super().__init__(FakeScorer)
         self.paces, self.looks, self.submitted = paces, 0, list[Work]()
 
-    def facts(self) -> Facts:
+    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002
         return replace(FACTS, classnames=tuple(map(str, range(10))))
 
     def members(self) -> list[Member]:
