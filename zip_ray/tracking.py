@@ -209,13 +209,20 @@ def open_parent(folder: Path, config: TrackingConfig) -> str | None:
         return None
 
 
-def close_parent(run_id: str, config: TrackingConfig, files: Sequence[Path]) -> None:
-    """Upload a suite's report and close its run, as killed where there is none; a server that is silent is logged."""
+def close_parent(run_id: str, config: TrackingConfig, files: Sequence[Path], stopped: bool) -> None:
+    """Upload a suite's report and close its run; a server that is silent is logged.
+
+    Args:
+        run_id: of the suite's own run.
+        config: where it is.
+        files: the report; none where no run has come to its end.
+        stopped: whether the suite was cut off.
+    """
     try:
         client = _client(resolve_uri(config.uri))
         for path in files:
             client.log_artifact(run_id, str(path))
-        client.set_terminated(run_id, "FINISHED" if files else "KILLED")
+        client.set_terminated(run_id, "KILLED" if stopped else "FINISHED" if files else "FAILED")
     except Exception as error:
         _log.warning("MLflow at %s does not answer: %s; it lacks the report", shown(config.uri), _line(error))
 

@@ -132,13 +132,15 @@ def run_suite(
         left = prepare(folder, suite, runs)
         parent = open_parent(folder, tracking) if left and tracking.enabled else None
         report: list[Path] = []
+        stopped = True
         try:
             outcome = _run_left(suite, folder, [_as_part(run, parent) for run in left], open_pool, interrupted, listen)
-            if not outcome.left and any(read_run(run) for run in runs):
+            stopped = outcome.left > 0
+            if not stopped and any(read_run(run) for run in runs):
                 report = [*write_report(folder), *sorted(folder.glob("*.png"))]
         finally:
             if parent is not None:
-                close_parent(parent, tracking, report)
+                close_parent(parent, tracking, report, stopped)
     return outcome
 
 
