@@ -13,7 +13,10 @@ DRIVER = [
     *(ROOT / "zip_ray" / "optimizers").glob("*.py"),
     *(ROOT / "zip_ray" / "prompts").glob("*.py"),
     *(ROOT / "zip_ray" / "compare").glob("*.py"),
-    *(ROOT / "zip_ray" / f"{name}.py" for name in ("ledger", "tuning", "checkpoint", "record", "work", "pool", "runs")),
+    *(
+        ROOT / "zip_ray" / f"{name}.py"
+        for name in ("ledger", "tuning", "evaluation", "checkpoint", "record", "work", "pool", "runs")
+    ),
 ]
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import CheckpointWriter, RunState, load_checkpoint, save_checkpoint
 from zip_ray.config import Config
 from zip_ray.errors import InputError
+from zip_ray.evaluation import accuracy_on_test, ask
 from zip_ray.ledger import settle
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool
@@ -38,7 +38,7 @@ from zip_ray.run_folder import create, locked, needing_room, removed_on_error, w
 from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
-from zip_ray.tuning import Outcome, Tuning, ask
+from zip_ray.tuning import Outcome, Tuning
 from zip_ray.watch import PoolWatch
 from zip_ray.work import (
     PHOTO,
@@ -220,7 +220,7 @@ class _Run:
     def _finish(self, outcome: Outcome, record: Record, watch: PoolWatch) -> dict[str, float]:
         """Deploy an iterate: its accuracies, the tuned prompt, the end of the record, the picture."""
         w, step = self._deployed(outcome.state)
-        tuned = ask(self._pool, Evaluation(-1, "test", w), EvaluationResult, watch.look).accuracy
+        tuned = accuracy_on_test(self._pool, w, self._facts.images["test"], watch.look)
         encoding = ask(self._pool, Encoding(-2, w), EncodingResult, watch.look)
         zero_shot: Any = self._start["zero_shot"]
         accuracies = {**zero_shot["test"], "tuned": tuned}
@@ -315,15 +315,16 @@ def _zero_shot(pool: Pool, facts: Facts, watch: PoolWatch) -> dict[str, Any]:
     Choosing that on the test images would flatter it; training and validation images are what the user has.
     """
 
-    @cache
-    def correct(template: str, split: Split) -> float:
-        result = ask(pool, Evaluation(-1, split, template), EvaluationResult, watch.look)
-        return result.accuracy * result.images
+    def correct(template: str) -> float:
+        """On all images but the test images."""
+        splits: tuple[Split, ...] = ("train", "val")
+        found = [ask(pool, Evaluation(-1, split, template), EvaluationResult, watch.look) for split in splits]
+        return sum(result.accuracy * result.images for result in found)
 
-    best = max((*facts.templates, PHOTO), key=lambda template: correct(template, "train") + correct(template, "val"))
+    best = max(dict.fromkeys((*facts.templates, PHOTO)), key=correct)
     chosen = {"generic template": PHOTO, "plain template": facts.template, "best template": best}
-    test = facts.images["test"]
-    return {"templates": chosen, "test": {name: correct(text, "test") / test for name, text in chosen.items()}}
+    tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.look) for text in {*chosen.values()}}
+    return {"templates": chosen, "test": {name: tested[text] for name, text in chosen.items()}}
 
 
 def _templates(start: Event) -> dict[str, str]:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TypeVar
 
 from zip_ray.checkpoint import Best, RunState
 from zip_ray.config import Config
@@ -30,8 +29,6 @@ from zip_ray.work import (
     Float32,
     Pass,
     PassResult,
-    Result,
-    Work,
 )
 
 POLL_SECONDS = 0.5
@@ -60,29 +57,6 @@ class Outcome:
     def finished(self) -> bool:
         """Whether it came to its end, rather than being cut off."""
         return not {"interrupted", "pool"} & set(self.reasons)
-
-
-R = TypeVar("R", bound=Result)
-
-
-def ask(pool: Pool, work: Work, kind: type[R], meanwhile: Callable[[], None] = lambda: None) -> R:
-    """Have one piece of work done that is not charged, while nothing else is in flight.
-
-    Args:
-        pool: does it.
-        work: what is to be done.
-        kind: of its result.
-        meanwhile: is called now and then during the wait.
-
-    Raises:
-        PoolError, InputError: as the pool does.
-    """
-    pool.submit(work)
-    while True:
-        for answer in pool.collect(POLL_SECONDS):
-            if isinstance(answer.result, kind) and answer.result.id == work.id:
-                return answer.result
-        meanwhile()
 
 
 class CropStream:

@@ -144,12 +144,14 @@ class Crops:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Loss and accuracy on a whole split, at parameters or at a hand-written template. Not charged."""
+    """Loss and accuracy on a split, at parameters or at a hand-written template. Not charged."""
 
     id: int
     split: Split
     prompt: Float64 | str | Prompt
     """Parameters, shape (d,), a sentence with {} for the class name, or a prompt tuned elsewhere."""
+    part: tuple[int, int] | None = None
+    """First and end of the images that it is of; None for all."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,7 +123,8 @@ class Scorer:
         self._cache = FeatureCache(default_folder() if config.cluster.cache else None, facts)
         soft = self._space.prompt(self._space.initial()).context is not None
         self._text_pass = self._texts.kind if soft else TEMPLATE_ONCE
-        self._features: dict[Split, Tensor] = {}
+        self._features: dict[tuple[Split, tuple[int, int] | None], Tensor] = {}
+        """Of what has been evaluated: a split, or a part of it."""
         self._batches: PromptedBatches | None = None
         if config.prompt.visual:
             self._batches = PromptedBatches(clip, task.train, config.task, config.prompt, config.seed)
@@ -130,7 +132,7 @@ class Scorer:
         self._train = train_features(clip, task.train, config.task, config.seed, self._cache)
         # Without random crops the training views are the images as at test time.
         if config.task.views == 0:
-            self._features["train"] = self._train[0]
+            self._features["train", None] = self._train[0]
 
     def facts(self) -> Facts:
         """What the driver must know; the same on every actor of a run."""
@@ -242,6 +244,8 @@ class Scorer:
     def _evaluate(self, work: Evaluation) -> EvaluationResult:
         splits: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
         images, visual = splits[work.split], None
+        if work.part is not None:
+            images = images.subset(np.arange(*work.part))
         if isinstance(work.prompt, str):
             text = self._texts.sentences(work.prompt).unsqueeze(0)
         else:
@@ -250,9 +254,10 @@ class Scorer:
         if visual is not None:
             features = prompted_features(self._clip, split_pixels(self._clip, images), visual)
         else:
-            if work.split not in self._features:
-                self._features[work.split] = split_features(self._clip, images, self._cache)
-            features = self._features[work.split]
+            key = (work.split, work.part)
+            if key not in self._features:
+                self._features[key] = split_features(self._clip, images, self._cache)
+            features = self._features[key]
         (loss,), (accuracy,) = judge(self._logits(features, text), images.labels, "cross-entropy").tolist()
         return EvaluationResult(work.id, loss, accuracy, len(images))
 

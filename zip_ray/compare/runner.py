@@ -27,6 +27,7 @@ from zip_ray.compare.view import SuiteView
 from zip_ray.config import BudgetConfig, Config
 from zip_ray.dispatcher import PREFETCH
 from zip_ray.errors import InputError
+from zip_ray.evaluation import accuracy_on_test
 from zip_ray.files import write_whole
 from zip_ray.layout import split_if_asked
 from zip_ray.pool import Pool, PoolError
@@ -38,8 +39,7 @@ from zip_ray.runs import Listener, resume, tune
 from zip_ray.threads import with_threads
 from zip_ray.tracking import close_parent, open_parent
 from zip_ray.tuned_prompt import TunedPrompt
-from zip_ray.tuning import ask
-from zip_ray.work import Evaluation, EvaluationResult, Prompt
+from zip_ray.work import Prompt
 
 POLL_SECONDS = 0.5
 """Between two looks at signals and at actors that are free."""
@@ -282,10 +282,9 @@ class Runner:
     def _test(self, prompt: Prompt, target: Config) -> dict[str, float]:
         """Accuracy on a target, and that of the target's plain template beside it."""
         with closing(self._hub.channel(target)) as pool:
-            template = pool.facts().template
-            tuned = ask(pool, Evaluation(-1, "test", prompt), EvaluationResult)
-            plain = ask(pool, Evaluation(-2, "test", template), EvaluationResult)
-        return {"tuned": tuned.accuracy, "plain template": plain.accuracy}
+            facts = pool.facts()
+            tuned, plain = (accuracy_on_test(pool, one, facts.images["test"]) for one in (prompt, facts.template))
+        return {"tuned": tuned, "plain template": plain}
 
     def _open(self, config: Config) -> Pool:
         return split_if_asked(self._hub.channel(config), config)
