@@ -4,6 +4,7 @@ Simulated scorers take a fixed time a pass; actors, calls and driver are real, a
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -49,12 +50,13 @@ class Options(BenchmarkOptions):
     """Measured time of a row, after a third of it that does not count."""
 
 
-def simulated(actors: int, service: float, in_flight: int, seconds: float) -> float:
-    """Queries a second of simulated scorers; the first third as long again does not count."""
+def simulated(actors: int, service: float, in_flight: Sequence[int], seconds: float) -> list[float]:
+    """Queries a second of simulated scorers, by pairs in flight; the first third as long again does not count."""
     skip = seconds / 3
     with pool(partial(TimedScorer, service), actors, seats=1 if actors <= PROCESSES else SEATS) as opened:
-        config = configure(seconds=skip + seconds, mode="async", in_flight=in_flight * actors, pairs_per_step=1)
-        return queries_per_second(config, opened, skip)
+        kind = {"seconds": skip + seconds, "mode": "async", "pairs_per_step": 1}
+        configs = [configure(in_flight=each * actors, **kind) for each in in_flight]
+        return [queries_per_second(config, opened, skip) for config in configs]
 
 
 def real(actors: int, queries: int) -> float:
@@ -100,8 +102,8 @@ def main(options: Options) -> int:
     for milliseconds, actors in product(services, counts):
         ideal = 2 * actors * 1000 / milliseconds
         where = "own processes" if actors <= PROCESSES else f"{SEATS} a process"
-        for out in options.in_flight:
-            rate = simulated(actors, milliseconds / 1000, out, seconds)
+        rates = simulated(actors, milliseconds / 1000, options.in_flight, seconds)
+        for out, rate in zip(options.in_flight, rates, strict=True):
             found[actors, milliseconds, out] = rate / ideal
             figures = [f"{ideal:.0f}", f"{rate:.0f}", f"{rate / ideal:.1%}"]
             rows.append([f"{milliseconds} ms, {where}", str(actors), str(out), *figures])
