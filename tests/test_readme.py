@@ -54,21 +54,27 @@ def serve(command: list[str], cwd: Path) -> None:
         process.wait()
 
 
-@pytest.mark.timeout(600)
-def test_commands_in_their_order(project: Path, ray_cluster: str, job_head: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that outlives the jobs."""
+    return tmp_path_factory.mktemp("shared")
+
+
+def test_commands_are_found() -> None:
     assert len(COMMANDS) >= 13
-    for line in COMMANDS:
-        here = line.replace("HEAD:6379", ray_cluster).replace("http://HEAD:8265", job_head)
-        program, *arguments = shlex.split(here.replace("/shared", str(tmp_path)))
-        if program == "mlflow":
-            serve([program, *arguments], project)
-            continue
-        assert program in ("python", "ray"), line
-        command = [sys.executable] if program == "python" else [str(Path(sys.executable).with_name("ray"))]
-        done = subprocess.run(
-            [*command, *arguments], cwd=project, capture_output=True, text=True, timeout=240, check=False
-        )
-        assert done.returncode == 0, line + done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_in_their_order(line: str, project: Path, ray_cluster: str, job_head: str, shared: Path) -> None:
+    here = line.replace("HEAD:6379", ray_cluster).replace("http://HEAD:8265", job_head)
+    program, *arguments = shlex.split(here.replace("/shared", str(shared)))
+    if program == "mlflow":
+        serve([program, *arguments], project)
+        return
+    assert program in ("python", "ray")
+    command = [sys.executable] if program == "python" else [str(Path(sys.executable).with_name("ray"))]
+    done = subprocess.run([*command, *arguments], cwd=project, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_python_after_the_commands(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
