@@ -97,7 +97,7 @@ def growth(opened: Pool, queries: int) -> list[float]:
 
 def main(options: Options) -> int:
     """Measure; exit code."""
-    pairs, queries = (500, 20_000) if options.quick else (options.pairs, options.queries)
+    pairs, queries = (200, 2_000) if options.quick else (options.pairs, options.queries)
     rows, best = [], 0.0
     parts = [*SHARES, "the rest"]
     instant = partial(TimedScorer, 0.0)

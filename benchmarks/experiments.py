@@ -172,8 +172,8 @@ def main(options: Options) -> int:
     """Measure; exit code."""
     dimensions, sizes = DIMENSIONS, SIZES
     if options.quick:
-        options = Options(queries=400, seeds=(1,), processes=options.processes)
-        dimensions, sizes = DIMENSIONS[:2], SIZES[:3]
+        options = Options(queries=100, seeds=(1,), processes=options.processes)
+        dimensions, sizes = DIMENSIONS[:2], SIZES[:2]
     first, curves = effective_dimension(options, dimensions)
     second, left = clipping(options, sizes)
     head = f"{options.queries} queries, seeds {', '.join(map(str, options.seeds))}, {machine()}"

@@ -127,10 +127,10 @@ def feature_store(model: str) -> list[list[str]]:
 
 def main(options: Options) -> int:
     """Measure; exit code."""
-    name, counts = ("small", options.actors[:2]) if options.quick else (options.model, options.actors)
+    name, counts = ("small", options.actors[:1]) if options.quick else (options.model, options.actors)
     rows, pss = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        model = "local-dir:zip_ray/tiny_clip/model" if options.quick else checkpoint(name, Path(folder))
+        model = ModelConfig().name if options.quick else checkpoint(name, Path(folder))
         for actors in counts:
             for shared in (False, True):
                 pss[actors, shared], resident, peak = measure(configure(model, actors, shared))

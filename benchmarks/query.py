@@ -25,6 +25,7 @@ from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.meter import KINDS, LONG, Row, counted, matmul_peak, row, shares
 from zip_ray.clip.engine import CausalEncoder, Layout, TextEncoder, Unsupported, _feed_forward
 from zip_ray.clip.text import PromptEncoder, token_embedding
+from zip_ray.config import ModelConfig
 
 WANTED_SPEEDUP = 90.0
 """Plain seconds a query over the engine's with ten prompts a pass: ViT-B-16, 47 classes, two cores."""
@@ -196,7 +197,7 @@ def main(options: Options) -> int:
     """Measure; exit code."""
     torch.set_num_threads(options.threads)
     peak = matmul_peak(options.device)
-    models = ("ViT-B-32",) if options.quick else options.models
+    models = (ModelConfig().name,) if options.quick else options.models
     found: dict[tuple[str, int], Found] = {}
     for model in track(models, "models", console=Console(stderr=True)):
         found |= measure(options, model)

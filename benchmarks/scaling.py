@@ -95,9 +95,10 @@ def apart(processes: int, queries: int) -> float:
 
 def main(options: Options) -> int:
     """Measure; exit code."""
-    counts, services, seconds, queries = options.actors, options.milliseconds, options.seconds, 4000
+    counts, services, seconds = options.actors, options.milliseconds, options.seconds
+    together, queries = (1, 2), 4000
     if options.quick:
-        counts, services, seconds, queries = (1, 4), (50,), 3.0, 200
+        counts, services, seconds, together, queries = (2,), (50,), 1.0, (1,), 60
     found, rows = {}, []
     for milliseconds, actors in product(services, counts):
         ideal = 2 * actors * 1000 / milliseconds
@@ -107,14 +108,14 @@ def main(options: Options) -> int:
             found[actors, milliseconds, out] = rate / ideal
             figures = [f"{ideal:.0f}", f"{rate:.0f}", f"{rate / ideal:.1%}"]
             rows.append([f"{milliseconds} ms, {where}", str(actors), str(out), *figures])
-    alone = real(1, queries)
-    for actors in (1, 2):
-        rate = alone if actors == 1 else real(actors, queries)
-        figures = [f"{actors * alone:.0f}", f"{rate:.0f}", f"{rate / actors / alone:.1%}"]
-        rows.append(["small CLIP", str(actors), str(REAL_IN_FLIGHT), *figures])
-    single, both = apart(1, queries), apart(2, queries)
-    figures = [f"{2 * single:.0f}", f"{both:.0f}", f"{both / 2 / single:.1%}"]
-    rows.append(["small CLIP, 2 runs without Ray that share nothing", "2", "", *figures])
+    for label, out, measure in (
+        ("small CLIP", str(REAL_IN_FLIGHT), real),
+        ("small CLIP, runs without Ray that share nothing", "", apart),
+    ):
+        rates = [measure(count, queries) for count in together]
+        for count, rate in zip(together, rates, strict=True):
+            ideal = count * rates[0]
+            rows.append([label, str(count), out, f"{ideal:.0f}", f"{rate:.0f}", f"{rate / ideal:.1%}"])
     text = table(
         ["a pass takes", "actors", "pairs in flight an actor", "ideal queries/s", "queries/s", "of ideal"], rows
     )

@@ -164,7 +164,7 @@ def main(options: Options) -> int:
 
     seconds = options.seconds
     if options.quick:
-        options, seconds = replace(options, actors=10, milliseconds=50), 4.0
+        options, seconds = replace(options, actors=10, milliseconds=50), 1.0
     rows, shares = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for mode in WANTED:

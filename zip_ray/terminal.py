@@ -81,14 +81,14 @@ def parse_failure(text: str, command: str) -> str:
         command: the subcommand that was asked for.
     """
     lines = [line.strip("│ ╭╮╰╯─").replace("__tyro-dummy-inner__.", "") for line in text.splitlines()[1:]]
-    what = " ".join(lines[: lines.index("")])
-    rest = " ".join(lines[lines.index("") :])
-    if fault := _FAULT.match(what):
+    # A rule between two parts is of "-" where the terminal's encoding has no "─".
+    what, _, rest = " ".join(line if line.strip("-") else "\n" for line in lines).strip().partition("\n")
+    if fault := _FAULT.match(what := what.strip()):
         section, field, message, value = fault.group("section", "field", "message", "value")
         names = ".".join(name for name in (section.removeprefix("settings").strip("."), field) if name)
         said = message.removeprefix("Value error, ")
         what = ": ".join(part for part in (names, value if said == message else "", said) if part)
-    near = re.search(r"Perhaps you meant: (\S+)|Available subcommands: (.+?) (?= )", rest)
+    near = re.search(r"Perhaps you meant: (\S+)|Available subcommands: (.+?) \n", rest)
     hint = f"; {' '.join(near.group().split())}" if near else ""
     return f"{what}{hint} (see run.py {'' if 'subcommands' in hint else f'{command} '}--help)"
 
