@@ -30,8 +30,8 @@ STARTS_PER_ACTOR = FAILURES_PER_WORK
 A start has failed when the actor is lost before it has answered one work: on a GPU that others fill, a model may load
 and no pass succeed. So many that a work which brings down whoever tries it is found out first, and named.
 """
-CALL_SECONDS = 0.002
-"""Of the time for each call: the driver takes half a millisecond of it, and Ray's own processes as much again."""
+CALL_SECONDS = 0.006
+"""Of the driver's time for each call, which takes a millisecond of it: the rest is for the passes themselves."""
 TAKE_SECONDS = 30.0
 """Longest wait for an answer that Ray has called ready: its node may die just then."""
 TEND_SECONDS = 1.0

@@ -1,5 +1,6 @@
 """What travels between the driver and a scorer: work out, results back. Plain numbers, picklable, no torch."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -184,7 +185,7 @@ class PairResult:
     @property
     def finite(self) -> bool:
         """Whether it can be used."""
-        return bool(np.isfinite([self.plus, self.minus]).all())
+        return math.isfinite(self.plus) and math.isfinite(self.minus)
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ class QueryResult:
     @property
     def finite(self) -> bool:
         """Whether it can be used."""
-        return bool(np.isfinite(self.loss))
+        return math.isfinite(self.loss)
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class GradientResult:
     @property
     def finite(self) -> bool:
         """Whether it can be used."""
-        return bool(np.isfinite(self.loss) and np.isfinite(self.gradient).all())
+        return math.isfinite(self.loss) and bool(np.isfinite(self.gradient).all())
 
 
 AskResult = PairResult | QueryResult | GradientResult

@@ -5,6 +5,8 @@ import numpy as np
 from zip_ray.keys import Stream, generator
 from zip_ray.work import Ask, Float64, Pair, Perturbation
 
+SIGNS = np.array([-1.0, 1.0])
+
 
 def perturbation(key: Perturbation, size: int) -> Float64:
     """The vector z of a key, shape (size,): independent entries, bounded away from zero as SPSA requires.
@@ -13,7 +15,7 @@ def perturbation(key: Perturbation, size: int) -> Float64:
     U[0.5, 1] (released ZIP code).
     """
     rng = generator(key.seed, Stream.PERTURBATION, key.step, key.index)
-    signs = rng.choice(np.array([-1.0, 1.0]), size=size)
+    signs = SIGNS[rng.integers(2, size=size)]
     if key.law == "random-sign":
         return signs
     return signs * rng.uniform(0.5, 1.0, size=size)
