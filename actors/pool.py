@@ -14,7 +14,15 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorUnschedulableError,
+    GetTimeoutError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+)
 
 from actors.cluster import connect, places, shortage
 from actors.scorer_actor import ScorerActor
@@ -40,6 +48,8 @@ IDLE_SECONDS = 5.0
 """Between two calls to those who have nothing to do: an actor's death is told only to whoever waits for it."""
 ALIKE = {"weights_digest": "other weights", "classnames": "other class names", "images": "other images"}
 """Facts without which an actor would answer other questions than the others, and how a difference is told."""
+OWN_FAULT = (OutOfMemoryError, RuntimeEnvSetupError, ActorUnschedulableError)
+"""Ends of an actor that are not its node's, and that Ray does not count among the deaths of actors."""
 NODE_DIED = "its node has died"
 """How Ray says that an actor went with its node."""
 _log = logging.getLogger(__name__)
@@ -181,6 +191,8 @@ class RayPool:
             # The actor is replaced: after a CUDA error, say, all that it is given next would fail too.
             what = "scorer not built" if member.loading else "work failed"
             self._bury(number, f"{what}: {_line(error.cause or error)}")
+        except OWN_FAULT as error:
+            self._bury(number, f"actor failed: {_line(error)}")
         except (GetTimeoutError, RayError) as error:
             self._bury(number, f"answer lost with its node: {_line(error)}", blameless=True)
         else:

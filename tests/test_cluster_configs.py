@@ -193,6 +193,7 @@ def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_JOB_NODELIST": "here",
         "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_CPUS_PER_TASK": "2",
     }
     folder = tmp_path / "run"
     command = [CLUSTER / "slurm.sh", "configs/quickstart.yaml", *SETTINGS[:-2], "--output.dir", folder]

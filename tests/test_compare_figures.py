@@ -109,13 +109,13 @@ def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni(p: list[float]) 
     assert sorted(found) == [found[k] for k in sorted(range(len(p)), key=lambda k: p[k])]
 
 
-def test_a_band_goes_as_far_as_the_shortest_curve() -> None:
+def test_a_band_goes_as_far_as_the_longest_curve() -> None:
     axis, mean, deviation = band(
         [(np.array([0.0, 10.0]), np.array([0.0, 1.0])), (np.array([0.0, 5.0]), np.array([1.0, 1.5]))], points=3
     )
-    np.testing.assert_allclose(axis, [0, 2.5, 5])
-    np.testing.assert_allclose(mean, [0.5, 0.75, 1.0])
-    np.testing.assert_allclose(deviation, np.sqrt(0.5) * np.ones(3))
+    np.testing.assert_allclose(axis, [0, 5, 10])
+    np.testing.assert_allclose(mean, [0.5, 1.0, 1.25])
+    np.testing.assert_allclose(deviation, np.sqrt(0.5) * np.array([1, 1, 0.5]))
 
 
 def test_a_document_says_the_same_twice() -> None:

@@ -57,6 +57,19 @@ def test_manifest(tmp_path: Path, write: Callable[[Path, list[dict[str, str]]], 
     assert all("val-" in path for path in task.val.paths)
 
 
+def test_rows_end_where_their_format_says(tmp_path: Path) -> None:
+    """Not at all that Python takes for the end of a line; and after "\\r\\n" too."""
+    rows = [{**row, "classname": row["classname"] + "\u2028\x0cish"} for row in table(tmp_path)]
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({**row, "label": int(row["label"])}, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    named = load("manifest", path).classnames
+    assert named == load("manifest", write_csv(tmp_path / "a.csv", rows)).classnames
+    assert named[0].startswith("red")
+    path.write_bytes("\r\n".join(lines).encode())
+    assert load("manifest", path).classnames == named
+
+
 def test_manifest_without_val_and_without_train(tmp_path: Path) -> None:
     rows = [row for row in table(tmp_path) if row["split"] != "val"]
     task = load("manifest", write_csv(tmp_path / "a.csv", rows), shots=3)

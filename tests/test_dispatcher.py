@@ -101,6 +101,22 @@ def test_late_work_is_copied_once() -> None:
     assert assigned(made, 6.1) == []
 
 
+def test_a_copy_that_is_late_too_is_copied_again() -> None:
+    """A node that has fallen silent may hold both."""
+    made = dispatcher(members=4)
+    for number in range(4):
+        made.submit(make_pairs(number))
+    assert assigned(made) == [(number, number) for number in range(4)]
+    for member in (1, 2, 3):
+        answer(made, member, member, 1.0, 1.0)
+    assert assigned(made, 6.0) == [(1, 0)]
+    assert assigned(made, 6.0 + LATE * 0.9) == []
+    assert assigned(made, 6.1 + LATE) == [(2, 0)]
+    assert assigned(made, 6.2 + LATE) == []
+    assert [one.attempts for one in answer(made, 2, 0, 1.0, 7.0 + LATE)] == [3]
+    assert [answer(made, member, 0, 9.0, 20.0) for member in (0, 1)] == [[], []]
+
+
 def test_late_work_goes_before_what_waits() -> None:
     made = practised(1.0, 1.0)
     for number in range(8):

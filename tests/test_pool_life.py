@@ -3,13 +3,14 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
-from ray.exceptions import RpcError
+from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RpcError, RuntimeEnvSetupError
 
 from actors import RayPool
 from actors.pool import STARTS_PER_ACTOR
-from tests.fake_ray import FakeRay, NodeDied
+from tests.fake_ray import FakeRay, FakeRef, NodeDied
 from tests.fakes import FACTS, FakeScorer, make_pairs, refused_build
 from tests.test_pool_contract import drain
 from zip_ray.dispatcher import FAILURES_PER_WORK
@@ -121,6 +122,28 @@ def test_actors_that_have_answered_and_die_are_replaced_for_ever(monkeypatch: py
         pass_time(fake, pool, range(number, number + 1))
         fake.lose(fake.actors[-1])
     assert len(fake.actors) == 50
+
+
+@pytest.mark.parametrize(
+    "death", [OutOfMemoryError("out of host memory"), RuntimeEnvSetupError("no pip"), ActorUnschedulableError("gone")]
+)
+def test_ends_that_ray_does_not_call_deaths_count_as_such(monkeypatch: pytest.MonkeyPatch, death: Exception) -> None:
+    """Else a work that fills its host's memory would go from actor to actor for ever."""
+    fake = FakeRay(monkeypatch)
+    pool, get = fake.pool(FakeScorer, actors=2), fake.get
+
+    def killed_at_work(ref: FakeRef, timeout: float) -> Any:
+        if ref.method == "answer":
+            raise death
+        return get(ref, timeout)
+
+    monkeypatch.setattr(fake, "get", killed_at_work)
+    pool.submit(make_pairs(7))
+    with pytest.raises(
+        PoolError, match=f"work 7 failed {FAILURES_PER_WORK} times, last with: actor failed: {type(death).__name__}"
+    ):
+        drain(pool, 1)
+    assert len(fake.actors) <= 2 + FAILURES_PER_WORK
 
 
 def test_an_actor_that_loads_and_fails_at_each_work_is_given_up_while_the_others_work(

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,45 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(tmp_path: Path) -> None:
     end = resume(tmp_path / "run", config, open_pool, lambda: False)
     assert end.outcome.state.account.issued == end.outcome.state.account.charged == 10, "nothing is asked again"
     assert TunedPrompt.load(tmp_path / "run").card.accuracies["test/tuned"] == end.accuracies["tuned"]
+
+
+def test_a_last_test_that_is_cut_off_is_made_up_for(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run")
+
+    class Cut(InProcessPool):
+        """Is lost, or is asked to stop, over the test of the tuned prompt."""
+
+        def submit(self, work: Work) -> None:
+            if isinstance(work, Evaluation) and work.split == "test" and not isinstance(work.prompt, str):
+                if how == "pool":
+                    raise PoolError("no actor is left")
+                asked.append(True)
+            super().submit(work)
+
+    asked: list[bool] = []
+    for how in ("pool", "interrupted"):
+        go = tune if how == "pool" else partial(resume, tmp_path / "run")
+        end = go(config, lambda _: Cut(FakeScorer), lambda: bool(asked))
+        assert list(end.outcome.reasons) == [how]
+        assert end.accuracies == {}
+        assert show_run(Console(file=io.StringIO()), end, config) != 0
+    end = resume(tmp_path / "run", config, open_pool, lambda: False)
+    assert end.outcome.state.account.issued == end.outcome.state.account.charged == 10, "nothing is asked again"
+    assert end.accuracies["tuned"] == TunedPrompt.load(tmp_path / "run").card.accuracies["test/tuned"]
+
+
+def test_an_asynchronous_run_may_go_on_with_more_in_flight(tmp_path: Path) -> None:
+    folder, mode = tmp_path / "run", {"mode": "async", "pairs_per_step": 1}
+    tune(make_config(folder, 20, optimizer={**mode, "in_flight": 2}), open_pool, lambda: False)
+    more = {"optimizer": {**mode, "in_flight": 6, "max_staleness": 99}, "model": {"parallel": (1, 1)}}
+    assert resume(folder, make_config(folder, 40, **more), open_pool, lambda: False).outcome.state.account.charged == 40
+    with pytest.raises(InputError, match=r"^optimizer.a: differs"):
+        resume(folder, make_config(folder, 40, optimizer={**mode, "a": 0.5}), open_pool, lambda: False)
+    tune(make_config(tmp_path / "sync", 20), open_pool, lambda: False)
+    with pytest.raises(InputError, match=r"^optimizer.in_flight: differs"):
+        resume(
+            tmp_path / "sync", make_config(tmp_path / "sync", 40, optimizer={"in_flight": 9}), open_pool, lambda: False
+        )
 
 
 def full_disk(path: Path, _: bytes) -> None:

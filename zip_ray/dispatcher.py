@@ -6,7 +6,7 @@ one work, or several passes that are short beside what a call costs the driver.
 """
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -249,7 +249,7 @@ class Dispatcher:
         return max(self._typical.get(Pass, 1.0), 1e-6)
 
     def _copy_late(self, now: float) -> None:
-        """Queue a second copy of what is held by those who are late, where somebody idle could take it.
+        """Queue another copy of what only those hold who are late, where somebody idle could take it.
 
         While other work waits, nobody is idle: then whoever has a free call is asked, and only those count as late who
         are so by their own pace. Of a slow member's work, a copy would take time that is wanted for what waits.
@@ -261,12 +261,12 @@ class Dispatcher:
         if not any((busy or not who.calls) and not self._is_late(who, now) for who in free):
             return
         self._late_at = now
-        for who in self._members.values():
-            if self._is_late(who, now, by_own_pace=busy):
-                for call in who.calls.values():
-                    for work in filter(self._is_awaited, call):
-                        if self._copies[work.id] == 1:
-                            self._queue(work.id)
+        late = [who for who in self._members.values() if self._is_late(who, now, by_own_pace=busy)]
+        calls = (call for who in late for call in who.calls.values())
+        held = Counter(work.id for call in calls for work in filter(self._is_awaited, call))
+        for identity, copies in held.items():
+            if copies == self._copies[identity]:  # else one waits, or is with somebody who is in time
+                self._queue(identity)
 
     def _holds(self, who: _Member, identity: int) -> bool:
         """Whether a member has been given what waits, which none has where it is the only copy; or has, as the first of

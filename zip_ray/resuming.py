@@ -11,6 +11,8 @@ from zip_ray.record import Event
 RESUMABLE = {"budget", "cluster", "tracking"}
 """Sections of the config that may change on resume: they leave the trajectory alone, `KEPT` aside."""
 KEPT = ("cluster", "threads_per_actor")
+ASYNC_RESUMABLE = (("optimizer", "in_flight"), ("optimizer", "max_staleness"), ("model", "parallel"))
+"""What may change besides where no trajectory is promised: it is what other actors than before may ask for."""
 
 
 def require_same(folder: Path, start: Event, config: Config) -> None:
@@ -53,6 +55,8 @@ def started_with(folder: Path, start: Event) -> Config:
 def _trajectory(tree: dict[str, Any]) -> dict[str, Any]:
     """What of a config the trajectory depends on."""
     section, field = KEPT
-    return {name: part for name, part in tree.items() if name not in RESUMABLE} | {
-        section: {field: tree[section][field]}
-    }
+    parts = {name: part for name, part in tree.items() if name not in RESUMABLE}
+    if tree["optimizer"]["mode"] == "async":
+        for free, free_field in ASYNC_RESUMABLE:
+            parts[free] = {name: value for name, value in parts[free].items() if name != free_field}
+    return {**parts, section: {field: tree[section][field]}}

@@ -28,7 +28,7 @@ from zip_ray.errors import InputError
 from zip_ray.evaluation import accuracy_on_test, ask
 from zip_ray.ledger import settle
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool import Pool
+from zip_ray.pool import Pool, PoolError
 from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import Event, Record, cut_record, each_event, queries
@@ -175,6 +175,10 @@ def _cut_back(folder: Path, state: RunState) -> RunState:
     return state
 
 
+class _Interrupted(Exception):
+    """To stop has been asked for, during the last test."""
+
+
 class _Run:
     """The parts of a run, put together."""
 
@@ -206,7 +210,7 @@ class _Run:
 
             outcome = Tuning(config, self._pool, state, emit, checkpoints.write, interrupted).run()
             if outcome.finished:
-                accuracies = self._finish(outcome, record, _watch(self._pool, listen))
+                outcome, accuracies = self._finish(outcome, record, interrupted, listen)
         finally:
             checkpoints.close()
             record.close()
@@ -217,11 +221,29 @@ class _Run:
             folder, outcome, accuracies, _templates(self._start), tracked, tracker.run_id if tracker else ""
         )
 
-    def _finish(self, outcome: Outcome, record: Record, watch: PoolWatch) -> dict[str, float]:
-        """Deploy an iterate: its accuracies, the tuned prompt, the end of the record, the picture."""
+    def _finish(
+        self, outcome: Outcome, record: Record, interrupted: Callable[[], bool], listen: Listener
+    ) -> tuple[Outcome, dict[str, float]]:
+        """Deploy an iterate, unless that is cut off: its test may take long, and is not paid for in queries."""
+        watch = _watch(self._pool, listen)
+
+        def look() -> None:
+            if interrupted():
+                raise _Interrupted
+            watch.look()
+
+        try:
+            return outcome, self._deploy(outcome, record, look)
+        except _Interrupted:
+            return Outcome(outcome.state, {"interrupted": "on request"}), {}
+        except PoolError as error:
+            return Outcome(outcome.state, {"pool": str(error)}), {}
+
+    def _deploy(self, outcome: Outcome, record: Record, look: Callable[[], None]) -> dict[str, float]:
+        """The accuracies of an iterate, the tuned prompt, the end of the record, the picture."""
         w, step = self._deployed(outcome.state)
-        tuned = accuracy_on_test(self._pool, w, self._facts.images["test"], watch.look)
-        encoding = ask(self._pool, Encoding(-2, w), EncodingResult, watch.look)
+        tuned = accuracy_on_test(self._pool, w, self._facts.images["test"], look)
+        encoding = ask(self._pool, Encoding(-2, w), EncodingResult, look)
         zero_shot: Any = self._start["zero_shot"]
         accuracies = {**zero_shot["test"], "tuned": tuned}
         card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)

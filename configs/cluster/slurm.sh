@@ -15,6 +15,7 @@ set -euo pipefail
 PYTHON="${PYTHON:-.venv/bin/python}"
 RAY="$(dirname "$PYTHON")/ray"
 GPUS="${SLURM_GPUS_ON_NODE:-0}"
+CPUS="${SLURM_CPUS_PER_TASK:-1}" # Ray would count the whole node's
 PORT=$((20000 + SLURM_JOB_ID % 12000))
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 HEAD="${HOSTS[0]}"
@@ -28,8 +29,8 @@ trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$HEAD" \
   "$RAY" start --head --port="$PORT" --num-cpus=0 --num-gpus=0 --include-dashboard=false --block &
 sleep "${START_SECONDS:-10}"
-srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
-  "$RAY" start --address="$HEAD:$PORT" --num-gpus="$GPUS" --block &
+srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --cpus-per-task="$CPUS" \
+  "$RAY" start --address="$HEAD:$PORT" --num-cpus="$CPUS" --num-gpus="$GPUS" --block &
 
 if [[ "$1" == resume ]]; then set -- resume "${@:2}"; else set -- tune "$@"; fi
 "$PYTHON" run.py "$@" --cluster.address "$HEAD:$PORT" --cluster.actors auto --cluster.gpus-per-actor "$((GPUS > 0))" &

@@ -16,6 +16,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 GREY = "#777777"
+MOST_BANDS = 8
+"""Methods with a band around each curve: with more they hide the curves."""
 PANELS = 3
 """Tasks side by side."""
 DPI = 110
@@ -118,7 +120,8 @@ def _curves(
             axes.set_axis_off()
             continue
         for method, look in styles(results).items():
-            _draw(axes, [curve(one) for one in results.of(method, names[place], shots)], x, method, look)
+            curves = [curve(one) for one in results.of(method, names[place], shots)]
+            _draw(axes, curves, x, {**look, "label": method}, len(results.suite.methods) <= MOST_BANDS)
         axes.set_title(names[place], fontsize=11)
         axes.grid(alpha=0.3)
         axes.set_xlabel(label)
@@ -128,13 +131,16 @@ def _curves(
     return _png(figure)
 
 
-def _draw(axes: Any, curves: Sequence[Curve], x: Callable[[Curve], Float64], method: str, look: dict[str, Any]) -> None:
+def _draw(
+    axes: Any, curves: Sequence[Curve], x: Callable[[Curve], Float64], look: dict[str, Any], with_band: bool
+) -> None:
     points = [(x(one), 100 * one.accuracy) for one in curves if one.accuracy.size]
     if not points:
         return
     axis, mean, deviation = band(points)
-    axes.fill_between(axis, mean - deviation, mean + deviation, color=look["color"], alpha=0.15, linewidth=0)
-    axes.plot(axis, mean, label=method, markevery=max(1, len(axis) // 8), markersize=5, linewidth=1.6, **look)
+    if with_band:
+        axes.fill_between(axis, mean - deviation, mean + deviation, color=look["color"], alpha=0.15, linewidth=0)
+    axes.plot(axis, mean, markevery=max(1, len(axis) // 8), markersize=5, linewidth=1.6, **look)
 
 
 def _legend(figure: Any) -> None:

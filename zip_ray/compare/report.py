@@ -106,13 +106,15 @@ def _course(results: Results) -> list[Section]:
     window = round(SMOOTHED_SHARE * results.budget)
     at_once = results.suite.at_once
     shared = "" if at_once == 1 else " Runs shared the pool, so seconds hold time spent waiting for others."
-    band = "Mean over seeds, band of one standard deviation."
+    crowded = len(results.suite.methods) > figures.MOST_BANDS
+    band = "Mean over seeds." if crowded else "Mean over seeds, band of one standard deviation."
+    held = f"{band} A seed that is done keeps its last value."
     course = Section(
         "Course",
         f"Accuracy on validation images while tuning, {max(results.suite.shots)} shots. {band}{shared}",
         (
             Picture("queries.png", figures.against_queries(results), f"Validation accuracy against queries. {band}"),
-            Picture("seconds.png", figures.against_seconds(results), f"Validation accuracy against seconds. {band}"),
+            Picture("seconds.png", figures.against_seconds(results), f"Validation accuracy against seconds. {held}"),
         ),
     )
     text = (
@@ -123,7 +125,8 @@ def _course(results: Results) -> list[Section]:
         f"{window} queries. For each task and seed the target is the lowest, over the methods, of the best such "
         "accuracy within the budget; the figure is the first query count at which a method is there (the budget where "
         "it never is), averaged over seeds. Only tasks and seeds count that all methods with any finished run have "
-        "finished. The fewest are bold."
+        f"finished. The fewest are bold. The figure is at least {window}, and says no more than that where the target "
+        "is low: a method that hardly learns sets it for all."
     )
     caption = f"Training accuracy, {max(results.suite.shots)} shots, averaged over the last {window} queries. {band}"
     parts: tuple[Table | Picture, ...] = (
@@ -135,10 +138,11 @@ def _course(results: Results) -> list[Section]:
 
 def _tests(results: Results) -> list[Section]:
     reference = next(iter(results.suite.methods))
+    on = {"few-shot": "", "base-to-new": " on the base classes"}.get(results.suite.protocol, " on the tasks tuned on")
     text = (
-        f"Two-sided Wilcoxon signed-rank tests of test accuracy against {reference}, paired by task, shots and seed; p "
-        f"adjusted by Holm's method. A positive difference speaks against {reference}. Seeds of one task are not "
-        "independent of each other, so with few tasks p is too small."
+        f"Two-sided Wilcoxon signed-rank tests of test accuracy{on} against {reference}, paired by task, shots and "
+        f"seed; p adjusted by Holm's method. A positive difference speaks against {reference}. Seeds of one task are "
+        "not independent of each other, so with few tasks p is too small."
     )
     return [Section("Paired tests", text, (tables.tests_table(results),))]
 

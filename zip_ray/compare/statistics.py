@@ -130,7 +130,9 @@ def _wilcoxon(differences: Float64) -> float:
 
 
 def band(curves: Sequence[tuple[Float64, Float64]], points: int = 200) -> tuple[Float64, Float64, Float64]:
-    """Mean and standard deviation over seeds on a common axis, as far as the shortest curve goes.
+    """Mean and standard deviation over seeds on a common axis, as far as the longest curve goes.
+
+    A curve that ends before keeps its last value: it is a run that was done by then.
 
     Args:
         curves: x (rising) and y of each seed; linear in between.
@@ -139,7 +141,7 @@ def band(curves: Sequence[tuple[Float64, Float64]], points: int = 200) -> tuple[
     Returns:
         x, mean, deviation (0 for a single curve), each of shape (points,).
     """
-    start, end = max(float(x[0]) for x, _ in curves), min(float(x[-1]) for x, _ in curves)
+    start, end = max(float(x[0]) for x, _ in curves), max(float(x[-1]) for x, _ in curves)
     axis: Float64 = np.linspace(start, max(start, end), points, dtype=np.float64)
     values: Float64 = np.stack([np.interp(axis, x, y) for x, y in curves])
     mean: Float64 = np.mean(values, axis=0)

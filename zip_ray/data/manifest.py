@@ -1,6 +1,7 @@
 """`manifest`: a table of images, as CSV or JSON lines, with the columns path, label, classname, split."""
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -58,9 +59,9 @@ def _rows(path: Path) -> Iterator[Row]:
 def _entries(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Rows with the numbers of their lines."""
     if path.suffix.lower() != ".csv":
-        yield from ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+        yield from ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
         return
-    reader = csv.DictReader(text.splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         for row in reader:
             yield reader.line_num, {key: value for key, value in row.items() if value is not None}
