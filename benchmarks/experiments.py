@@ -26,7 +26,7 @@ WANTED_RATIO = 1.0
 """Queries with the low rank over those without, at the largest dimension, where the target has a low rank."""
 REACHED = 0.5
 """Share of the first loss that is the target of (a)."""
-STEP_SIZES = (0.03, 0.1, 0.3, 1.0, 3.0)
+STEP_SIZES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """(a): each cell is given the best of these."""
 DIMENSIONS = (64, 256, 1000)
 """(a): intrinsic dimensions."""
@@ -125,7 +125,8 @@ def effective_dimension(
         mean = float(places[chosen].mean())
         curves.setdefault((kind, rank), []).append(mean)
         count = prompt_space(kind, dimension, 1).dimension
-        rows.append([str(rank), str(dimension), kind, f"{count:,}", f"{STEP_SIZES[chosen]:g}", f"{mean:,.0f}"])
+        a = f"{STEP_SIZES[chosen]:g}" if mean < options.queries else ""
+        rows.append([str(rank), str(dimension), kind, f"{count:,}", a, f"{mean:,.0f}"])
     return table(["rank of the target", "intrinsic dimension", "space", "parameters", "a", "queries"], rows), curves
 
 
@@ -157,7 +158,7 @@ def draw(path: Path, spaces: dict[tuple[str, int], list[float]], dimensions: tup
         one.plot(dimensions, values, look, color=colour, label=f"{kind}, target of rank {rank}")
     one.set(xscale="log", xlabel="intrinsic dimension", ylabel=f"queries until {REACHED:.0%} of the first loss")
     for (size, values), look, colour in zip(left.items(), looks, colours, strict=False):
-        other.plot(FACTORS, np.clip(values, 0, 10), look, color=colour, label=f"{size:,} parameters")
+        other.plot(FACTORS, values, look, color=colour, label=f"{size:,} parameters")
     other.axvline(1.0, color="#555555", linewidth=1, label="intrinsic threshold")
     other.set(
         xscale="log", yscale="log", xlabel="threshold / sqrt(number of parameters)", ylabel="share of the first loss"

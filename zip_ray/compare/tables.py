@@ -167,16 +167,16 @@ def seeds_table(results: Results) -> Table:
 
 
 def target_table(results: Results, shots: int) -> Table:
-    """Queries to the target, means over seeds; the fewest are bold."""
-    found = targets(results, shots)
+    """Queries to the target, means over seeds, below the target itself; the fewest are bold."""
+    levels, found = targets(results, shots)
     tasks = list(results.suite.tasks)
     apart = results.white_box
-    means = {
-        method: [mean_and_deviation([n for t, n in found[method] if t == task])[0] for task in tasks]
-        for method in results.suite.methods
-    }
-    shared = [tasks.index(task) for task in results.shared]
-    means = {method: [*own, _mean([own[place] for place in shared])] for method, own in means.items()}
+
+    def line(values: Sequence[tuple[str, float]]) -> list[float]:
+        by_task = {task: mean_and_deviation([value for of, value in values if of == task])[0] for task in tasks}
+        return [*by_task.values(), _mean([by_task[task] for task in results.shared])]
+
+    means = {method: line(values) for method, values in found.items()}
     competing = [own for method, own in means.items() if method not in apart]
     fewest = [
         min((own[place] for own in competing if own[place] == own[place]), default=None)
@@ -190,19 +190,22 @@ def target_table(results: Results, shots: int) -> Table:
         )
         for method, own in means.items()
     ]
-    return Table((at_shots(results, "queries to target", shots), *tasks, "mean"), tuple(rows))
+    aim = row("the target, % on training mini-batches", [percent(level) for level in line(levels)])
+    return Table((at_shots(results, "queries to target", shots), *tasks, "mean"), (aim, *rows))
 
 
-def targets(results: Results, shots: int) -> dict[str, list[tuple[str, float]]]:
-    """Task and queries to the target by method, one for each group of `complete`."""
+def targets(results: Results, shots: int) -> tuple[list[tuple[str, float]], dict[str, list[tuple[str, float]]]]:
+    """Task and target, and by method task and queries to it, one for each group of `complete`."""
+    levels: list[tuple[str, float]] = []
     found: dict[str, list[tuple[str, float]]] = {method: [] for method in results.suite.methods}
     budget = results.budget
     for runs in complete(results, shots):
         curves = {one.run.method: smoothed(one.training, budget) for one in runs}
-        _, needed = queries_to_target(curves, budget)
+        level, needed = queries_to_target(curves, budget)
+        levels.append((runs[0].run.task, level))
         for method, queries in needed.items():
             found[method].append((runs[0].run.task, queries))
-    return found
+    return levels, found
 
 
 def complete(results: Results, shots: int) -> list[list[Finished]]:
@@ -251,14 +254,17 @@ def harmonic_table(results: Results, shots: int) -> Table:
 
 
 def applied_table(results: Results, shots: int) -> Table:
-    """Accuracy on the run's own test set and on the targets: of each seed the mean over tasks, then as elsewhere."""
-    columns = (OWN, *results.suite.targets)
+    """Accuracy on the run's own test set, on the targets, and their mean: of each seed the mean over tasks, then as
+    elsewhere."""
+    targets = list(results.suite.targets)
+    columns = {OWN: [OWN], **{target: [target] for target in targets}, "mean of the targets": targets}
+
+    def score(runs: Elsewhere, parts: list[str]) -> Score:
+        whole = [(run, _mean([at[part] for part in parts])) for run, at in runs if at.keys() >= set(parts)]
+        return _score(results, over_tasks(results, whole))
+
     scores = {
-        name: [
-            _score(results, over_tasks(results, [(run, at[column]) for run, at in runs if column in at]))
-            for column in columns
-        ]
-        for name, runs in _elsewhere(results, shots).items()
+        name: [score(runs, parts) for parts in columns.values()] for name, runs in _elsewhere(results, shots).items()
     }
     return _best_bold((at_shots(results, "method", shots), *columns), scores, results.white_box)
 
