@@ -125,6 +125,13 @@ def places(cluster: ClusterConfig) -> int:
     return sum(min(_room(node["Resources"], cluster), default=1) for node in ray.nodes() if node["Alive"])
 
 
+def free_places(cluster: ClusterConfig) -> int:
+    """At most so many more actors find room now, beside all that is on the nodes."""
+    free = ray.available_resources()
+    needs = (("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus))
+    return min((int(free.get(kind, 0.0) / need + 1e-6) for kind, need in needs if need), default=places(cluster))
+
+
 def _room(node: dict[str, float], cluster: ClusterConfig) -> list[int]:
     """Actors that a node's CPUs could hold, and that its GPUs could, as far as actors need them."""
     cpus, gpus = cluster.cpus_per_actor, cluster.gpus

@@ -24,7 +24,7 @@ from ray.exceptions import (
     RuntimeEnvSetupError,
 )
 
-from actors.cluster import connect, places, shortage
+from actors.cluster import connect, free_places, places, shortage
 from actors.scorer_actor import ScorerActor
 from zip_ray.config import ClusterConfig
 from zip_ray.dispatcher import FAILURES_PER_WORK, Dispatcher
@@ -240,7 +240,7 @@ class RayPool:
         found = places(self._cluster)
         if found != self._places:  # a node has come or gone: those who were given up are tried again
             self._places, self._failed_starts = found, []
-        wanted = self._cluster.most or max(found, 1)  # where there is no place yet, an autoscaler sees one wanted
+        wanted = self._cluster.most or self._that_fit(found)
         for _ in range(wanted - len(self._given_up) - len(self._members)):
             self._add_member()
         if not self._members and wanted <= len(self._given_up):
@@ -249,6 +249,12 @@ class RayPool:
         self._require_life(now)
         if now - self._called >= IDLE_SECONDS:
             self._call_idle(now)
+
+    def _that_fit(self, found: int) -> int:
+        """As many as the nodes hold beside what others have there: who waits for that in vain makes an autoscaler add
+        nodes. Where there is no place yet, it shall see that one is wanted."""
+        ours = sum(member.placed is not None for member in self._members.values())
+        return max(min(found, ours + free_places(self._cluster)), 1)
 
     def _call_idle(self, now: float) -> None:
         """Call those who owe nothing, that the dead among them are found and replaced."""

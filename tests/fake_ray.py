@@ -54,6 +54,8 @@ class FakeRay:
             places: actors that the cluster holds; those beyond wait.
         """
         self.now, self.looks, self.places = 1000.0, 0, places
+        self.others = 0
+        """Places that others hold."""
         self.cluster_fault: Exception | None = None
         """What every call raises once the cluster is lost."""
         self.actors: list[FakeActor] = []
@@ -63,6 +65,7 @@ class FakeRay:
         monkeypatch.setattr("actors.pool.connect", lambda _: False)
         monkeypatch.setattr("actors.pool.shortage", lambda _: None)
         monkeypatch.setattr("actors.pool.places", lambda _: self.places)
+        monkeypatch.setattr("actors.pool.free_places", lambda _: self._free)
 
     def pool(self, build: Callable[[], ScorerLike], **cluster: Any) -> RayPool:
         """A pool over it."""
@@ -120,8 +123,16 @@ class FakeRay:
         self.actors.append(FakeActor(kind()))
         return self.actors[-1]
 
+    @property
+    def _alive(self) -> list[FakeActor]:
+        return [actor for actor in self.actors if not actor.death]
+
+    @property
+    def _free(self) -> int:
+        return max(self.places - self.others - len(self._alive), 0)
+
     def _is_done(self, ref: FakeRef) -> bool:
         """Whether its actor has a place and does not hang over it, or is dead."""
-        placed = [actor for actor in self.actors if not actor.death][: self.places]
+        placed = self._alive[: self.places - self.others]
         hangs = ref.actor.hangs and ref.method == "load"
         return ref.actor.death is not None or (ref.actor in placed and not hangs)

@@ -291,11 +291,15 @@ def test_unlike_actors_are_as_fast_as_the_sum_of_their_speeds(caplog: pytest.Log
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"optimizer": {"mode": "async"}}, "; 32 actors have nothing to do: raise optimizer.in_flight (now 8)"),
+        (
+            {"optimizer": {"mode": "async"}},
+            "; 32 actors have nothing to do: raise optimizer.in_flight (now 8; see docs/staleness.md)",
+        ),
         ({"optimizer": {"mode": "async", "in_flight": 64}}, ""),
         (
             {"optimizer": {"mode": "async"}, "model": {"pairs_per_pass": 8}},
-            "; 60 actors have nothing to do: raise optimizer.in_flight (now 8), or lower model.pairs_per_pass (now 8)",
+            "; 60 actors have nothing to do: raise optimizer.in_flight (now 8; see docs/staleness.md), or lower "
+            "model.pairs_per_pass (now 8)",
         ),
         ({"optimizer": {"pairs_per_step": 2}}, "; 56 actors have nothing to do: give cluster.actors fewer"),
     ],

@@ -115,6 +115,25 @@ def test_who_was_given_up_is_tried_again_when_another_starts_or_a_node_comes(mon
     assert len(pool.pids()) == 2
 
 
+def test_auto_asks_for_no_more_than_find_room_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An actor that waits for a place that others hold would have an autoscaler add nodes without end."""
+    fake = FakeRay(monkeypatch, places=5)
+    fake.others = 2
+    pool = fake.pool(FakeScorer, actors="auto")
+    pass_time(fake, pool, range(10))
+    assert [member.state for member in pool.members()] == ["ready"] * 3
+    fake.lose(fake.actors[0])
+    pass_time(fake, pool, range(10, 20))
+    assert [member.state for member in pool.members()] == ["ready"] * 3
+    fake.others = 0
+    pass_time(fake, pool, range(20, 30))
+    assert [member.state for member in pool.members()] == ["ready"] * 5
+    fake.others = fake.places = 7
+    alone = fake.pool(FakeScorer, actors="auto")
+    pass_time(fake, alone, [])
+    assert [member.state for member in alone.members()] == ["pending"], "what an autoscaler reads"
+
+
 def test_actors_that_have_answered_and_die_are_replaced_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch)
     pool = fake.pool(FakeScorer, actors=1)

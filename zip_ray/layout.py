@@ -308,7 +308,7 @@ class SplitPool:
         together, in_flight = self._config.model.pairs_per_pass, self._config.optimizer.in_flight
         remedies = [f"lower model.pairs_per_pass (now {together})"] if together > 1 else []
         if not self._synchronous:
-            remedies = [f"raise optimizer.in_flight (now {in_flight})", *remedies]
+            remedies = [f"raise optimizer.in_flight (now {in_flight}; see docs/staleness.md)", *remedies]
         remedy = ", or ".join(remedies or ["give cluster.actors fewer"])
         return f"; {actors} actors have nothing to do: {remedy}"
 
