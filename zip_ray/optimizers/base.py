@@ -209,4 +209,4 @@ class Optimizer(ABC):
 
 def _mean(values: Sequence[float]) -> float:
     """Without NumPy, which takes more time over one number than all else here."""
-    return math.fsum(values) / len(values) if values else math.nan
+    return sum(values) / len(values) if values else math.nan
