@@ -15,7 +15,7 @@ DRIVER = [
     *(ROOT / "zip_ray" / "compare").glob("*.py"),
     *(
         ROOT / "zip_ray" / f"{name}.py"
-        for name in ("ledger", "tuning", "evaluation", "checkpoint", "record", "work", "pool", "runs")
+        for name in ("ledger", "tuning", "evaluation", "checkpoint", "record", "work", "pool", "runs", "opening")
     ),
 ]
 

@@ -5,16 +5,11 @@ checkpoint.safetensors while it goes on, tuned_prompt.safetensors (+ .json) and 
 written before model, task and pool have shown that they can be used.
 """
 
-import logging
-import os
-import platform
 import re
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +22,7 @@ from zip_ray.config import Config
 from zip_ray.errors import InputError
 from zip_ray.evaluation import accuracy_on_test, ask
 from zip_ray.ledger import settle
+from zip_ray.opening import facts_of, read_start, start_event, templates_of, watch_of, zero_shot
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool import Pool, PoolError
 from zip_ray.prompts import PromptSpace, make_space
@@ -39,28 +35,18 @@ from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning import Outcome, Tuning
-from zip_ray.watch import PoolWatch
 from zip_ray.work import (
-    PHOTO,
-    SHARED_PREFIX,
-    TEMPLATE_ONCE,
     Encoding,
     EncodingResult,
-    Evaluation,
-    EvaluationResult,
     Facts,
     Float64,
-    Split,
     VisualPrompt,
 )
-
-_log = logging.getLogger(__name__)
 
 TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""
 REMOTE_SECONDS = 60.0
 """What the copy of the run folder gets to become whole then."""
-PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 
 OpenPool = Callable[[Config], Pool]
 Listener = Callable[[Event], None]
@@ -105,14 +91,14 @@ def tune(
     if config.output.remote:
         require_free(config.output.remote)
     with closing(open_pool(config)) as pool:
-        watch = _watch(pool, listen)
-        facts = _facts(pool, watch)
+        watch = watch_of(pool, listen)
+        facts = facts_of(pool, watch)
         space = make_space(config, facts.shape)
         create(folder, config)
         state = RunState(OptimizerState(space.initial()))
         with locked(folder):
             with removed_on_error(folder):
-                start = _start_event(config, facts, space, _zero_shot(pool, facts, watch))
+                start = start_event(config, facts, space, zero_shot(pool, facts, watch))
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
 
@@ -139,11 +125,11 @@ def resume(
     """
     with locked(folder):
         state = load_checkpoint(folder / CHECKPOINT)
-        start = _start_of(folder)
+        start = read_start(folder)
         require_same(folder, start, config)
         require_same_schedule(folder, start, config)
         with closing(open_pool(config)) as pool:
-            facts = _facts(pool, _watch(pool, listen))
+            facts = facts_of(pool, watch_of(pool, listen))
             if facts.weights_digest != start["weights_digest"]:
                 raise InputError(
                     f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
@@ -153,13 +139,6 @@ def resume(
                 state = _cut_back(folder, state)
                 write_config(folder, config)  # a later resume, and `status`, have its budget
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
-
-
-def _start_of(folder: Path) -> Event:
-    start = next(each_event(folder / RECORD), None)
-    if start is None or start["event"] != "start":
-        raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
-    return start
 
 
 def _cut_back(folder: Path, state: RunState) -> RunState:
@@ -218,14 +197,14 @@ class _Run:
                 remote.close(REMOTE_SECONDS)
             tracked = tracker.close(TRACKER_SECONDS) if tracker else False
         return RunResult(
-            folder, outcome, accuracies, _templates(self._start), tracked, tracker.run_id if tracker else ""
+            folder, outcome, accuracies, templates_of(self._start), tracked, tracker.run_id if tracker else ""
         )
 
     def _finish(
         self, outcome: Outcome, record: Record, interrupted: Callable[[], bool], listen: Listener
     ) -> tuple[Outcome, dict[str, float]]:
         """Deploy an iterate, unless that is cut off: its test may take long, and is not paid for in queries."""
-        watch = _watch(self._pool, listen)
+        watch = watch_of(self._pool, listen)
 
         def look() -> None:
             if interrupted():
@@ -244,8 +223,8 @@ class _Run:
         w, step = self._deployed(outcome.state)
         tuned = accuracy_on_test(self._pool, w, self._facts.images["test"], look)
         encoding = ask(self._pool, Encoding(-2, w), EncodingResult, look)
-        zero_shot: Any = self._start["zero_shot"]
-        accuracies = {**zero_shot["test"], "tuned": tuned}
+        tested: Any = self._start["zero_shot"]
+        accuracies = {**tested["test"], "tuned": tuned}
         card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
         prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors())
         state = outcome.state
@@ -306,86 +285,3 @@ class _Run:
             seconds=state.seconds,
             accuracies={f"test/{name}": value for name, value in accuracies.items()} | validation,
         )
-
-
-def _watch(pool: Pool, listen: Listener) -> PoolWatch:
-    """Has a listener hear who is in the pool while the loop, which tells of it too, does not run."""
-    return PoolWatch(pool, lambda found: listen({"event": "pool", "step": 0, "queries": 0, "seconds": 0.0, **found}))
-
-
-def _facts(pool: Pool, watch: PoolWatch) -> Facts:
-    """Facts of the scorers; what the user should know of them is said aloud.
-
-    Raises:
-        InputError: the task is for testing only.
-    """
-    watch.look()
-    facts = pool.facts(watch.look)
-    if facts.images["train"] == 0:
-        raise InputError("task.name: this data set is for testing only: tune on another, then `run.py evaluate` on it")
-    if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
-        _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
-    if facts.precision:
-        _log.warning("model.precision %s", facts.precision)
-    return facts
-
-
-def _zero_shot(pool: Pool, facts: Facts, watch: PoolWatch) -> dict[str, Any]:
-    """Test accuracy of hand-written templates: the generic one, the task's plain one, and the best of these and the
-    task's others.
-
-    Choosing that on the test images would flatter it; training and validation images are what the user has.
-    """
-
-    def correct(template: str) -> float:
-        """On all images but the test images."""
-        splits: tuple[Split, ...] = ("train", "val")
-        found = [ask(pool, Evaluation(-1, split, template), EvaluationResult, watch.look) for split in splits]
-        return sum(result.accuracy * result.images for result in found)
-
-    best = max(dict.fromkeys((*facts.templates, PHOTO)), key=correct)
-    chosen = {"generic template": PHOTO, "plain template": facts.template, "best template": best}
-    tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.look) for text in {*chosen.values()}}
-    return {"templates": chosen, "test": {name: tested[text] for name, text in chosen.items()}}
-
-
-def _templates(start: Event) -> dict[str, str]:
-    zero_shot: Any = start["zero_shot"]
-    templates: dict[str, str] = zero_shot["templates"]
-    return templates
-
-
-def _start_event(config: Config, facts: Facts, space: PromptSpace, zero_shot: dict[str, Any]) -> Event:
-    return {
-        "event": "start",
-        "step": 0,
-        "queries": 0,
-        "seconds": 0.0,
-        "time": time.time(),
-        "config": config.model_dump(mode="json"),
-        "environment": _environment(facts),
-        "weights_digest": facts.weights_digest,
-        "parameters": space.dimension,
-        "images": facts.images,
-        "zero_shot": zero_shot,
-    }
-
-
-def _environment(facts: Facts) -> dict[str, object]:
-    """Where the run takes place, for whoever compares runs."""
-
-    def installed(package: str) -> str:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return "not installed"
-
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "device": facts.device,
-        "text_pass": facts.text_pass,
-        "precision": facts.precision or "fp32",
-        **{package: installed(package) for package in PACKAGES},
-    }
