@@ -44,8 +44,8 @@ class Options(BenchmarkOptions):
     """Numbers of actors; one process each up to 64, 16 scorers a process above."""
     milliseconds: tuple[int, ...] = (50, 200)
     """Service times of a pass."""
-    in_flight: tuple[int, ...] = (4, 16)
-    """Pairs in flight an actor. Passes share calls to spare the driver: two calls of half as many, here."""
+    in_flight: tuple[int, ...] = (4, 16, 32)
+    """Pairs in flight an actor. Passes share calls to spare the driver: up to two calls of half as many, or of 16."""
     seconds: float = 15.0
     """Measured time of a row, after a third of it that does not count."""
 
@@ -149,7 +149,7 @@ def draw(path: Path, found: Found) -> None:
     counts, services, outs = (sorted({key[part] for key in found}) for part in range(3))
     axes.plot(counts, counts, color="#555555", linestyle="--", label="ideal")
     for (milliseconds, colour), (out, mark) in product(
-        zip(services, ("#E69F00", "#0072B2"), strict=False), zip(outs, "os", strict=False)
+        zip(services, ("#E69F00", "#0072B2"), strict=False), zip(outs, "os^", strict=False)
     ):
         speeds = [actors * found[actors, milliseconds, out] for actors in counts]
         axes.plot(counts, speeds, marker=mark, color=colour, label=f"{milliseconds} ms a pass, {out} pairs each")
