@@ -90,11 +90,11 @@ def tune(config: Config, pool: Pool, emit: Any = lambda _: None) -> Outcome:
 
 
 def queries_per_second(config: Config, pool: Pool, skip: float) -> float:
-    """Queries a second of a run, without its first `skip` seconds and without its end, when the pool runs empty."""
+    """Queries a second of a run, without its first `skip` seconds and without its end, when the pool runs empty: the
+    slope of a straight line through them, as answers that come many at a time would weigh on a difference of ends."""
     events: list[Event] = []
     tune(config, pool, events.append)
     assert config.budget.seconds is not None
     steps = [(float(str(e["seconds"])), int(str(e["queries"]))) for e in events if e["event"] == "step"]
-    inside = [(t, q) for t, q in steps if skip <= t <= config.budget.seconds]
-    (first, before), (last, after) = inside[0], inside[-1]
-    return (after - before) / (last - first)
+    inside = np.array([(t, q) for t, q in steps if skip <= t <= config.budget.seconds])
+    return float(np.polyfit(inside[:, 0], inside[:, 1], 1)[0])
