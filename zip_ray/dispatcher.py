@@ -207,7 +207,7 @@ class Dispatcher:
             return 1
         seconds = self._expected_pace(who, now) * _share(work)
         long_enough = len(self._members) * self._call_seconds / seconds
-        return max(1, int(min(long_enough, len(self._works) / len(self._members) / PREFETCH, MOST_TOGETHER)))
+        return max(1, int(min(long_enough, len(self._works) / len(self._members), MOST_TOGETHER)))
 
     def _choose(self, identity: int, now: float) -> int | None:
         """Who would finish a work first; None where it is worth waiting for one that is full.
