@@ -125,11 +125,14 @@ def places(cluster: ClusterConfig) -> int:
     return sum(min(_room(node["Resources"], cluster), default=1) for node in ray.nodes() if node["Alive"])
 
 
-def free_places(cluster: ClusterConfig) -> int:
-    """At most so many more actors find room now, beside all that is on the nodes."""
+def free_places(cluster: ClusterConfig, most: int) -> int:
+    """At most so many more actors find room now, beside all that is on the nodes; no more than `most`.
+
+    Of the sum over nodes, not by node as `places`: what is left of a GPU whose other parts are taken is a place.
+    """
     free = ray.available_resources()
     needs = (("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus))
-    return min((int(free.get(kind, 0.0) / need + 1e-6) for kind, need in needs if need), default=places(cluster))
+    return min([most, *(int(free.get(kind, 0.0) / need + 1e-6) for kind, need in needs if need)])
 
 
 def _room(node: dict[str, float], cluster: ClusterConfig) -> list[int]:

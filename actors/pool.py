@@ -254,7 +254,7 @@ class RayPool:
         """As many as the nodes hold beside what others have there: who waits for that in vain makes an autoscaler add
         nodes. Where there is no place yet, it shall see that one is wanted."""
         ours = sum(member.placed is not None for member in self._members.values())
-        return max(min(found, ours + free_places(self._cluster)), 1)
+        return max(min(found, ours + free_places(self._cluster, found)), 1)
 
     def _call_idle(self, now: float) -> None:
         """Call those who owe nothing, that the dead among them are found and replaced."""

@@ -45,7 +45,7 @@ class Options(BenchmarkOptions):
     milliseconds: tuple[int, ...] = (50, 200)
     """Service times of a pass."""
     in_flight: tuple[int, ...] = (4, 16, 32)
-    """Pairs in flight an actor. Passes share calls to spare the driver: up to two calls of half as many, or of 16."""
+    """Pairs in flight an actor. Passes share calls, up to 16 in each, to spare the driver."""
     seconds: float = 15.0
     """Measured time of a row, after a third of it that does not count."""
 

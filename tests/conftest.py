@@ -66,6 +66,16 @@ def ray_cluster(cluster: "Cluster") -> str:
     return str(cluster.address)
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """A command line that runs in this process takes its signals over: afterwards, what was there."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @dataclass
 class Head:
     """A Ray head in processes of its own."""

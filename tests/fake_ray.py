@@ -65,7 +65,7 @@ class FakeRay:
         monkeypatch.setattr("actors.pool.connect", lambda _: False)
         monkeypatch.setattr("actors.pool.shortage", lambda _: None)
         monkeypatch.setattr("actors.pool.places", lambda _: self.places)
-        monkeypatch.setattr("actors.pool.free_places", lambda _: self._free)
+        monkeypatch.setattr("actors.pool.free_places", lambda _, most: min(self._free, most))
 
     def pool(self, build: Callable[[], ScorerLike], **cluster: Any) -> RayPool:
         """A pool over it."""

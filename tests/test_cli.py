@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -203,16 +202,6 @@ def test_help_teaches(tmp_path: Path) -> None:
     text = run(tmp_path, "tune", "--help").stdout
     for flag in ("--budget.queries", "--optimizer.pairs-per-step", "--cluster.gpus-per-actor", "--prompt.init"):
         assert flag in text
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """A command line that runs in this process takes its signals over: they are given back."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
 
 
 QUICK = str(ROOT / "configs" / "quickstart.yaml")

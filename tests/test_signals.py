@@ -1,7 +1,6 @@
 """Ctrl-C and SIGTERM: the first asks the run to stop, and says so; the second ends it at once, without a traceback."""
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,13 +11,9 @@ from zip_ray.terminal import INTERRUPTED
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """Python's own for Ctrl-C, whatever a test before has left; afterwards, what was there."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def pythons_own(handlers: None) -> None:  # noqa: ARG001 - asked for so that it is there before
+    """Python's own for Ctrl-C, whatever a test before has left."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def test_the_first_ctrl_c_asks_a_run_to_stop_and_the_second_ends_it(capfd: pytest.CaptureFixture[str]) -> None:

@@ -34,14 +34,8 @@ from zip_ray.run_folder import create, locked, needing_room, removed_on_error, w
 from zip_ray.threads import with_threads
 from zip_ray.tracking import Tracker
 from zip_ray.tuned_prompt import PromptCard, TunedPrompt
-from zip_ray.tuning import Outcome, Tuning
-from zip_ray.work import (
-    Encoding,
-    EncodingResult,
-    Facts,
-    Float64,
-    VisualPrompt,
-)
+from zip_ray.tuning import Interrupted, Outcome, Tuning, cut_off_by
+from zip_ray.work import Encoding, EncodingResult, Facts, Float64, VisualPrompt
 
 TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""
@@ -154,10 +148,6 @@ def _cut_back(folder: Path, state: RunState) -> RunState:
     return state
 
 
-class _Interrupted(Exception):
-    """To stop has been asked for, during the last test."""
-
-
 class _Run:
     """The parts of a run, put together."""
 
@@ -208,15 +198,13 @@ class _Run:
 
         def look() -> None:
             if interrupted():
-                raise _Interrupted
+                raise Interrupted
             watch.look()
 
         try:
             return outcome, self._deploy(outcome, record, look)
-        except _Interrupted:
-            return Outcome(outcome.state, {"interrupted": "on request"}), {}
-        except PoolError as error:
-            return Outcome(outcome.state, {"pool": str(error)}), {}
+        except (Interrupted, PoolError) as error:
+            return Outcome(outcome.state, cut_off_by(error)), {}
 
     def _deploy(self, outcome: Outcome, record: Record, look: Callable[[], None]) -> dict[str, float]:
         """The accuracies of an iterate, the tuned prompt, the end of the record, the picture."""

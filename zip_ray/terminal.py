@@ -83,7 +83,8 @@ def parse_failure(text: str, command: str) -> str:
     lines = [line.strip("│ ╭╮╰╯─").replace("__tyro-dummy-inner__.", "") for line in text.splitlines()[1:]]
     # A rule between two parts is of "-" where the terminal's encoding has no "─".
     what, _, rest = " ".join(line if line.strip("-") else "\n" for line in lines).strip().partition("\n")
-    if fault := _FAULT.match(what := what.strip()):
+    what = what.strip()
+    if fault := _FAULT.match(what):
         section, field, message, value = fault.group("section", "field", "message", "value")
         names = ".".join(name for name in (section.removeprefix("settings").strip("."), field) if name)
         said = message.removeprefix("Value error, ")

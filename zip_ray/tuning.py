@@ -59,6 +59,11 @@ class Outcome:
         return not {"interrupted", "pool"} & set(self.reasons)
 
 
+def cut_off_by(error: Interrupted | PoolError) -> dict[str, str]:
+    """The reason of a run that did not come to its end."""
+    return {"pool": str(error)} if isinstance(error, PoolError) else {"interrupted": "on request"}
+
+
 class CropStream:
     """Fresh crops of the coming mini-batches, asked for ahead of the loop: their order does not depend on `w`."""
 
@@ -154,8 +159,7 @@ class Tuning:
             if isinstance(error, InputError):
                 self._checkpoint(self._state)
                 raise
-            pool_lost = isinstance(error, PoolError)
-            reasons = {"pool": str(error)} if pool_lost else {"interrupted": "on request"}
+            reasons = cut_off_by(error)
         self._checkpoint(self._state)
         return Outcome(self._state, reasons)
 

@@ -24,9 +24,17 @@ DPI = 110
 
 
 def styles(results: Results) -> dict[str, dict[str, Any]]:
-    """Colour, marker and line of each method, in their order in the suite."""
+    """Label, colour, marker and line of each method, in their order in the suite."""
     looks = zip(results.suite.methods, cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
-    return {name: {"color": colour, "marker": marker, "linestyle": line} for name, colour, marker, line in looks}
+    return {
+        name: {"label": name, "color": colour, "marker": marker, "linestyle": line}
+        for name, colour, marker, line in looks
+    }
+
+
+def has_bands(results: Results) -> bool:
+    """Whether the curves have bands around them."""
+    return len(results.suite.methods) <= MOST_BANDS
 
 
 def against_queries(results: Results) -> bytes:
@@ -93,7 +101,7 @@ def against_shots(results: Results) -> bytes:
         cells = [over_tasks(results, [(one.run, one.accuracy) for one in cell]) for cell in runs]
         found = [mean_and_deviation(cell) for cell in cells]
         y, spread = [100 * mean for mean, _ in found], [0.0 if math.isnan(d) else 100 * d for _, d in found]
-        axes.errorbar(shots, y, yerr=spread, capsize=3, label=method, **look)
+        axes.errorbar(shots, y, yerr=spread, capsize=3, **look)
     levels = [mean_and_deviation(zero_shot(results, PLAIN, task, shots[-1]))[0] for task in results.shared]
     axes.axhline(100 * mean_and_deviation(levels)[0], color=GREY, linestyle="--", label="zero-shot, plain template")
     axes.set_xscale("log", base=2)
@@ -121,7 +129,7 @@ def _curves(
             continue
         for method, look in styles(results).items():
             curves = [curve(one) for one in results.of(method, names[place], shots)]
-            _draw(axes, curves, x, {**look, "label": method}, len(results.suite.methods) <= MOST_BANDS)
+            _draw(axes, curves, x, look, has_bands(results))
         axes.set_title(names[place], fontsize=11)
         axes.grid(alpha=0.3)
         axes.set_xlabel(label)

@@ -106,8 +106,7 @@ def _course(results: Results) -> list[Section]:
     window = round(SMOOTHED_SHARE * results.budget)
     at_once = results.suite.at_once
     shared = "" if at_once == 1 else " Runs shared the pool, so seconds hold time spent waiting for others."
-    crowded = len(results.suite.methods) > figures.MOST_BANDS
-    band = "Mean over seeds." if crowded else "Mean over seeds, band of one standard deviation."
+    band = f"Mean over seeds{', band of one standard deviation' if figures.has_bands(results) else ''}."
     held = f"{band} A seed that is done keeps its last value."
     course = Section(
         "Course",
