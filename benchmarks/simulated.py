@@ -10,6 +10,7 @@ import numpy as np
 import ray
 
 from actors import RayPool
+from actors.pool import OPTIONS
 from actors.scorer_actor import ScorerActor
 from tests.fakes import FACTS
 from zip_ray.checkpoint import RunState
@@ -54,7 +55,7 @@ class HostedPool(RayPool):
     def _start_actor(self) -> Any:
         taken = self._numbers - 1
         if taken % self._seats == 0:
-            host = ray.remote(ScorerActor).options(num_cpus=0, max_concurrency=self._seats)
+            host = ray.remote(ScorerActor).options(num_cpus=0, max_concurrency=self._seats, **OPTIONS)
             self._hosts.append(host.remote())
         return self._hosts[-1]
 

@@ -145,6 +145,8 @@ class Dispatcher:
             self._learn(who, work, seconds)
             if self._is_awaited(work):
                 answers.append(Answer(result, self._done(work.id)))
+        for kind in {_kind(work) for work in call}:
+            self._typical[kind] = median(self._times[kind])
         return answers
 
     def assignments(self, now: float) -> list[tuple[int, tuple[Work, ...]]]:
@@ -286,11 +288,9 @@ class Dispatcher:
         return now - who.since > LATE * typical * sum(map(_share, call))
 
     def _learn(self, who: _Member, work: Work, seconds: float) -> None:
-        """The typical time of a kind of work, and the pace of who did it; of slices, that of the whole pass."""
+        """The times of a kind of work, and the pace of who did it; of slices, those of the whole pass."""
         kind, seconds = _kind(work), seconds / _share(work)
-        times = self._times.setdefault(kind, deque(maxlen=WINDOW))
-        times.append(seconds)
-        self._typical[kind] = median(times)
+        self._times.setdefault(kind, deque(maxlen=WINDOW)).append(seconds)
         if kind is Pass:
             who.pace = seconds if who.pace is None else MEMORY * seconds + (1 - MEMORY) * who.pace
 

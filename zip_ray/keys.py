@@ -6,6 +6,8 @@ Order and place of evaluation therefore never matter (DESIGN: invariants), and n
 from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
+from numpy.random.bit_generator import ISeedSequence
 
 
 class Stream(IntEnum):
@@ -26,6 +28,16 @@ class Stream(IntEnum):
     DIRECTION = 13
 
 
+class _Key(ISeedSequence):
+    """Gives Philox its key as it is; given one as `key=`, NumPy first asks the system for entropy that nobody uses."""
+
+    def __init__(self, seed: int, stream: Stream) -> None:
+        self._words = np.array([seed, int(stream)], dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: npt.DTypeLike = np.uint64) -> npt.NDArray[np.uint64]:  # noqa: ARG002
+        return self._words
+
+
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:
     """The generator of (seed, stream, index): counter-based Philox (Salmon et al., SC 2011).
 
@@ -38,5 +50,4 @@ def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:
     if len(index) > 3 or min((seed, *index)) < 0:
         raise ValueError(f"a key takes a seed and up to three indices, none negative; got {seed}, {index}")
     counter = np.array([0, *index, *[0] * (3 - len(index))], dtype=np.uint64)
-    key = np.array([seed, int(stream)], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return np.random.Generator(np.random.Philox(_Key(seed, stream), counter=counter))  # type: ignore[arg-type]

@@ -226,7 +226,7 @@ class Tuning:
             if asked is None:
                 break
             self._ledger.issue(asked)
-            bundle.append(replace(asked, features=features))
+            bundle.append(asked if features is None else replace(asked, features=features))
         return tuple(bundle)
 
     def _admits(self) -> bool:

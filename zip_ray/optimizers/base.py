@@ -91,7 +91,9 @@ class Optimizer(ABC):
         """
         self._config, self._seed, self._schedule_steps = config, seed, schedule_steps
         self._state = state
-        self._asks_per_step = config.asks_per_step
+        self._asks_per_step, self._batches_per_step = config.asks_per_step, config.batches_per_step
+        self.queries_per_step = config.queries_per_step
+        """What a step costs."""
         # Asks that were out when the state was saved are lost; numbers go on with the next step's.
         self._asked = -(-state.asked // self._asks_per_step) * self._asks_per_step
         self._out: dict[int, Ask] = {}
@@ -102,11 +104,6 @@ class Optimizer(ABC):
     def state(self) -> OptimizerState:
         """The state after the latest update; asks in flight are not part of it."""
         return self._state
-
-    @property
-    def queries_per_step(self) -> int:
-        """What a step costs."""
-        return self._config.queries_per_step
 
     @property
     def queries_to_ask(self) -> int:
@@ -127,7 +124,7 @@ class Optimizer(ABC):
     @property
     def next_batch(self) -> int:
         """Key of the mini-batch of what `ask` gives next, counted from 1."""
-        return self._asked * self._config.batches_per_step // self._asks_per_step + 1
+        return self._asked * self._batches_per_step // self._asks_per_step + 1
 
     def ask(self) -> Ask | None:
         """The next ask, or None while as many are out as may be."""

@@ -3,7 +3,9 @@
 Sources: Spall 1992 (SPSA); Park et al., ICLR 2025 (ZIP) and its released code (spsa, spsa-gc).
 """
 
+import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -22,7 +24,7 @@ class Spsa(Optimizer):
 
     remedy = "lower optimizer.a or optimizer.c"
 
-    @property
+    @cached_property
     def _gains(self) -> Gains:
         c = self._config
         return Gains(c.a, c.c, c.alpha, c.gamma, c.offset)
@@ -41,20 +43,21 @@ class Spsa(Optimizer):
 
     def _move(self, told: Sequence[Told]) -> Move:
         gradient = self._estimate(told)
-        direction, memory, clipped = self._direction(gradient)
+        norm = math.sqrt(gradient.dot(gradient))
+        direction, memory, clipped = self._direction(gradient, norm)
         w = self._state.w - self._gains.step_size(self._state.steps + 1) * direction
-        return Move(w, memory, float(np.linalg.norm(gradient)), clipped)
+        return Move(w, memory, norm, clipped)
 
     def _estimate(self, told: Sequence[Told]) -> Float64:
         """Mean of the pairs' estimates, shape (d,), summed in the order of their numbers."""
-        total = np.zeros_like(self._state.w)
+        total = np.zeros(self._state.w.size)
         for pair, result in told:
             assert isinstance(pair, Pair)
             assert isinstance(result, PairResult)
             total += (result.plus - result.minus) / (2 * pair.c) / perturbation(pair.perturbation, total.size)
         return total / len(told)
 
-    def _direction(self, gradient: Float64) -> tuple[Float64, dict[str, Float64], bool]:
+    def _direction(self, gradient: Float64, norm: float) -> tuple[Float64, dict[str, Float64], bool]:  # noqa: ARG002
         """What is subtracted (times a_k), what to remember, and whether the estimate was clipped."""
         return gradient, {}, False
 
@@ -62,10 +65,9 @@ class Spsa(Optimizer):
 class Zip(Spsa):
     """ZIP: SPSA with clipping: if ||g|| >= t, g <- g t / ||g||, where t is sqrt(d) (intrinsic) or a given number."""
 
-    def _direction(self, gradient: Float64) -> tuple[Float64, dict[str, Float64], bool]:
+    def _direction(self, gradient: Float64, norm: float) -> tuple[Float64, dict[str, Float64], bool]:
         clip = self._config.clip
-        norm = float(np.linalg.norm(gradient))
-        threshold = float(np.sqrt(gradient.size)) if clip == "intrinsic" else clip
+        threshold = math.sqrt(gradient.size) if clip == "intrinsic" else clip
         if norm < threshold:
             return gradient, {}, False
         return gradient * (threshold / norm), {}, True
@@ -74,7 +76,7 @@ class Zip(Spsa):
 class SpsaGc(Spsa):
     """The released code's momentum variant: m <- b m + g, and the update is g + b m."""
 
-    def _direction(self, gradient: Float64) -> tuple[Float64, dict[str, Float64], bool]:
+    def _direction(self, gradient: Float64, norm: float) -> tuple[Float64, dict[str, Float64], bool]:  # noqa: ARG002
         b = self._config.momentum
         momentum = b * self._state.memory.get("momentum", np.zeros_like(gradient)) + gradient
         return gradient + b * momentum, {"momentum": momentum}, False
