@@ -167,15 +167,15 @@ def define_commands(default: Config) -> None:
         return show_run(console, result, settings)
 
     @command("status")
-    def _status(run_dir: Positional[Path]) -> int:
+    def _status(run_dir: Positional[str]) -> int:
         """How a run is doing that goes on elsewhere: progress, speed, time left, actors.
 
         Args:
-            run_dir: the run's folder.
+            run_dir: the run's folder, or the URI of its copy (output.remote).
         """
-        from zip_ray.status import status
+        from zip_ray.status import status, status_of_copy
 
-        for line in status(run_dir):
+        for line in status_of_copy(run_dir) if "://" in run_dir else status(Path(run_dir)):
             console.print(line, soft_wrap=True)
         return 0
 

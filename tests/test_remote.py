@@ -22,6 +22,7 @@ from zip_ray.errors import InputError
 from zip_ray.pool import InProcessPool
 from zip_ray.remote import RemoteCopy, fetch, require_free
 from zip_ray.runs import resume, tune
+from zip_ray.status import status_of_copy
 
 ROOT = Path(__file__).parent.parent
 URI = "memory://bucket/runs/first"
@@ -52,11 +53,15 @@ def test_a_run_goes_on_elsewhere_from_its_copy(tmp_path: Path) -> None:
     looks = iter(range(10**6))
     cut = tune(configured(tmp_path / "cut", remote=URI), open_pool, lambda: next(looks) > 60)
     assert not cut.outcome.finished
+    head, *lines = status_of_copy(URI)
+    assert head.startswith(f"{URI}: not finished when it was last copied")
+    assert lines[0].startswith(f"{cut.outcome.state.account.charged}/")
     folder = fetch(URI, tmp_path / "elsewhere")
     assert folder == tmp_path / "elsewhere" / "first"
     end = resume(folder, configured(tmp_path / "cut", remote=URI), open_pool, never)
     straight = tune(configured(tmp_path / "straight"), open_pool, never)
     np.testing.assert_array_equal(end.outcome.state.optimizer.w, straight.outcome.state.optimizer.w)
+    assert status_of_copy(URI)[0] == f"{URI}: finished"
     copy = fetch(URI, tmp_path / "at the end")
     assert {path.name for path in copy.iterdir()} == {path.name for path in folder.iterdir()}
     for path in copy.iterdir():
@@ -173,4 +178,5 @@ def test_resume_takes_a_uri(tmp_path: Path) -> None:
 
     run("tune", str(ROOT / "configs" / "quickstart.yaml"), *small, "--output.dir=run", f"--output.remote={remote}")
     assert "80 queries" in run("resume", remote, "--budget.queries=80")
+    assert f"{remote}: finished" in run("status", remote)
     assert load_checkpoint(tmp_path / "store" / "first" / CHECKPOINT).account.charged == 80

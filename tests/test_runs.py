@@ -74,6 +74,15 @@ def test_cma_es_goes_on_with_more_budget_as_if_it_had_had_it(tmp_path: Path) -> 
     np.testing.assert_array_equal(more.outcome.state.optimizer.w, whole.outcome.state.optimizer.w)
 
 
+def test_what_was_absent_may_be_said_when_a_run_goes_on(tmp_path: Path) -> None:
+    tune(make_config(tmp_path / "run"), open_pool, lambda: False)
+    said = make_config(tmp_path / "run", 24, model={"pairs_per_pass": 1, "parallel": [1, 1]})
+    assert resume(tmp_path / "run", said, open_pool, lambda: False).outcome.finished
+    other = make_config(tmp_path / "run", 36, model={"pairs_per_pass": 2})
+    with pytest.raises(InputError, match=r"^model.pairs_per_pass: .* only budget, cluster, tracking \("):
+        resume(tmp_path / "run", other, open_pool, lambda: False)
+
+
 def test_a_run_from_before_a_field_existed_can_go_on(tmp_path: Path) -> None:
     tune(make_config(tmp_path / "run"), open_pool, lambda: False)
     record = tmp_path / "run" / RECORD
@@ -146,7 +155,10 @@ def test_a_last_test_that_is_cut_off_is_made_up_for(tmp_path: Path) -> None:
 def test_an_asynchronous_run_may_go_on_with_more_in_flight(tmp_path: Path) -> None:
     folder, mode = tmp_path / "run", {"mode": "async", "pairs_per_step": 1}
     tune(make_config(folder, 20, optimizer={**mode, "in_flight": 2}), open_pool, lambda: False)
-    more = {"optimizer": {**mode, "in_flight": 6, "max_staleness": 99}, "model": {"parallel": (1, 1)}}
+    more = {
+        "optimizer": {**mode, "in_flight": 6, "max_staleness": 99},
+        "model": {"parallel": (1, 1), "pairs_per_pass": 2},
+    }
     assert resume(folder, make_config(folder, 40, **more), open_pool, lambda: False).outcome.state.account.charged == 40
     with pytest.raises(InputError, match=r"^optimizer.a: differs"):
         resume(folder, make_config(folder, 40, optimizer={**mode, "a": 0.5}), open_pool, lambda: False)

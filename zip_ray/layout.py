@@ -19,6 +19,7 @@ import numpy as np
 from zip_ray.config import Config, Loss
 from zip_ray.errors import InputError
 from zip_ray.losses import image_losses
+from zip_ray.passes import asks_per_pass
 from zip_ray.pool import Member, Pool
 from zip_ray.work import (
     Answer,
@@ -291,10 +292,11 @@ class SplitPool:
         if len(ready) == self._ready and as_fast:
             return
         self._ready, self._pace = len(ready), pace
-        optimizer, model = self._config.optimizer, self._config.model
+        optimizer = self._config.optimizer
         out = optimizer.asks_per_step if self._synchronous else optimizer.in_flight
-        passes = math.ceil(out / model.pairs_per_pass)
-        self._layout, rate = choose(len(ready), pace, self._whole_of(self.facts()), passes, self._synchronous)
+        facts = self.facts()
+        passes = math.ceil(out / asks_per_pass(self._config, facts.device, len(ready)))
+        self._layout, rate = choose(len(ready), pace, self._whole_of(facts), passes, self._synchronous)
         queries = rate * out / passes * optimizer.queries_per_step / optimizer.asks_per_step
         idle = self._idle(self._ready - passes * self._layout.parts)
         _log.warning(
@@ -305,8 +307,8 @@ class SplitPool:
         """What can be done about so many actors for which the layout has no part, as the rest of a sentence."""
         if actors <= 0:
             return ""
-        together, in_flight = self._config.model.pairs_per_pass, self._config.optimizer.in_flight
-        remedies = [f"lower model.pairs_per_pass (now {together})"] if together > 1 else []
+        together, in_flight = self._config.pairs_per_pass, self._config.optimizer.in_flight
+        remedies = [f"lower model.pairs_per_pass (now {together})"] if together not in (1, "auto") else []
         if not self._synchronous:
             remedies = [f"raise optimizer.in_flight (now {in_flight}; see docs/staleness.md)", *remedies]
         remedy = ", or ".join(remedies or ["give cluster.actors fewer"])

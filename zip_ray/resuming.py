@@ -11,7 +11,12 @@ from zip_ray.record import Event
 RESUMABLE = {"budget", "cluster", "tracking"}
 """Sections of the config that may change on resume: they leave the trajectory alone, `KEPT` aside."""
 KEPT = ("cluster", "threads_per_actor")
-ASYNC_RESUMABLE = (("optimizer", "in_flight"), ("optimizer", "max_staleness"), ("model", "parallel"))
+ASYNC_RESUMABLE = (
+    ("optimizer", "in_flight"),
+    ("optimizer", "max_staleness"),
+    ("model", "parallel"),
+    ("model", "pairs_per_pass"),
+)
 """What may change besides where no trajectory is promised: it is what other actors than before may ask for."""
 
 
@@ -21,13 +26,13 @@ def require_same(folder: Path, start: Event, config: Config) -> None:
     Raises:
         InputError: names the field.
     """
-    was, now = (_trajectory(one.model_dump(mode="json")) for one in (started_with(folder, start), config))
+    was, now = _trajectory(started_with(folder, start)), _trajectory(config)
     for section in was:
         if was[section] != now[section]:
             fields = was[section] if isinstance(was[section], dict) else {}
             field = next((f".{name}" for name in fields if was[section][name] != now[section][name]), "")
             raise InputError(
-                f"{section}{field}: differs from what {folder} was started with: only {', '.join(sorted(RESUMABLE))} "
+                f"{section}{field}: differs from what {folder} was started with: only {', '.join(_may_change(config))} "
                 f"(without {'.'.join(KEPT)}) may change on resume; tune anew for the rest"
             )
 
@@ -52,11 +57,19 @@ def started_with(folder: Path, start: Event) -> Config:
     return validate(tree, str(folder / RECORD))
 
 
-def _trajectory(tree: dict[str, Any]) -> dict[str, Any]:
+def _may_change(config: Config) -> list[str]:
+    """Names of all that may, `KEPT` aside."""
+    fields = ASYNC_RESUMABLE if config.optimizer.mode == "async" else ()
+    return [*sorted(RESUMABLE), *map(".".join, fields)]
+
+
+def _trajectory(config: Config) -> dict[str, Any]:
     """What of a config the trajectory depends on."""
     section, field = KEPT
+    tree = config.model_dump(mode="json")
+    tree["model"] |= {"parallel": config.parallel, "pairs_per_pass": config.pairs_per_pass}  # said or not: the same
     parts = {name: part for name, part in tree.items() if name not in RESUMABLE}
-    if tree["optimizer"]["mode"] == "async":
+    if config.optimizer.mode == "async":
         for free, free_field in ASYNC_RESUMABLE:
             parts[free] = {name: value for name, value in parts[free].items() if name != free_field}
     return {**parts, section: {field: tree[section][field]}}

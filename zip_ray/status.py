@@ -1,12 +1,15 @@
-"""How a run is doing that goes on elsewhere: all from its folder."""
+"""How a run is doing that goes on elsewhere: all from its folder, or from the copy of that."""
 
 import fcntl
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from zip_ray.config import BudgetConfig
 from zip_ray.progress import Summary
 from zip_ray.record import FILE_NAME as RECORD
 from zip_ray.record import read_record
+from zip_ray.remote import fetch
 from zip_ray.run_folder import LOCK, run_config
 
 
@@ -16,18 +19,37 @@ def status(folder: Path) -> list[str]:
     Raises:
         InputError: no run folder, or a damaged one.
     """
-    summary = Summary(run_config(folder).budget)
+    budget = run_config(folder).budget
     if not (folder / RECORD).is_file():
         return [f"{folder}: {_start(folder)}"]
-    events = read_record(folder / RECORD)
-    for event in events:
+    finished, lines = _read(folder, budget)
+    return [f"{folder}: {'finished' if finished else _state(folder)}", *lines]
+
+
+def status_of_copy(uri: str) -> list[str]:
+    """The same from the copy of a run folder (`output.remote`), which does not tell whether a driver is at work.
+
+    Raises:
+        InputError: no copy, or no access to it.
+    """
+    with TemporaryDirectory() as into:
+        folder = fetch(uri, Path(into))
+        finished, lines = _read(folder, run_config(folder).budget)
+    unfinished = f"not finished when it was last copied; if it runs nowhere, go on with: run.py resume {uri}"
+    return [f"{uri}: {'finished' if finished else unfinished}", *lines]
+
+
+def _read(folder: Path, budget: BudgetConfig) -> tuple[bool, list[str]]:
+    """Whether a run has come to its end, and the lines about how it went."""
+    summary, kinds = Summary(budget), set()
+    for event in read_record(folder / RECORD):
         summary.event(event)
-    return [f"{folder}: {_state(folder, [str(event['event']) for event in events])}", *summary.lines()]
+        kinds.add(event["event"])
+    return "end" in kinds, summary.lines()
 
 
-def _state(folder: Path, kinds: list[str]) -> str:
-    if "end" in kinds:
-        return "finished"
+def _state(folder: Path) -> str:
+    """Of a run that has not come to its end."""
     silent = f"its last word {time.time() - (folder / RECORD).stat().st_mtime:.0f} s ago"
     if _is_held(folder / LOCK):
         return f"running, {silent}"

@@ -15,6 +15,7 @@ from zip_ray.config import Config
 from zip_ray.errors import InputError
 from zip_ray.ledger import Ledger, settle
 from zip_ray.optimizers import Optimizer, StepReport, make_optimizer
+from zip_ray.passes import asks_per_pass
 from zip_ray.pool import Pool, PoolError
 from zip_ray.record import Event
 from zip_ray.threads import one_blas_thread
@@ -128,6 +129,7 @@ class Tuning:
         """
         one_blas_thread()
         self._config, self._pool = config, pool
+        self._device = pool.facts().device if config.pairs_per_pass == "auto" else ""
         self._state = state
         self._emit, self._checkpoint, self._interrupted, self._clock = emit, checkpoint, interrupted, clock
         self._optimizer: Optimizer = make_optimizer(
@@ -165,6 +167,7 @@ class Tuning:
 
     def _loop(self) -> dict[str, str]:
         while True:
+            self._watch.look()
             self._validate_if_due()
             reasons = self._reasons()
             if not reasons:
@@ -184,7 +187,6 @@ class Tuning:
                 raise Interrupted
             for answer in self._pool.collect(POLL_SECONDS):
                 self._fold(answer)
-            self._watch.look()
 
     def _reasons(self) -> dict[str, str]:
         """Why to ask no more; empty while there is no reason."""
@@ -204,17 +206,19 @@ class Tuning:
         """Put out as much as the optimiser gives, in passes of `pairs_per_pass`."""
         if self._config.optimizer.mode == "sync" and self._validating:
             return  # it may end the run
-        while bundle := self._bundle():
+        most = asks_per_pass(self._config, self._device, self._watch.ready)
+        while bundle := self._bundle(most):
             self._pool.submit(Pass(bundle))
 
-    def _bundle(self) -> tuple[Ask, ...]:
-        """The next asks for one pass; fewer where the optimiser waits, the budget ends or crops are not there yet.
+    def _bundle(self, most: int) -> tuple[Ask, ...]:
+        """The next asks for one pass: at most so many, fewer where the optimiser waits, the budget ends or crops are
+        not there yet.
 
         Synchronously they are of one mini-batch: else the crops that happen to be there would have a say in the bits.
         """
         bundle: list[Ask] = []
         apart = self._config.optimizer.mode == "sync"
-        while len(bundle) < self._config.model.pairs_per_pass:
+        while len(bundle) < most:
             batch = self._optimizer.next_batch
             if apart and bundle and bundle[-1].batch != batch:
                 break

@@ -28,6 +28,8 @@ class PoolWatch:
         self._pool, self._tell, self._clock = pool, tell, clock
         self._looked = self._told = float("-inf")
         self._before: dict[str, object] = {}
+        self.ready = 0
+        """Members that were ready when they were looked at last."""
 
     def look(self) -> None:
         """Look, if it is time to; tell what is new, or what has not been told for long."""
@@ -37,8 +39,9 @@ class PoolWatch:
         self._looked = now
         members = self._pool.members()
         states = Counter(member.state for member in members)
+        self.ready = states["ready"]
         seen = {
-            "ready": states["ready"],
+            "ready": self.ready,
             "pending": states["pending"],
             "given_up": states["given up"],
             "last_error": self._pool.last_error(),

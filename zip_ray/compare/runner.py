@@ -291,10 +291,10 @@ class Runner:
 
 
 def _passes_out(config: Config) -> int:
-    """Passes that a run has in flight at once."""
+    """Passes that a run has in flight at once; at most, where that is left to the run."""
     optimizer = config.optimizer
     asks = optimizer.asks_per_step if optimizer.mode == "sync" else optimizer.in_flight
-    return -(-asks // config.model.pairs_per_pass)
+    return asks if config.pairs_per_pass == "auto" else -(-asks // config.pairs_per_pass)
 
 
 def _ended(folder: Path) -> bool:

@@ -19,9 +19,11 @@ class ModelConfig(Section):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Of the text tower's matrix products. tf32 (GPU) and bf16 are faster, but blur the small loss differences that
     ZIP learns from: `run.py doctor` measures how much."""
-    pairs_per_pass: Count = 1
-    """Pairs (or queries) of a step that one actor encodes in one pass: more fill a GPU, fewer spread over more actors.
-    It changes results by float32 rounding, so a run keeps it."""
+    pairs_per_pass: Count | Literal["auto"] | None = None
+    """Pairs (or queries) that one actor encodes in one pass: more fill a GPU, fewer spread over more actors. auto = on
+    GPUs, those that are out at once shared among the actors that are there; 1 on CPUs. It changes results by float32
+    rounding, and auto is not the same bits on another number of GPUs; so where this is absent, it is 1 in synchronous
+    mode, and auto in asynchronous mode."""
     parallel: tuple[Literal[1, 2], Count] | Literal["auto"] | None = None
     """How a pass is split over actors: sides (2 = the two queries of a pair apart) and shards, of the classes, or of
     the mini-batch's images where the prompt is visual; more of either when there are more actors than pairs in flight.

@@ -33,6 +33,11 @@ class Config(Section):
         return self.model.parallel or default
 
     @property
+    def pairs_per_pass(self) -> int | Literal["auto"]:
+        """`model.pairs_per_pass`, or what it is where it is absent."""
+        return self.model.pairs_per_pass or ("auto" if self.optimizer.mode == "async" else 1)
+
+    @property
     def encodes_crops(self) -> bool:
         """Whether fresh crops are encoded ahead of the loop; under a visual prompt each query encodes them itself."""
         return self.task.views == "fresh" and not self.prompt.visual
