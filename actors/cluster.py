@@ -9,6 +9,8 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import ray
+from ray._private.state import available_resources_per_node
+from ray.util import client
 
 import actors
 import zip_ray
@@ -128,11 +130,17 @@ def places(cluster: ClusterConfig) -> int:
 def free_places(cluster: ClusterConfig, most: int) -> int:
     """At most so many more actors find room now, beside all that is on the nodes; no more than `most`.
 
-    Of the sum over nodes, not by node as `places`: what is left of a GPU whose other parts are taken is a place.
+    Where a node has both a CPU and a GPU to spare: else an autoscaler would be asked for nodes without end, for a place
+    that the sums have and no node. A Ray client can only ask for the sums.
     """
-    free = ray.available_resources()
-    needs = (("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus))
-    return min([most, *(int(free.get(kind, 0.0) / need + 1e-6) for kind, need in needs if need)])
+    needs = [(kind, need) for kind, need in (("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus)) if need]
+
+    def room(free: dict[str, float]) -> int:
+        return min([most, *(int(free.get(kind, 0.0) / need + 1e-6) for kind, need in needs)])
+
+    if client.ray.is_connected():
+        return room(ray.available_resources())
+    return min(most, sum(map(room, available_resources_per_node().values())))
 
 
 def _room(node: dict[str, float], cluster: ClusterConfig) -> list[int]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 from zip_ray.config import Config
@@ -27,12 +28,18 @@ def require_lasting(config: Config, folder: Path | None, option: str = RUN_FOLDE
 
     Raises:
         InputError: this is a job, and an output is given relative to its working directory, or lies in the one that
-            Ray has made for it.
+            Ray has made for it, or a copy is kept in memory.
     """
     if not in_job():
         return
+    remote = config.output.remote
+    if remote and _is_fleeting_copy(remote):
+        raise InputError(
+            f"output.remote: '{remote}' goes with the job: give a URI of lasting storage, such as --output.remote "
+            "s3://BUCKET/runs/NAME, or an absolute path on a disk that all nodes see"
+        )
     of_run = option == RUN_FOLDER
-    if not (of_run and config.output.remote) and _is_fleeting(folder or Path("runs")):
+    if not (of_run and remote) and _is_fleeting(folder or Path("runs")):
         copy = ", or a copy by --output.remote s3://BUCKET/runs/NAME" if of_run else ""
         raise InputError(
             f"{option}: '{folder or 'runs/...'}' lies in the job's working directory, which goes with it: give an "
@@ -51,3 +58,9 @@ def _is_fleeting(path: Path) -> bool:
     path = path.expanduser()
     brought = "working_dir" in (json.loads(os.environ[JOB]).get("runtime_env") or {})
     return not path.is_absolute() or (brought and path.is_relative_to(Path.cwd()))
+
+
+def _is_fleeting_copy(uri: str) -> bool:
+    """Whether a copy is kept in memory, or on this machine at a fleeting path; any other storage is trusted."""
+    path = re.sub("^(file|local):(//)?", "", uri)  # as fsspec reads it
+    return uri.startswith("memory:") or ("://" not in path and _is_fleeting(Path(path)))

@@ -28,7 +28,7 @@ from actors import RayPool
 from tests.conftest import free_port
 from tests.fakes import FACTS, FakeScorer, loss, uneven_build
 from tests.saboteur import MEMBERS, Disk, Saboteur, real_cluster, require_gone, tear
-from tests.simulated import DriverKilled, Faults, SimulatedPool
+from tests.simulated import KINDS, DriverKilled, Faults, SimulatedPool
 from zip_ray.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.checkpoint import RunState, load_checkpoint
 from zip_ray.config import Config, validate
@@ -62,7 +62,7 @@ class Story:
 
     outcome: Outcome
     drivers: int
-    """1, and one more for each time that the driver was lost."""
+    """1, and one more for each time that the driver was lost or told to stop."""
     told: Counter[int]
     """How often each pair was told, over all drivers; what a new driver asks again does not count."""
     issued: int
@@ -130,7 +130,8 @@ def start(config: Config) -> RunState:
 
 
 def live(config: Config, state: RunState, open_pool: Callable[[int, float], SimulatedPool]) -> Story:
-    """Run to the end, with a new driver from the last checkpoint whenever the driver or the pool is lost.
+    """Run to the end, with a new driver from the last checkpoint whenever the driver or the pool is lost, or the driver
+    is told to stop.
 
     Args:
         config: the run.
@@ -145,14 +146,18 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
         pool, events, saved, killed = open_pool(drivers, now), [], [state], False
         counting = CountingPool(split_if_asked(pool, config, lambda p=pool: p.now), told, state.optimizer.asked)
         try:
-            tuning = Tuning(config, counting, state, events.append, saved.append, clock=lambda p=pool: p.now)
+            tuning = Tuning(
+                config, counting, state, events.append, saved.append, pool.interrupted, clock=lambda p=pool: p.now
+            )
             outcome = tuning.run()
-            state = outcome.state
+            assert saved[-1] is outcome.state, "the last state was not saved"
+            assert all(queries(event) <= outcome.state.account.charged for event in events), "a step was lost"
         except DriverKilled:
-            state, killed = _as_resumed(saved[-1], events), True
+            killed = True
         finally:
             now = pool.now
             pool.close()
+        state = _as_resumed(saved[-1], events)
         issued += counting.issued(config, killed)
         struck += pool.struck
         if not killed and outcome.finished:
@@ -212,8 +217,7 @@ def simulated_schedule(seed: int) -> Story:
     """One schedule in virtual time."""
     draw = random.Random(seed)
     config = make_config(draw.choice(SETTINGS), pass_size=draw.choice((1, 1, 2, 4)))
-    kinds = ("kill", "kill_node", "hang", "slow", "fail", "stop_driver")
-    chosen = draw.sample(kinds, draw.randint(1, len(kinds)))
+    chosen = draw.sample(KINDS, draw.randint(1, len(KINDS)))
     faults = Faults(**{kind: draw.choice((0.01, 0.05, 0.15)) for kind in chosen}, until=draw.choice((30, 100, 300)))
     members, together = draw.randint(1, 10), draw.choice((0.0, 1.0))
 

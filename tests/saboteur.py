@@ -282,7 +282,7 @@ def processes(node: Any) -> list[psutil.Process]:
 
 
 def require_gone(pids: set[int]) -> None:
-    """That no actor has outlived its pool: neither one of these, nor any other below this process."""
+    """That no actor has outlived its pool, or its driver: neither one of these, nor any other below this process."""
     assert pids, "no actor has been seen"
     deadline = time.monotonic() + 20
     while left := [pid for pid in pids | set(below()) if is_actor(pid)]:

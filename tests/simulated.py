@@ -30,8 +30,15 @@ class Faults:
     """A member becomes ten times slower, for good."""
     fail: float = 0.0
     """A member raises at its next work."""
+    kill_driver: float = 0.0
+    """The driver is gone at once."""
     stop_driver: float = 0.0
+    """The driver is told to stop, and saves what it has."""
     until: float = float("inf")
+
+
+KINDS = ("kill", "kill_node", "hang", "slow", "fail", "kill_driver", "stop_driver")
+"""Of faults."""
 
 
 @dataclass
@@ -77,11 +84,12 @@ class SimulatedPool:
         self._dispatcher = Dispatcher(self.ANSWER_TIMEOUT, call_seconds)
         self._scorer = FakeScorer()
         self._workers: dict[int, _Worker] = {}
+        self._told_to_stop = False
         self._agenda: list[tuple[float, int, Callable[[], list[Answer]]]] = []
         self._entries = self._numbers = 0
         for _ in range(members):
             self._add(delay=self._random.random())
-        for kind in ("kill", "kill_node", "hang", "slow", "fail", "stop_driver"):
+        for kind in KINDS:
             if getattr(faults, kind) > 0:
                 self._next_fault(kind)
 
@@ -107,6 +115,11 @@ class SimulatedPool:
             self._lose(number, "hung")
         self._send()
         return []
+
+    def interrupted(self) -> bool:
+        """Whether the driver has been told to stop; that is counted here, where the driver meets it."""
+        self.struck["stop_driver"] += self._told_to_stop
+        return self._told_to_stop
 
     def members(self) -> list[Member]:
         return [Member(n, "ready", self._dispatcher.held(n), self._dispatcher.pace(n)) for n in self._workers]
@@ -173,11 +186,14 @@ class SimulatedPool:
 
     def _strike(self, kind: str) -> list[Answer]:
         self._next_fault(kind)
-        takes = {"stop_driver": 0, "kill_node": 2}
+        if kind == "stop_driver":
+            self._told_to_stop = True
+            return []
+        takes = {"kill_driver": 0, "kill_node": 2}
         if len(self._workers) < takes.get(kind, 1):
             return []
         self.struck[kind] += 1
-        if kind == "stop_driver":
+        if kind == "kill_driver":
             raise DriverKilled
         number = self._random.choice(sorted(self._workers))
         worker = self._workers[number]

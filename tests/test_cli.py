@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
 from run import main
-from tests.saboteur import is_actor
+from tests.saboteur import below, is_actor, require_gone
 from zip_ray.record import read_record
 from zip_ray.tuned_prompt import TunedPrompt
 
@@ -89,6 +88,11 @@ def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*head, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def actors_now() -> set[int]:
+    """Processes of actors of this module's cluster; others may have actors on this machine."""
+    return set(filter(is_actor, below()))
+
+
 def test_a_run_leaves_all_that_it_promises(reference: Path) -> None:
     names = {path.name for path in reference.iterdir()}
     assert names >= {
@@ -119,10 +123,9 @@ def test_ray_actors_give_the_same_bits(reference: Path, tmp_path: Path, actors: 
 def test_a_killed_actor_changes_nothing(reference: Path, tmp_path: Path, ray_cluster: str) -> None:
     process = start(tmp_path, f"--cluster.address={ray_cluster}", "--cluster.actors=2")
     wait_for_step(tmp_path / "run", 7, process)
-    below = psutil.Process().children(recursive=True)  # others may have actors on this machine
-    actors = [process for process in below if is_actor(process.pid)]
+    actors = actors_now()
     assert len(actors) == 2
-    actors[0].kill()
+    os.kill(min(actors), signal.SIGKILL)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, out + err
     assert_same_run(tmp_path / "run", reference)
@@ -139,8 +142,11 @@ def test_a_killed_driver_resumes_to_the_same_bits(
     where = IN_PROCESS if pool == "in-process" else [f"--cluster.address={ray_cluster}"]
     process = start(tmp_path, *where)
     wait_for_step(tmp_path / "run", step, process)
+    actors = actors_now()
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    if pool == "ray":
+        require_gone(actors)
     done = steps_done(tmp_path / "run")
     assert step <= done < 40, "the kill must come before the end"
     run(tmp_path, "resume", "run")

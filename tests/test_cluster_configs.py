@@ -180,27 +180,31 @@ def test_ray_job_manifest() -> None:
         assert any(folder.is_relative_to(mount["mountPath"]) for mount in mounts), "the run outlives the pods"
 
 
-@pytest.mark.timeout(240)
-def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
-    """With Slurm's commands played by small scripts, everything else is real: Ray head, worker, driver, token."""
+def on_slurm(folder: Path, python: Path) -> dict[str, str]:
+    """The environment of a job, with Slurm's commands played by small scripts in a folder."""
     srun = 'while [[ "$1" == --* ]]; do shift; done; exec "$@"'
-    play(tmp_path, {"scontrol": "echo 127.0.0.1; echo 127.0.0.2", "srun": srun})
-    environment = {
+    play(folder, {"scontrol": "echo 127.0.0.1; echo 127.0.0.2", "srun": srun})
+    return {
         **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "PYTHON": sys.executable,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "PYTHON": str(python),
         "RAY_USAGE_STATS_ENABLED": "0",
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_JOB_NODELIST": "here",
         "SLURM_JOB_NUM_NODES": "1",
         "SLURM_CPUS_PER_TASK": "2",
     }
+
+
+@pytest.mark.timeout(240)
+def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
+    """Beside Slurm's commands, everything is real: Ray head, worker, driver, token."""
     folder = tmp_path / "run"
     command = [CLUSTER / "slurm.sh", "configs/quickstart.yaml", *SETTINGS[:-2], "--output.dir", folder]
     process = subprocess.Popen(
         ["bash", *map(str, command)],
         cwd=ROOT,
-        env=environment,
+        env=on_slurm(tmp_path, Path(sys.executable)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -213,6 +217,35 @@ def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
             os.killpg(process.pid, signal.SIGTERM)
     assert process.returncode == 0, output
     assert read_record(folder / "metrics.jsonl")[-1]["event"] == "end"
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
+    """Worker and driver start when the head, slow here, is a node; not at all where it ends before."""
+    ray = """
+        case "$*" in
+        "start --head "*) [[ "$STARTS" == True ]] || exit 1; sleep 2; echo head >>"$CALLS"; exec sleep 60;;
+        status*) [[ ! -s "$CALLS" ]] && echo "No cluster status." || echo " 1 node_8f";;
+        start*) echo worker >>"$CALLS"; exec sleep 60;;
+        esac"""
+    play(tmp_path, {"ray": ray, "python": 'until grep -q worker "$CALLS"; do sleep 0.1; done; echo driver >>"$CALLS"'})
+    calls = tmp_path / "calls"
+    done = subprocess.run(
+        ["bash", str(CLUSTER / "slurm.sh"), "configs/quickstart.yaml"],
+        cwd=ROOT,
+        env={**on_slurm(tmp_path, tmp_path / "python"), "CALLS": str(calls), "STARTS": str(starts)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if starts:
+        assert done.returncode == 0, done.stderr
+        assert calls.read_text().split() == ["head", "worker", "driver"]
+    else:
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: no Ray head at 127.0.0.1:")
+        assert not calls.exists()
 
 
 @pytest.mark.parametrize("path", sorted(CLUSTER.iterdir()), ids=lambda path: path.name)

@@ -12,7 +12,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from actors import RayPool
-from actors.cluster import places
+from actors.cluster import free_places, places
 from tests.fakes import FACTS, FakeScorer, make_pairs
 from tests.simulated import Faults, SimulatedPool
 from zip_ray.config import ClusterConfig
@@ -59,6 +59,25 @@ def test_room_on_two_nodes(monkeypatch: pytest.MonkeyPatch, cpus: float, gpus: f
     node = {"Alive": True, "Resources": {"CPU": 32.0, "GPU": 40.0}}
     monkeypatch.setattr("ray.nodes", lambda: [node, node, {**node, "Alive": False}])
     assert places(ClusterConfig(cpus_per_actor=cpus, gpus_per_actor=gpus)) == room
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "gpus", "room"),
+    [
+        # A GPU whose node has no CPU to spare, beside CPUs without a GPU: no place, though the sums have one.
+        ([{"GPU": 1.0}, {"CPU": 8.0}], 1, 1, 0),
+        ([{"GPU": 1.0, "CPU": 1.0}, {"CPU": 8.0}], 1, 1, 1),
+        ([{"GPU": 1.0, "CPU": 8.0}, {"GPU": 2.0, "CPU": 8.0}], 1, 0.5, 6),
+        ([{"CPU": 3.0}, {"CPU": 2.0}, {}], 1, 0, 5),
+        ([{"CPU": 300.0}], 1, 0, 99),
+        ([{}], 0, 0, 99),
+    ],
+)
+def test_room_beside_others(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], cpus: float, gpus: float, room: int
+) -> None:
+    monkeypatch.setattr("actors.cluster.available_resources_per_node", lambda: dict(enumerate(nodes)))
+    assert free_places(ClusterConfig(cpus_per_actor=cpus, gpus_per_actor=gpus), 99) == room
 
 
 @pytest.mark.parametrize(

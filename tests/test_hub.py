@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 from tests.fakes import FACTS, FakeScorer, make_pairs
 from tests.test_cli import assert_same_run
-from tests.test_pool_contract import drain
 from zip_ray.clip import scorer as scoring
 from zip_ray.clip.scorer import ScorerBuilder, build_scorer
 from zip_ray.compare.host import KEPT, ScorerHost, scorer_key
@@ -128,31 +127,6 @@ def test_a_fault_of_one_run_is_raised_there_alone() -> None:
             evaluate(broken)
         assert evaluate(good) == 1
         assert hub.error is None
-
-
-class FullAtFirst(SeedScorer):
-    """Has no memory for its first evaluations."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        object.__setattr__(self, "fails", config.seed)
-
-    def answer(self, work: Work) -> Result:
-        object.__setattr__(self, "fails", self.fails - 1)
-        if self.fails >= 0:
-            raise RuntimeError("out of memory")
-        return super().answer(work)
-
-
-def test_a_failure_is_tried_again_and_counted() -> None:
-    with hub_of(FullAtFirst, 2, 9) as hub:
-        lucky, unlucky = hub.channel(config(2)), hub.channel(config(9))
-        lucky.submit(Evaluation(-1, "val", "a {}."))
-        (answer,) = drain(lucky, 1)
-        assert (answer.result.loss, answer.attempts) == (2.0, 3)
-        unlucky.submit(Evaluation(-1, "val", "a {}."))
-        with pytest.raises(PoolError, match=r"^RuntimeError: out of memory$"):
-            drain(unlucky, 1)
 
 
 def test_what_would_spoil_the_process_is_left_to_the_pool() -> None:

@@ -135,3 +135,32 @@ def test_a_copy_elsewhere_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     config = validate({"output": {"remote": "s3://bucket/run"}, "tracking": {"enabled": False}}, "test")
     require_lasting(config, Path("runs/first"))
+
+
+@pytest.mark.parametrize("folder", [Path("runs/first"), Path("/elsewhere/first")])
+@pytest.mark.parametrize(
+    ("uri", "lasts"),
+    [
+        ("runs/copy", False),
+        ("file://runs/copy", False),
+        ("file:runs/copy", False),
+        ("local://runs/copy", False),
+        ("HERE/copy", False),
+        ("file://HERE/copy", False),
+        ("memory://copy", False),
+        ("/elsewhere/copy", True),
+        ("file:///elsewhere/copy", True),
+        ("local:///elsewhere/copy", True),
+        ("gs://bucket/runs/copy", True),
+    ],
+)
+def test_fleeting_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, uri: str, lasts: bool) -> None:
+    """Wherever the run folder is: a copy that was asked for must outlive the job."""
+    monkeypatch.chdir(tmp_path)
+    uri = uri.replace("HERE", str(tmp_path))
+    config = validate({"output": {"remote": uri}, "tracking": {"enabled": False}}, "test")
+    require_lasting(config, folder)  # no job, no matter
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {"working_dir": "gcs://pkg.zip"}}))
+    refused = pytest.raises(InputError, match=f"^output.remote: '{re.escape(uri)}' .* URI of lasting storage.*disk")
+    with contextlib.nullcontext() if lasts else refused:
+        require_lasting(config, folder)

@@ -47,10 +47,12 @@ class Gpus(InProcessPool):
         ({"model": AUTO}, GPU, 0, 5),
         ({"model": AUTO}, "cpu (EPYC)", 1, 1),
         ({"optimizer": ASYNC}, GPU, 1, 4),
-        ({"optimizer": ASYNC}, GPU, 3, 2),
+        ({"optimizer": ASYNC}, GPU, 2, 2),
+        ({"optimizer": ASYNC}, GPU, 3, 1),
         ({"optimizer": ASYNC}, GPU, 64, 1),
         ({"optimizer": ASYNC}, "cpu (EPYC)", 1, 1),
         ({"optimizer": ASYNC, "model": {"pairs_per_pass": 7}}, GPU, 3, 7),
+        ({"optimizer": ASYNC, "model": {"pairs_per_pass": 9}}, "cpu (EPYC)", 3, 8),
     ],
 )
 def test_pairs_of_a_pass(sections: dict, device: str, actors: int, wanted: int) -> None:
@@ -75,16 +77,25 @@ def test_a_run_on_gpus_has_passes_of_that_size(sections: dict, actors: int, size
     assert set(pool.sizes) == sizes
 
 
-def test_passes_become_smaller_when_actors_come() -> None:
-    pool = Gpus(1)
+@pytest.mark.parametrize(
+    ("optimizer", "before", "sizes", "after", "then"),
+    [
+        ({}, 1, [5], 4, [2, 2, 1]),
+        ({}, 4, [2, 2, 1], 1, [5]),
+        ({**ASYNC, "pairs_per_step": 1}, 1, [4, 4], 4, [1] * 4),
+        ({**ASYNC, "pairs_per_step": 1}, 4, [1] * 8, 1, [4, 4]),
+    ],
+)
+def test_passes_follow_the_actors(optimizer: dict, before: int, sizes: list[int], after: int, then: list[int]) -> None:
+    pool = Gpus(before)
 
-    def come(event: Event) -> None:
+    def change(event: Event) -> None:
         if event["event"] == "step":
-            pool.actors = 4
+            pool.actors = after
 
     # The watch looks every two seconds: this clock goes on by one at each reading.
     clock = iter(range(10**6)).__next__
-    config = make_config(model=AUTO, budget={"queries": 300})
-    Tuning(config, pool, fresh(), come, lambda _: None, clock=clock).run()
-    assert pool.sizes[0] == 5
-    assert pool.sizes[-3:] == [2, 2, 1]
+    config = make_config(optimizer=optimizer, model=AUTO, budget={"queries": 320})
+    Tuning(config, pool, fresh(), change, lambda _: None, clock=clock).run()
+    assert pool.sizes[: len(sizes)] == sizes
+    assert pool.sizes[-len(then) :] == then

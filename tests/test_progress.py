@@ -1,10 +1,12 @@
 """The display: a line now and then without a terminal, a bar with one, and the time left by the nearest budget."""
 
 import io
+import time
 
 import pytest
 from rich.console import Console
 
+from tests.conftest import wait_for
 from zip_ray.config import BudgetConfig
 from zip_ray.progress import LINE_SECONDS, ProgressView
 
@@ -19,8 +21,7 @@ def lines(budget: BudgetConfig, events: list[tuple[float, dict]]) -> list[str]:
     out = io.StringIO()
     now = 0.0
     with ProgressView(budget, Console(file=out, width=200), clock=lambda: now) as view:
-        for time, event in events:
-            now = time
+        for now, event in events:  # noqa: B007 - the clock reads it
             view.event(event)
     return out.getvalue().splitlines()
 
@@ -78,6 +79,19 @@ def test_a_run_that_stalls_is_not_silent() -> None:
     _, *stalled = lines(BudgetConfig(), events)
     assert len(stalled) == 2
     assert all("actors: 0 ready, 2 pending  last error: actor 2: its node has died" in line for line in stalled)
+
+
+def test_a_run_of_which_nothing_is_heard_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zip_ray.progress.LINE_SECONDS", 0.02)
+    out = io.StringIO()
+    with ProgressView(BudgetConfig(), Console(file=out, width=200)) as view:
+        time.sleep(0.2)
+        assert out.getvalue() == "", "there is nothing to tell yet"
+        view.event(step(1, 1.0))
+        wait_for(lambda: out.getvalue().count("\n") >= 3, 60)
+    _, *silent = out.getvalue().splitlines()
+    assert all("  latest step 0 s ago, 10 queries/s since the start" in line for line in silent)
+    assert lines(BudgetConfig(), [(0.0, step(1, 1.0)), (LINE_SECONDS, step(2, 2.0))])[1].count("latest") == 0
 
 
 def test_a_terminal_gets_a_bar_that_leaves_nothing_behind() -> None:

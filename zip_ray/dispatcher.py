@@ -13,7 +13,7 @@ from itertools import islice
 from statistics import median
 
 from zip_ray.pool import PoolError
-from zip_ray.work import Answer, Hosted, Pass, Result, Slice, Work
+from zip_ray.work import Answer, Failure, Hosted, HostedResult, Pass, Result, Slice, Work
 
 PREFETCH = 2
 """Calls a member holds at once: the second hides the round trip."""
@@ -23,6 +23,8 @@ LATE = 4.0
 """Times the typical time after which a work is late, and a copy of it may go elsewhere."""
 LATE_SECONDS = 0.2
 """Nothing is late before: round trips vary by so much."""
+FIRST_SHARE = 0.1
+"""Of the answer timeout, after which the first work of a kind is late: how long it takes is not known yet."""
 WINDOW = 51
 """Latest works of a kind whose median is the typical time."""
 MEMORY = 0.3
@@ -35,6 +37,8 @@ LOOK_SECONDS = 0.05
 """Between two looks at all members, for the sum of their speeds and for who is late: for each work it is slow."""
 FAILURES_PER_WORK = 4
 """Failures or deaths of members over one piece of work after which the run is given up."""
+SLOWER = 2.0
+"""Times slower that a member is taken to be for each of its latest answers that were failures, one after another."""
 
 
 @dataclass
@@ -45,6 +49,8 @@ class _Member:
     """When it began the first of them, or became idle."""
     pace: float | None = None
     """Seconds a pass, of late; None while unknown."""
+    failures: int = 0
+    """Answers in a row, up to now, that were failures."""
 
     @property
     def held(self) -> list[int]:
@@ -81,6 +87,8 @@ class Dispatcher:
         """How often each of them is waiting or held."""
         self._attempts: dict[int, int] = {}
         self._failures: dict[int, int] = {}
+        self._failed_by: dict[int, set[int]] = {}
+        """Who has answered a work with a failure."""
         self._times: dict[type, deque[float]] = {}
         self._typical: dict[type, float] = {}
 
@@ -129,7 +137,7 @@ class Dispatcher:
                 self._blame(work.id, reason)
 
     def answered(self, member: int, results: Sequence[tuple[Result, float]], now: float) -> list[Answer]:
-        """Take in the answer to a call; without what another member answered first.
+        """Take in the answer to a call; without what another member answered first, and what will be tried elsewhere.
 
         Args:
             member: who answers.
@@ -142,10 +150,13 @@ class Dispatcher:
         who.since = now
         answers = []
         for work, (result, seconds) in zip(call, results, strict=True):
-            self._learn(who, work, seconds)
-            if self._is_awaited(work):
+            failed = _has_failed(result)
+            who.failures = who.failures + 1 if failed else 0
+            if not failed:  # else the time tells nothing of its speed
+                self._learn(who, work, seconds)
+            if self._is_awaited(work) and not (failed and self._may_try_again(work.id, member)):
                 answers.append(Answer(result, self._done(work.id)))
-        for kind in {_kind(work) for work in call}:
+        for kind in {_kind(work) for work in call} & self._times.keys():
             self._typical[kind] = median(self._times[kind])
         return answers
 
@@ -222,7 +233,7 @@ class Dispatcher:
             able = [
                 ((who.load + 1) * self._expected_pace(who, now), number)
                 for number, who in ((number, self._members[number]) for number in candidates)
-                if not self._holds(who, identity) and not self._is_late(who, now)
+                if self._may_take(number, identity, now) and not self._is_late(who, now)
             ]
             if able:
                 finish, number = min(able)
@@ -241,9 +252,10 @@ class Dispatcher:
             self._fastest, self._speed, self._speed_at = min(paces), sum(1 / pace for pace in paces), now
 
     def _expected_pace(self, who: _Member, now: float) -> float:
-        if who.pace is None or (not who.calls and now - who.since > FORGET * who.pace):
-            return self._typical_pace
-        return max(who.pace, 1e-6)
+        pace = self._typical_pace if who.pace is None else max(who.pace, 1e-6)
+        pace *= SLOWER**who.failures
+        is_forgotten = not who.calls and now - who.since > FORGET * pace
+        return self._typical_pace if is_forgotten else pace
 
     @property
     def _typical_pace(self) -> float:
@@ -270,6 +282,15 @@ class Dispatcher:
             if copies == self._copies[identity]:  # else one waits, or is with somebody who is in time
                 self._queue(identity)
 
+    def _may_take(self, member: int, identity: int, now: float) -> bool:
+        """Whether a member can be given what waits: not what it holds, nor what it has failed at while there are others
+        who have not, and are not late."""
+        if self._holds(self._members[member], identity):
+            return False
+        failed_by = self._failed_by.get(identity, set())
+        others = (who for number, who in self._members.items() if number not in failed_by)
+        return member not in failed_by or all(self._is_late(who, now) for who in others)
+
     def _holds(self, who: _Member, identity: int) -> bool:
         """Whether a member has been given what waits, which none has where it is the only copy; or has, as the first of
         a call, what had its id before."""
@@ -282,7 +303,7 @@ class Dispatcher:
         call = next(iter(who.calls.values()))
         typical = self._typical.get(_kind(call[0]))
         if typical is None:
-            return False
+            return now - who.since > FIRST_SHARE * self._answer_timeout
         if by_own_pace:
             typical *= max(1.0, self._expected_pace(who, now) / self._typical_pace)
         return now - who.since > LATE * typical * sum(map(_share, call))
@@ -302,6 +323,7 @@ class Dispatcher:
         """Forget a work that has been answered; how often it was sent."""
         del self._works[identity], self._copies[identity]
         self._failures.pop(identity, None)
+        self._failed_by.pop(identity, None)
         return self._attempts.pop(identity)
 
     def _blame(self, identity: int, reason: str) -> None:
@@ -313,6 +335,15 @@ class Dispatcher:
         self._failures[identity] = self._failures.get(identity, 0) + 1
         if self._failures[identity] >= FAILURES_PER_WORK:
             raise PoolError(f"work {identity} failed {FAILURES_PER_WORK} times, last with: {reason}")
+
+    def _may_try_again(self, identity: int, member: int) -> bool:
+        """Count a failure that came as an answer; whether another copy is out, or has been queued for others."""
+        self._failures[identity] = self._failures.get(identity, 0) + 1
+        self._failed_by.setdefault(identity, set()).add(member)
+        if self._failures[identity] >= FAILURES_PER_WORK:
+            return False
+        self._lose_copy(identity)
+        return True
 
     def _queue(self, identity: int) -> None:
         self._copies[identity] += 1
@@ -328,6 +359,12 @@ class Dispatcher:
 def _is_pass(work: Work) -> bool:
     """Whether it is one of those that are many and alike: they may share a call, and their time is a member's pace."""
     return _kind(work) is Pass
+
+
+def _has_failed(result: Result) -> bool:
+    """Whether a work came to nothing where it was done, and may come to something elsewhere."""
+    found = result.result if isinstance(result, HostedResult) else None
+    return isinstance(found, Failure) and not found.is_input
 
 
 def _kind(work: Work) -> type:

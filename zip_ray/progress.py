@@ -1,5 +1,6 @@
 """What a person sees of a run: a live view on a terminal, a line now and then without one, a summary."""
 
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -56,8 +57,12 @@ class Summary:
             case "step":
                 self._first, self._step = self._first or event, event
 
-    def lines(self) -> list[str]:
-        """How far it is; how fast, and for how long yet; who works on it."""
+    def lines(self, silent: float = 0.0) -> list[str]:
+        """How far it is; how fast, and for how long yet; who works on it.
+
+        Args:
+            silent: seconds since the latest step.
+        """
         if self._first is None or self._step is None:
             return ["waiting for the first step", *self._actors()]
         step = self._step
@@ -66,6 +71,8 @@ class Summary:
             f"accuracy {_number(step, 'accuracy'):.1%}{self._validation}"
         )
         pace = f"{_number(step, 'queries_per_second'):.0f} queries/s, {self.mean_rate:.0f} since the start"
+        if silent >= LINE_SECONDS:
+            pace = f"latest step {silent:.0f} s ago, {self.mean_rate:.0f} queries/s since the start"
         stale = f"  staleness {_number(step, 'staleness'):.1f}" if step["staleness"] else ""
         wasted = f"  {step['wasted']} queries wasted" if step["wasted"] else ""
         dropped = f"  {step['dropped']} answers too stale" if step["dropped"] else ""
@@ -123,12 +130,16 @@ class ProgressView:
         """
         self._summary, self._clock = Summary(budget), clock
         self._console = console or Console(stderr=True, markup=False, highlight=False)
+        self._last_line, self._latest_step = -LINE_SECONDS, clock()
         self._live = Live(console=self._console, transient=True, get_renderable=self._draw, refresh_per_second=4)
-        self._last_line = -LINE_SECONDS
+        self._closing, self._gate = threading.Event(), threading.Lock()
+        self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
 
     def __enter__(self) -> "ProgressView":
         if self._console.is_terminal:
             self._live.start()
+        else:
+            self._ticker.start()
         return self
 
     def __exit__(
@@ -136,18 +147,36 @@ class ProgressView:
     ) -> None:
         if self._console.is_terminal:
             self._live.stop()
+        else:
+            self._closing.set()
+            self._ticker.join()
 
     def event(self, event: Event) -> None:
         """Take notice of an event of the record."""
         self._summary.event(event)
-        if self._console.is_terminal or event["event"] not in ("step", "pool"):
-            return
-        if self._clock() - self._last_line >= LINE_SECONDS:
-            self._last_line = self._clock()
-            self._console.print("  ".join(self._summary.lines()), soft_wrap=True)
+        if event["event"] == "step":
+            self._latest_step = self._clock()
+        if not self._console.is_terminal and event["event"] in ("step", "pool"):
+            self._line_if_due()
+
+    def _line_if_due(self) -> None:
+        """Print one, where the last is long enough ago."""
+        with self._gate:
+            if self._clock() - self._last_line >= LINE_SECONDS:
+                self._last_line = self._clock()
+                self._console.print("  ".join(self._lines()), soft_wrap=True)
+
+    def _tick(self) -> None:
+        """A line now and then while nothing happens, too; not before the first."""
+        while not self._closing.wait(LINE_SECONDS / 2):
+            if self._last_line >= 0:
+                self._line_if_due()
+
+    def _lines(self) -> list[str]:
+        return self._summary.lines(self._clock() - self._latest_step)
 
     def _draw(self) -> Group:
-        lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in self._summary.lines()]
+        lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in self._lines()]
         return Group(ProgressBar(total=1.0, completed=self._summary.done, width=40), *lines)
 
 

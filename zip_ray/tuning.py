@@ -203,11 +203,16 @@ class Tuning:
         return reasons
 
     def _fill(self) -> None:
-        """Put out as much as the optimiser gives, in passes of `pairs_per_pass`."""
-        if self._config.optimizer.mode == "sync" and self._validating:
+        """Put out as much as the optimiser gives, in passes of `pairs_per_pass`.
+
+        Asynchronously only whole ones, as far as the budget allows: answers come one pass at a time, and what each
+        frees would go out in passes of its size for ever.
+        """
+        synchronous = self._config.optimizer.mode == "sync"
+        if synchronous and self._validating:
             return  # it may end the run
         most = asks_per_pass(self._config, self._device, self._watch.ready)
-        while bundle := self._bundle(most):
+        while self._optimizer.room >= (1 if synchronous else most) and (bundle := self._bundle(most)):
             self._pool.submit(Pass(bundle))
 
     def _bundle(self, most: int) -> tuple[Ask, ...]:

@@ -28,7 +28,15 @@ export RAY_AUTH_TOKEN
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$HEAD" \
   "$RAY" start --head --port="$PORT" --num-cpus=0 --num-gpus=0 --include-dashboard=false --block &
-sleep "${START_SECONDS:-10}"
+HEAD_STEP=$!
+# The head answers before all of it has started: it is there when it lists itself as a node.
+until [[ "$("$RAY" status --address "$HEAD:$PORT" 2>/dev/null)" == *" node_"* ]]; do
+  if ((SECONDS > 120)) || ! kill -0 "$HEAD_STEP" 2>/dev/null; then
+    echo "error: no Ray head at $HEAD:$PORT after $SECONDS seconds; what it said is above" >&2
+    exit 1
+  fi
+  sleep 1
+done
 srun --overlap --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --cpus-per-task="$CPUS" \
   "$RAY" start --address="$HEAD:$PORT" --num-cpus="$CPUS" --num-gpus="$GPUS" --block &
 

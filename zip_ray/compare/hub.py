@@ -7,13 +7,12 @@ run, speak to it through queues.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
 
 from zip_ray.compare.host import scorer_key
 from zip_ray.config import Config
-from zip_ray.dispatcher import FAILURES_PER_WORK
 from zip_ray.errors import InputError
 from zip_ray.pool import Member, Pool, PoolError
 from zip_ray.work import Answer, Facts, Failure, Hosted, HostedResult, Work
@@ -35,8 +34,6 @@ class _Asked:
     channel: "Channel"
     work: Work | None
     """None asks for the facts."""
-    failures: int = 0
-    """How often it has failed."""
 
 
 class PoolHub:
@@ -130,16 +127,12 @@ class PoolHub:
         match answer.result.result:
             case Failure(text, is_input=True):
                 asked.channel.take(InputError(text))
-            case Failure(text):
-                failures = asked.failures + 1
-                if failures < FAILURES_PER_WORK:  # a full GPU, say: elsewhere, or later, there may be room
-                    self._inbox.put(replace(asked, failures=failures))
-                else:
-                    asked.channel.take(PoolError(text))
+            case Failure(text):  # the pool has tried it elsewhere
+                asked.channel.take(PoolError(text))
             case Facts() as facts:
                 asked.channel.take(facts)
             case result:
-                asked.channel.take(Answer(result, answer.attempts + asked.failures))
+                asked.channel.take(Answer(result, answer.attempts))
 
     def _refuse(self, error: InputError | PoolError) -> None:
         with self._gate:

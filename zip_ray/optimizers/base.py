@@ -112,6 +112,13 @@ class Optimizer(ABC):
         return self.queries_per_step - each * (self._asked % self._asks_per_step)
 
     @property
+    def room(self) -> int:
+        """Asks that it would give now, one after another."""
+        if self._config.mode == "async":
+            return max(self._config.in_flight - len(self._out), 0)
+        return (self._state.steps + 1) * self._asks_per_step - self._asked
+
+    @property
     def waiting(self) -> int:
         """Answers that wait for the rest of their step."""
         return len(self._told)
@@ -128,7 +135,7 @@ class Optimizer(ABC):
 
     def ask(self) -> Ask | None:
         """The next ask, or None while as many are out as may be."""
-        if not self._may_ask():
+        if self.room == 0:
             return None
         ask = self._out[self._asked] = self._make(self._asked, self._asked % self._asks_per_step)
         self._asked += 1
@@ -165,11 +172,6 @@ class Optimizer(ABC):
     @abstractmethod
     def _move(self, told: Sequence[Told]) -> Move | None:
         """The update that the finite results of a step (at least one) make; None where they do not suffice."""
-
-    def _may_ask(self) -> bool:
-        if self._config.mode == "async":
-            return len(self._out) < self._config.in_flight
-        return self._asked < (self._state.steps + 1) * self._asks_per_step
 
     @property
     def _progress(self) -> float:
