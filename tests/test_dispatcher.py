@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from tests.fakes import FakeScorer, make_pairs
 from tests.simulated import Faults, SimulatedPool
-from zip_ray.dispatcher import FAILURES_PER_WORK, LATE, LATE_SECONDS, MOST_TOGETHER, PREFETCH, Dispatcher
+from zip_ray.dispatcher import FAILURES_PER_WORK, MOST_TOGETHER, PREFETCH, Dispatcher
 from zip_ray.layout import Layout
+from zip_ray.paces import LATE, LATE_SECONDS
 from zip_ray.pool import PoolError
 from zip_ray.work import Answer, Evaluation, EvaluationResult, Hosted, Result
 

@@ -6,7 +6,8 @@ import pytest
 
 from tests.fakes import make_pairs
 from tests.test_dispatcher import assigned, dispatcher, practised, result_of
-from zip_ray.dispatcher import FAILURES_PER_WORK, FIRST_SHARE, Dispatcher
+from zip_ray.dispatcher import FAILURES_PER_WORK, Dispatcher
+from zip_ray.paces import FIRST_SHARE
 from zip_ray.work import Answer, Evaluation, EvaluationResult, Failure, Hosted, HostedResult
 
 FULL = Failure("OutOfMemoryError: CUDA out of memory")
@@ -108,10 +109,10 @@ def test_who_fails_is_taken_for_slower_until_it_does_not() -> None:
     for now, expected in ((2.0, 2.0), (2.1, 4.0), (2.2, 8.0)):
         assert assigned(made, now) == [(0, 0)], "there is nobody else"
         fails(made, 0, 0, now)
-        assert made._expected_pace(made._members[0], now) == expected
+        assert made._paces.expected(made._members[0], now) == expected
     assigned(made, now=2.3)
     made.answered(0, [(HostedResult(0, result_of(0)), 1.0)], 2.0)
-    assert made._expected_pace(made._members[0], 2.0) == made.pace(0) == 1.0
+    assert made._paces.expected(made._members[0], 2.0) == made.pace(0) == 1.0
 
 
 def test_the_first_of_a_kind_has_a_deadline_too() -> None:
