@@ -131,7 +131,8 @@ def free_places(cluster: ClusterConfig, most: int) -> int:
     """At most so many more actors find room now, beside all that is on the nodes; no more than `most`.
 
     Where a node has both a CPU and a GPU to spare: else an autoscaler would be asked for nodes without end, for a place
-    that the sums have and no node. A Ray client can only ask for the sums.
+    that the sums have and no node. A Ray client can only ask for the sums. Unlike in `places`, what is left of a GPU
+    whose other parts are taken is a place.
     """
     needs = [(kind, need) for kind, need in (("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus)) if need]
 

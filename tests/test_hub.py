@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.fake_ray import FakeRay
 from tests.fakes import FACTS, FakeScorer, make_pairs
 from tests.test_cli import assert_same_run
+from tests.test_pool_contract import drain
 from zip_ray.clip import scorer as scoring
 from zip_ray.clip.scorer import ScorerBuilder, build_scorer
 from zip_ray.compare.host import KEPT, ScorerHost, scorer_key
@@ -127,6 +129,36 @@ def test_a_fault_of_one_run_is_raised_there_alone() -> None:
             evaluate(broken)
         assert evaluate(good) == 1
         assert hub.error is None
+
+
+class FullAtFirst(SeedScorer):
+    """Has no memory for its first evaluations."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        object.__setattr__(self, "fails", config.seed)
+
+    def answer(self, work: Work) -> Result:
+        object.__setattr__(self, "fails", self.fails - 1)
+        if self.fails >= 0:
+            raise RuntimeError("out of memory")
+        return super().answer(work)
+
+
+def test_a_failure_is_tried_on_every_actor_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    with (
+        closing(fake.pool(partial(ScorerHost, FullAtFirst, [scorer_key(config(1))]), actors=2)) as pool,
+        closing(PoolHub(pool)) as hub,
+    ):
+        lucky, unlucky = hub.channel(config(1)), hub.channel(config(9))
+        lucky.submit(Evaluation(-1, "val", "a {}."))
+        (answer,) = drain(lucky, 1)
+        assert (answer.result.loss, answer.attempts) == (1.0, 3)
+        unlucky.submit(Evaluation(-1, "val", "a {}."))
+        with pytest.raises(PoolError, match=r"^RuntimeError: out of memory$"):
+            drain(unlucky, 1)
+        assert len(fake.actors) == 2, "neither is at fault"
 
 
 def test_what_would_spoil_the_process_is_left_to_the_pool() -> None:

@@ -41,6 +41,11 @@ class _Awaited:
     failed_by: set[int] = field(default_factory=set)
     """Who has answered it with a failure."""
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it has failed too often to be tried again."""
+        return self.failures >= FAILURES_PER_WORK
+
 
 class Dispatcher:
     """The state of all work that is in flight."""
@@ -105,7 +110,9 @@ class Dispatcher:
                 self._lose_copy(work.id)
         if not blameless:
             for work in self._still_awaited(next(iter(who.calls.values()), ())):
-                if self._has_failed_too_often(work.id):
+                awaited = self._awaited[work.id]
+                awaited.failures += 1
+                if awaited.is_given_up:
                     raise PoolError(f"work {work.id} failed {FAILURES_PER_WORK} times, last with: {reason}")
 
     def answered(self, member: int, results: Sequence[tuple[Result, float]], now: float) -> list[Answer]:
@@ -125,11 +132,15 @@ class Dispatcher:
         for work, (result, _) in zip(call, results, strict=True):
             if not self._is_awaited(work):
                 continue
-            if has_failed(result) and not self._has_failed_too_often(work.id):
-                self._awaited[work.id].failed_by.add(member)
-                self._lose_copy(work.id)
-            else:
-                answers.append(Answer(result, self._awaited.pop(work.id).attempts))
+            awaited = self._awaited[work.id]
+            if has_failed(result):
+                awaited.failures += 1
+                awaited.failed_by.add(member)
+                if not awaited.is_given_up:
+                    self._lose_copy(work.id)
+                    continue
+            del self._awaited[work.id]
+            answers.append(Answer(result, awaited.attempts))
         return answers
 
     def assignments(self, now: float) -> list[tuple[int, tuple[Work, ...]]]:
@@ -270,11 +281,6 @@ class Dispatcher:
         """Whether it has no answer yet: a copy may outlive its answer, and another work have the id by then."""
         awaited = self._awaited.get(work.id)
         return awaited is not None and awaited.work is work
-
-    def _has_failed_too_often(self, identity: int) -> bool:
-        """Count a failure; whether it is one too many."""
-        self._awaited[identity].failures += 1
-        return self._awaited[identity].failures >= FAILURES_PER_WORK
 
     def _queue(self, identity: int) -> None:
         self._awaited[identity].copies += 1

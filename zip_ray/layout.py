@@ -292,9 +292,8 @@ class SplitPool:
         if len(ready) == self._ready and as_fast:
             return
         self._ready, self._pace = len(ready), pace
-        optimizer = self._config.optimizer
-        out = optimizer.asks_per_step if self._synchronous else optimizer.in_flight
-        facts = self.facts()
+        optimizer, facts = self._config.optimizer, self.facts()
+        out = optimizer.asks_out
         passes = math.ceil(out / asks_per_pass(self._config, facts.device, len(ready)))
         self._layout, rate = choose(len(ready), pace, self._whole_of(facts), passes, self._synchronous)
         queries = rate * out / passes * optimizer.queries_per_step / optimizer.asks_per_step

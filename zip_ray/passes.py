@@ -18,12 +18,11 @@ def asks_per_pass(config: Config, device: str, actors: int) -> int:
         device: of the actors, as their facts describe it.
         actors: how many are ready.
     """
-    given, optimizer = config.pairs_per_pass, config.optimizer
-    synchronous, actors = optimizer.mode == "sync", max(actors, 1)
+    given, out, actors = config.pairs_per_pass, config.optimizer.asks_out, max(actors, 1)
     if given != "auto":
-        return given if synchronous else min(given, optimizer.in_flight)
+        return min(given, out)
     if not device.startswith("cuda"):
         return 1
-    if synchronous:
-        return math.ceil(optimizer.asks_per_step / actors)
-    return max(optimizer.in_flight // (PREFETCH * actors), 1)
+    if config.optimizer.mode == "sync":
+        return math.ceil(out / actors)
+    return max(out // (PREFETCH * actors), 1)

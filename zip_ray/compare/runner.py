@@ -292,8 +292,7 @@ class Runner:
 
 def _passes_out(config: Config) -> int:
     """Passes that a run has in flight at once; at most, where that is left to the run."""
-    optimizer = config.optimizer
-    asks = optimizer.asks_per_step if optimizer.mode == "sync" else optimizer.in_flight
+    asks = config.optimizer.asks_out
     return asks if config.pairs_per_pass == "auto" else -(-asks // config.pairs_per_pass)
 
 

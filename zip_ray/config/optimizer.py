@@ -86,6 +86,11 @@ class OptimizerConfig(Section):
         return self.pairs_per_step
 
     @property
+    def asks_out(self) -> int:
+        """Asks that may be out at once: those of a step, or asynchronously `in_flight`."""
+        return self.asks_per_step if self.mode == "sync" else self.in_flight
+
+    @property
     def batches_per_step(self) -> int:
         """Mini-batches that they go through, one after another."""
         return self.fitness_batches if self.method == "cma-es" else 1

@@ -115,7 +115,7 @@ class Optimizer(ABC):
     def room(self) -> int:
         """Asks that it would give now, one after another."""
         if self._config.mode == "async":
-            return max(self._config.in_flight - len(self._out), 0)
+            return self._config.in_flight - len(self._out)
         return (self._state.steps + 1) * self._asks_per_step - self._asked
 
     @property
