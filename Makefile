@@ -27,10 +27,10 @@ paper: $(VENV)/project  ## the papers' tables over the data sets under DATA; the
 	$(BIN)/python run.py compare configs/suites/$$suite.yaml --data $(DATA) $(ARGS) || failed=1; done; exit $$failed
 
 chaos: $(VENV)/dev  ## 2,000 simulated and 100 real schedules of faults (about half an hour)
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.system.chaos
 
 network: $(VENV)/dev  ## hosts with addresses of their own, a link cut, a host lost; needs root
-	$(BIN)/python -m tests.network
+	$(BIN)/python -m tests.system.network
 
 figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour and a half)
 	$(BIN)/python benchmarks/tasks.py --write --check

@@ -20,9 +20,11 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
-from zip_ray.compare.host import ScorerHost
-from zip_ray.compare.report import write_report
-from zip_ray.compare.runner import run_suite
+from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.cli.live_view import ProgressView
+from zip_ray.cli.printing import INTERRUPTED, accuracy_table, parse_failure, show_run, show_suite
+from zip_ray.compare.execute import run_suite
+from zip_ray.compare.report.write import write_report
 from zip_ray.compare.suite import load_suite
 from zip_ray.config import (
     BudgetConfig,
@@ -34,14 +36,12 @@ from zip_ray.config import (
     load_config,
 )
 from zip_ray.errors import InputError, OutputError
-from zip_ray.layout import split_if_asked
-from zip_ray.pool import InProcessPool, Pool, PoolError, ScorerLike
-from zip_ray.progress import ProgressView
-from zip_ray.record import Event
-from zip_ray.run_folder import CONFIG, run_config
-from zip_ray.runs import Listener, resume, tune
-from zip_ray.terminal import INTERRUPTED, accuracy_table, parse_failure, show_run, show_suite
-from zip_ray.tuned_prompt import TunedPrompt
+from zip_ray.pool.contract import InProcessPool, Pool, PoolError, ScorerLike
+from zip_ray.pool.multi_scorer import ScorerHost
+from zip_ray.pool.splitting import split_if_asked
+from zip_ray.runs.event_log import Event
+from zip_ray.runs.folder import CONFIG, run_config
+from zip_ray.runs.lifecycle import Listener, resume, tune
 
 console = Console(markup=False, highlight=False)
 """Paths and errors are printed as they are: a bracket in them is no markup."""
@@ -52,14 +52,14 @@ P = ParamSpec("P")
 
 def build_scorer(config: Config) -> ScorerLike:
     """The scorer of a run. torch is imported here, in the process that scores: a Ray driver does without."""
-    from zip_ray.clip.scorer import build_scorer
+    from zip_ray.scorer.scorer import build_scorer
 
     return build_scorer(config)
 
 
 def build_host(keys: list[str]) -> ScorerLike:
     """The scorers of the runs of a suite, in the process that scores."""
-    from zip_ray.clip.scorer import ScorerBuilder
+    from zip_ray.scorer.scorer import ScorerBuilder
 
     return ScorerHost(ScorerBuilder(), keys)
 
@@ -68,7 +68,7 @@ def open_scorers(config: Config, build: Callable[[], ScorerLike]) -> Pool:
     """The pool that the config names."""
     if config.cluster.pool == "in-process":
         return InProcessPool(build)
-    from actors import RayPool
+    from zip_ray.actors import RayPool
 
     return RayPool(build, config.cluster)
 
@@ -89,7 +89,7 @@ def refuse_fleeting(config: Config, folder: Path | None, option: str = "output.d
     Raises:
         InputError: names the option and the remedy.
     """
-    from actors import require_lasting
+    from zip_ray.actors import require_lasting
 
     require_lasting(config, folder, option)
 
@@ -98,7 +98,7 @@ def listener(config: Config, folder: Path | None, view: Listener) -> Listener:
     """What hears the events of a run besides its own folder: the view, and Ray's metrics, where there is Ray."""
     if config.cluster.pool == "in-process":
         return view
-    from actors import RayMetrics
+    from zip_ray.actors import RayMetrics
 
     metrics = RayMetrics(str(folder or config.task.name), config.budget)
 
@@ -173,7 +173,7 @@ def define_commands(default: Config) -> None:
         Args:
             run_dir: the run's folder, or the URI of its copy (output.remote).
         """
-        from zip_ray.status import status, status_of_copy
+        from zip_ray.cli.status import status, status_of_copy
 
         for line in status_of_copy(run_dir) if "://" in run_dir else status(Path(run_dir)):
             console.print(line, soft_wrap=True)
@@ -188,7 +188,7 @@ def define_commands(default: Config) -> None:
             task: what to test on.
             seed: splits a folder without train/ and test/.
         """
-        from zip_ray.inference import evaluate
+        from zip_ray.artifact.classifier import evaluate
 
         console.print(accuracy_table(evaluate(TunedPrompt.load(prompt), task, seed), {}))
         return 0
@@ -202,7 +202,7 @@ def define_commands(default: Config) -> None:
             images: an image, or a folder of images.
             classes: class names to choose from; the prompt's own where absent.
         """
-        from zip_ray.inference import classify
+        from zip_ray.artifact.classifier import classify
 
         for found in classify(TunedPrompt.load(prompt), images, classes or None):
             print(f"{found.path}\t{found.classname}\t{found.probability:.4f}")
@@ -215,8 +215,8 @@ def define_commands(default: Config) -> None:
         Args:
             config: YAML file; the defaults where absent.
         """
-        from actors.cluster import describe_cluster
-        from zip_ray.doctor import examine
+        from zip_ray.actors.cluster import describe_cluster
+        from zip_ray.cli.doctor import examine
 
         table = Table("check", "", "finding", box=None)
         healthy = True
@@ -275,7 +275,7 @@ def define_commands(default: Config) -> None:
             run_dir: the run's folder.
             tracking: where to.
         """
-        from zip_ray.tracking import replay
+        from zip_ray.runs.mlflow_mirror import replay
 
         done = replay(run_dir, tracking)
         console.print(f"MLflow run {done.run_id}: {done.metrics} points and {done.artifacts} files sent")
@@ -324,7 +324,7 @@ def fail(message: str) -> NoReturn:
 def fetched(arguments: list[str]) -> list[str]:
     """The command line with the run folder in its place, where `resume` is given the URI of a copy."""
     if arguments[:1] == ["resume"] and "://" in "".join(arguments[1:2]):
-        from zip_ray.remote import fetch
+        from zip_ray.runs.remote_copy import fetch
 
         return ["resume", str(fetch(arguments[1], Path("runs"))), *arguments[2:]]
     return arguments

@@ -12,9 +12,8 @@ import ray
 from ray._private.state import available_resources_per_node
 from ray.util import client
 
-import actors
 import zip_ray
-from actors.jobs import in_job
+from zip_ray.actors.jobs import in_job
 from zip_ray.config import ClusterConfig, per_gpu
 from zip_ray.errors import InputError
 
@@ -61,7 +60,7 @@ def _code() -> dict[str, Any]:
     """The runtime environment that brings this code to the workers; a job's working_dir has brought it already."""
     if in_job():
         return {}
-    return {"py_modules": [str(Path(package.__file__ or "").parent) for package in (zip_ray, actors)]}
+    return {"py_modules": [str(Path(package.__file__ or "").parent) for package in (zip_ray,)]}
 
 
 def _probe(address: str) -> None:

@@ -5,8 +5,8 @@ import math
 from ray.util.metrics import Gauge
 
 from zip_ray.config import BudgetConfig
-from zip_ray.progress import Summary
-from zip_ray.record import Event
+from zip_ray.runs.event_log import Event
+from zip_ray.runs.progress import Summary
 
 GAUGES = {
     "step": {

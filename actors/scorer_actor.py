@@ -4,8 +4,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from zip_ray.pool import ScorerLike
-from zip_ray.work import Facts, Result, Work
+from zip_ray.pool.contract import ScorerLike
+from zip_ray.protocol.messages import Facts, Result, Work
 
 
 class ScorerActor:

@@ -15,15 +15,15 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from zip_ray.checkpoint import RunState
 from zip_ray.clip.device import processor
-from zip_ray.clip.scorer import Scorer, build_scorer
 from zip_ray.config import Config, validate
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool import InProcessPool
+from zip_ray.pool.contract import InProcessPool
 from zip_ray.prompts import make_space
-from zip_ray.tuning import Tuning
-from zip_ray.work import Evaluation
+from zip_ray.protocol.messages import Evaluation
+from zip_ray.runs.checkpoint import RunState
+from zip_ray.scorer.scorer import Scorer, build_scorer
+from zip_ray.tuning.loop import Tuning
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 TASKS = ("digits", "count", "texture", "shape", "letter")

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, tune
-from zip_ray.layout import split_if_asked
-from zip_ray.pool import InProcessPool, Pool
+from zip_ray.pool.contract import InProcessPool, Pool
+from zip_ray.pool.splitting import split_if_asked
 
 WANTED_PAIRS = 3000
 """Pairs a second through real Ray calls, the best of the rows."""

@@ -19,7 +19,7 @@ from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, table
 from zip_ray.config import OptimizerConfig, PromptConfig
 from zip_ray.optimizers import OptimizerState, make_optimizer, points
 from zip_ray.prompts import SPACES, TextSpace
-from zip_ray.work import Float64, ModelShape, Pair, PairResult
+from zip_ray.protocol.messages import Float64, ModelShape, Pair, PairResult
 
 TOKENS, WIDTH, TARGET_RANK = 8, 128, 2
 WANTED_RATIO = 1.0

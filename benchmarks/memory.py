@@ -17,16 +17,16 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from actors import RayPool
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
+from zip_ray.actors import RayPool
 from zip_ray.clip.feature_cache import FeatureCache
-from zip_ray.clip.features import train_features
-from zip_ray.clip.model import load_clip
-from zip_ray.clip.scorer import build_scorer
+from zip_ray.clip.image_features import train_features
+from zip_ray.clip.loading import load_clip
 from zip_ray.config import Config, ModelConfig, TaskConfig, validate
-from zip_ray.data import load_task
 from zip_ray.prompts import make_space
-from zip_ray.work import Pair, Pass, Perturbation
+from zip_ray.protocol.messages import Pair, Pass, Perturbation
+from zip_ray.scorer.scorer import build_scorer
+from zip_ray.tasks import load_task
 
 LIMITS = """Proportional memory counts a page that several processes map in shares. What limits the gain: an actor has
 more than weights (torch, Ray, the images, the numbers of a pass)."""

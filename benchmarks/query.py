@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.meter import KINDS, LONG, Row, counted, matmul_peak, row, shares
-from zip_ray.clip.engine import CausalEncoder, Layout, TextEncoder, Unsupported, _feed_forward
-from zip_ray.clip.text import PromptEncoder, token_embedding
+from zip_ray.clip.plain_text import PromptEncoder, token_embedding
+from zip_ray.clip.shared_prefix import CausalEncoder, Layout, TextEncoder, Unsupported, _feed_forward
 from zip_ray.config import ModelConfig
 
 WANTED_SPEEDUP = 90.0

@@ -15,15 +15,15 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from actors import RayPool
 from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, run, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second
-from zip_ray.checkpoint import RunState
-from zip_ray.clip.scorer import build_scorer
+from zip_ray.actors import RayPool
 from zip_ray.config import Config, load_config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.prompts import make_space
-from zip_ray.tuning import Tuning
+from zip_ray.runs.checkpoint import RunState
+from zip_ray.scorer.scorer import build_scorer
+from zip_ray.tuning.loop import Tuning
 
 Found = dict[tuple[int, int, int], float]
 """Share of the ideal, by actors, milliseconds a pass and pairs in flight an actor."""

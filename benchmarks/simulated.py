@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import ray
 
-from actors import RayPool
-from actors.pool import OPTIONS
-from actors.scorer_actor import ScorerActor
-from tests.fakes import FACTS
-from zip_ray.checkpoint import RunState
+from tests.support.fakes import FACTS
+from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import OPTIONS
+from zip_ray.actors.scorer_actor import ScorerActor
 from zip_ray.config import ClusterConfig, Config, validate
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool import Pool
-from zip_ray.record import Event
-from zip_ray.tuning import Outcome, Tuning
-from zip_ray.work import Evaluation, EvaluationResult, Facts, PairResult, Pass, PassResult, Result, Work
+from zip_ray.pool.contract import Pool
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, Facts, PairResult, Pass, PassResult, Result, Work
+from zip_ray.runs.checkpoint import RunState
+from zip_ray.runs.event_log import Event
+from zip_ray.tuning.loop import Outcome, Tuning
 
 SIZE = 417
 """Parameters: ZIP's for a width of 512."""

@@ -27,15 +27,15 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, configure, machine, parallel, table
-from zip_ray.checkpoint import RunState
-from zip_ray.clip.scorer import build_scorer
 from zip_ray.config import OptimizerConfig, load_config
-from zip_ray.layout import SplitPool, Whole, choose
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool import InProcessPool, Pool
+from zip_ray.pool.contract import InProcessPool, Pool
+from zip_ray.pool.splitting import SplitPool, Whole, choose
 from zip_ray.prompts import make_space
-from zip_ray.tuning import Tuning
-from zip_ray.work import Evaluation
+from zip_ray.protocol.messages import Evaluation
+from zip_ray.runs.checkpoint import RunState
+from zip_ray.scorer.scorer import build_scorer
+from zip_ray.tuning.loop import Tuning
 
 WANTED_COST = 1.10
 """Queries to the target with 32 works in flight, as the defaults have them, over those with one pair."""

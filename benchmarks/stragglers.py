@@ -18,13 +18,13 @@ from ray.cluster_utils import Cluster
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from actors import RayPool
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second, tune
+from zip_ray.actors import RayPool
 from zip_ray.config import ClusterConfig
-from zip_ray.record import Event
-from zip_ray.tuning import Outcome
-from zip_ray.work import Float64
+from zip_ray.protocol.messages import Float64
+from zip_ray.runs.event_log import Event
+from zip_ray.tuning.loop import Outcome
 
 WANTED = {"async": 0.95, "sync": 0.80}
 """Of the sum of the actors' speeds, one actor in ten being 10 times slower."""

@@ -13,10 +13,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, table
-from zip_ray.clip.model import load_clip
+from tools.small_clip.card import accuracies
+from zip_ray.clip.loading import load_clip
 from zip_ray.config import BUILT_IN, ModelConfig, TaskConfig, known_test_sets
-from zip_ray.data import Task, load_task
-from zip_ray.tiny_clip.card import accuracies
+from zip_ray.tasks import Task, load_task
 
 SHOWS = {
     "digits": "real handwritten digits (UCI), 8 x 8 pixels",

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from zip_ray.data import ImageSet
 from zip_ray.files import write_shared
+from zip_ray.tasks import ImageSet
 
 _log = logging.getLogger(__name__)
 

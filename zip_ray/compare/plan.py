@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from zip_ray.compare.layers import BY_TASK, Tree, merge
 from zip_ray.compare.suite import Suite, whole_method
-from zip_ray.compare.tree import BY_TASK, Tree, merge
 from zip_ray.config import ROOTED, Config, validate
 from zip_ray.errors import InputError
 

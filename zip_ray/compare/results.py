@@ -14,8 +14,8 @@ from zip_ray.compare.statistics import Curve
 from zip_ray.compare.suite import Suite, load_suite
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
-from zip_ray.record import FILE_NAME as RECORD
-from zip_ray.record import Event, read_record
+from zip_ray.runs.event_log import FILE_NAME as RECORD
+from zip_ray.runs.event_log import Event, read_record
 
 SUITE = "suite.yaml"
 FACTS = "suite.json"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from zip_ray.compare.tree import BY_TASK, Tree, capped, file_budget, find, merge, read_method
+from zip_ray.compare.layers import BY_TASK, Tree, capped, file_budget, find, merge, read_method
 from zip_ray.config import (
     BUILT_IN,
     BudgetConfig,

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, get_args
 
 from zip_ray.config.section import AtHome, Count, Section
-from zip_ray.work import VisualKind
+from zip_ray.protocol.messages import VisualKind
 
 Space = Literal["low-rank", "full", "context", "random-projection"] | VisualKind
 
@@ -11,7 +11,7 @@ Space = Literal["low-rank", "full", "context", "random-projection"] | VisualKind
 class ModelConfig(Section):
     """The frozen model, as open_clip names it."""
 
-    name: str = "local-dir:zip_ray/tiny_clip/model"
+    name: str = "local-dir:zip_ray/shipped/small_clip"
     """open_clip model name, `local-dir:PATH` or `hf-hub:ORG/REPO`. A relative PATH is looked for in the working
     directory, then beside the installed package; the default is the small CLIP that ships with it."""
     pretrained: Annotated[str, AtHome] | None = None

@@ -6,9 +6,9 @@ from zip_ray.optimizers.cma_es import CmaEs
 from zip_ray.optimizers.gains import Gains
 from zip_ray.optimizers.gradient import GradientDescent
 from zip_ray.optimizers.one_sided import OneSided
-from zip_ray.optimizers.perturbations import perturbation, points
 from zip_ray.optimizers.random_search import RandomSearch
 from zip_ray.optimizers.spsa import Spsa, SpsaGc, Zip
+from zip_ray.protocol.perturbations import perturbation, points
 
 METHODS: dict[Method, type[Optimizer]] = {
     "zip": Zip,

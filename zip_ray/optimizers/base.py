@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from zip_ray.config import OptimizerConfig
-from zip_ray.work import Ask, AskResult, Float64
+from zip_ray.protocol.messages import Ask, AskResult, Float64
 
 NONFINITE_STEPS = 10
 """Steps in a row that moved nothing after which the run is hopeless."""

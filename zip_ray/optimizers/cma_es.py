@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from zip_ray.config import OptimizerConfig
-from zip_ray.keys import Stream, generator
 from zip_ray.optimizers.base import Move, Optimizer, OptimizerState, Told
-from zip_ray.work import Float64, Query
+from zip_ray.protocol.messages import Float64, Query
+from zip_ray.protocol.random_keys import Stream, generator
 
 
 class CmaEs(Optimizer):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zip_ray.optimizers.base import Move, Optimizer, Told
-from zip_ray.work import Gradient, GradientResult
+from zip_ray.protocol.messages import Gradient, GradientResult
 
 DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from zip_ray.optimizers.base import Move
 from zip_ray.optimizers.pivot import Pivot
-from zip_ray.work import Float64
+from zip_ray.protocol.messages import Float64
 
 FINAL_SHARE = 0.01
 """Of the learning rate, at the end: 10.0 -> 0.1."""

@@ -3,9 +3,9 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from zip_ray.keys import Stream, generator
 from zip_ray.optimizers.base import Move, Optimizer, Told
-from zip_ray.work import Float64, Query
+from zip_ray.protocol.messages import Float64, Query
+from zip_ray.protocol.random_keys import Stream, generator
 
 
 class Pivot(Optimizer):

@@ -2,7 +2,7 @@
 
 from zip_ray.optimizers.base import Move
 from zip_ray.optimizers.pivot import Pivot
-from zip_ray.work import Float64
+from zip_ray.protocol.messages import Float64
 
 
 class RandomSearch(Pivot):

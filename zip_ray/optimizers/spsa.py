@@ -11,8 +11,8 @@ import numpy as np
 
 from zip_ray.optimizers.base import Move, Optimizer, Told
 from zip_ray.optimizers.gains import Gains
-from zip_ray.optimizers.perturbations import perturbation
-from zip_ray.work import Float64, Pair, PairResult, Perturbation
+from zip_ray.protocol.messages import Float64, Pair, PairResult, Perturbation
+from zip_ray.protocol.perturbations import perturbation
 
 
 class Spsa(Optimizer):

@@ -9,7 +9,7 @@ from zip_ray.prompts.full import FullSpace
 from zip_ray.prompts.low_rank import LowRankSpace
 from zip_ray.prompts.random_projection import RandomProjectionSpace
 from zip_ray.prompts.visual import DecoderSpace, FrameSpace, TokensSpace
-from zip_ray.work import ModelShape
+from zip_ray.protocol.messages import ModelShape
 
 SPACES: dict[Space, Callable[[PromptConfig, ModelShape, int], PromptSpace]] = {
     "low-rank": LowRankSpace,

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from zip_ray.work import Float32, Float64, Prompt
+from zip_ray.protocol.messages import Float32, Float64, Prompt
 
 
 class PromptSpace(Protocol):

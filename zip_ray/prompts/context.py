@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from zip_ray.config import PromptConfig
 from zip_ray.prompts.base import TextSpace
-from zip_ray.work import Float32, Float64, ModelShape
+from zip_ray.protocol.messages import Float32, Float64, ModelShape
 
 
 class ContextSpace(TextSpace):

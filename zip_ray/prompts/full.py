@@ -3,7 +3,7 @@
 import numpy as np
 
 from zip_ray.prompts.per_token import PerTokenSpace
-from zip_ray.work import Float64
+from zip_ray.protocol.messages import Float64
 
 
 class FullSpace(PerTokenSpace):

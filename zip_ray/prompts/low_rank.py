@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from zip_ray.config import PromptConfig
-from zip_ray.keys import Stream, generator
 from zip_ray.prompts.per_token import PerTokenSpace
-from zip_ray.work import Float32, Float64, ModelShape
+from zip_ray.protocol.messages import Float32, Float64, ModelShape
+from zip_ray.protocol.random_keys import Stream, generator
 
 INIT_STD = 0.02
 

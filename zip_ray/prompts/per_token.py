@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from zip_ray.config import PromptConfig
 from zip_ray.errors import InputError
-from zip_ray.keys import Stream, generator
 from zip_ray.prompts.base import TextSpace
 from zip_ray.prompts.fastfood import fastfood_matrix
-from zip_ray.work import Float32, Float64, ModelShape
+from zip_ray.protocol.messages import Float32, Float64, ModelShape
+from zip_ray.protocol.random_keys import Stream, generator
 
 
 class PerTokenSpace(TextSpace):

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zip_ray.config import PromptConfig
-from zip_ray.keys import Stream, generator
 from zip_ray.prompts.base import TextSpace
-from zip_ray.work import Float32, Float64, ModelShape
+from zip_ray.protocol.messages import Float32, Float64, ModelShape
+from zip_ray.protocol.random_keys import Stream, generator
 
 
 def gaussian_map(rows: int, columns: int, std: float, seed: int) -> Float64:

@@ -11,8 +11,8 @@ import numpy as np
 
 from zip_ray.config import PromptConfig
 from zip_ray.errors import InputError
-from zip_ray.keys import Stream, generator
-from zip_ray.work import Float32, Float64, ModelShape, Prompt, VisualPrompt
+from zip_ray.protocol.messages import Float32, Float64, ModelShape, Prompt, VisualPrompt
+from zip_ray.protocol.random_keys import Stream, generator
 
 FRAME_SHARE = 194 / 224
 """Side of the image inside BAR's frame, as a share of what the model sees."""

@@ -1,0 +1,140 @@
+"""Actors on nodes with GPUs, whole ones and parts of one: declared to Ray, which places by numbers alone."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from tests.support.fakes import FACTS, FakeScorer, make_pairs
+from tests.support.simulated import Faults, SimulatedPool
+from zip_ray.actors import RayPool
+from zip_ray.actors.cluster import free_places, places
+from zip_ray.config import ClusterConfig
+from zip_ray.protocol.messages import Facts
+
+
+@pytest.fixture(scope="module")
+def gpus() -> Iterator[str]:
+    """A head without room, a node with one GPU, a node with two: as many CPUs as parts of a third fit."""
+    store = {"object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
+    for count in (1, 2):
+        cluster.add_node(num_cpus=3, num_gpus=count, **store)
+    yield str(cluster.address)
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@dataclass(frozen=True)
+class Placed(FakeScorer):
+    """Leaves word of where its actor is: the node, and the GPUs that it may see."""
+
+    def facts(self) -> Facts:
+        assert self.marks is not None
+        where = [ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES")]
+        (self.marks / str(os.getpid())).write_text(json.dumps(where))
+        return FACTS
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "room"),
+    [
+        (1, 0, 64),
+        (1.5, 0, 42),
+        (0, 0, 2),
+        (0, 1, 80),
+        (2, 1, 32),
+        (0, 0.33, 240),  # what is left over of three GPUs is no place
+        (0, 1 / 3, 240),
+        (0, 3, 26),
+    ],
+)
+def test_room_on_two_nodes(monkeypatch: pytest.MonkeyPatch, cpus: float, gpus: float, room: int) -> None:
+    node = {"Alive": True, "Resources": {"CPU": 32.0, "GPU": 40.0}}
+    monkeypatch.setattr("ray.nodes", lambda: [node, node, {**node, "Alive": False}])
+    assert places(ClusterConfig(cpus_per_actor=cpus, gpus_per_actor=gpus)) == room
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "gpus", "room"),
+    [
+        # A GPU whose node has no CPU to spare, beside CPUs without a GPU: no place, though the sums have one.
+        ([{"GPU": 1.0}, {"CPU": 8.0}], 1, 1, 0),
+        ([{"GPU": 1.0, "CPU": 1.0}, {"CPU": 8.0}], 1, 1, 1),
+        ([{"GPU": 1.0, "CPU": 8.0}, {"GPU": 2.0, "CPU": 8.0}], 1, 0.5, 6),
+        ([{"CPU": 3.0}, {"CPU": 2.0}, {}], 1, 0, 5),
+        ([{"CPU": 300.0}], 1, 0, 99),
+        ([{}], 0, 0, 99),
+    ],
+)
+def test_room_beside_others(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], cpus: float, gpus: float, room: int
+) -> None:
+    monkeypatch.setattr("zip_ray.actors.cluster.available_resources_per_node", lambda: dict(enumerate(nodes)))
+    assert free_places(ClusterConfig(cpus_per_actor=cpus, gpus_per_actor=gpus), 99) == room
+
+
+@pytest.mark.parametrize(
+    ("share", "on_each"),
+    [
+        # Where each share of a GPU goes: actors on each GPU, by node.
+        (1 / 3, [[3], [3]]),
+        (1, [[1], [1, 1]]),
+        (2, [[1]]),
+        (None, [[1], [1, 1]]),
+    ],
+)
+def test_actors_fill_the_gpus_that_are_there(gpus: str, tmp_path: Path, share: float | None, on_each: list) -> None:
+    config = ClusterConfig(address=gpus, gpus_per_actor=share, start_timeout=120)
+    pool = RayPool(lambda: Placed(marks=tmp_path), config)
+    try:
+        wanted = sum(map(sum, on_each))
+        share = share or 1
+        assert places(config.settled(3)) == wanted
+        while len(pool.pids()) < wanted:
+            pool.facts()
+            pool._wait(0.5)
+        assert len(pool.members()) == wanted, "nobody is asked for that there is no room for"
+        found: dict[str, Counter[str]] = {}
+        for path in tmp_path.iterdir():
+            node, seen = json.loads(path.read_text())
+            assert len(seen.split(",")) == max(1, share), (
+                "as many GPUs as it has been given, a part of one counts as one"
+            )
+            found.setdefault(node, Counter())[seen] += 1
+        assert sorted(sum(seen.values()) for seen in found.values()) == sorted(map(sum, on_each))
+        if share >= 1:
+            assert all(set(seen.values()) == {1} for seen in found.values()), "none shares a whole GPU"
+        pool.submit(make_pairs(0))
+        assert pool.collect(20.0)
+    finally:
+        pool.close()
+
+
+def test_without_gpus_there_are_two_actors_unless_it_is_said() -> None:
+    assert ClusterConfig().settled(0) == ClusterConfig(actors=2, gpus_per_actor=0)
+    assert ClusterConfig().settled(8) == ClusterConfig(actors="auto", gpus_per_actor=1)
+    asked = ClusterConfig(actors=(1, 4), gpus_per_actor=0)
+    assert asked.settled(8) == asked
+
+
+def test_unlike_gpus_are_given_work_by_their_speed() -> None:
+    """One of half the speed and one of a tenth, among fast ones: each does its share, where there is work for all."""
+    paces = {1: 1.0, 2: 1.0, 3: 2.0, 4: 10.0}
+    pool = SimulatedPool(1, len(paces), Faults(), paces=paces.__getitem__)
+    for number in range(40):
+        pool.submit(make_pairs(number))
+    submitted, start, seconds = 40, 60.0, 1000
+    while pool.now < start + seconds:
+        for _ in pool.collect(1.0):
+            pool.submit(make_pairs(submitted))
+            submitted += 1
+    did = Counter(member for time, member in pool.done if time >= start)
+    for member, pace in paces.items():
+        assert did[member] == pytest.approx(seconds / pace, rel=0.05), member

@@ -1,0 +1,105 @@
+"""The display: a line now and then without a terminal, a bar with one, and the time left by the nearest budget."""
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from tests.conftest import wait_for
+from zip_ray.cli.live_view import LINE_SECONDS, ProgressView
+from zip_ray.config import BudgetConfig
+
+
+def step(k: int, seconds: float) -> dict:
+    figures = {"loss": 1.25, "accuracy": 0.5, "queries_per_second": 40.0, "staleness": 0.0, "wasted": 0, "dropped": 0}
+    return {"event": "step", "step": k, "queries": 10 * k, "seconds": seconds, **figures}
+
+
+def lines(budget: BudgetConfig, events: list[tuple[float, dict]]) -> list[str]:
+    """What is printed without a terminal, given events and the clock at each."""
+    out = io.StringIO()
+    now = 0.0
+    with ProgressView(budget, Console(file=out, width=200), clock=lambda: now) as view:
+        for now, event in events:  # noqa: B007 - the clock reads it
+            view.event(event)
+    return out.getvalue().splitlines()
+
+
+def test_lines_come_at_intervals_with_all_figures() -> None:
+    validation = {"event": "validation", "step": 1, "queries": 10, "seconds": 1.0, "accuracy": 0.75, "loss": 1.0}
+    events = [(0.0, step(1, 1.0)), (0.0, validation), (1.0, step(2, 2.0)), (LINE_SECONDS + 1, step(11, 11.0))]
+    shown = lines(BudgetConfig(queries=1000), events)
+    assert len(shown) == 2
+    assert shown[0].startswith("10/1,000 queries  loss 1.250  accuracy 50.0%")
+    # 100 queries took 10 s after the first step; the 890 to go take 89 s.
+    assert shown[1] == (
+        "110/1,000 queries  loss 1.250  accuracy 50.0%  validation 75.0%  40 queries/s, 10 since the start  1:29 left"
+    )
+
+
+def test_nearest_budget_counts() -> None:
+    budget = BudgetConfig(queries=100_000, seconds=30, steps=10_000)
+    shown = lines(budget, [(0.0, step(1, 1.0)), (10.0, step(11, 11.0))])
+    assert shown[1].endswith("left: 0:19 by seconds, 2:46:29 by queries, 2:46:29 by step")
+
+
+def test_without_a_query_budget() -> None:
+    shown = lines(BudgetConfig(queries=None, steps=21), [(0.0, step(1, 1.0)), (10.0, step(11, 11.0))])
+    assert shown[1].startswith("110 queries  ")
+    assert shown[1].endswith("0:10 left")
+
+
+def test_losses_that_are_no_number_are_shown() -> None:
+    event = {**step(1, 1.0), "loss": float("nan"), "accuracy": float("nan")}
+    assert "loss nan  accuracy nan%" in lines(BudgetConfig(), [(0.0, event)])[0]
+
+
+def test_brackets_in_an_error_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    pool = {"event": "pool", "ready": 3, "pending": 0, "last_error": "OSError: [/data/x.pt]", "paces": []}
+    with ProgressView(BudgetConfig()) as view:
+        for event in (pool, step(1, 1.0)):
+            view.event(event)
+    assert "last error: OSError: [/data/x.pt]" in capsys.readouterr().err
+
+
+def test_what_goes_wrong_and_who_works_is_shown() -> None:
+    pool = {"event": "pool", "ready": 3, "pending": 1, "given_up": 2}
+    pool |= {"last_error": "actor 2: killed", "paces": [0.01, 0.025]}
+    trouble = {**step(1, 1.0), "staleness": 7.5, "wasted": 4, "dropped": 2}
+    waiting, shown = lines(BudgetConfig(), [(0.0, pool), (LINE_SECONDS, trouble)])
+    assert waiting.startswith("waiting for the first step  actors: 3 ready, 1 pending, 2 given up")
+    assert "staleness 7.5  4 queries wasted  2 answers too stale" in shown
+    assert shown.endswith("actors: 3 ready, 1 pending, 2 given up  0.01 to 0.025 s a pass  last error: actor 2: killed")
+
+
+def test_a_run_that_stalls_is_not_silent() -> None:
+    pool = {"event": "pool", "ready": 0, "pending": 2, "last_error": "actor 2: its node has died", "paces": []}
+    events = [(0.0, step(1, 1.0)), (1.0, pool), (LINE_SECONDS, pool), (LINE_SECONDS + 60, pool)]
+    _, *stalled = lines(BudgetConfig(), events)
+    assert len(stalled) == 2
+    assert all("actors: 0 ready, 2 pending  last error: actor 2: its node has died" in line for line in stalled)
+
+
+def test_a_run_of_which_nothing_is_heard_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zip_ray.cli.live_view.LINE_SECONDS", 0.02)
+    out = io.StringIO()
+    with ProgressView(BudgetConfig(), Console(file=out, width=200)) as view:
+        time.sleep(0.2)
+        assert out.getvalue() == "", "there is nothing to tell yet"
+        view.event(step(1, 1.0))
+        wait_for(lambda: out.getvalue().count("\n") >= 3, 60)
+    _, *silent = out.getvalue().splitlines()
+    assert all("  latest step 0 s ago, 10 queries/s since the start" in line for line in silent)
+    assert lines(BudgetConfig(), [(0.0, step(1, 1.0)), (LINE_SECONDS, step(2, 2.0))])[1].count("latest") == 0
+
+
+def test_a_terminal_gets_a_bar_that_leaves_nothing_behind() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=160)
+    with ProgressView(BudgetConfig(queries=100), console) as view:
+        for k in range(1, 11):
+            view.event(step(k, float(k)))
+        view._live.refresh()
+    assert "100/100 queries" in out.getvalue()
+    assert out.getvalue().rstrip().endswith("\x1b[2K"), "the last thing written erases the bar"

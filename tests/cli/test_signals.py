@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM: the first asks the run to stop, and says so; the second ends it at once, without a traceback."""
+
+import signal
+
+import pytest
+
+import run
+from tests.support.fakes import FakeScorer
+from zip_ray.cli.printing import INTERRUPTED
+from zip_ray.pool.contract import InProcessPool
+
+
+@pytest.fixture(autouse=True)
+def pythons_own(handlers: None) -> None:  # noqa: ARG001 - asked for so that it is there before
+    """Python's own for Ctrl-C, whatever a test before has left."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_the_first_ctrl_c_asks_a_run_to_stop_and_the_second_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
+    with run.stop_on_signal(lambda: InProcessPool(FakeScorer)) as (interrupted, opener):
+        opener()
+        assert not interrupted()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
+        assert capfd.readouterr().err == "stopping; once more ends it at once\n"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_while_a_run_starts_up_the_first_ends_it(number: signal.Signals) -> None:
+    with run.stop_on_signal(lambda: InProcessPool(FakeScorer)) as (_, opener):
+        opener()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+
+def test_an_interrupted_command_line_has_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "base_config", lambda _: signal.raise_signal(signal.SIGINT))
+    assert run.main(["status", "run"]) == INTERRUPTED

@@ -1,0 +1,121 @@
+"""`run.py status` from the folder alone, and the same figures among Ray's metrics."""
+
+import fcntl
+import urllib.request
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+
+from run import main
+from tests.conftest import wait_for
+from zip_ray.actors import RayMetrics
+from zip_ray.cli.status import status
+from zip_ray.config import Config
+from zip_ray.errors import InputError
+from zip_ray.runs.event_log import Event, Record
+
+STEP: Event = {
+    "event": "step",
+    "step": 4,
+    "queries": 40,
+    "seconds": 2.0,
+    "loss": 1.5,
+    "accuracy": 0.5,
+    "queries_per_second": 20.0,
+    "staleness": 1.5,
+    "wasted": 6,
+    "dropped": 0,
+}
+POOL: Event = {
+    "event": "pool",
+    "step": 0,
+    "queries": 0,
+    "seconds": 0.0,
+    "ready": 3,
+    "pending": 1,
+    "last_error": "actor 2: killed",
+    "paces": [0.1, 0.4],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(Config().model_dump(mode="json")))
+    record = Record(tmp_path / "metrics.jsonl")
+    for event in (POOL, {**STEP, "step": 1, "queries": 10, "seconds": 0.5}, STEP):
+        record.append(event)
+    record.close()
+    return tmp_path
+
+
+def test_a_run_that_goes_on(folder: Path) -> None:
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        head, *lines = status(folder)
+    assert head.startswith(f"{folder}: running, its last word ")
+    assert lines[0] == "40/5,000 queries  loss 1.500  accuracy 50.0%"
+    assert "20 queries/s, 20 since the start  4:08 left  staleness 1.5  6 queries wasted" in lines[1]
+    assert lines[2] == "actors: 3 ready, 1 pending  0.1 to 0.4 s a pass  last error: actor 2: killed"
+
+
+def test_a_run_that_nobody_here_holds(folder: Path) -> None:
+    assert "not running on this machine" in status(folder)[0]
+    assert f"run.py resume {folder}" in status(folder)[0]
+
+
+def test_a_finished_run(folder: Path) -> None:
+    record = Record(folder / "metrics.jsonl")
+    record.append({"event": "end", "step": 4, "queries": 40, "seconds": 2.0})
+    record.close()
+    assert status(folder)[0] == f"{folder}: finished"
+
+
+def test_a_run_that_has_not_begun(folder: Path) -> None:
+    (folder / "metrics.jsonl").unlink()
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert status(folder) == [f"{folder}: starting: hand-written prompts are tested before the first step"]
+    (line,) = status(folder)
+    assert line.startswith(f"{folder}: not begun, and not running on this machine")
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no config.yaml: give the folder of a run"):
+        status(tmp_path)
+
+
+def test_home_is_read_on_the_command_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert main(["status", f"~/{folder.name}"]) == 0
+    assert capsys.readouterr().out.startswith(f"{folder}: not running")
+    with pytest.raises(SystemExit):
+        main(["tune", f"~/{folder.name}/config.yaml", f"--output.dir=~/{folder.name}", "--cluster.pool=in-process"])
+    assert f"output.dir: '{folder}' exists" in capsys.readouterr().err
+
+
+def test_ray_metrics(ray_cluster: str) -> None:
+    ray.init(address=ray_cluster, logging_level="ERROR", log_to_driver=False)
+    first, latest = ({**STEP, "dropped": 3, "step": k, "queries": 10 * k, "seconds": k / 2} for k in (1, 4))
+    try:
+        metrics = RayMetrics("first", Config().budget)
+        for event in (POOL, first, latest, {**latest, "loss": float("nan")}):
+            metrics.event(event)
+        (node,) = ray.nodes()
+        address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+        step = {"queries": 40, "loss": 1.5, "dropped_answers": 3, "mean_queries_per_second": 20, "seconds_left": 248}
+        pool = {"actors_ready": 3, "fastest_pass_seconds": 0.1, "slowest_pass_seconds": 0.4}
+        wanted = {f"ray_zip_ray_{name}": value for name, value in (step | pool).items()}
+
+        def shown() -> bool:
+            lines = urllib.request.urlopen(address, timeout=5).read().decode().splitlines()
+            values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in lines if 'run="first"' in line}
+            return wanted.items() <= values.items()
+
+        wait_for(shown, 60)
+    finally:
+        ray.shutdown()

@@ -1,0 +1,364 @@
+"""Runs over a fake scorer: what a tuned prompt of each space carries, and what may change on resume."""
+
+import errno
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from run import console
+from tests.system.chaos import CountingPool
+from tests.support.fakes import FACTS, SHAPE, FakeScorer
+from tests.support.simulated import DriverKilled
+from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
+from zip_ray.config import Config, validate
+from zip_ray.errors import InputError, OutputError
+from zip_ray.pool.contract import InProcessPool, PoolError
+from zip_ray.prompts import make_space
+from zip_ray.runs.event_log import FILE_NAME as RECORD
+from zip_ray.runs.event_log import Event, read_record
+from zip_ray.runs.accuracy_plot import draw_accuracy
+from zip_ray.runs.folder import locked, run_config
+from zip_ray.runs.lifecycle import resume, tune
+from zip_ray.cli.status import status
+from zip_ray.cli.printing import accuracy_table, show_run
+from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Facts, Result, Work
+
+
+def make_config(folder: Path, queries: int = 12, **sections: dict) -> Config:
+    prompt = {"intrinsic_dim": 8, "rank": 1, **sections.pop("prompt", {})}
+    rest = {"output": {"dir": str(folder)}, "tracking": {"enabled": False}, "budget": {"queries": queries}}
+    return validate({"prompt": prompt, **rest, **sections}, "test")
+
+
+def open_pool(_: Config) -> InProcessPool:
+    return InProcessPool(FakeScorer)
+
+
+@pytest.mark.parametrize("space", ["low-rank", "full", "context", "random-projection"])
+def test_a_tuned_prompt_carries_what_its_space_drew(tmp_path: Path, space: str) -> None:
+    config = make_config(tmp_path / "run", prompt={"space": space}, optimizer={"method": "random-search"})
+    result = tune(config, open_pool, lambda: False)
+    assert result.outcome.finished
+    prompt, expected = TunedPrompt.load(tmp_path / "run"), make_space(config, SHAPE).tensors()
+    assert prompt.card.prompt["space"] == space
+    assert prompt.frozen.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(prompt.frozen[name], tensor)
+    np.testing.assert_array_equal(prompt.parameters, result.outcome.state.optimizer.w)
+
+
+def test_a_falling_learning_rate_keeps_its_budget_on_resume(tmp_path: Path) -> None:
+    scheduled = {"optimizer": {"method": "one-sided"}}
+    tune(make_config(tmp_path / "run", **scheduled), open_pool, lambda: False)
+    with pytest.raises(InputError, match=r"budget: allows 4 steps, .* was started with 2, .* keep the budget"):
+        resume(tmp_path / "run", make_config(tmp_path / "run", 24, **scheduled), open_pool, lambda: False)
+    again = resume(tmp_path / "run", make_config(tmp_path / "run", 13, **scheduled), open_pool, lambda: False)
+    assert again.outcome.state.optimizer.steps == 2
+
+
+def test_cma_es_goes_on_with_more_budget_as_if_it_had_had_it(tmp_path: Path) -> None:
+    method = {"optimizer": {"method": "cma-es", "population": 6}}
+    tune(make_config(tmp_path / "run", 18, **method), open_pool, lambda: False)
+    more = resume(tmp_path / "run", make_config(tmp_path / "run", 42, **method), open_pool, lambda: False)
+    whole = tune(make_config(tmp_path / "whole", 42, **method), open_pool, lambda: False)
+    np.testing.assert_array_equal(more.outcome.state.optimizer.w, whole.outcome.state.optimizer.w)
+
+
+def test_what_was_absent_may_be_said_when_a_run_goes_on(tmp_path: Path) -> None:
+    tune(make_config(tmp_path / "run"), open_pool, lambda: False)
+    said = make_config(tmp_path / "run", 24, model={"pairs_per_pass": 1, "parallel": [1, 1]})
+    assert resume(tmp_path / "run", said, open_pool, lambda: False).outcome.finished
+    other = make_config(tmp_path / "run", 36, model={"pairs_per_pass": 2})
+    with pytest.raises(InputError, match=r"^model.pairs_per_pass: .* only budget, cluster, tracking \("):
+        resume(tmp_path / "run", other, open_pool, lambda: False)
+
+
+def test_a_run_from_before_a_field_existed_can_go_on(tmp_path: Path) -> None:
+    tune(make_config(tmp_path / "run"), open_pool, lambda: False)
+    record = tmp_path / "run" / RECORD
+    start, rest = record.read_text().split("\n", 1)
+    event = json.loads(start)
+    del event["config"]["output"]["remote"], event["config"]["prompt"]["diagonal"]
+    record.write_text(f"{json.dumps(event)}\n{rest}")
+    assert resume(tmp_path / "run", make_config(tmp_path / "run", 24), open_pool, lambda: False).outcome.finished
+    other = make_config(tmp_path / "run", 24, prompt={"diagonal": False})
+    with pytest.raises(InputError, match=r"prompt.diagonal: differs from what"):
+        resume(tmp_path / "run", other, open_pool, lambda: False)
+
+
+def test_a_run_keeps_the_budget_that_it_went_on_with(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    tune(make_config(folder), open_pool, lambda: False)
+    resume(folder, make_config(folder, 24), open_pool, lambda: True)
+    assert status(folder)[1].startswith("10/24 queries")
+    assert resume(folder, run_config(folder), open_pool, lambda: False).outcome.state.account.charged == 20
+
+
+def test_a_refused_resume_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    tune(make_config(folder), open_pool, lambda: False)
+    with pytest.raises(InputError, match=r"seed: differs from what"):
+        resume(folder, make_config(folder, 24, seed=2), open_pool, lambda: False)
+    assert run_config(folder) == make_config(folder)
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run")
+
+    def refuse(_: TunedPrompt, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "tuned_prompt.safetensors"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TunedPrompt, "save", refuse)
+        with pytest.raises(OutputError, match=r"tuned_prompt.safetensors: No space left .* run.py resume .*run$"):
+            tune(config, open_pool, lambda: False)
+    end = resume(tmp_path / "run", config, open_pool, lambda: False)
+    assert end.outcome.state.account.issued == end.outcome.state.account.charged == 10, "nothing is asked again"
+    assert TunedPrompt.load(tmp_path / "run").card.accuracies["test/tuned"] == end.accuracies["tuned"]
+
+
+def test_a_last_test_that_is_cut_off_is_made_up_for(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run")
+
+    class Cut(InProcessPool):
+        """Is lost, or is asked to stop, over the test of the tuned prompt."""
+
+        def submit(self, work: Work) -> None:
+            if isinstance(work, Evaluation) and work.split == "test" and not isinstance(work.prompt, str):
+                if how == "pool":
+                    raise PoolError("no actor is left")
+                asked.append(True)
+            super().submit(work)
+
+    asked: list[bool] = []
+    for how in ("pool", "interrupted"):
+        go = tune if how == "pool" else partial(resume, tmp_path / "run")
+        end = go(config, lambda _: Cut(FakeScorer), lambda: bool(asked))
+        assert list(end.outcome.reasons) == [how]
+        assert end.accuracies == {}
+        assert show_run(Console(file=io.StringIO()), end, config) != 0
+    end = resume(tmp_path / "run", config, open_pool, lambda: False)
+    assert end.outcome.state.account.issued == end.outcome.state.account.charged == 10, "nothing is asked again"
+    assert end.accuracies["tuned"] == TunedPrompt.load(tmp_path / "run").card.accuracies["test/tuned"]
+
+
+def test_an_asynchronous_run_may_go_on_with_more_in_flight(tmp_path: Path) -> None:
+    folder, mode = tmp_path / "run", {"mode": "async", "pairs_per_step": 1}
+    tune(make_config(folder, 20, optimizer={**mode, "in_flight": 2}), open_pool, lambda: False)
+    more = {
+        "optimizer": {**mode, "in_flight": 6, "max_staleness": 99},
+        "model": {"parallel": (1, 1), "pairs_per_pass": 2},
+    }
+    assert resume(folder, make_config(folder, 40, **more), open_pool, lambda: False).outcome.state.account.charged == 40
+    with pytest.raises(InputError, match=r"^optimizer.a: differs"):
+        resume(folder, make_config(folder, 40, optimizer={**mode, "a": 0.5}), open_pool, lambda: False)
+    tune(make_config(tmp_path / "sync", 20), open_pool, lambda: False)
+    with pytest.raises(InputError, match=r"^optimizer.in_flight: differs"):
+        resume(
+            tmp_path / "sync", make_config(tmp_path / "sync", 40, optimizer={"in_flight": 9}), open_pool, lambda: False
+        )
+
+
+def full_disk(path: Path, _: bytes) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_no_folder(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zip_ray.runs.folder.write_whole", full_disk)
+        with pytest.raises(OutputError, match=r"run: No space left .*; nothing was started: make room"):
+            tune(config, open_pool, lambda: False)
+    assert tune(config, open_pool, lambda: False).outcome.finished
+
+
+class SlowPool(InProcessPool):
+    """Hand-written templates are tested in the time that is given to `pause`."""
+
+    def __init__(self, pause: Callable[[], None]) -> None:
+        super().__init__(FakeScorer)
+        self._pause = pause
+
+    def collect(self, timeout: float) -> list[Answer]:
+        if self._queue and isinstance(self._queue[0], Evaluation) and isinstance(self._queue[0].prompt, str):
+            self._pause()
+        return super().collect(timeout)
+
+
+def test_a_run_is_seen_before_it_begins(tmp_path: Path) -> None:
+    folder, heard, said = tmp_path / "run", list[Event](), list[str]()
+    config = make_config(folder)
+    tune(config, lambda _: SlowPool(lambda: said.extend(status(folder))), lambda: False, heard.append)
+    assert set(said) == {f"{folder}: starting: hand-written prompts are tested before the first step"}
+    assert (heard[0]["event"], heard[0]["ready"]) == ("pool", 1), "while the facts are waited for"
+
+
+def test_a_run_that_fails_before_it_begins_leaves_no_folder(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise PoolError("no actor is left")
+
+    with pytest.raises(PoolError):
+        tune(make_config(tmp_path / "run"), lambda _: SlowPool(fail), lambda: False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("module", ["record", "checkpoint", "run_folder"])
+def test_a_disk_that_is_full_at_a_resume_is_told_in_one_line(tmp_path: Path, module: str) -> None:
+    config = make_config(tmp_path / "run")
+    tune(config, open_pool, lambda: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"zip_ray.{module}.write_whole", full_disk)
+        with pytest.raises(OutputError, match=r"No space left .* run.py resume .*run$"):
+            resume(tmp_path / "run", config, open_pool, lambda: False)
+    assert resume(tmp_path / "run", config, open_pool, lambda: False).outcome.finished
+
+
+def test_a_folder_that_takes_no_lock_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"lock: No such file or directory"), locked(tmp_path / "none"):
+        pass
+
+
+def test_a_resume_reads_the_run_only_when_it_holds_it(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run")
+    tune(config, open_pool, lambda: True)
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"half")
+    with locked(tmp_path / "run"), pytest.raises(InputError, match="in use by another process"):
+        resume(tmp_path / "run", config, open_pool, lambda: False)
+
+
+def test_what_several_killed_drivers_wasted_stays_in_the_account(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run", 120)
+    config = config.model_copy(update={"output": config.output.model_copy(update={"checkpoint_every_steps": 5})})
+    pools: list[CountingPool] = []
+
+    def open_counting(_: Config) -> CountingPool:
+        pools.append(CountingPool(InProcessPool(FakeScorer), Counter(), 0))
+        return pools[-1]
+
+    def killed_at(step: int) -> Callable[[Event], None]:
+        def listen(event: Event) -> None:
+            if event["event"] == "step" and event["step"] == step:
+                raise DriverKilled
+
+        return listen
+
+    with pytest.raises(DriverKilled):
+        tune(config, open_counting, lambda: False, killed_at(8))
+    for step in (7, 7):
+        with pytest.raises(DriverKilled):
+            resume(tmp_path / "run", config, open_counting, lambda: False, killed_at(step))
+    account = resume(tmp_path / "run", config, open_counting, lambda: False).outcome.state.account
+    assert account.issued == sum(pool.issued(config, killed=False) for pool in pools) == 190
+    assert (account.charged, account.wasted) == (120, 70)
+
+
+def test_the_end_accounts_for_every_answer(tmp_path: Path) -> None:
+    """Asynchronously, eight out at once by threes, none older than a step."""
+    optimizer = {"mode": "async", "pairs_per_step": 3, "max_staleness": 1}
+    config = make_config(tmp_path / "run", 200, optimizer=optimizer, model={"parallel": [1, 1]})
+    result = tune(config, open_pool, lambda: False)
+    end = read_record(tmp_path / "run" / RECORD)[-1]
+    assert end["dropped"] > 0
+    assert 0 <= end["left_over"] < 3
+    steps = result.outcome.state.optimizer.steps
+    assert 3 * steps + end["dropped"] + end["left_over"] == result.outcome.state.account.charged // 2
+
+
+@pytest.mark.parametrize("steps", [10, 100_000])
+def test_a_picture_of_a_long_run_has_some_thousands_of_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda _, *points, **style: drawn.append((style["label"], points)))
+    accuracies = (None if k % 10 == 9 else 0.5 + 0.5 * k / steps for k in range(steps))
+    events = ({"event": "step", "queries": k, "accuracy": accuracy} for k, accuracy in enumerate(accuracies))
+    draw_accuracy(tmp_path / "x.png", events, "run", {})
+    ((label, (x, y)),) = drawn
+    assert label == "train mini-batch"
+    assert min(0.9 * steps, 2000) <= len(x) <= 4000
+    np.testing.assert_allclose(y, 50 + 50 * np.array(x) / steps)
+    assert x[-1] >= 0.99 * steps or steps == 10
+
+
+def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:
+    result = tune(make_config(tmp_path / "run"), open_pool, lambda: False)
+    console = Console(file=io.StringIO(), width=200)
+    show_run(console, replace(result, tracked=False), Config())
+    assert f"run.py replay {tmp_path / 'run'}" in console.file.getvalue().partition("incomplete\nsend the rest ")[2]
+
+
+def test_brackets_in_paths_and_templates_are_shown_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "[/run]"
+    show_run(console, tune(make_config(folder), open_pool, lambda: True), Config())
+    show_run(console, resume(folder, make_config(folder), open_pool, lambda: False), Config())
+    console.print(accuracy_table({"a": 0.5}, {"a": "[/b] {}"}))
+    assert capsys.readouterr().out.count("[/") == 5, "stopped, prompt, picture, MLflow, text"
+
+
+def test_a_stopped_run_names_its_copy_where_it_has_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = tune(make_config(tmp_path / "run"), open_pool, lambda: True)
+    show_run(console, result, make_config(tmp_path / "run", output={"remote": "s3://bucket/run"}))
+    assert f"run.py resume {tmp_path / 'run'}, or s3://bucket/run where that is gone" in capsys.readouterr().out
+
+
+def test_a_table_has_texts_where_there_are_templates() -> None:
+    assert [column.header for column in accuracy_table({"tuned": 0.5}, {}).columns] == ["prompt", "test accuracy"]
+    assert [*accuracy_table({"a": 0.5}, {"a": "a {}"}).columns[2].cells] == ["a {}"]
+
+
+@dataclass(frozen=True)
+class Judge(FakeScorer):
+    """Its templates are right on so many training, validation and test images."""
+
+    right: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def facts(self) -> Facts:
+        return replace(FACTS, template="the {}.", templates=("the {}.", "one {}."))
+
+    def answer(self, work: Work) -> Result:
+        if isinstance(work, Evaluation) and isinstance(work.prompt, str):
+            images = FACTS.images[work.split]
+            right = self.right[work.prompt][("train", "val", "test").index(work.split)]
+            return EvaluationResult(work.id, 1.0, right / images, images)
+        return super().answer(work)
+
+
+@pytest.mark.parametrize(
+    ("plain", "other", "generic", "best"),
+    [
+        ((3, 2, 6), (4, 2, 1), (4, 1, 6), "one {}."),  # not by test images
+        ((3, 2, 6), (3, 3, 1), (8, 0, 2), "a photo of a {}."),
+        ((4, 2, 3), (5, 1, 6), (2, 4, 6), "the {}."),
+    ],
+)
+def test_zero_shot_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain, other, generic, best) -> None:
+    right = {"the {}.": plain, "one {}.": other, "a photo of a {}.": generic}
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.axhline", lambda _, level, **style: drawn.append((level, style["label"])))
+    result = tune(make_config(tmp_path / "run"), lambda _: InProcessPool(lambda: Judge(right=right)), lambda: False)
+    texts = {"generic template": "a photo of a {}.", "plain template": "the {}.", "best template": best}
+    test = {name: right[text][2] / 6 for name, text in texts.items()}
+    assert [*result.templates.items()] == [*texts.items()], "in this order"
+    assert [*result.accuracies.items()][:-1] == [*test.items()]
+    assert json.loads((tmp_path / "run" / RECORD).read_text().split("\n")[0])["zero_shot"] == {
+        "templates": texts,
+        "test": test,
+    }
+    card = TunedPrompt.load(tmp_path / "run").card.accuracies
+    assert {name: card[f"test/{name}"] for name in test} == test
+    assert [label.split(",")[1].split(":")[0].strip() for _, label in drawn] == [*result.accuracies]
+    table = accuracy_table(result.accuracies, result.templates)
+    assert [*table.columns[0].cells] == [*(f"zero-shot, {name}" for name in texts), "tuned"]
+    assert [*table.columns[2].cells] == [*texts.values(), ""]

@@ -1,0 +1,229 @@
+"""MLflow gets what the record says: once, whatever dies in between. A real server, started and killed by the tests."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import free_port
+from zip_ray.config import Config, TrackingConfig
+from zip_ray.errors import InputError
+from zip_ray.runs.event_log import Record, cut_record, read_record
+from zip_ray.runs.mlflow_mirror import METRICS, Mirror, Tracker, replay, resolve_uri, shown
+
+
+class Server:
+    """An MLflow server over one store, to be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        store = ["--backend-store-uri", f"sqlite:///{self._folder}/server.db", "--workers", "1"]
+        artifacts = ["--artifacts-destination", str(self._folder / "artifacts")]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command + store + artifacts, stdout=log, stderr=log, start_new_session=True, cwd=self._folder
+            )
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=1)
+                return
+            except OSError:
+                time.sleep(0.5)
+        raise RuntimeError((self._folder / "server.log").read_text())
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def alive(server: Server) -> Server:
+    if server._process is None:
+        server.start()
+    return server
+
+
+def start_event() -> dict:
+    config = Config().model_dump(mode="json")
+    head = {"event": "start", "step": 0, "queries": 0, "seconds": 0.0, "time": 1_700_000_000.0}
+    return {**head, "config": config, "environment": {"python": "3"}}
+
+
+def step_events(first: int, last: int) -> list[dict]:
+    events: list[dict] = []
+    for k in range(first, last + 1):
+        head = {"step": k, "queries": 10 * k, "seconds": 0.5 * k}
+        figures = {"accuracy": k / 1000, "gradient_norm": 2.0, "clipped": 0.25, "queries_per_second": 20.0}
+        events.append({"event": "step", **head, "loss": 1 / k, **figures})
+        if k % 5 == 0:
+            events.append({"event": "validation", **head, "loss": 0.5, "accuracy": 0.75})
+    return events
+
+
+def end_event(step: int) -> dict:
+    return {"event": "end", "step": step, "queries": 10 * step, "seconds": 0.5 * step, "test_accuracy": 0.625}
+
+
+def write(folder: Path, events: list[dict]) -> None:
+    record = Record(folder / "metrics.jsonl")
+    for event in events:
+        record.append(event)
+    record.close()
+
+
+def expected(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    points: dict[str, list[tuple[int, float]]] = {}
+    for event in read_record(folder / "metrics.jsonl"):
+        for field, name in METRICS.get(event["event"], {}).items():
+            if event.get(field) is not None:
+                points.setdefault(name, []).append((event["queries"], event[field]))
+    return points
+
+
+def on_server(uri: str, run_id: str) -> dict[str, list[tuple[int, float]]]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    names = client.get_run(run_id).data.metrics
+    return {name: sorted((p.step, p.value) for p in client.get_metric_history(run_id, name)) for name in names}
+
+
+def test_server_has_what_the_lines_say(alive: Server, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    write(tmp_path, [start_event()])
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    tracker = Tracker(tmp_path, TrackingConfig(uri=alive.uri))
+    tracker.start()
+    write(tmp_path, step_events(1, 12))
+    time.sleep(3)
+    write(tmp_path, [*step_events(13, 20), end_event(20)])
+    assert tracker.close(60)
+    assert on_server(alive.uri, tracker.run_id) == expected(tmp_path)
+    client = MlflowClient(tracking_uri=alive.uri)
+    run = client.get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["optimizer.a"] == "0.01"
+    assert run.data.params["environment.python"] == "3"
+    assert {file.path for file in client.list_artifacts(tracker.run_id)} == {"config.yaml", "metrics.jsonl"}
+    assert (len(on_server(alive.uri, tracker.run_id)["train/loss"]), run.data.metrics["test/accuracy"]) == (20, 0.625)
+
+
+def test_killed_server_delays_nothing_and_replay_completes_without_duplicates(alive: Server, tmp_path: Path) -> None:
+    write(tmp_path, [start_event(), *step_events(1, 10)])
+    config = TrackingConfig(uri=alive.uri)
+    tracker = Tracker(tmp_path, config)
+    tracker.start()
+    for _ in range(120):
+        if tracker.run_id and on_server(alive.uri, tracker.run_id).get("validation/loss"):
+            break
+        time.sleep(0.5)
+    alive.kill()
+    write(tmp_path, [*step_events(11, 20), end_event(20)])
+    assert tracker.close(30) is False
+    with pytest.raises(InputError, match=r"tracking.uri: 'http://127.0.0.1:\d+' does not answer"):
+        replay(tmp_path, config)
+    alive.start()
+    sent = replay(tmp_path, config)
+    assert sent.run_id == tracker.run_id, "the run is found again, not made twice"
+    assert 0 < sent.metrics < sum(map(len, expected(tmp_path).values())), "only the difference is sent"
+    assert on_server(alive.uri, sent.run_id) == expected(tmp_path)
+    assert replay(tmp_path, config).metrics == 0
+    assert on_server(alive.uri, sent.run_id) == expected(tmp_path)
+
+
+def test_half_a_batch_on_the_server_is_not_sent_again(alive: Server, tmp_path: Path) -> None:
+    """As after a crash between two requests: some metrics of some steps are there already."""
+    write(tmp_path, [start_event(), *step_events(1, 4)])
+    config = TrackingConfig(uri=alive.uri)
+    mirror = Mirror(tmp_path, config)
+    mirror.sync()
+    points = [p for event in step_events(5, 9) for p in mirror._points(event)]
+    mirror._client.log_batch(mirror.run_id, metrics=points[::3])
+    write(tmp_path, [*step_events(5, 12), end_event(12)])
+    assert replay(tmp_path, config).run_id == mirror.run_id
+    assert on_server(alive.uri, mirror.run_id) == expected(tmp_path)
+
+
+def test_a_resumed_run_goes_on_in_the_same_mlflow_run(alive: Server, tmp_path: Path) -> None:
+    write(tmp_path, [start_event(), *step_events(1, 8)])
+    config = TrackingConfig(uri=alive.uri)
+    first = Tracker(tmp_path, config)
+    first.start()
+    assert first.close(60)
+    cut_record(tmp_path / "metrics.jsonl", 5, 5)
+    write(tmp_path, [*step_events(6, 15), end_event(15)])
+    second = Tracker(tmp_path, config)
+    second.start()
+    assert second.close(60)
+    assert second.run_id == first.run_id
+    assert on_server(alive.uri, first.run_id) == expected(tmp_path)
+
+
+def test_no_server_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [start_event(), end_event(0)])
+    tracker = Tracker(tmp_path, TrackingConfig(uri="http://user:secret@127.0.0.1:1"))
+    tracker.start()
+    assert tracker.close(30) is False
+    assert "MLflow at http://127.0.0.1:1 does not answer" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_local_sqlite_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write(folder, [start_event(), *step_events(1, 5), end_event(5)])
+    monkeypatch.chdir(tmp_path)
+    sent = replay(folder, TrackingConfig())
+    assert (tmp_path / "mlflow.db").is_file()
+    assert sent.artifacts == 1
+    assert list((tmp_path / "mlruns").rglob("metrics.jsonl")), "artifacts lie beside the database"
+    monkeypatch.chdir(folder)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert on_server(uri, sent.run_id) == expected(folder)
+
+
+def test_addresses() -> None:
+    assert resolve_uri("http://x:1") == "http://x:1"
+    assert resolve_uri("sqlite:///a.db") == f"sqlite:///{Path.cwd()}/a.db"
+    assert resolve_uri("sqlite:////a.db") == "sqlite:////a.db"
+    assert shown("https://me:pw@host/path") == "https://host/path"
+
+
+def test_an_empty_record_is_no_fault_of_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [])
+    config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(InputError, match=r"metrics.jsonl: is empty"):
+        replay(tmp_path, config)
+    tracker = Tracker(tmp_path, config)
+    tracker.start()
+    assert not tracker.close(10)
+    assert "MLflow copy: InputError" in caplog.text
+    assert "does not answer" not in caplog.text
+
+
+def test_replay_of_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"metrics.jsonl: No such file"):
+        replay(tmp_path, TrackingConfig())

@@ -1,0 +1,355 @@
+"""The scorer against plain forward passes, on the small CLIP that the project ships."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from tests.support.paths import SHARED
+from zip_ray.clip.class_texts import Texts
+from zip_ray.clip.image_features import crop_box, mini_batch, mini_batch_views, random_crop, train_features
+from zip_ray.clip.loading import load_clip, resolve_name
+from zip_ray.config import Config, ModelConfig, validate
+from zip_ray.errors import InputError
+from zip_ray.optimizers import perturbation, points
+from zip_ray.pool.splitting import Layout, combine
+from zip_ray.prompts import TextSpace, make_space
+from zip_ray.protocol.messages import (
+    SHARED_PREFIX,
+    Crops,
+    Encoding,
+    Evaluation,
+    Gradient,
+    Pair,
+    Pass,
+    Perturbation,
+    Prompt,
+    Query,
+)
+from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.scorer.scorer import Scorer, build_scorer
+from zip_ray.tasks import Task, load_task
+from zip_ray.tasks.coop.data_sets import SETS
+from zip_ray.tasks.images import ArrayImages
+
+
+def make_config(**sections: dict) -> Config:
+    return validate({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, **sections}, "test")
+
+
+@pytest.fixture(scope="module", params=["random", "template"])
+def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, TextSpace]:
+    task = {"shots": 4, "template": "a photo of the digit {}."}
+    config = make_config(prompt={"init": request.param}, task=task)
+    scorer = build_scorer(config)
+    return config, scorer, make_space(config, scorer.facts().shape)
+
+
+def plain_loss(config: Config, context: np.ndarray, images: list[Image.Image], labels: np.ndarray) -> float:
+    """Cross-entropy by the library's own forward pass: images encoded anew, prompts through a patched token table."""
+    model, _, preprocess = open_clip.create_model_and_transforms(resolve_name(config.model.name))
+    tokenizer = open_clip.get_tokenizer(resolve_name(config.model.name))
+    model.eval()
+    m = len(context)
+    # Words of the vocabulary that no class name uses, given the context's vectors as their embeddings.
+    unused = list(range(40_000, 40_000 + m))
+    ids = tokenizer([f"{' '.join(['x'] * m)} {name}." for name in "0123456789"])
+    ids[:, 1 : 1 + m] = torch.tensor(unused)
+    with torch.no_grad():
+        model.token_embedding.weight[unused] = torch.from_numpy(context)
+        logits, _ = model.get_logits(torch.stack([preprocess(image) for image in images]), ids)
+        return float(functional.cross_entropy(logits.double(), torch.from_numpy(labels)))
+
+
+def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer, TextSpace]) -> None:
+    config, scorer, space = built
+    task = load_task(config.task, config.seed)
+    rng = np.random.default_rng(5)
+    w = space.initial() + 0.1 * rng.standard_normal(space.dimension)
+    key = Perturbation("segmented-uniform", 1, 3, 2)
+    (result,) = scorer.answer(Pass((Pair(12, 3, 2, w, 0.5, key, batch=3),))).results
+    image = mini_batch(len(task.train), 128, config.seed, 3)
+    images, labels = [task.train.image(i) for i in image], task.train.labels[image]
+    z = 0.5 * perturbation(key, space.dimension)
+    for loss, point in ((result.plus, w + z), (result.minus, w - z)):
+        assert loss == pytest.approx(plain_loss(config, space.context(point), images, labels), rel=1e-5)
+    assert abs(result.plus - result.minus) > 1e-4
+
+
+def test_pairs_that_share_a_pass_score_as_alone(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, space = built
+    pairs = tuple(
+        Pair(k, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, k), batch=1 + k % 2) for k in range(5)
+    )
+    together = scorer.answer(Pass(pairs))
+    assert together.id == 0
+    for pair, result in zip(pairs, together.results, strict=True):
+        (alone,) = scorer.answer(Pass((pair,))).results
+        assert result.id == pair.id
+        assert (result.plus, result.minus) == pytest.approx((alone.plus, alone.minus), rel=1e-6)
+
+
+def test_reduced_precision_is_judged() -> None:
+    scorer = build_scorer(make_config(model={"precision": "bf16"}))
+    assert re.fullmatch(r"bf16: \d+% of pairs keep the sign .*, noise [\d.e-]+ of it", scorer.facts().precision)
+    assert build_scorer(make_config()).facts().precision == ""
+
+
+def test_same_work_same_bits(built: tuple[Config, Scorer, TextSpace]) -> None:
+    config, scorer, space = built
+    pair = Pass((Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1),))
+    assert scorer.answer(pair) == scorer.answer(pair) == build_scorer(config).answer(pair)
+
+
+def test_start_at_the_template_is_zero_shot_with_it() -> None:
+    config = make_config(
+        prompt={"init": "template", "intrinsic_dim": 200}, task={"template": "a blurred {} in white on black."}
+    )
+    scorer = build_scorer(config)
+    facts = scorer.facts()
+    assert facts.suffix == " in white on black."
+    space = make_space(config, facts.shape)
+    soft = scorer.answer(Evaluation(-1, "test", space.initial()))
+    words = scorer.answer(Evaluation(-2, "test", facts.template))
+    assert soft.accuracy == words.accuracy
+    assert soft.loss == pytest.approx(words.loss, rel=1e-6)
+    assert soft.images == 898
+
+
+def test_every_template_of_the_papers_has_words_to_start_from() -> None:
+    config, clip = make_config(prompt={"init": "template"}), load_clip(ModelConfig(), "cpu")
+    images = ArrayImages(np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.int64))
+    for template in {spec.template for spec in SETS.values()}:
+        task = Task("coop:set", ("dotted", "striped"), template, (template,), *[images] * 3)
+        texts = Texts(clip, task, config)
+        soft = texts.encode([Prompt(texts.initial_context)])[0]
+        sentence = "a photo of a {} texture." if template == "{} texture." else template
+        torch.testing.assert_close(soft, texts.sentences(sentence), atol=1e-5, rtol=0)
+
+
+def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, TextSpace]) -> None:
+    config, scorer, space = built
+    w = space.initial()
+    encoding = scorer.answer(Encoding(-1, w))
+    np.testing.assert_array_equal(encoding.prompt.context, space.context(w))
+    clip, task = load_clip(config.model, "cpu"), load_task(config.task, config.seed)
+    with torch.no_grad():
+        pixels = torch.stack([clip.preprocess(task.val.image(i)) for i in range(len(task.val))])
+        images = functional.normalize(clip.model.encode_image(pixels), dim=-1).numpy()
+    right = (images @ encoding.text_features.T).argmax(1) == task.val.labels
+    assert scorer.answer(Evaluation(-2, "val", w)).accuracy == pytest.approx(right.mean())
+
+
+def test_facts(built: tuple[Config, Scorer, TextSpace]) -> None:
+    config, scorer, _ = built
+    facts = scorer.facts()
+    assert facts.images == {"train": 40, "val": 40, "test": 898}
+    assert facts.classnames == tuple("0123456789")
+    tokens = 8 if config.prompt.init == "random" else 5
+    assert facts.shape.initial_context.shape == (tokens, 128)
+    assert len(facts.weights_digest) == 64
+    assert facts.text_pass == SHARED_PREFIX
+
+
+def test_mini_batches_cover_an_epoch_once() -> None:
+    epoch = [mini_batch(100, 32, seed=4, batch=b) for b in (1, 2, 3)]
+    images = np.concatenate(epoch)
+    assert len(images) == len(set(images.tolist())) == 96, "the last partial batch is dropped"
+    assert set(mini_batch_views(32, 3, seed=4, batch=1).tolist()) == {0, 1, 2}
+    np.testing.assert_array_equal(mini_batch(100, 32, seed=4, batch=2), epoch[1])
+    assert not np.array_equal(mini_batch(100, 32, seed=4, batch=4), epoch[0])
+    assert sorted(mini_batch(20, 32, seed=4, batch=9).tolist()) == list(range(20)), "a small set is one batch"
+
+
+def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:
+    config = make_config(task={"shots": 4, "batch_size": 12, "views": "fresh"})
+    scorer = build_scorer(config)
+    space = make_space(config, scorer.facts().shape)
+    task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
+    crop = random_crop(clip, config.task)
+    seen = []
+    for batch in (1, 2, 5):  # 40 images: three batches of 12 an epoch
+        crops = scorer.answer(Crops(0, batch))
+        chosen = mini_batch(40, 12, config.seed, batch)
+        pixels = [crop(task.train.image(i), generator(1, Stream.CROP, batch, place)) for place, i in enumerate(chosen)]
+        with torch.no_grad():
+            expected = torch.cat([clip.model.encode_image(x.unsqueeze(0), normalize=True) for x in pixels])
+        np.testing.assert_allclose(crops.features, expected.numpy(), atol=1e-5)
+        pair = Pair(batch, batch, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), batch, crops.features)
+        z = 0.01 * perturbation(pair.perturbation, space.dimension)
+        text = scorer.answer(Encoding(-1, pair.w + z)).text_features
+        logits = clip.logit_scale * expected.double() @ torch.from_numpy(text).double().T
+        loss = functional.cross_entropy(logits, torch.from_numpy(task.train.labels[chosen]))
+        assert scorer.answer(Pass((pair,))).results[0].plus == pytest.approx(float(loss), rel=1e-6)
+        seen.append(crops.features)
+    assert np.abs(seen[0] - seen[1]).max() > 1e-2
+
+
+def test_views_are_keyed_crops() -> None:
+    config = make_config(task={"shots": 1, "views": 3})
+    clip, task = load_clip(config.model, "cpu"), load_task(config.task, config.seed)
+    views = train_features(clip, task.train, config.task, seed=1)
+    assert views.shape[:2] == (3, 10)
+    assert torch.equal(views, train_features(clip, task.train, config.task, seed=1))
+    assert (views[0] - views[1]).abs().max() > 1e-3
+    crop = random_crop(clip, config.task)(task.train.image(4), generator(1, Stream.VIEW, 2, 4))
+    with torch.no_grad():
+        expected = functional.normalize(clip.model.encode_image(crop.unsqueeze(0)), dim=-1)[0]
+    np.testing.assert_allclose(views[1, 4].numpy(), expected.numpy(), atol=1e-5)
+
+
+def test_crop_boxes_keep_to_the_image_and_the_scale() -> None:
+    shares = []
+    for i in range(400):
+        top, left, h, w = crop_box(90, 60, (0.2, 0.5), generator(1, Stream.VIEW, 0, i))
+        assert 0 <= top <= 90 - h
+        assert 0 <= left <= 60 - w
+        shares.append(h * w / (90 * 60))
+    assert 0.19 < min(shares) < 0.25
+    assert 0.45 < max(shares) < 0.52
+    assert crop_box(1, 500, (0.9, 1.0), generator(1, Stream.VIEW, 0, 0)) == (0, 0, 1, 500), "never fits: whole image"
+
+
+def test_whoever_loads_a_model_has_image_features_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tuned prompt is evaluated on the features that it was tuned on."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_clip(ModelConfig(), "cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_another_local_checkpoint_loads() -> None:
+    if not (SHARED / "models").is_dir():
+        pytest.skip("../shared/models is not here: it holds a second small CLIP")
+    name = f"local-dir:{SHARED / 'models' / 'natural_tiny'}"
+    root = SHARED / "data" / "cifar10"
+    config = make_config(model={"name": name}, task={"name": "folder", "root": str(root)}, prompt={"init": "template"})
+    result = build_scorer(config).answer(Evaluation(-1, "test", "a photo of a {}."))
+    assert result.images == 1000
+    assert result.accuracy == pytest.approx(0.55, abs=0.01)  # what the model's README says
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "local-dir:nowhere"}, r"model.name: 'local-dir:nowhere': no open_clip_config.json"),
+        ({"name": "ViT-B-32"}, r"model.pretrained: none is given .* 'ViT-B-32'"),
+        ({"name": "ViT-B-99", "pretrained": "openai"}, "model.name: 'ViT-B-99' is unknown to open_clip: give ViT-B-"),
+        ({"name": "ViT-B-16", "pretrained": "openai"}, "another activation .* 'openai': give ViT-B-16-quickgelu"),
+        ({"name": "ViT-B-32", "pretrained": "/no/such.pt"}, r"model.name: 'ViT-B-32' .* cannot be loaded"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_named(model: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_clip(ModelConfig(**model), "cpu")
+
+
+def test_a_checkpoint_file_loads(tmp_path: Path) -> None:
+    """By name and file: an architecture of open_clip with weights from disk."""
+    model = open_clip.create_model("RN50", pretrained=None)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    clip = load_clip(ModelConfig(name="RN50", pretrained=str(tmp_path / "weights.pt")), "cpu")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(clip.model.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(("sides", "shards"), [(2, 1), (1, 3), (2, 4)])
+def test_slices_make_up_the_pass(built: tuple[Config, Scorer, TextSpace], sides, shards: int) -> None:
+    _, scorer, space = built
+    w = space.initial()
+    pairs = Pass(tuple(Pair(k, 1, 0, w, 0.3, Perturbation("random-sign", 1, 1, k), batch=1 + k) for k in range(3)))
+    whole = scorer.answer(pairs)
+    slices = Layout(sides, shards).slices(pairs)
+    parts = [scorer.answer(part) for part in slices]
+    for result, expected in zip(combine(slices, parts).results, whole.results, strict=True):
+        assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-6)
+        assert result.accuracy == expected.accuracy
+        assert abs(expected.plus - expected.minus) > 1e-4
+
+
+def test_a_query_scores_its_point(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, space = built
+    pair = Pair(0, 1, 0, space.initial(), 0.3, Perturbation("random-sign", 1, 1, 0), batch=2)
+    (result,) = scorer.answer(Pass((pair,))).results
+    queries = Pass(tuple(Query(k, 1, 0, w, batch=2) for k, w in enumerate(points(pair))))
+    plus, minus = scorer.answer(queries).results
+    assert (plus.loss, minus.loss) == pytest.approx((result.plus, result.minus), rel=1e-6)
+    assert (plus.accuracy + minus.accuracy) / 2 == result.accuracy
+    slices = Layout(2, 3).slices(queries)
+    assert len(slices) == 3, "a query has one side"
+    for part, whole in zip(combine(slices, [scorer.answer(s) for s in slices]).results, (plus, minus), strict=True):
+        assert part.loss == pytest.approx(whole.loss, rel=1e-6)
+        assert part.accuracy == whole.accuracy
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal"])
+def test_gradients_are_those_of_finite_differences(loss: str) -> None:
+    config = make_config(prompt={"init": "template", "rank": 2}, optimizer={"loss": loss})
+    scorer = build_scorer(config)
+    space = make_space(config, scorer.facts().shape)
+    w = space.initial() + 0.1 * np.random.default_rng(1).standard_normal(space.dimension)
+    (found,) = scorer.answer(Pass((Gradient(0, 1, 0, w, batch=1),))).results
+    (whole,) = scorer.answer(Pass((Query(0, 1, 0, w, batch=1),))).results
+    assert found.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert found.accuracy == whole.accuracy
+    for direction in np.random.default_rng(2).standard_normal((3, space.dimension)):
+        h = 1e-3
+        ends = Pass(tuple(Query(k, 1, 0, w + s * h * direction, batch=1) for k, s in enumerate((1, -1))))
+        plus, minus = scorer.answer(ends).results
+        slope = float(found.gradient @ direction)
+        assert (plus.loss - minus.loss) / (2 * h) == pytest.approx(slope, rel=0.01, abs=1e-3)
+        assert abs(slope) > 0.02
+
+
+def test_focal_loss_weighs_down_what_is_right_already() -> None:
+    """(1 - p)^2 times -log p, whole and in shards; validation stays the cross-entropy."""
+    config = make_config(optimizer={"loss": "focal", "method": "one-sided"})
+    scorer = build_scorer(config)
+    w = make_space(config, scorer.facts().shape).initial()
+    work = Pass((Query(0, 1, 0, w, batch=1),))
+    chosen = mini_batch(40, 128, config.seed, 1)
+    task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
+    pixels = torch.stack([clip.preprocess(task.train.image(i)) for i in chosen])
+    text = torch.from_numpy(scorer.answer(Encoding(-1, w)).text_features)
+    with torch.no_grad():
+        logits = clip.logit_scale * clip.model.encode_image(pixels, normalize=True) @ text.T
+    p = logits.double().softmax(dim=1)[torch.arange(40), torch.from_numpy(task.train.labels[chosen])]
+    expected = float(((1 - p) ** 2 * -p.log()).mean())
+    assert scorer.answer(work).results[0].loss == pytest.approx(expected, rel=1e-5)
+    slices = Layout(1, 3).slices(work)
+    (parts,) = combine(slices, [scorer.answer(part) for part in slices], "focal").results
+    assert parts.loss == pytest.approx(expected, rel=1e-5)
+    plain = build_scorer(make_config()).answer(Evaluation(-1, "val", w))
+    assert scorer.answer(Evaluation(-1, "val", w)).loss == plain.loss
+
+
+def test_a_prompt_from_elsewhere_keeps_its_own_length_and_suffix(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, _ = built
+    words = build_scorer(make_config(prompt={"init": "a blurred drawing of"})).facts().shape.initial_context
+    given = scorer.answer(Evaluation(-1, "val", Prompt(words, suffix=" on paper.")))
+    spelt = scorer.answer(Evaluation(-2, "val", "a blurred drawing of {} on paper."))
+    assert given.loss == pytest.approx(spelt.loss, rel=1e-6)
+    assert given.accuracy == spelt.accuracy
+
+
+def test_without_a_context_the_template_is_the_text(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, _ = built
+    assert scorer.answer(Evaluation(-1, "val", Prompt(None))) == scorer.answer(
+        Evaluation(-1, "val", scorer.facts().template)
+    )
+
+
+def test_shape_of_the_model(built: tuple[Config, Scorer, TextSpace]) -> None:
+    config, scorer, _ = built
+    model = load_clip(config.model, "cpu").model
+    shape = scorer.facts().shape
+    assert shape.image_size == (32, 32)
+    assert shape.token_std == pytest.approx(model.token_embedding.weight.numpy().std(), rel=1e-4)
+    assert shape.patches is not None
+    weight = model.visual.conv1.weight.numpy()
+    assert (shape.patches.width, shape.patches.mean) == (128, pytest.approx(weight.mean(), rel=1e-3, abs=1e-6))
+    assert shape.patches.std == pytest.approx(weight.std(), rel=1e-3)

@@ -1,0 +1,228 @@
+"""Visual prompts through the real scorer: losses, shards of the images, evaluations, a short run of each."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from tests.support.painted import COLOURS, paint
+from zip_ray.artifact.classifier import classify, evaluate
+from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.clip.image_features import fresh_pixels, mini_batch, mini_batch_views, view_pixels
+from zip_ray.clip.loading import FrozenClip, load_clip
+from zip_ray.clip.plain_text import PromptEncoder, encode_texts
+from zip_ray.clip.prompted_images import PromptedBatches
+from zip_ray.clip.visual_tower import encode_prompted
+from zip_ray.config import Config, ModelConfig, validate
+from zip_ray.optimizers import points
+from zip_ray.pool.contract import InProcessPool, Pool
+from zip_ray.pool.splitting import Layout, SplitPool, combine
+from zip_ray.prompts import make_space
+from zip_ray.protocol.messages import (
+    TEMPLATE_ONCE,
+    Encoding,
+    Evaluation,
+    EvaluationResult,
+    Pair,
+    Pass,
+    Perturbation,
+    Prompt,
+    Query,
+    VisualPrompt,
+)
+from zip_ray.runs.lifecycle import RunResult, tune
+from zip_ray.scorer.scorer import Scorer, build_scorer
+from zip_ray.tasks import Task, load_task
+
+PROMPTS = {
+    "frame": {"space": "frame"},
+    "decoder": {"space": "decoder"},
+    "tokens": {"space": "tokens", "tokens": 3, "intrinsic_dim": 30},
+}
+
+
+def make_config(space: str, **sections: dict) -> Config:
+    task = {"shots": 1, "batch_size": 7, **sections.pop("task", {})}
+    cluster = {"pool": "in-process", "cache": False}
+    return validate({"cluster": cluster, "task": task, "prompt": PROMPTS[space], **sections}, "test")
+
+
+@pytest.fixture(scope="module", params=list(PROMPTS))
+def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer]:
+    config = make_config(request.param)
+    return config, build_scorer(config)
+
+
+def make_pairs(scorer: Scorer, config: Config, count: int) -> Pass:
+    w = make_space(config, scorer.facts().shape).initial()
+    return Pass(tuple(Pair(k, 1, 0, w, 0.5, Perturbation("random-sign", 1, 1, k), batch=1 + k) for k in range(count)))
+
+
+@pytest.fixture(scope="module")
+def clip() -> FrozenClip:
+    return load_clip(ModelConfig(), "cpu")
+
+
+def expected_loss(clip: FrozenClip, task: Task, prompt: Prompt, pixels: Tensor, labels: np.ndarray) -> float:
+    """Cross-entropy from the images themselves, all in one piece, and the plain pass through the text tower."""
+    if prompt.context is None:
+        texts = [task.template.replace("{}", name) for name in task.classnames]
+        text = encode_texts(clip.model, clip.tokenizer, texts)
+    else:
+        encoder = PromptEncoder(clip.model, clip.tokenizer, task.classnames, len(prompt.context))
+        text = encoder.encode(torch.from_numpy(prompt.context).unsqueeze(0))[0]
+    assert prompt.visual is not None
+    logits = clip.logit_scale * encode_prompted(clip, pixels, prompt.visual).double() @ text.double().T
+    return float(functional.cross_entropy(logits, torch.from_numpy(labels)))
+
+
+def test_losses_are_those_of_prompted_images(built: tuple[Config, Scorer], clip: FrozenClip) -> None:
+    config, scorer = built
+    task = load_task(config.task, config.seed)
+    work = make_pairs(scorer, config, 2)
+    results = scorer.answer(work).results
+    space = make_space(config, scorer.facts().shape)
+    for pair, result in zip(work.asks, results, strict=True):
+        chosen = mini_batch(len(task.train), 7, config.seed, pair.batch)
+        pixels, labels = torch.stack([clip.preprocess(task.train.image(i)) for i in chosen]), task.train.labels[chosen]
+        for loss, w in zip((result.plus, result.minus), points(pair), strict=True):
+            assert loss == pytest.approx(expected_loss(clip, task, space.prompt(w), pixels, labels), rel=1e-5)
+        assert abs(result.plus - result.minus) > 1e-4
+    query = scorer.answer(Pass((Query(0, 1, 0, points(work.asks[0])[0], batch=1),))).results[0]
+    assert query.loss == pytest.approx(results[0].plus, rel=1e-6)
+    assert (scorer.facts().text_pass == TEMPLATE_ONCE) == (config.prompt.space != "tokens")
+
+
+def test_bytes_are_kept_without_loss(clip: FrozenClip) -> None:
+    """Normalised again, they are the bits that preprocessing gave."""
+    config = make_config("tokens")
+    task = load_task(config.task, config.seed)
+    batches = PromptedBatches(clip, task.train, config.task, config.prompt, config.seed)
+    none = VisualPrompt("tokens", {"tokens": np.zeros((0, 128), np.float32)})
+    pixels = torch.stack([clip.preprocess(task.train.image(i)) for i in mini_batch(10, 7, config.seed, 3)])
+    assert torch.equal(batches.features(3, none, slice(None)), encode_prompted(clip, pixels, none))
+
+
+@pytest.mark.parametrize(("sides", "shards"), [(1, 3), (2, 2)])
+def test_shards_of_the_images_make_up_the_pass(built: tuple[Config, Scorer], sides, shards: int) -> None:
+    config, scorer = built
+    work = make_pairs(scorer, config, 2)
+    whole = scorer.answer(work)
+    slices = Layout(sides, shards, "images").slices(work)
+    parts = [scorer.answer(piece) for piece in slices]
+    assert {part.maxima.shape[1] for part in parts} <= {2, 3, 4}
+    for result, expected in zip(combine(slices, parts).results, whole.results, strict=True):
+        assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-6)
+        assert result.accuracy == pytest.approx(expected.accuracy)
+
+
+@pytest.mark.parametrize("views", [2, "fresh"])
+def test_random_crops_are_prompted_too(views, clip: FrozenClip) -> None:
+    config = make_config("decoder", task={"shots": 1, "batch_size": 7, "views": views})
+    scorer, task = build_scorer(config), load_task(config.task, config.seed)
+    query = Query(0, 1, 0, make_space(config, scorer.facts().shape).initial(), batch=2)
+    chosen = mini_batch(10, 7, config.seed, 2)
+    if views == "fresh":
+        assert not config.encodes_crops
+        pixels = list(fresh_pixels(clip, task.train, config.task, config.seed, 2))
+    else:
+        fixed = [list(view) for view in view_pixels(clip, task.train, config.task, config.seed)]
+        pixels = [fixed[v][i] for v, i in zip(mini_batch_views(7, 2, config.seed, 2), chosen, strict=True)]
+    prompt = make_space(config, scorer.facts().shape).prompt(query.w)
+    expected = expected_loss(clip, task, prompt, torch.stack(pixels), task.train.labels[chosen])
+    assert scorer.answer(Pass((query,))).results[0].loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_deployed_judges_each_image_for_itself(built: tuple[Config, Scorer], clip: FrozenClip) -> None:
+    config, scorer = built
+    w = make_space(config, scorer.facts().shape).initial()
+    found = scorer.answer(Evaluation(-1, "val", w))
+    prompt = scorer.answer(Encoding(-2, w)).prompt
+    elsewhere = scorer.answer(Evaluation(-3, "val", prompt))
+    assert (elsewhere.loss, elsewhere.accuracy, elsewhere.images) == (found.loss, found.accuracy, found.images)
+    task = load_task(config.task, config.seed)
+    losses = [
+        expected_loss(clip, task, prompt, clip.preprocess(task.val.image(i)).unsqueeze(0), task.val.labels[i : i + 1])
+        for i in range(len(task.val))
+    ]
+    assert found.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    assert found.loss != pytest.approx(scorer.answer(Evaluation(-4, "val", task.template)).loss, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of coloured images: six to train on and nine to test on."""
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for channel, name in enumerate(("red", "green", "blue")):
+        for split, count in (("train", 4), ("test", 3)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 90, (32, 32, 3)).astype(np.uint8)
+                pixels[..., channel] += 120
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def run(space: str, images: Path, folder: Path, parallel: tuple[int, int]) -> RunResult:
+    config = make_config(
+        space,
+        task={"name": "folder", "root": str(images), "shots": 2, "batch_size": 6},
+        optimizer={"method": "spsa-gc", "pairs_per_step": 1, "c": 0.05},
+        budget={"queries": 8},
+        validation={"every_queries": 8},
+        model={"parallel": parallel},
+        output={"dir": str(folder)},
+        tracking={"enabled": False},
+    )
+
+    def open_pool(config: Config) -> Pool:
+        pool = InProcessPool(lambda: build_scorer(config))
+        return pool if config.parallel == (1, 1) else SplitPool(pool, config)
+
+    return tune(config, open_pool, lambda: False)
+
+
+@pytest.mark.parametrize("space", list(PROMPTS))
+def test_a_run_from_end_to_end(space: str, images: Path, tmp_path: Path) -> None:
+    whole = run(space, images, tmp_path / "whole", (1, 1))
+    split = run(space, images, tmp_path / "split", (1, 2))
+    w, again = (result.outcome.state.optimizer.w for result in (whole, split))
+    np.testing.assert_allclose(again, w, rtol=1e-3, atol=1e-3)
+    prompt = TunedPrompt.load(tmp_path / "whole")
+    assert prompt.card.visual == space
+    task = make_config(space, task={"name": "folder", "root": str(images)}).task
+    assert evaluate(prompt, task, 1)["tuned"] == whole.accuracies["tuned"]
+    found = list(classify(prompt, images / "test"))
+    assert len(found) == 9
+    hits = [one.classname == one.path.parent.name for one in found]
+    assert np.mean(hits) == pytest.approx(whole.accuracies["tuned"])
+
+
+def test_a_visual_prompt_elsewhere_goes_with_the_text_of_that_task(images: Path, tmp_path: Path) -> None:
+    """As in a suite: what is tested on brings its own template."""
+    run("frame", images, tmp_path / "run", (1, 1))
+    prompt = TunedPrompt.load(tmp_path / "run")
+    for template in ("a photo of {}.", "a sketch of the letter {} in red"):
+        there = make_config("frame", task={"name": "folder", "root": str(images), "template": template})
+        found = build_scorer(there).answer(Evaluation(-1, "test", prompt.prompt))
+        assert isinstance(found, EvaluationResult)
+        assert evaluate(prompt, there.task, 1)["tuned"] == pytest.approx(found.accuracy)
+
+
+def test_a_task_without_training_images_is_tested(built: tuple[Config, Scorer], tmp_path: Path) -> None:
+    """As the target of a transfer: the prompt comes from another task."""
+    source, tuned = built
+    for colour in COLOURS:
+        paint(tmp_path / "test" / colour / "0.png", colour)
+    task = {"name": "folder", "root": str(tmp_path)}
+    scorer = build_scorer(make_config(source.prompt.space, task=task, model={"precision": "tf32"}))
+    facts = scorer.facts()
+    assert facts.images == {"train": 0, "val": 0, "test": 3}
+    assert facts.precision == "tf32: not judged, without training images"
+    prompt = tuned.answer(Encoding(-1, make_space(source, tuned.facts().shape).initial())).prompt
+    assert scorer.answer(Evaluation(-2, "test", prompt)).accuracy >= 1 / 3

@@ -1,0 +1,138 @@
+"""What `zip_ray.actors.ray_pool` uses of Ray, without Ray: actors live in this process, in a time of their own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError, RayTaskError
+
+from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import NODE_DIED
+from zip_ray.config import ClusterConfig
+from zip_ray.pool.contract import ScorerLike
+
+
+class NodeDied(RayActorError):
+    """As Ray tells it."""
+
+    def __str__(self) -> str:
+        return f"The actor died because {NODE_DIED}."
+
+
+@dataclass(eq=False)
+class FakeActor:
+    """An actor whose methods are called when their outcome is asked for."""
+
+    instance: Any
+    death: Exception | None = None
+    hangs: bool = False
+    """While it loads."""
+
+    def __getattr__(self, method: str) -> Any:
+        return SimpleNamespace(remote=lambda *arguments: FakeRef(self, method, arguments))
+
+
+@dataclass(eq=False)
+class FakeRef:
+    """A call."""
+
+    actor: FakeActor
+    method: str
+    arguments: tuple[Any, ...]
+
+
+class FakeRay:
+    """The module `ray`, and the module `time`, as the pool sees them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, places: int = 100) -> None:
+        """Stand in for Ray under `zip_ray.actors.ray_pool`.
+
+        Args:
+            monkeypatch: puts the real one back.
+            places: actors that the cluster holds; those beyond wait.
+        """
+        self.now, self.looks, self.places = 1000.0, 0, places
+        self.others = 0
+        """Places that others hold."""
+        self.cluster_fault: Exception | None = None
+        """What every call raises once the cluster is lost."""
+        self.actors: list[FakeActor] = []
+        """Every actor that was asked for, in order."""
+        monkeypatch.setattr("zip_ray.actors.ray_pool.ray", self)
+        monkeypatch.setattr("zip_ray.actors.ray_pool.time", self)
+        monkeypatch.setattr("zip_ray.actors.ray_pool.connect", lambda _: False)
+        monkeypatch.setattr("zip_ray.actors.ray_pool.shortage", lambda _: None)
+        monkeypatch.setattr("zip_ray.actors.ray_pool.places", lambda _: self.places)
+        monkeypatch.setattr("zip_ray.actors.ray_pool.free_places", lambda _, most: min(self._free, most))
+
+    def pool(self, build: Callable[[], ScorerLike], **cluster: Any) -> RayPool:
+        """A pool over it."""
+        return RayPool(build, ClusterConfig(**cluster))
+
+    def lose(self, *actors: FakeActor, death: Exception | None = None) -> None:
+        """These die."""
+        for actor in actors:
+            actor.death = death or RayActorError()
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {}
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def remote(self, kind: type) -> Any:
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: self._start(kind)))
+
+    def wait(self, refs: list[FakeRef], num_returns: int, timeout: float) -> tuple[list[FakeRef], None]:
+        self._require_cluster()
+        ready = [ref for ref in refs if self._is_done(ref)]
+        if not ready:
+            self.now += timeout
+        return ready[:num_returns], None
+
+    def get(self, ref: FakeRef, timeout: float) -> Any:  # noqa: ARG002 - what is got is ready
+        if ref.actor.death:
+            raise ref.actor.death
+        try:
+            return getattr(ref.actor.instance, ref.method)(*ref.arguments)
+        except Exception as error:
+            raise RayTaskError(ref.method, "", error) from error
+
+    def kill(self, actor: FakeActor) -> None:
+        if self.cluster_fault:
+            pytest.fail("without a cluster, ray.kill joins one, or ends the process")
+        self.lose(actor)
+
+    def is_initialized(self) -> bool:
+        return self.cluster_fault is None
+
+    def shutdown(self) -> None:
+        self._require_cluster()
+
+    def _require_cluster(self) -> None:
+        if self.cluster_fault:
+            raise self.cluster_fault
+
+    def _start(self, kind: type) -> FakeActor:
+        self.actors.append(FakeActor(kind()))
+        return self.actors[-1]
+
+    @property
+    def _alive(self) -> list[FakeActor]:
+        return [actor for actor in self.actors if not actor.death]
+
+    @property
+    def _free(self) -> int:
+        return max(self.places - self.others - len(self._alive), 0)
+
+    def _is_done(self, ref: FakeRef) -> bool:
+        """Whether its actor has a place and does not hang over it, or is dead."""
+        placed = self._alive[: self.places - self.others]
+        hangs = ref.actor.hangs and ref.method == "load"
+        return ref.actor.death is not None or (ref.actor in placed and not hangs)

@@ -1,0 +1,7 @@
+"""Where the project and what lies beside it are found."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+"""Data and models that are not part of the project; tests that need them skip where it is absent."""

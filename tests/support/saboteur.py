@@ -1,0 +1,304 @@
+"""A real Ray cluster of several nodes, and a thread that strikes at the pool on it, its nodes, driver and disk."""
+
+import errno
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+
+from tests.conftest import free_port
+from tests.support.simulated import DriverKilled
+from zip_ray.actors import RayPool
+from zip_ray.runs import checkpoint
+from zip_ray.runs.event_log import FILE_NAME as RECORD
+
+MEMBERS = 4
+"""Actors."""
+NODES = 2
+"""Nodes that hold them, beside the head, which holds none."""
+ADD_ATTEMPTS = 3
+WRITE_SECONDS = 0.1
+"""What a checkpoint takes, which is about as long as the steps from one to the next."""
+SILENT_SECONDS = 3.0
+"""More than `cluster.answer_timeout` is in these runs."""
+
+
+@contextmanager
+def real_cluster() -> Iterator[Cluster]:
+    """A head without room for actors, and nodes that may be lost."""
+    store = 80 * 2**20
+    head = {"num_cpus": 0, "object_store_memory": store, "ray_client_server_port": free_port()}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(NODES):
+            add_node(cluster)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def add_node(cluster: Cluster) -> None:
+    """A node with room for its share of the actors. On a busy machine Ray gives some up before they are there."""
+    for attempt in range(ADD_ATTEMPTS):
+        try:
+            cluster.add_node(num_cpus=MEMBERS // NODES, object_store_memory=80 * 2**20)
+            return
+        except Exception:
+            if attempt == ADD_ATTEMPTS - 1:
+                raise
+
+
+class Disk:
+    """The disk under checkpoint and record, which may be full: half of a line is written, then nothing."""
+
+    def __init__(self) -> None:
+        self.full = False
+
+    def write(self, file: int, data: bytes) -> int:
+        """As os.write."""
+        if self.full and len(data) < 40:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(file, data[: len(data) // 2] if self.full else data)
+
+    def write_whole(self, path: Path, data: bytes) -> None:
+        """As `files.write_whole`, slowly: a driver that is killed may leave without its last checkpoint."""
+        time.sleep(WRITE_SECONDS)
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        WRITE_WHOLE(path, data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    @contextmanager
+    def mounted(self) -> Iterator["Disk"]:
+        """Have checkpoint and record on it."""
+        with (
+            mock.patch("zip_ray.runs.event_log.os", self),
+            mock.patch("zip_ray.runs.checkpoint.write_whole", self.write_whole),
+        ):
+            yield self
+
+
+WRITE_WHOLE = checkpoint.write_whole
+
+
+def tear(folder: Path) -> None:
+    """What a driver leaves that is killed while it writes: a torn line, and a part of a checkpoint beside the whole."""
+    if (folder / RECORD).exists():
+        with (folder / RECORD).open("ab") as file:
+            file.write(b'{"event": "st')
+        (folder / f"{checkpoint.FILE_NAME}.partial").write_bytes(b"torn")
+
+
+class Saboteur(threading.Thread):
+    """Strikes at a real pool, by a seeded schedule, until it is told to stop."""
+
+    def __init__(self, seed: int, cluster: Cluster, pool: RayPool, disk: Disk) -> None:
+        super().__init__(daemon=True)
+        self._draw, self._cluster, self._pool, self._disk = random.Random(seed), cluster, pool, disk
+        self._done = threading.Event()
+        self._error: Exception | None = None
+        self.seen: set[int] = set()
+        """Every process that has been an actor."""
+        self.struck: Counter[str] = Counter()
+        """How often a fault came, by kind."""
+        self._interrupt = self._kill_driver = False
+        self._extra_nodes = 0
+
+    def run(self) -> None:
+        try:
+            self._strike()
+        except Exception as error:
+            self._error = error
+
+    def _strike(self) -> None:
+        """Each strike says whether it has come to anything; the driver's are counted where it meets them."""
+        strikes: dict[str, Callable[[], bool]] = {
+            "actor killed": self._kill,
+            "actor hung": self._stop,
+            "actor paused": self._pause,
+            "node killed": partial(self._to_node, self._lose_node),
+            "node silent": partial(self._to_node, self._silence_node),
+            "node drained": partial(self._to_node, self._drain_node),
+            "node added": self._add_node,
+            "driver told to stop": self._ask_to_stop,
+            "driver killed": self._end_driver,
+            "disk full": self._fill_disk,
+        }
+        for _ in range(self._draw.randint(1, 3)):
+            if self._done.wait(self._draw.uniform(0.05, 0.8)):
+                return
+            what = self._draw.choice(list(strikes))
+            self.struck[what] += strikes[what]()
+
+    def interrupted(self) -> bool:
+        """Whether the driver has been asked to stop.
+
+        Raises:
+            DriverKilled: it is to end at once; from then on it writes nothing.
+        """
+        if self._kill_driver:
+            self.struck["driver killed"] += 1
+            self._disk.full = True
+            raise DriverKilled
+        self.struck["driver told to stop"] += self._interrupt
+        return self._interrupt
+
+    def finish(self) -> None:
+        """Strike no more.
+
+        Raises:
+            Exception: whatever went wrong with striking.
+        """
+        self._done.set()
+        if self.ident is not None:
+            self.join()
+        self._disk.full, self._extra_nodes = False, 0
+        for node in [node for node in self._cluster.worker_nodes if not is_up(node)]:
+            self._cluster.remove_node(node, allow_graceful=False)
+        while len(self._cluster.worker_nodes) > NODES:
+            self._cluster.remove_node(self._nodes()[-1])
+        self.replace_nodes()
+        if self._error:
+            raise self._error
+
+    def _send(self, what: signal.Signals) -> int | None:
+        """Signal an actor; its process id, None where there is none."""
+        pids = sorted(filter(psutil.pid_exists, self._pool.pids()))
+        if not pids:
+            return None
+        pid = self._draw.choice(pids)
+        os.kill(pid, what)
+        return pid
+
+    def _kill(self) -> bool:
+        return self._send(signal.SIGKILL) is not None
+
+    def _stop(self) -> bool:
+        """It hangs: no sign of life, and its process is there."""
+        return self._send(signal.SIGSTOP) is not None
+
+    def _pause(self) -> bool:
+        """It is slow for a while."""
+        pid = self._send(signal.SIGSTOP)
+        time.sleep(0.7)
+        if pid is not None and psutil.pid_exists(pid):
+            os.kill(pid, signal.SIGCONT)
+        return pid is not None
+
+    def meanwhile(self) -> None:
+        """See who the actors are, and replace lost nodes, as an autoscaler would."""
+        self.seen.update(self._pool.pids())
+        self.replace_nodes()
+
+    def replace_nodes(self) -> None:
+        """Keep as many nodes as there ought to be; a silent one may have been given up.
+
+        For the main thread: Ray starts nodes from no other.
+        """
+        while sum(map(is_up, list(self._cluster.worker_nodes))) < NODES + self._extra_nodes:
+            add_node(self._cluster)
+
+    def _nodes(self) -> list[Any]:
+        return sorted(filter(is_up, self._cluster.worker_nodes), key=lambda node: node.node_id)
+
+    def _to_node(self, strike: Callable[[Any], None]) -> bool:
+        if up := self._nodes():  # all may have gone, and none come yet
+            strike(self._draw.choice(up))
+        return bool(up)
+
+    def _lose_node(self, node: Any) -> None:
+        """It is killed, with all that runs on it."""
+        workers = processes(node)[1:]
+        self._cluster.remove_node(node, allow_graceful=False)
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+
+    def _silence_node(self, node: Any) -> None:
+        """All that runs on it stands still, for longer than an actor may."""
+        silent = processes(node)
+        for process in silent:
+            process.suspend()
+        self._done.wait(SILENT_SECONDS)
+        for process in silent:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def _drain_node(self, node: Any) -> None:
+        """It is announced to go, is given a second, and goes in good order."""
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        client = ray._raylet.GcsClient(address=self._cluster.address)
+        client.drain_node(node.node_id, reason, "chaos", int(1000 * (time.time() + 1)))
+        self._done.wait(1.0)
+        self._cluster.remove_node(node, allow_graceful=True)
+
+    def _add_node(self) -> bool:
+        self._extra_nodes += 1
+        return True
+
+    def _ask_to_stop(self) -> bool:
+        self._interrupt = True
+        return False
+
+    def _end_driver(self) -> bool:
+        self._kill_driver = True
+        return False
+
+    def _fill_disk(self) -> bool:
+        """For a while, or until the driver ends."""
+        self._disk.full = True
+        self._done.wait(0.5)
+        self._disk.full = False
+        return True
+
+
+def is_up(node: Any) -> bool:
+    """Whether a node's raylet is there."""
+    raylets = node.all_processes.get("raylet")
+    return bool(raylets) and raylets[0].process.poll() is None
+
+
+def processes(node: Any) -> list[psutil.Process]:
+    """The raylet of a node, and its workers."""
+    (raylet,) = node.all_processes["raylet"]
+    found = psutil.Process(raylet.process.pid)
+    return [found, *found.children()]
+
+
+def require_gone(pids: set[int]) -> None:
+    """That no actor has outlived its pool, or its driver: neither one of these, nor any other below this process."""
+    assert pids, "no actor has been seen"
+    deadline = time.monotonic() + 20
+    while left := [pid for pid in pids | set(below()) if is_actor(pid)]:
+        assert time.monotonic() < deadline, f"processes left behind: {left}"
+        time.sleep(0.2)
+
+
+def below() -> list[int]:
+    """The processes that this one has started, and those that they have."""
+    return [process.pid for process in psutil.Process().children(recursive=True)]
+
+
+def is_actor(pid: int) -> bool:
+    """Whether a process is an actor's, and alive."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and "ScorerActor" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,211 @@
+"""A cluster in virtual time: members that are slow, hang, die, raise and come back, under the real dispatcher."""
+
+import heapq
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.support.fakes import FACTS, FakeScorer
+from zip_ray.pool.contract import Member
+from zip_ray.pool.dispatcher import Dispatcher
+from zip_ray.protocol.messages import Answer, Facts, PassResult, Slice, Work
+
+
+class DriverKilled(Exception):
+    """The driver is gone, without a chance to save anything."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What may happen, as events a virtual second over the whole cluster, and for how long it goes on."""
+
+    kill: float = 0.0
+    """A member dies."""
+    kill_node: float = 0.0
+    """Half of the members die at once."""
+    hang: float = 0.0
+    """A member never answers again."""
+    slow: float = 0.0
+    """A member becomes ten times slower, for good."""
+    fail: float = 0.0
+    """A member raises at its next work."""
+    kill_driver: float = 0.0
+    """The driver is gone at once."""
+    stop_driver: float = 0.0
+    """The driver is told to stop, and saves what it has."""
+    until: float = float("inf")
+
+
+KINDS = ("kill", "kill_node", "hang", "slow", "fail", "kill_driver", "stop_driver")
+"""Of faults."""
+
+
+@dataclass
+class _Worker:
+    pace: float
+    queue: deque[tuple[Work, ...]] = field(default_factory=deque)
+    hung: bool = False
+    fails: bool = False
+
+
+class SimulatedPool:
+    """Members with a service time of about 1, whose answers are those of a fake scorer."""
+
+    LOAD = 5.0
+    ANSWER_TIMEOUT = 60.0
+
+    def __init__(
+        self,
+        seed: int,
+        members: int,
+        faults: Faults,
+        paces: Callable[[int], float] = lambda _: 1.0,
+        start: float = 0.0,
+        call_seconds: float = 0.0,
+    ) -> None:
+        """Members that load, and faults to come.
+
+        Args:
+            seed: of all chances.
+            members: how many there are when none is lost.
+            faults: what happens to them.
+            paces: seconds a pass, by the number of the member.
+            start: virtual time now.
+            call_seconds: of the driver's time that a call may take.
+        """
+        self.now = start
+        self.done: list[tuple[float, int]] = []
+        """When each answer to pairs was handed out, and whose it was."""
+        self.struck: Counter[str] = Counter()
+        """The faults that have come, by kind."""
+        self._random = random.Random(seed)
+        self._faults, self._paces = faults, paces
+        self._dispatcher = Dispatcher(self.ANSWER_TIMEOUT, call_seconds)
+        self._scorer = FakeScorer()
+        self._workers: dict[int, _Worker] = {}
+        self._told_to_stop = False
+        self._agenda: list[tuple[float, int, Callable[[], list[Answer]]]] = []
+        self._entries = self._numbers = 0
+        for _ in range(members):
+            self._add(delay=self._random.random())
+        for kind in KINDS:
+            if getattr(faults, kind) > 0:
+                self._next_fault(kind)
+
+    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002
+        return FACTS
+
+    def submit(self, work: Work) -> None:
+        self._dispatcher.submit(work)
+        self._send()
+
+    def collect(self, timeout: float) -> list[Answer]:
+        deadline = self.now + timeout
+        while self._agenda and self._agenda[0][0] <= deadline:
+            self.now, _, event = heapq.heappop(self._agenda)
+            answers = event()
+            for number in self._dispatcher.hung(self.now):
+                self._lose(number, "hung")
+            self._send()
+            if answers:
+                return answers
+        self.now = deadline
+        for number in self._dispatcher.hung(self.now):
+            self._lose(number, "hung")
+        self._send()
+        return []
+
+    def interrupted(self) -> bool:
+        """Whether the driver has been told to stop; that is counted here, where the driver meets it."""
+        self.struck["stop_driver"] += self._told_to_stop
+        return self._told_to_stop
+
+    def members(self) -> list[Member]:
+        return [Member(n, "ready", self._dispatcher.held(n), self._dispatcher.pace(n)) for n in self._workers]
+
+    def last_error(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self._agenda.clear()
+
+    def _at(self, time: float, event: Callable[[], list[Answer]]) -> None:
+        self._entries += 1
+        heapq.heappush(self._agenda, (time, self._entries, event))
+
+    def _add(self, delay: float) -> None:
+        self._numbers += 1
+        number = self._numbers
+
+        def join() -> list[Answer]:
+            self._workers[number] = _Worker(self._paces(number))
+            self._dispatcher.join(number, self.now)
+            return []
+
+        self._at(self.now + delay, join)
+
+    def _send(self) -> None:
+        for number, call in self._dispatcher.assignments(self.now):
+            worker = self._workers[number]
+            worker.queue.append(call)
+            if len(worker.queue) == 1:
+                self._begin(number)
+
+    def _begin(self, number: int) -> None:
+        worker = self._workers[number]
+        call = worker.queue[0]
+        share = call[0].share if isinstance(call[0], Slice) else 1.0
+        seconds = worker.pace * self._random.uniform(0.9, 1.1) * share
+
+        def finish() -> list[Answer]:
+            if self._workers.get(number) is not worker or worker.hung:
+                return []
+            if worker.fails:
+                self._lose(number, "raised")
+                return []
+            worker.queue.popleft()
+            if worker.queue:
+                self._begin(number)
+            results = [(self._scorer.answer(work), seconds) for work in call]
+            answers = self._dispatcher.answered(number, results, self.now)
+            self.done += [(self.now, number) for answer in answers if isinstance(answer.result, PassResult)]
+            return answers
+
+        self._at(self.now + seconds * len(call), finish)
+
+    def _lose(self, number: int, reason: str, blameless: bool = False) -> None:
+        if self._workers.pop(number, None) is not None:
+            self._dispatcher.leave(number, reason, blameless)
+            self._add(self.LOAD)
+
+    def _next_fault(self, kind: str) -> None:
+        time = self.now + self._random.expovariate(getattr(self._faults, kind))
+        if time <= self._faults.until:
+            self._at(time, lambda: self._strike(kind))
+
+    def _strike(self, kind: str) -> list[Answer]:
+        self._next_fault(kind)
+        if kind == "stop_driver":
+            self._told_to_stop = True
+            return []
+        takes = {"kill_driver": 0, "kill_node": 2}
+        if len(self._workers) < takes.get(kind, 1):
+            return []
+        self.struck[kind] += 1
+        if kind == "kill_driver":
+            raise DriverKilled
+        number = self._random.choice(sorted(self._workers))
+        worker = self._workers[number]
+        if kind == "kill":
+            self._lose(number, "killed", blameless=True)
+        elif kind == "kill_node":
+            for victim in self._random.sample(sorted(self._workers), len(self._workers) // 2):
+                self._lose(victim, "node", blameless=True)
+        elif kind == "hang":
+            worker.hung = True
+        elif kind == "slow":
+            worker.pace *= 10
+        else:
+            worker.fails = True
+        return []

@@ -1,0 +1,86 @@
+"""The programs under benchmarks/: each runs with --quick, and --check tells a figure reached from one missed."""
+
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from benchmarks import accuracy, gains, scaling
+from benchmarks.common import Figures
+from tests.support.paths import ROOT
+from zip_ray.config import load_config
+
+PROGRAMS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_quick_prints_a_table_and_its_figure_last(program: str) -> None:
+    command = [sys.executable, f"benchmarks/{program}", "--quick", "--processes", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\n| --- |" in done.stdout
+    assert "wanted" in done.stdout.splitlines()[-1]
+
+
+def figures(gain: float = 0.0, validation: float = 0.5, loss: float = 1.0) -> Figures:
+    return Figures(0.6, 0.6 + gain / 100, validation, validation, loss, 1.0, 5000)
+
+
+Measured = Callable[[Callable[..., Any], Sequence[Any], int], Iterator[Any]]
+
+
+@pytest.mark.parametrize(("digits", "count", "code"), [(8.1, -0.9, 0), (7.9, 0.0, 1), (9.0, -1.1, 1)])
+def test_accuracy_check(monkeypatch: pytest.MonkeyPatch, digits: float, count: float, code: int) -> None:
+    def measured(_: object, jobs: Sequence[Any], __: int) -> Iterator[Any]:
+        gain = {"digits": digits, "count": count}
+        for setting, task, *_rest in jobs:
+            # A published run that loses everything is reported, not judged.
+            yield (setting, task), figures(-50.0 if setting == "published" else gain.get(task, 0.0)), 1.0
+
+    monkeypatch.setattr(accuracy, "parallel", measured)
+    assert accuracy.main(accuracy.Options(check=True)) == code
+    assert accuracy.main(accuracy.Options(check=False)) == 0
+
+
+def test_gains_choice_is_the_best_on_validation_then_the_lowest_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer = gains.shipped("zip").optimizer
+    shipped = (optimizer.a, optimizer.c, optimizer.pairs_per_step)
+
+    def measured(best: tuple[float, ...]) -> Measured:
+        def parallel(_: object, jobs: Sequence[Any], __: int) -> Iterator[Any]:
+            for _method, point, *_rest in jobs:
+                yield point, figures(validation=0.7, loss=0.8 if point == best else 0.9)
+
+        return parallel
+
+    other = next(point for point in itertools.product(*gains.GRIDS["zip"].values()) if point != shipped)
+    monkeypatch.setattr(gains, "parallel", measured(shipped))
+    assert gains.main(gains.Options(check=True)) == 0
+    monkeypatch.setattr(gains, "parallel", measured(other))
+    assert gains.main(gains.Options(check=True)) == 1
+
+
+@pytest.mark.parametrize("method", gains.GRIDS)
+def test_what_the_grids_hold(method: gains.Method) -> None:
+    """The choice that a file carries, and the configuration of ZIP's authors."""
+    fields = gains.GRIDS[method]
+    published = load_config(ROOT / "configs" / "methods" / f"{method}.yaml")
+    for config in (gains.shipped(method), published):
+        for field, values in fields.items():
+            assert getattr(config.optimizer, field) in values
+    assert gains.shipped(method).optimizer.method == published.optimizer.method
+
+
+def test_the_quickstart_has_the_gains_chosen_for_zip() -> None:
+    quickstart = load_config(ROOT / "configs" / "quickstart.yaml")
+    chosen = gains.shipped("zip")
+    assert (quickstart.optimizer, quickstart.prompt) == (chosen.optimizer, chosen.prompt)
+
+
+def test_scaling_is_judged_by_its_worst_service_time_with_its_best_number_in_flight() -> None:
+    found = {(64, 50, 4): 0.8, (64, 50, 16): 0.96, (64, 200, 4): 0.99, (64, 200, 16): 0.98, (256, 50, 4): 0.1}
+    assert scaling.lowest_of_best(found, 64) == 0.96
+    assert scaling.lowest_of_best(found, 4) is None

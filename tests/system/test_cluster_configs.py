@@ -1,0 +1,254 @@
+"""configs/cluster/: launcher file and Slurm script run on this machine, manifest by what it must hold."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jsonschema
+import psutil
+import pytest
+import ray.autoscaler
+import yaml
+
+import run
+from tests.conftest import free_port, wait_for
+from tests.contracts.test_pool_contract import drain
+from tests.support.fake_ray import FakeRay
+from tests.support.fakes import FakeScorer, make_pairs
+from tests.system.test_jobs import RAY, ROOT, SETTINGS
+from zip_ray.actors import RayPool
+from zip_ray.runs.event_log import read_record
+
+CLUSTER = ROOT / "configs" / "cluster"
+SMALL = (*SETTINGS, "--budget.queries", "100")
+
+
+def parses(command: list[str]) -> None:
+    """Whether run.py understands a command line, down to its last option."""
+    done = subprocess.run(
+        [sys.executable, "run.py", *command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def submitted() -> list[str]:
+    """run.py's part of the command in the launcher file, as given in the project's root."""
+    submit = next(line for line in (CLUSTER / "launcher.yaml").read_text().splitlines() if "ray submit" in line)
+    return shlex.split(submit.split("run.py", 1)[1].replace("zip-ray/configs", "configs"))
+
+
+def test_launcher_file_fits_rays_schema() -> None:
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    launcher = yaml.safe_load((CLUSTER / "launcher.yaml").read_text())
+    jsonschema.validate(launcher, schema)
+    assert launcher["head_node_type"] in launcher["available_node_types"]
+    parses(submitted())
+
+
+def test_the_launchers_command_begins_without_a_gpu_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head has no GPU, and there are no workers: an actor that waits brings the first, a boot and a load later."""
+    monkeypatch.chdir(ROOT)
+    run.define_commands(run.base_config(submitted()))
+    cluster = run.app.cli(args=submitted()).keywords["settings"].cluster
+    assert cluster.gpus_per_actor == 1
+    fake = FakeRay(monkeypatch, places=0)
+    pool = RayPool(FakeScorer, cluster)
+    pool.submit(make_pairs(0))
+    while fake.now < 1600:
+        assert pool.collect(1.0) == []
+        assert [member.state for member in pool.members()] == ["pending"], "what the autoscaler reads"
+    fake.places = 1
+    assert len(drain(pool, 1)) == 1
+
+
+PLAYED = {
+    "ssh": 'while [[ "$1" != *@* ]]; do shift; done; shift; cd "$HOST_HOME"; HOME="$HOST_HOME" exec bash -c "$*"',
+    # Only what Ray's launcher uses: a folder or a file, to a path of the "host"; what is excluded stays.
+    "rsync": """
+        skip=(); while [[ "$1" == -* ]]; do case "$1" in --exclude) skip+=("--exclude=$2"); shift 2;;
+        --rsh | --filter) shift 2;; *) shift;; esac; done
+        to="${2#*:}"; to="${to/#\\~/$HOST_HOME}"; mkdir -p "$(dirname "$to")"
+        if [[ -d "$1" ]]; then mkdir -p "$to"; tar -C "$1" "${skip[@]}" -cf - . | tar -C "$to" -xf -
+        else cp "$1" "$to"; fi""",
+    # `stop` would end every cluster of this machine; a node that is started stays a process that can be ended.
+    "ray": """
+        [[ "$1" == stop ]] && exit 0
+        [[ "$1" == start ]] || exec "$REAL_RAY" "$@"
+        setsid "$REAL_RAY" "$@" --block --num-cpus=2 --object-store-memory=80000000 </dev/null >"$HOME/head.log" 2>&1 &
+        echo $! >"$HOME/head.pid"
+        until (exec 3<>"/dev/tcp/127.0.0.1/$HEAD_PORT") 2>/dev/null; do sleep 0.2; done; sleep 2""",
+    "python": 'exec "$REAL_PYTHON" "$@"',
+    "python3": '[[ "$*" == *pip* ]] || exec "$REAL_PYTHON" "$@"',
+}
+"""Commands of the launcher and of its hosts, for a host that is this machine, with a home of its own."""
+
+
+def play(folder: Path, commands: dict[str, str]) -> None:
+    for name, body in commands.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (folder / name).chmod(0o755)
+
+
+def running(pid: int) -> bool:
+    """Whether a process that is not ours goes on; in a container it may stay a zombie for ever."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.timeout(280)
+def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
+    """`ray up` and `ray submit` themselves, with ssh and rsync played: token, files, start of the head, the run."""
+    home, port = tmp_path / "home", free_port()
+    for name in ("bin", "home", "own"):
+        (tmp_path / name).mkdir()
+    play(tmp_path / "bin", PLAYED)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    # A login shell sets the path anew; where pip would install the project, it is found by name.
+    (home / ".bashrc").write_text(f"export PATH={shlex.quote(path)} PYTHONPATH=$HOME/zip-ray\n")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment = {
+        **kept,
+        "PATH": path,
+        "HOME": str(tmp_path / "own"),
+        "HOST_HOME": str(home),
+        "REAL_RAY": RAY,
+        "REAL_PYTHON": sys.executable,
+        "HEAD_PORT": str(port),
+        "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    launcher = yaml.safe_load((CLUSTER / "launcher.yaml").read_text())
+    for key in ("available_node_types", "head_node_type"):
+        del launcher[key]
+    changed = {
+        "cluster_name": f"zip-ray-{port}",
+        "max_workers": 0,
+        "provider": {"type": "local", "head_ip": "127.0.0.1", "worker_ips": []},
+        "auth": {"ssh_user": "somebody"},
+        "file_mounts": {"~/zip-ray": str(ROOT), "~/.ray/auth_token": str(tmp_path / "own" / ".ray" / "auth_token")},
+        "head_start_ray_commands": [
+            line.replace("6379", str(port)).replace("--dashboard-host=127.0.0.1", "--include-dashboard=false")
+            for line in launcher["head_start_ray_commands"]
+        ],
+    }
+    file = tmp_path / "launcher.yaml"
+    file.write_text(yaml.safe_dump({**launcher, **changed}))
+
+    def ray_command(*arguments: str) -> str:
+        done = subprocess.run([RAY, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    try:
+        ray_command("get-auth-token", "--generate")
+        ray_command("up", "--yes", "--no-config-cache", str(file))
+        command = ("run.py", "tune", "zip-ray/configs/quickstart.yaml", "--cluster.address", f"127.0.0.1:{port}")
+        log = ray_command("submit", "--no-config-cache", str(file), *command, *SMALL, "--output.dir", "runs/first")
+        assert "tuned prompt" in log, log
+        assert read_record(home / "runs" / "first" / "metrics.jsonl")[-1]["event"] == "end"
+    finally:
+        if (home / "head.pid").exists():
+            head = int((home / "head.pid").read_text())
+            with contextlib.suppress(ProcessLookupError):  # it may have failed to start
+                os.kill(head, signal.SIGTERM)
+            wait_for(lambda: not running(head), 30)
+
+
+def test_ray_job_manifest() -> None:
+    job = yaml.safe_load((CLUSTER / "rayjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec = job["spec"]
+    python, script, *command = shlex.split(spec["entrypoint"])
+    assert (python, script) == ("python", "/zip-ray/run.py")
+    parses([part.replace("/zip-ray/", "") for part in command])
+    assert spec["rayClusterSpec"]["rayVersion"] == ray.__version__
+    head = spec["rayClusterSpec"]["headGroupSpec"]
+    groups = [head["template"], *(group["template"] for group in spec["rayClusterSpec"]["workerGroupSpecs"])]
+    folder = Path(command[command.index("--output.dir") + 1])
+    for group in groups:
+        volumes = {volume["name"] for volume in group["spec"]["volumes"]}
+        mounts = [mount for container in group["spec"]["containers"] for mount in container["volumeMounts"]]
+        assert all(mount["name"] in volumes for mount in mounts)
+        assert any(folder.is_relative_to(mount["mountPath"]) for mount in mounts), "the run outlives the pods"
+
+
+def on_slurm(folder: Path, python: Path) -> dict[str, str]:
+    """The environment of a job, with Slurm's commands played by small scripts in a folder."""
+    srun = 'while [[ "$1" == --* ]]; do shift; done; exec "$@"'
+    play(folder, {"scontrol": "echo 127.0.0.1; echo 127.0.0.2", "srun": srun})
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith("RAY_")},
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "PYTHON": str(python),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_NODELIST": "here",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_CPUS_PER_TASK": "2",
+    }
+
+
+@pytest.mark.timeout(240)
+def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
+    """Beside Slurm's commands, everything is real: Ray head, worker, driver, token."""
+    folder = tmp_path / "run"
+    command = [CLUSTER / "slurm.sh", "configs/quickstart.yaml", *SETTINGS[:-2], "--output.dir", folder]
+    process = subprocess.Popen(
+        ["bash", *map(str, command)],
+        cwd=ROOT,
+        env=on_slurm(tmp_path, Path(sys.executable)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=200)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it has ended all that it started
+            os.killpg(process.pid, signal.SIGTERM)
+    assert process.returncode == 0, output
+    assert read_record(folder / "metrics.jsonl")[-1]["event"] == "end"
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
+    """Worker and driver start when the head, slow here, is a node; not at all where it ends before."""
+    ray = """
+        case "$*" in
+        "start --head "*) [[ "$STARTS" == True ]] || exit 1; sleep 2; echo head >>"$CALLS"; exec sleep 60;;
+        status*) [[ ! -s "$CALLS" ]] && echo "No cluster status." || echo " 1 node_8f";;
+        start*) echo worker >>"$CALLS"; exec sleep 60;;
+        esac"""
+    play(tmp_path, {"ray": ray, "python": 'until grep -q worker "$CALLS"; do sleep 0.1; done; echo driver >>"$CALLS"'})
+    calls = tmp_path / "calls"
+    done = subprocess.run(
+        ["bash", str(CLUSTER / "slurm.sh"), "configs/quickstart.yaml"],
+        cwd=ROOT,
+        env={**on_slurm(tmp_path, tmp_path / "python"), "CALLS": str(calls), "STARTS": str(starts)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if starts:
+        assert done.returncode == 0, done.stderr
+        assert calls.read_text().split() == ["head", "worker", "driver"]
+    else:
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: no Ray head at 127.0.0.1:")
+        assert not calls.exists()
+
+
+@pytest.mark.parametrize("path", sorted(CLUSTER.iterdir()), ids=lambda path: path.name)
+def test_each_opens_with_the_command_that_runs_it(path: Path) -> None:
+    opening = "\n".join(path.read_text().splitlines()[:12])
+    assert any(command in opening for command in ("ray up", "kubectl apply", "sbatch"))

@@ -1,0 +1,41 @@
+"""The head of the cluster dies under a driver that is elsewhere: its state is saved, it says so, the run goes on."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import ROOT, assert_same_run, command, run, wait_for_step
+from tests.conftest import head
+
+SETTINGS = (
+    *("--budget.queries=1000", "--validation.every-queries=500", "--output.checkpoint-every-steps=1000"),
+    *("--tracking.no-enabled", "--cluster.threads-per-actor=1"),
+)
+QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+
+
+@pytest.mark.timeout(280)
+def test_a_run_without_its_head_saves_its_state_and_goes_on_elsewhere(tmp_path: Path) -> None:
+    environment = {**os.environ, "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "1"}
+    with head() as started:
+        where = ("--output.dir=cut", f"--cluster.address={started.client}", "--cluster.actors=1")
+        process = subprocess.Popen(
+            command("tune", QUICKSTART, *SETTINGS, *where),
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        wait_for_step(tmp_path / "cut", 5, process)
+        started.kill()
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "the Ray cluster is lost" in said
+    assert "resume cut" in said
+    in_process = "--cluster.pool=in-process"
+    run(tmp_path, "tune", QUICKSTART, *SETTINGS, "--output.dir=whole", in_process)
+    run(tmp_path, "resume", "cut", in_process)
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")

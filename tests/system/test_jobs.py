@@ -1,0 +1,166 @@
+"""Ray jobs on a real head with a dashboard: submitted, followed, stopped, resumed; fleeting outputs refused."""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from run import main
+from tests.conftest import wait_for
+from tests.support.paths import ROOT
+from zip_ray.actors import require_lasting
+from zip_ray.config import Config, validate
+from zip_ray.errors import InputError
+from zip_ray.runs.checkpoint import load_checkpoint
+from zip_ray.runs.event_log import read_record
+
+RAY = str(Path(sys.executable).with_name("ray"))
+QUERIES = "4000"
+"""Enough for the run to be on its way when `ray job stop`, which takes seconds to start, comes."""
+SETTINGS = (
+    *("--budget.queries", QUERIES, "--validation.every-queries", "1000", "--cluster.actors", "2"),
+    *("--tracking.no-enabled", "--output.checkpoint-every-steps", "1"),
+)
+
+
+def ray_job(job_head: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [RAY, "job", arguments[0], "--address", job_head, *arguments[1:]], cwd=ROOT, capture_output=True, text=True
+    )
+    return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+
+
+def submit(job_head: str, *command: str, name: str, wait: bool = True) -> str:
+    options = ("--submission-id", name, "--working-dir", ".", *(() if wait else ("--no-wait",)))
+    return ray_job(job_head, "submit", *options, "--", sys.executable, "run.py", *command)
+
+
+@pytest.mark.timeout(280)
+def test_submit_stop_resume_gives_the_undisturbed_result(job_head: str, tmp_path: Path) -> None:
+    straight = tmp_path / "straight"
+    log = submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, "--output.dir", str(straight), name="straight")
+    assert "'straight' succeeded" in log, log
+    assert "tuned prompt" in log, "the log of the job is followed"
+
+    cut = tmp_path / "cut"
+    # Slow enough to be stopped in the middle of it.
+    slow = ("--output.dir", str(cut), "--cluster.actors", "1")
+    submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, *slow, name="cut", wait=False)
+    wait_for(lambda: len(read_record(cut / "metrics.jsonl")) > 5 if (cut / "metrics.jsonl").exists() else False, 90)
+    ray_job(job_head, "stop", "cut")
+    assert "stopped: on request" in ray_job(job_head, "logs", "cut")
+    stopped = load_checkpoint(cut / "checkpoint.safetensors")
+    assert 0 < stopped.account.charged < int(QUERIES)
+
+    log = submit(job_head, "resume", str(cut), "--cluster.actors", "2", name="again")
+    assert "'again' succeeded" in log, log
+    ends = [load_checkpoint(folder / "checkpoint.safetensors") for folder in (straight, cut)]
+    np.testing.assert_array_equal(ends[0].optimizer.w, ends[1].optimizer.w)
+    assert ends[0].account.charged == ends[1].account.charged == int(QUERIES)
+    assert json.loads((cut / "tuned_prompt.json").read_text())["queries"] == int(QUERIES)
+
+
+def test_outputs_that_the_job_would_take_with_it_are_refused(job_head: str) -> None:
+    log = submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, name="fleeting")
+    assert "'fleeting' failed" in log
+    assert "error: output.dir: 'runs/...' lies in the job's working directory" in log
+
+
+@pytest.mark.parametrize(
+    ("folder", "uri", "field"),
+    [
+        (None, "http://127.0.0.1:5000", "output.dir"),
+        (Path("runs/first"), "http://127.0.0.1:5000", "output.dir"),
+        (Path("/elsewhere/first"), "sqlite:///mlflow.db", "tracking.uri"),
+    ],
+)
+def test_fleeting_paths(monkeypatch: pytest.MonkeyPatch, folder: Path | None, uri: str, field: str) -> None:
+    config = validate({"tracking": {"uri": uri}}, "test")
+    require_lasting(config, folder)  # no job, no matter
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(InputError, match=field):
+        require_lasting(config, folder)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["tune", "configs/quickstart.yaml", "--cluster.pool=in-process"], "output.dir"),
+        (["compare", "configs/suites/smoke.yaml"], "output"),
+    ],
+)
+def test_commands_refuse_fleeting_folders_before_they_begin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str], option: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(SystemExit):
+        main(command)
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {option}: 'runs/")
+    assert f"such as --{option} /shared" in said
+    assert ("--output.remote" in said) == (option == "output.dir")
+
+
+@pytest.mark.parametrize(("brought", "lasts"), [(True, False), (False, True)])
+def test_a_job_without_a_working_directory_of_its_own_may_write_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brought: bool, lasts: bool
+) -> None:
+    """As in a container that begins in /, or on a shared disk."""
+    monkeypatch.chdir(tmp_path)
+    with_it = {"working_dir": "gcs://_ray_pkg_0.zip"} if brought else {}
+    job = {"runtime_env": {"env_vars": {}, **with_it}, "metadata": {}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    config = validate({"tracking": {"enabled": False}}, "test")
+    with contextlib.nullcontext() if lasts else pytest.raises(InputError, match=r"output.dir: .* which goes with it"):
+        require_lasting(config, tmp_path / "runs" / "first")
+    with pytest.raises(InputError, match=r"output.dir: 'runs/first'"):
+        require_lasting(config, Path("runs/first"))
+
+
+def test_lasting_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    require_lasting(validate({"tracking": {"uri": "sqlite:////elsewhere/mlflow.db"}}, "test"), Path("/elsewhere/run"))
+    require_lasting(
+        Config().model_copy(update={"tracking": Config().tracking.model_copy(update={"enabled": False})}), Path("/a")
+    )
+
+
+def test_a_copy_elsewhere_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    config = validate({"output": {"remote": "s3://bucket/run"}, "tracking": {"enabled": False}}, "test")
+    require_lasting(config, Path("runs/first"))
+
+
+@pytest.mark.parametrize("folder", [Path("runs/first"), Path("/elsewhere/first")])
+@pytest.mark.parametrize(
+    ("uri", "lasts"),
+    [
+        ("runs/copy", False),
+        ("file://runs/copy", False),
+        ("file:runs/copy", False),
+        ("local://runs/copy", False),
+        ("HERE/copy", False),
+        ("file://HERE/copy", False),
+        ("memory://copy", False),
+        ("/elsewhere/copy", True),
+        ("file:///elsewhere/copy", True),
+        ("local:///elsewhere/copy", True),
+        ("gs://bucket/runs/copy", True),
+    ],
+)
+def test_fleeting_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, uri: str, lasts: bool) -> None:
+    """Wherever the run folder is: a copy that was asked for must outlive the job."""
+    monkeypatch.chdir(tmp_path)
+    uri = uri.replace("HERE", str(tmp_path))
+    config = validate({"output": {"remote": uri}, "tracking": {"enabled": False}}, "test")
+    require_lasting(config, folder)  # no job, no matter
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {"working_dir": "gcs://pkg.zip"}}))
+    refused = pytest.raises(InputError, match=f"^output.remote: '{re.escape(uri)}' .* URI of lasting storage.*disk")
+    with contextlib.nullcontext() if lasts else refused:
+        require_lasting(config, folder)

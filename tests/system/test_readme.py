@@ -1,0 +1,128 @@
+"""The README is true: its commands run, in their order, in a copy of the project; so does its Python."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import free_port
+from tests.support.paths import ROOT
+from zip_ray.config import Config, load_config
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a user has after cloning, and a folder of images beside it."""
+    folder = tmp_path_factory.mktemp("clone") / "project"
+    folder.mkdir()
+    for name in ("run.py", "configs", "zip_ray", "actors", ".rayignore"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    for part in ("train", "test"):
+        for label, name in enumerate(("red_square", "blue_square")):
+            (folder / "images" / part / name).mkdir(parents=True)
+            for i in range(9):
+                colour = (200 - i, 0, 0) if label == 0 else (0, 0, 200 - i)
+                Image.new("RGB", (40, 40), colour).save(folder / "images" / part / name / f"{i}.png")
+    return folder
+
+
+def serve(command: list[str], cwd: Path) -> None:
+    """A command that serves until it is stopped: it answers, and is stopped."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", *command, "--port", str(port)], cwd=cwd, start_new_session=True)
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+                return
+            except OSError:
+                time.sleep(0.5)
+        raise AssertionError(f"{command} does not answer")
+    finally:
+        subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that outlives the jobs."""
+    return tmp_path_factory.mktemp("shared")
+
+
+def test_commands_are_found() -> None:
+    assert len(COMMANDS) >= 13
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_in_their_order(line: str, project: Path, ray_cluster: str, job_head: str, shared: Path) -> None:
+    here = line.replace("HEAD:6379", ray_cluster).replace("http://HEAD:8265", job_head)
+    program, *arguments = shlex.split(here.replace("/shared", str(shared)))
+    if program == "mlflow":
+        serve([program, *arguments], project)
+        return
+    assert program in ("python", "ray")
+    command = [sys.executable] if program == "python" else [str(Path(sys.executable).with_name("ray"))]
+    done = subprocess.run([*command, *arguments], cwd=project, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_python_after_the_commands(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    monkeypatch.chdir(project)
+    names: dict = {}
+    exec(code, names)
+    assert names["digits"].shape == (10, 128)
+    assert names["others"].shape == (3, 128)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_configs_open_with_their_command_and_are_valid(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"# python run.py tune configs/{path.name}")
+    load_config(path)
+
+
+def test_published_preset_is_the_default() -> None:
+    published = load_config(ROOT / "configs" / "published.yaml")
+    for section in ("prompt", "optimizer", "budget", "validation"):
+        assert getattr(published, section) == getattr(Config(), section)
+
+
+def test_pages_that_configs_name_are_there() -> None:
+    configs = [path for path in (ROOT / "configs").rglob("*") if path.is_file()]
+    pages = {page for path in configs for page in re.findall(r"docs/[\w/.-]*\.md", path.read_text(encoding="utf-8"))}
+    assert "docs/datasets.md" in pages
+    assert not [page for page in sorted(pages) if not (ROOT / page).is_file()]
+
+
+def test_the_papers_tables_are_one_command(tmp_path: Path) -> None:
+    """Every suite of the papers, those after one that fails too; and the failure is told."""
+    python, log = tmp_path / "bin/python", tmp_path / "log"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\necho "$@" >> {log}\ncase "$3" in */paper.yaml) exit 1;; esac\n')
+    python.chmod(0o755)
+    (tmp_path / "project").touch()
+    done = subprocess.run(
+        ["make", "paper", f"VENV={tmp_path}", "DATA=/images", "ARGS=--budget.queries 100"], cwd=ROOT, check=False
+    )
+    assert done.returncode != 0
+    suites = sorted((ROOT / "configs/suites").glob("paper*.yaml"))
+    assert sorted(log.read_text().splitlines()) == sorted(
+        f"run.py compare {path.relative_to(ROOT)} --data /images --budget.queries 100" for path in suites
+    )
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target

@@ -1,0 +1,104 @@
+"""The rooms of the design: which may import which, and what must not stand in the tree."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+LIBRARY = sorted([*(ROOT / "zip_ray").rglob("*.py"), *(ROOT / "actors").glob("*.py")])
+ANYWHERE = {"", "config", "registry", "errors", "files"}
+"""What every room may use; the empty name is the package itself."""
+DRIVER = {"protocol", "pool", "optimizers", "prompts", "readout", "tuning"}
+MAY_IMPORT = {
+    "": {"api"},
+    "errors": set(),
+    "files": set(),
+    "config": {"protocol", "optimizers", "prompts"},
+    "protocol": set(),
+    "pool": {"protocol"},
+    "optimizers": {"protocol"},
+    "prompts": {"protocol"},
+    "readout": {"protocol"},
+    "tuning": DRIVER,
+    "runs": DRIVER | {"artifact"},
+    "compare": DRIVER | {"artifact", "runs"},
+    "actors": DRIVER | {"runs"},
+    "tasks": {"protocol", "shipped"},
+    "clip": {"protocol", "prompts", "tasks"},
+    "scorer": {"protocol", "prompts", "tasks", "clip"},
+    "artifact": {"protocol", "clip", "tasks"},
+    "api": DRIVER | {"artifact", "runs", "compare", "actors", "scorer", "tasks"},
+    "cli": DRIVER | {"artifact", "runs", "compare", "api"},
+    "__main__": {"cli"},
+    "shipped": set(),
+}
+"""By room, the other rooms of the package that its files may import (DESIGN: rooms)."""
+NUMPY_ONLY = DRIVER | {"runs", "compare"}
+
+
+def room(path: Path) -> str:
+    """The folder below the package, or the stem of a file in it; the empty name for `zip_ray/__init__.py`."""
+    parts = path.relative_to(ROOT).parts
+    if parts[0] == "actors":
+        return "actors"
+    return parts[1].removesuffix(".py").removesuffix("__init__")
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    """Names of the modules that a file imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+def packages(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def test_rooms_import_one_way() -> None:
+    wrong = []
+    for path in LIBRARY:
+        own = room(path)
+        for name in imports(path):
+            package, _, rest = name.partition(".")
+            other = rest.partition(".")[0]
+            if package == "zip_ray" and other not in ANYWHERE | {own} | MAY_IMPORT[own]:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_only_actors_know_ray_and_only_scorers_know_torch() -> None:
+    for path in LIBRARY:
+        if room(path) != "actors":
+            assert not packages(path) & {"ray", "actors", "run"}, path
+        else:
+            assert not packages(path) & {"torch", "numpy", "open_clip"}, path
+        if room(path) in NUMPY_ONLY:
+            assert not packages(path) & {"torch", "torchvision", "open_clip"}, path
+
+
+def test_the_driver_does_not_load_torch() -> None:
+    """Not even by way of something else: a driver on a head node must not touch CUDA."""
+    code = "import sys, run, zip_ray.runs.lifecycle, zip_ray.actors.ray_pool; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_nothing_is_pickled_to_disk() -> None:
+    for path in [*LIBRARY, ROOT / "run.py"]:
+        assert not packages(path) & {"pickle", "shelve", "dill", "joblib"}
+        assert "torch.load" not in path.read_text(encoding="utf-8")
+
+
+def test_no_two_modules_share_a_name() -> None:
+    """A newcomer looks a name up once."""
+    stems = [path.stem for path in LIBRARY if path.stem not in ("__init__", "__main__", "base", "load")]
+    assert sorted(set(stems)) == sorted(stems)

@@ -1,0 +1,300 @@
+"""The loop over a fake scorer: budgets, bitwise trajectories, interruption and resume, faults of losses."""
+
+import itertools
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from tests.support.fakes import FakeScorer
+from zip_ray.config import Config, validate
+from zip_ray.errors import InputError
+from zip_ray.optimizers import OptimizerState
+from zip_ray.pool.contract import InProcessPool, PoolError
+from zip_ray.pool.splitting import SplitPool
+from zip_ray.protocol.messages import Answer, Crops, Pass, Work
+from zip_ray.runs.checkpoint import RunState
+from zip_ray.runs.event_log import Event
+from zip_ray.tuning.ledger import Account
+from zip_ray.tuning.loop import Outcome, Tuning
+
+
+class ShuffledPool(InProcessPool):
+    """Answers in random order, in random portions; now and then an answer is late, or says it was issued twice."""
+
+    def __init__(self, seed: int, scorer: FakeScorer | None = None) -> None:
+        super().__init__(lambda: scorer or FakeScorer())
+        self._random = random.Random(seed)
+        self._held: list[Work] = []
+
+    def submit(self, work: Work) -> None:
+        self._held.append(work)
+
+    def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002
+        self._random.shuffle(self._held)
+        portion = [self._held.pop() for _ in range(self._random.randint(0, len(self._held)))]
+        return [Answer(self._scorer.answer(work), attempts=self._random.choice([1, 1, 2])) for work in portion]
+
+
+class FailingPool(InProcessPool):
+    """Loses its last scorer after so many answers."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__(FakeScorer)
+        self._left = answers
+
+    def collect(self, timeout: float) -> list[Answer]:
+        if self._left == 0:
+            raise PoolError("no actor is left after 7 deaths; last error: out of luck")
+        self._left -= 1
+        return super().collect(timeout)
+
+
+def make_config(**sections: dict) -> Config:
+    return validate({"budget": {"queries": 300}, "validation": {"every_queries": 50}, **sections}, "test")
+
+
+def fresh() -> RunState:
+    return RunState(OptimizerState(np.zeros(6)))
+
+
+def tune(config: Config, pool=None, state: RunState | None = None, **options) -> tuple[Outcome, list[Event]]:
+    events: list[Event] = []
+    saved: list[RunState] = []
+    tuning = Tuning(config, pool or InProcessPool(FakeScorer), state or fresh(), events.append, saved.append, **options)
+    outcome = tuning.run()
+    assert saved[-1] is outcome.state
+    return outcome, events
+
+
+def without_time(events: list[Event]) -> list[Event]:
+    """What must not depend on the pool."""
+    outside = ("seconds", "queries_per_second", "wasted")
+    return [{k: v for k, v in e.items() if k not in outside} for e in events if e["event"] != "pool"]
+
+
+def test_uses_its_queries_and_no_more() -> None:
+    outcome, events = tune(make_config(budget={"queries": 307}))
+    assert outcome.finished
+    assert outcome.reasons == {"queries": "300 of 307 queries used"}
+    assert outcome.state.account == Account(issued=300, completed=300, charged=300, wasted=0)
+    steps = [event for event in events if event["event"] == "step"]
+    assert [event["queries"] for event in steps] == list(range(10, 301, 10))
+    validations = [event["queries"] for event in events if event["event"] == "validation"]
+    assert validations == [0, 50, 100, 150, 200, 250, 300]
+
+
+def test_learns_and_keeps_the_best_iterate() -> None:
+    outcome, events = tune(make_config(optimizer={"a": 0.5}, budget={"queries": 2000}))
+    accuracies = [event["accuracy"] for event in events if event["event"] == "validation"]
+    assert accuracies[-1] > accuracies[0] + 0.3
+    assert outcome.state.best is not None
+    assert outcome.state.best.accuracy == max(accuracies)
+    assert outcome.state.accuracy == accuracies[-1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_order_of_arrival_does_not_matter(seed: int) -> None:
+    straight, events = tune(make_config())
+    shuffled, shuffled_events = tune(make_config(), ShuffledPool(seed))
+    np.testing.assert_array_equal(shuffled.state.optimizer.w, straight.state.optimizer.w)
+    assert without_time(shuffled_events) == without_time(events)
+    account = shuffled.state.account
+    assert account.charged == 300
+    assert account.issued == account.completed + account.wasted
+
+
+@pytest.mark.parametrize("together", [2, 5, 7])
+def test_pairs_may_share_a_pass(together: int) -> None:
+    sizes: list[int] = []
+
+    class Watched(ShuffledPool):
+        def submit(self, work: Work) -> None:
+            if isinstance(work, Pass):
+                sizes.append(len(work.asks))
+            super().submit(work)
+
+    outcome, events = tune(make_config(model={"pairs_per_pass": together}), Watched(3))
+    straight, straight_events = tune(make_config())
+    np.testing.assert_array_equal(outcome.state.optimizer.w, straight.state.optimizer.w)
+    assert without_time(events) == without_time(straight_events)
+    assert sizes == {2: [2, 2, 1], 5: [5], 7: [5]}[together] * 30
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fresh_crops_reach_their_own_step(seed: int) -> None:
+    straight, events = tune(make_config())
+    # The fake's crops name their batch, and its loss depends on it: any mix-up would change the trajectory.
+    fresh_crops, fresh_events = tune(make_config(task={"views": "fresh"}), ShuffledPool(seed))
+    np.testing.assert_array_equal(fresh_crops.state.optimizer.w, straight.state.optimizer.w)
+    assert without_time(fresh_events) == without_time(events)
+
+
+def test_each_batch_of_fresh_crops_is_asked_once_and_ahead() -> None:
+    order: list[int] = []
+
+    class Watched(InProcessPool):
+        def submit(self, work: Work) -> None:
+            order.append(work.batch if isinstance(work, Crops) else -work.asks[0].step if isinstance(work, Pass) else 0)
+            super().submit(work)
+
+    tune(make_config(task={"views": "fresh"}, cluster={"actors": 3}), Watched(FakeScorer))
+    asked = [batch for batch in order if batch > 0]
+    assert asked == list(range(1, 31)), "no batch beyond the budget"
+    assert order.index(5) < order.index(-2), "batch 5 is asked for before the pairs of step 2"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_which_queries_share_a_pass_does_not_depend_on_the_crops_that_are_there(seed: int) -> None:
+    """Each individual is queried on two mini-batches, whose crops come in any order."""
+    passes: list[list[int]] = []
+
+    class Watched(ShuffledPool):
+        def submit(self, work: Work) -> None:
+            if isinstance(work, Pass):
+                passes.append([ask.id for ask in work.asks])
+            super().submit(work)
+
+    cma = {"method": "cma-es", "population": 6, "fitness_batches": 2}
+    sections = {"optimizer": cma, "model": {"pairs_per_pass": 4}, "budget": {"queries": 48}}
+    tune(make_config(**sections, task={"views": "fresh"}), Watched(seed))
+    assert [len(ids) for ids in passes] == [4, 2] * 8
+    assert list(itertools.chain(*passes)) == list(range(48))
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 5, 17, 23, 101])
+def test_interrupted_and_resumed_is_bit_for_bit_the_same(after: int) -> None:
+    whole, events = tune(make_config())
+    looks = itertools.count()
+    first, head = tune(make_config(), interrupted=lambda: next(looks) >= after)
+    assert first.reasons == {"interrupted": "on request"}
+    assert not first.finished
+    assert first.state.account.charged == 10 * first.state.optimizer.steps
+    rest, tail = tune(make_config(), state=first.state)
+    np.testing.assert_array_equal(rest.state.optimizer.w, whole.state.optimizer.w)
+    assert without_time(head + tail) == without_time(events)
+    assert rest.state.account.charged == 300
+    assert rest.state.account.issued == 300 + rest.state.account.wasted
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "size"),
+    [({"method": "cma-es", "population": 20, "sigma": 0.3}, 100), ({"method": "one-sided"}, 150_000)],
+)
+def test_the_cores_of_the_driver_do_not_matter(optimizer: dict, size: int) -> None:
+    """Matrix products and long sums of numpy's are shared out among threads, unless it is told not to."""
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            state = RunState(OptimizerState(np.zeros(size)))
+            config = make_config(optimizer=optimizer, budget={"steps": 10})
+            found.append(tune(config, state=state)[0].state.optimizer.w)
+    np.testing.assert_array_equal(*found)
+
+
+def test_lost_pool_ends_the_run_with_its_state() -> None:
+    outcome, _ = tune(make_config(), FailingPool(answers=18))
+    assert outcome.reasons == {"pool": "no actor is left after 7 deaths; last error: out of luck"}
+    assert outcome.state.optimizer.steps == 3  # one validation and 17 of 20 pairs were answered
+    rest, _ = tune(make_config(), state=outcome.state)
+    np.testing.assert_array_equal(rest.state.optimizer.w, tune(make_config())[0].state.optimizer.w)
+
+
+def test_more_budget_goes_on_where_less_ended() -> None:
+    half, _ = tune(make_config(budget={"queries": 150}))
+    rest, _ = tune(make_config(), state=half.state)
+    np.testing.assert_array_equal(rest.state.optimizer.w, tune(make_config())[0].state.optimizer.w)
+
+
+def test_other_budgets() -> None:
+    outcome, _ = tune(make_config(budget={"steps": 7}))
+    assert (outcome.state.optimizer.steps, list(outcome.reasons)) == (7, ["steps"])
+    outcome, _ = tune(make_config(budget={"target_accuracy": 0.4}, optimizer={"a": 0.5}))
+    assert list(outcome.reasons) == ["target_accuracy"]
+    assert outcome.state.accuracy >= 0.4
+    assert outcome.state.account.charged < 300
+    ticks = itertools.count()
+    outcome, _ = tune(make_config(budget={"queries": None, "seconds": 20}), clock=lambda: float(next(ticks)))
+    assert list(outcome.reasons) == ["seconds"]
+    assert 0 < outcome.state.optimizer.steps < 20
+
+
+def test_seconds_count_over_resumes() -> None:
+    outcome, _ = tune(make_config(budget={"queries": None, "seconds": 5}), state=replace(fresh(), seconds=5.0))
+    assert outcome.state.optimizer.steps == 0
+
+
+def test_nan_losses_are_counted_and_end_the_run_when_they_persist() -> None:
+    outcome, events = tune(make_config(), InProcessPool(lambda: FakeScorer(nan_from=12)))
+    assert outcome.finished
+    assert "10 steps in a row" in outcome.reasons["nonfinite"]
+    assert outcome.state.optimizer.steps == 13  # three with finite pairs, ten without
+    assert outcome.state.nonfinite_results == 3 + 50
+    assert np.isfinite(outcome.state.optimizer.w).all()
+    assert [event["nonfinite"] for event in events if event["event"] == "step"][2] == 3
+
+
+def test_a_fault_of_input_goes_through_and_the_state_is_saved() -> None:
+    saved: list[RunState] = []
+    pool = InProcessPool(lambda: FakeScorer(input_error_at=8))
+    tuning = Tuning(make_config(), pool, fresh(), lambda _: None, saved.append)
+    with pytest.raises(InputError, match=r"images/cat.png"):
+        tuning.run()
+    assert saved[-1].optimizer.steps == 1
+    assert saved[-1].account == Account(issued=20, completed=10, charged=10, wasted=10)
+    rest, _ = tune(make_config(), state=saved[-1])
+    np.testing.assert_array_equal(rest.state.optimizer.w, tune(make_config())[0].state.optimizer.w)
+
+
+def test_every_pair_is_asked_once() -> None:
+    seen: list[int] = []
+
+    class Watched(InProcessPool):
+        def submit(self, work: Work) -> None:
+            if isinstance(work, Pass):
+                seen.extend(pair.id for pair in work.asks)
+            super().submit(work)
+
+    tune(make_config(), Watched(FakeScorer))
+    assert seen == list(range(150))
+
+
+RIVALS = [
+    {"method": "one-sided", "learning_rate": 0.5},
+    {"method": "cma-es", "population": 6, "fitness_batches": 2},
+    {"method": "random-search"},
+    {"method": "gradient", "learning_rate": 0.1},
+]
+
+
+@pytest.mark.parametrize("optimizer", RIVALS, ids=lambda one: one["method"])
+class TestEveryOtherMethod:
+    def test_keeps_its_budget_and_learns(self, optimizer: dict) -> None:
+        config = make_config(optimizer=optimizer, budget={"queries": 307})
+        outcome, events = tune(config)
+        per_step = config.optimizer.queries_per_step
+        whole = 307 // per_step * per_step
+        assert outcome.state.account == Account(issued=whole, completed=whole, charged=whole)
+        assert outcome.state.optimizer.steps == 307 // per_step
+        assert events[-1]["event"] == "validation"
+        assert outcome.state.accuracy > 0.5
+
+    @pytest.mark.parametrize("pool", [{}, {"pairs_per_pass": 4}, {"parallel": [2, 2]}], ids=str)
+    def test_order_of_arrival_crops_and_passes_do_not_matter(self, optimizer: dict, pool: dict) -> None:
+        straight, events = tune(make_config(optimizer=optimizer))
+        config = make_config(optimizer=optimizer, model=pool, task={"views": "fresh"})
+        shuffled, shuffled_events = tune(config, SplitPool(ShuffledPool(5), config))
+        np.testing.assert_allclose(shuffled.state.optimizer.w, straight.state.optimizer.w, rtol=1e-9)
+        assert [e["queries"] for e in shuffled_events] == [e["queries"] for e in events]
+
+    def test_interrupted_and_resumed_is_bit_for_bit_the_same(self, optimizer: dict) -> None:
+        whole, events = tune(make_config(optimizer=optimizer))
+        looks = itertools.count()
+        first, head = tune(make_config(optimizer=optimizer), interrupted=lambda: next(looks) >= 100)
+        rest, tail = tune(make_config(optimizer=optimizer), state=first.state)
+        assert 0 < first.state.optimizer.steps < whole.state.optimizer.steps
+        np.testing.assert_array_equal(rest.state.optimizer.w, whole.state.optimizer.w)
+        np.testing.assert_equal(without_time(head + tail), without_time(events))
+        assert rest.state.account.charged == whole.state.account.charged

@@ -1,0 +1,1 @@
+"""The tuned prompt: its file, and the classifier made from it."""

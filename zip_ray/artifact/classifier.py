@@ -1,0 +1,82 @@
+"""Using a tuned prompt: on a task's test images, or on image files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.clip.image_features import split_features, split_pixels
+from zip_ray.clip.loading import FrozenClip, load_clip
+from zip_ray.clip.plain_text import encode_texts
+from zip_ray.clip.prompted_images import prompted_features
+from zip_ray.config import ModelConfig, TaskConfig
+from zip_ray.tasks import load_task
+from zip_ray.tasks.image_folder import list_images
+from zip_ray.tasks.images import read_image
+
+FILES_PER_PASS = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable class of an image."""
+
+    path: Path
+    classname: str
+    probability: float
+
+
+def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, float]:
+    """Test accuracy of a tuned prompt, and of the task's plain template, on any task: the prompt's own or another.
+
+    Where images alone were tuned, the texts are that template: they are the task's, as they were while tuning.
+
+    Raises:
+        InputError: the task or the prompt's model cannot be used.
+    """
+    clip = _load(prompt)
+    data = load_task(task, seed)
+    images = split_features(clip, data.test)
+    visual = prompt.prompt.visual
+    prompted = images if visual is None else prompted_features(clip, split_pixels(clip, data.test), visual)
+    labels = torch.from_numpy(data.test.labels).to(images.device)
+    plain = encode_texts(clip.model, clip.tokenizer, [data.template.replace("{}", name) for name in data.classnames])
+    is_text = prompt.prompt.context is not None
+    tuned = prompt.text_features(clip.model, clip.tokenizer, data.classnames) if is_text else plain
+
+    def accuracy(images: Tensor, text: Tensor) -> float:
+        return float(((images @ text.T).argmax(dim=1) == labels).double().mean())
+
+    return {"plain template": accuracy(images, plain), "tuned": accuracy(prompted, tuned)}
+
+
+def classify(prompt: TunedPrompt, path: Path, classnames: tuple[str, ...] | None = None) -> Iterator[Prediction]:
+    """The class of each image file, in the order of their names.
+
+    Args:
+        prompt: a tuned prompt.
+        path: an image, or a folder of images.
+        classnames: classes to choose from; the prompt's own where absent.
+
+    Raises:
+        InputError: no image, an unreadable one, or the prompt's model cannot be used.
+    """
+    files = list_images(path)
+    clip = _load(prompt)
+    names = classnames or prompt.card.classnames
+    text = prompt.text_features(clip.model, clip.tokenizer, names)
+    for start in range(0, len(files), FILES_PER_PASS):
+        part = files[start : start + FILES_PER_PASS]
+        pixels = (clip.preprocess(read_image(file)) for file in part)
+        images = prompted_features(clip, pixels, prompt.prompt.visual)
+        probabilities, classes = (prompt.card.logit_scale * images @ text.T).softmax(dim=1).max(dim=1)
+        for file, probability, label in zip(part, probabilities.tolist(), classes.tolist(), strict=True):
+            yield Prediction(file, names[label], probability)
+
+
+def _load(prompt: TunedPrompt) -> FrozenClip:
+    config = ModelConfig(name=prompt.card.model, pretrained=prompt.card.pretrained)
+    return load_clip(config, "cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,153 @@
+"""The artifact: a tuned prompt with everything needed to classify, and no seed to replay."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from zip_ray.errors import InputError
+from zip_ray.files import write_whole
+from zip_ray.protocol.messages import Float32, Float64, Prompt, VisualKind, VisualPrompt
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FILE_NAME = "tuned_prompt.safetensors"
+FROZEN, VISUAL = "frozen.", "visual."
+"""Before the names of what the prompt space drew once, and of what a visual prompt is made of."""
+
+
+class PromptCard(BaseModel):
+    """What a tuned prompt is, in words and numbers; JSON in the file's header and in the file beside it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: Literal[2] = 2
+    task: str
+    classnames: tuple[str, ...]
+    template: str
+    suffix: str
+    """Text after the class name."""
+    visual: VisualKind | None = None
+    """What is done to images; None where the text alone was tuned."""
+    encoder: str = ""
+    """Frozen image encoder of a decoder."""
+    model: str
+    pretrained: str | None
+    weights_digest: str
+    """SHA-256 of the weights (see `clip.model.weights_digest`)."""
+    preprocess: dict[str, Any]
+    """Preprocessing of images, as open_clip describes it."""
+    logit_scale: float
+    method: str
+    seed: int
+    prompt: dict[str, Any]
+    """What was tuned: the section `prompt` of the config."""
+    deployed: Literal["last", "best"]
+    step: int
+    """Step of the deployed iterate."""
+    queries: int
+    """Queries charged."""
+    seconds: float
+    accuracies: dict[str, float]
+    """Share of images classified rightly, by what was measured (tuned/test, zero-shot/test, ...)."""
+
+
+@dataclass(frozen=True)
+class TunedPrompt:
+    """A tuned prompt. `prompt` alone classifies; the rest says how it came about."""
+
+    card: PromptCard
+    prompt: Prompt
+    """Context, visual prompt, or both."""
+    features: Float32
+    """Text features of the card's classes, unit length, shape (classes, embed)."""
+    parameters: Float64
+    """w, shape (d,)."""
+    frozen: dict[str, npt.NDArray[Any]]
+    """What the prompt space drew once, by name: with it and `parameters` the prompt can be computed again."""
+
+    def save(self, folder: Path) -> Path:
+        """Write `tuned_prompt.safetensors` (self-contained) and, for people and scripts, its card as JSON beside it."""
+        path = folder / FILE_NAME
+        card = self.card.model_dump_json(indent=2)
+        context, visual = self.prompt.context, self.prompt.visual
+        tensors: dict[str, Any] = {
+            "features": self.features,
+            "parameters": self.parameters,
+            **({} if context is None else {"context": context}),
+            **{VISUAL + name: tensor for name, tensor in (visual.tensors if visual else {}).items()},
+            **{FROZEN + name: tensor for name, tensor in self.frozen.items()},
+        }
+        write_whole(path, save(tensors, metadata={"zip_ray": card}))
+        write_whole(path.with_suffix(".json"), (card + "\n").encode())
+        return path
+
+    @staticmethod
+    def load(path: str | Path) -> "TunedPrompt":
+        """Read a tuned prompt, given its file or its folder.
+
+        Raises:
+            InputError: it is missing, damaged, or of a schema that this version does not read.
+        """
+        path = Path(path)
+        path = path / FILE_NAME if path.is_dir() else path
+        if not path.is_file():
+            raise InputError(
+                f"{path}: no tuned prompt: give a tuned_prompt.safetensors, or the folder of a run that has ended"
+            )
+        try:
+            with safe_open(path, framework="numpy") as file:
+                card = PromptCard.model_validate(json.loads((file.metadata() or {})["zip_ray"]))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            frozen, parts = _pop(tensors, FROZEN), _pop(tensors, VISUAL)
+            visual = VisualPrompt(card.visual, parts, card.encoder) if card.visual else None
+            prompt = Prompt(tensors.pop("context", None), visual, card.suffix)
+            return TunedPrompt(card, prompt, **tensors, frozen=frozen)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: not a tuned prompt that this version reads ({reason}): tune it again") from error
+
+    def text_features(self, model: "nn.Module", tokenizer: Any, classnames: Sequence[str] | None = None) -> "Tensor":
+        """Unit-length text features, shape (classes, embed), on the model's device.
+
+        Where images alone were tuned, the texts are the card's template.
+
+        Args:
+            model: an open_clip model: the one the prompt was tuned on.
+            tokenizer: its tokenizer (`open_clip.get_tokenizer`).
+            classnames: the classes; the prompt's own where absent.
+
+        Raises:
+            InputError: the model has another width, or a prompt is too long for it.
+        """
+        import torch
+
+        from zip_ray.clip.loading import weights_digest
+        from zip_ray.clip.plain_text import PromptEncoder, encode_texts
+
+        if weights_digest(model.state_dict()) != self.card.weights_digest:
+            warnings.warn(
+                f"this model's weights are not those the prompt was tuned on ({self.card.model}): expect less of it",
+                stacklevel=2,
+            )
+        names = self.card.classnames if classnames is None else classnames
+        context = self.prompt.context
+        if context is None:
+            return encode_texts(model, tokenizer, [self.card.template.replace("{}", name) for name in names])
+        encoder = PromptEncoder(model, tokenizer, names, len(context), self.card.suffix)
+        return encoder.encode(torch.from_numpy(np.array(context)).unsqueeze(0))[0]
+
+
+def _pop(tensors: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    """Take out the tensors of that prefix, by their names without it."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors.pop(name) for name in names}

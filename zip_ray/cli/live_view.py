@@ -1,0 +1,80 @@
+"""What a person sees of a run: a live view on a terminal, a line now and then without one, a summary."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from zip_ray.config import BudgetConfig
+from zip_ray.runs.event_log import Event
+from zip_ray.runs.progress import LINE_SECONDS, Summary
+
+
+class ProgressView:
+    """Shows the events of a run while it goes on."""
+
+    def __init__(
+        self, budget: BudgetConfig, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Nothing is shown before it is entered.
+
+        Args:
+            budget: limits of the run.
+            console: where to write; stderr where absent.
+            clock: seconds, monotonic.
+        """
+        self._summary, self._clock = Summary(budget), clock
+        self._console = console or Console(stderr=True, markup=False, highlight=False)
+        self._last_line, self._latest_step = -LINE_SECONDS, clock()
+        self._live = Live(console=self._console, transient=True, get_renderable=self._draw, refresh_per_second=4)
+        self._closing, self._gate = threading.Event(), threading.Lock()
+        self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
+
+    def __enter__(self) -> "ProgressView":
+        if self._console.is_terminal:
+            self._live.start()
+        else:
+            self._ticker.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+        else:
+            self._closing.set()
+            self._ticker.join()
+
+    def event(self, event: Event) -> None:
+        """Take notice of an event of the record."""
+        self._summary.event(event)
+        if event["event"] == "step":
+            self._latest_step = self._clock()
+        if not self._console.is_terminal and event["event"] in ("step", "pool"):
+            self._line_if_due()
+
+    def _line_if_due(self) -> None:
+        """Print one, where the last is long enough ago."""
+        with self._gate:
+            if self._clock() - self._last_line >= LINE_SECONDS:
+                self._last_line = self._clock()
+                self._console.print("  ".join(self._lines()), soft_wrap=True)
+
+    def _tick(self) -> None:
+        """A line now and then while nothing happens, too; not before the first."""
+        while not self._closing.wait(LINE_SECONDS / 2):
+            if self._last_line >= 0:
+                self._line_if_due()
+
+    def _lines(self) -> list[str]:
+        return self._summary.lines(self._clock() - self._latest_step)
+
+    def _draw(self) -> Group:
+        lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in self._lines()]
+        return Group(ProgressBar(total=1.0, completed=self._summary.done, width=40), *lines)

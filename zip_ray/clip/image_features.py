@@ -1,0 +1,151 @@
+"""Image features: encoded once and kept, since only the text side of a query changes."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as vision
+
+from zip_ray.clip.cuda_graph import to_device
+from zip_ray.clip.feature_cache import NO_CACHE, FeatureCache
+from zip_ray.clip.loading import FrozenClip
+from zip_ray.config import TaskConfig
+from zip_ray.protocol.messages import Int64
+from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.tasks import ImageSet
+
+IMAGES_PER_PASS = 64
+"""Images that go through the tower at once; fixed, so that features have the same bits on every actor."""
+CROP_ATTEMPTS = 10
+ASPECT_RATIOS = (3 / 4, 4 / 3)
+
+
+@torch.inference_mode()
+def encode_images(clip: FrozenClip, images: Iterable[Tensor]) -> Tensor:
+    """Unit-length float32 features, shape (n, embed), of preprocessed images of shape (3, height, width)."""
+    features, chunk = [], []
+    for image in images:
+        chunk.append(image)
+        if len(chunk) == IMAGES_PER_PASS:
+            features.append(_encode(clip, chunk))
+            chunk = []
+    if chunk:
+        features.append(_encode(clip, chunk))
+    if not features:  # of the training images of a data set that is for testing only
+        return torch.empty(0, 0)
+    return functional.normalize(torch.cat(features), dim=-1)
+
+
+def split_features(clip: FrozenClip, images: ImageSet, cache: FeatureCache = NO_CACHE) -> Tensor:
+    """Features of a split as at test time, shape (n, embed)."""
+
+    return cache.get(images, {}, lambda: encode_images(clip, split_pixels(clip, images))).to(clip.device)
+
+
+def split_pixels(clip: FrozenClip, images: ImageSet) -> Iterator[Tensor]:
+    """The images as at test time, preprocessed, each of shape (3, height, width)."""
+    return (clip.preprocess(images.image(i)) for i in range(len(images)))
+
+
+def train_features(
+    clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int, cache: FeatureCache = NO_CACHE
+) -> Tensor:
+    """Features of the fixed views of the training images, shape (views, n, embed).
+
+    With `views` = 0 one view, as at test time; otherwise that many keyed random crops of each image. None with fresh
+    crops.
+    """
+    if task.views == 0:
+        return split_features(clip, images, cache).unsqueeze(0)
+    if task.views == "fresh":
+        return torch.empty(0, len(images), 0)
+    draws = {"seed": seed, "views": task.views, "scale": task.crop_scale, "flip": task.flip}
+
+    def encode() -> Tensor:
+        return torch.stack([encode_images(clip, view) for view in view_pixels(clip, images, task, seed)])
+
+    return cache.get(images, draws, encode).to(clip.device)
+
+
+def view_pixels(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int) -> Iterator[Iterator[Tensor]]:
+    """Fixed views of all images, preprocessed: that of test time where `views` = 0, else so many keyed crops."""
+    if task.views == 0:
+        yield split_pixels(clip, images)
+        return
+    crop = random_crop(clip, task)
+    for view in range(1, 1 + int(task.views)):
+        yield (crop(images.image(i), generator(seed, Stream.VIEW, view, i)) for i in range(len(images)))
+
+
+def fresh_features(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int, batch: int) -> Tensor:
+    """Features of new random crops of the `batch`-th mini-batch, shape (images, embed)."""
+    return encode_images(clip, fresh_pixels(clip, images, task, seed, batch))
+
+
+def fresh_pixels(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int, batch: int) -> Iterator[Tensor]:
+    """New random crops of the `batch`-th mini-batch, preprocessed."""
+    crop = random_crop(clip, task)
+    chosen = mini_batch(len(images), task.batch_size, seed, batch)
+    draws = (generator(seed, Stream.CROP, batch, place) for place in range(len(chosen)))
+    return (crop(images.image(int(i)), rng) for i, rng in zip(chosen, draws, strict=True))
+
+
+def random_crop(clip: FrozenClip, task: TaskConfig) -> Callable[[Image.Image, np.random.Generator], Tensor]:
+    """CLIP's training transform with keyed draws: random resized crop, mirror, normalisation."""
+    config = clip.preprocess_config
+    size = config["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    interpolation = InterpolationMode(config["interpolation"])
+
+    def apply(image: Image.Image, rng: np.random.Generator) -> Tensor:
+        top, left, h, w = crop_box(image.height, image.width, task.crop_scale, rng)
+        cropped = vision.resized_crop(image, top, left, h, w, [height, width], interpolation)
+        if task.flip and rng.random() < 0.5:
+            cropped = vision.hflip(cropped)
+        tensor: Tensor = vision.normalize(vision.to_tensor(cropped), config["mean"], config["std"])
+        return tensor
+
+    return apply
+
+
+def crop_box(
+    height: int, width: int, scale: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """A random box (top, left, height, width): area a share of the image in `scale`, aspect ratio in 3/4 .. 4/3.
+
+    The law of RandomResizedCrop (Szegedy et al., CVPR 2015); a box that never fits falls back to the whole image.
+    """
+    for _ in range(CROP_ATTEMPTS):
+        area = height * width * rng.uniform(*scale)
+        ratio = np.exp(rng.uniform(*np.log(ASPECT_RATIOS)))
+        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    return 0, 0, height, width
+
+
+def mini_batch(images: int, batch_size: int, seed: int, batch: int) -> Int64:
+    """Images of the `batch`-th mini-batch, counted from 1: indices of shape (min(batch_size, images),).
+
+    An epoch is a keyed order of all images; its last partial batch is dropped when the set holds a whole one, and a
+    smaller set is one batch (reference protocol of CoOp and ZIP).
+    """
+    size = min(batch_size, images)
+    epoch, place = divmod(batch - 1, images // size)
+    order = generator(seed, Stream.BATCH, epoch).permutation(images)
+    return order[place * size : (place + 1) * size]
+
+
+def mini_batch_views(size: int, views: int, seed: int, batch: int) -> Int64:
+    """Fixed view of each place in the `batch`-th mini-batch, shape (size,)."""
+    return generator(seed, Stream.VIEW, 0, batch).integers(views, size=size)
+
+
+def _encode(clip: FrozenClip, images: Sequence[Tensor]) -> Tensor:
+    pixels = to_device(torch.stack(list(images)), clip.device)
+    features: Tensor = clip.model.encode_image(pixels)  # type: ignore[operator]
+    return features

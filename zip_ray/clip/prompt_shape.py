@@ -1,0 +1,37 @@
+"""What prompt spaces must know of the frozen model, read off its weights and its preprocessing."""
+
+from typing import Any
+
+import torch
+
+from zip_ray.clip.loading import FrozenClip
+from zip_ray.clip.plain_text import token_embedding
+from zip_ray.clip.visual_tower import look
+from zip_ray.config import PromptConfig
+from zip_ray.protocol.messages import Float32, ModelShape, Patches
+
+
+def model_shape(clip: FrozenClip, initial_context: Float32, prompt: PromptConfig) -> ModelShape:
+    """The shape of a model, with the context that a run starts from.
+
+    Raises:
+        InputError: the frozen encoder of a decoder cannot be had.
+    """
+    size = clip.preprocess_config["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    blank = torch.zeros(1, 3, height, width)
+    return ModelShape(
+        initial_context=initial_context,
+        token_std=float(token_embedding(clip.model).weight.std()),
+        image_size=(height, width),
+        patches=_patches(clip.model.visual),
+        encoder_features=look(clip, blank, prompt.encoder).shape[1] if prompt.space == "decoder" else 0,
+    )
+
+
+def _patches(visual: Any) -> Patches | None:
+    """Towers of open_clip's own that have a class token cut patches with `conv1`; in a ResNet it is something else."""
+    if not hasattr(visual, "class_embedding"):
+        return None
+    weight = visual.conv1.weight
+    return Patches(visual.conv1.out_channels, float(weight.mean()), float(weight.std()))

@@ -1,0 +1,105 @@
+"""The image side of a scorer whose prompts change images: mini-batches encoded anew for each prompt."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from zip_ray.clip.image_features import (
+    IMAGES_PER_PASS,
+    encode_images,
+    fresh_pixels,
+    mini_batch,
+    mini_batch_views,
+    view_pixels,
+)
+from zip_ray.clip.loading import FrozenClip
+from zip_ray.clip.visual_tower import encode_prompted, look, moments, settle
+from zip_ray.config import PromptConfig, TaskConfig
+from zip_ray.protocol.messages import VisualPrompt
+from zip_ray.tasks import ImageSet
+
+STATISTICS_BATCH = 1
+"""Mini-batch that gives a deployed decoder the statistics of its BatchNorm."""
+
+
+class PromptedBatches:
+    """Preprocessed mini-batches of the training images, ready to be prompted.
+
+    Fixed views are kept as bytes, 3 height width of them each (147 KiB at 224 x 224), in main memory. The latest
+    mini-batch is kept in float32 on the device, since all that a step asks is of one mini-batch.
+    """
+
+    def __init__(self, clip: FrozenClip, images: ImageSet, task: TaskConfig, prompt: PromptConfig, seed: int) -> None:
+        """Preprocess the images; with fresh crops that is done mini-batch by mini-batch.
+
+        Raises:
+            InputError: an image cannot be read, or the frozen encoder of a decoder cannot be had.
+        """
+        self._clip, self._images, self._task, self._seed = clip, images, task, seed
+        self._encoder = prompt.encoder if prompt.space == "decoder" else None
+        self._views: list[Tensor] = []
+        """Bytes of each view, shape (n, 3, height, width)."""
+        self._conditions: list[Tensor] = []
+        """What the frozen encoder makes of each view, shape (n, feature)."""
+        if task.views != "fresh" and len(images) > 0:  # a data set for testing only has no training images
+            for view in view_pixels(clip, images, task, seed):
+                self._views.append(torch.stack([_to_bytes(clip, image) for image in view]))
+                if self._encoder is not None:
+                    chunks = self._views[-1].split(IMAGES_PER_PASS)
+                    self._conditions.append(torch.cat([self._look(_to_pixels(clip, chunk)) for chunk in chunks]))
+        self._load = lru_cache(maxsize=1)(self._make)
+
+    def features(self, batch: int, visual: VisualPrompt, part: slice) -> Tensor:
+        """Unit-length features of a part of a mini-batch under a prompt, shape (images of the part, embed)."""
+        pixels, conditions = self._load(batch)
+        return encode_prompted(self._clip, pixels, visual, conditions, part)
+
+    def settle(self, visual: VisualPrompt) -> VisualPrompt:
+        """The prompt as it is deployed: a decoder with the statistics of the first mini-batch."""
+        pixels, conditions = self._load(STATISTICS_BATCH)
+        if conditions is None:
+            return visual
+        return settle(visual, conditions, (pixels.shape[2], pixels.shape[3]))
+
+    def _make(self, batch: int) -> tuple[Tensor, Tensor | None]:
+        """Pixels of a mini-batch, and what the frozen encoder makes of them."""
+        if not self._views:
+            fresh = fresh_pixels(self._clip, self._images, self._task, self._seed, batch)
+            pixels = torch.stack(list(fresh)).to(self._clip.device)
+            return pixels, None if self._encoder is None else self._look(pixels)
+        chosen = mini_batch(len(self._images), self._task.batch_size, self._seed, batch).tolist()
+        views = mini_batch_views(len(chosen), len(self._views), self._seed, batch).tolist()
+        places = list(zip(views, chosen, strict=True))
+        pixels = _to_pixels(self._clip, torch.stack([self._views[view][image] for view, image in places]))
+        if self._encoder is None:
+            return pixels, None
+        return pixels, torch.stack([self._conditions[view][image] for view, image in places])
+
+    def _look(self, pixels: Tensor) -> Tensor:
+        assert self._encoder is not None
+        return look(self._clip, pixels, self._encoder)
+
+
+def prompted_features(clip: FrozenClip, images: Iterable[Tensor], visual: VisualPrompt | None) -> Tensor:
+    """Unit-length features, shape (n, embed), of preprocessed images, a few at a time; as they are where None."""
+    if visual is None:
+        return encode_images(clip, images)
+    stream, features = iter(images), []
+    while chunk := list(islice(stream, IMAGES_PER_PASS)):
+        features.append(encode_prompted(clip, torch.stack(chunk), visual))
+    return torch.cat(features)
+
+
+def _to_bytes(clip: FrozenClip, image: Tensor) -> Tensor:
+    """A normalised image as the bytes that it was made of."""
+    mean, std = (moment.cpu() for moment in moments(clip))
+    return ((image * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _to_pixels(clip: FrozenClip, images: Tensor) -> Tensor:
+    """Bytes normalised again, with the bits that preprocessing gave."""
+    mean, std = moments(clip)
+    return (images.to(clip.device).float() / 255 - mean) / std

@@ -1,0 +1,310 @@
+"""The engine: text features of causal towers with the plain pass's numbers, at a small fraction of its work.
+
+Only what the pooled position can see is computed: the positions behind it are left out, start token and context are
+computed once a prompt and their keys and values shared by all classes, and the last layer has the pooled position
+alone. Class names of different length are packed without padding wherever rows do not mix; attention, the only place
+where they do, sees them padded.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import psutil  # type: ignore[import-untyped]
+import torch
+from open_clip.transformer import ResidualAttentionBlock, text_global_pool
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zip_ray.clip.cuda_graph import Recorded, out_of_memory
+from zip_ray.clip.loading import Tokenizer
+from zip_ray.clip.plain_text import ROWS_PER_PASS, PromptEncoder
+from zip_ray.protocol.messages import SHARED_PREFIX
+
+TOLERANCE = 1e-5
+"""Largest difference of a unit-length feature from the plain pass: float32 rounding, twelve layers deep."""
+FLOATS_PER_NUMBER = 24
+"""Floats that a pass holds at once for each number of its rows: residual, projections, hidden layer, attention."""
+CPU_HIDDEN_BYTES = 24 * 2**20
+"""Largest hidden layer of a pass on a CPU: the C library maps blocks of 32 MiB and more anew at each allocation, and
+the page faults cost a third of the time."""
+
+
+class TextEncoder(Protocol):
+    """Contexts of shape (prompts, m, width) to unit-length features of shape (prompts, classes, embed)."""
+
+    def encode(self, contexts: Tensor) -> Tensor: ...
+
+
+class Unsupported(Exception):
+    """The tower needs the plain pass; the message says why."""
+
+
+class Layout(NamedTuple):
+    """Where the tokens of all classes lie, T in all, at most N in a class of C; the prefix has s positions."""
+
+    rows: Tensor
+    """Embeddings with positions of the class tokens, packed: shape (T, width)."""
+    slots: Tensor
+    """Index into the packed rows of each place of the padded grid, right-aligned, pads 0: shape (C, N)."""
+    places: Tensor
+    """Index into the flattened grid of each packed row: shape (T,)."""
+    mask: Tensor
+    """What each place of the grid sees of prefix and grid, 0 or -inf: shape (C, 1, N, s + N)."""
+
+
+class CausalEncoder:
+    """A `PromptEncoder` for causal towers of open_clip's own blocks: the same features, to float32 rounding."""
+
+    def __init__(self, plain: PromptEncoder) -> None:
+        """Lay the tokens out.
+
+        Raises:
+            Unsupported: the tower is not causal, pools elsewhere, or has other blocks.
+        """
+        self._plain = plain
+        self._tower: Any = getattr(plain.model, "text", plain.model)
+        self._blocks = _blocks(self._tower)
+        self._prefix = plain.start + plain.tokens
+        positions = self._tower.positional_embedding[: self._prefix].detach().clone()
+        positions[: plain.start] += plain.embedding(plain.ids[0, : plain.start])
+        self._positions = positions
+        """What is added to the prefix: position embeddings, and the start token."""
+        self._causal = positions.new_full((self._prefix, self._prefix), -torch.inf).triu(1)
+        self._classes = len(plain.ids)
+        self._lay_out()
+        fit = _rows_that_fit(positions.device, positions.shape[1])
+        passes = -(-self._rows() // fit)
+        if passes > 1:
+            self._classes = -(-self._classes // passes)
+            self._lay_out()
+        self._prompts = max(1, fit // self._rows())
+        """Prompts in one pass. Like the classes, fixed where memory is plenty: bits depend on it."""
+        self._recorded = Recorded(self._passes, TOLERANCE) if positions.is_cuda else None
+
+    @torch.inference_mode()
+    def encode(self, contexts: Tensor) -> Tensor:
+        """Unit-length text features, shape (prompts, classes, embed), of contexts of shape (prompts, m, width).
+
+        Where memory does not suffice, fewer prompts, then fewer classes go through at once, from then on.
+
+        Raises:
+            InputError: a context of another number of tokens or another width.
+        """
+        self._plain.check(contexts)
+        while True:
+            try:
+                parts = contexts.to(self._positions.device).split(self._prompts)
+                return torch.cat([(self._recorded or self._passes)(part) for part in parts])
+            except RuntimeError as error:
+                if not out_of_memory(error) or self._prompts == self._classes == 1:
+                    raise
+            self._shrink(len(contexts))
+
+    def _shrink(self, prompts: int) -> None:
+        """Halve what goes through at once."""
+        if self._prompts > 1:
+            self._prompts = (min(self._prompts, prompts) + 1) // 2
+        else:
+            self._classes = (self._classes + 1) // 2
+            self._lay_out()
+        if self._recorded:
+            self._recorded.forget()
+        if self._positions.is_cuda:
+            torch.cuda.empty_cache()
+
+    def _lay_out(self) -> None:
+        self._layouts = [_layout(self._tower, ids, self._prefix) for ids in self._plain.ids.split(self._classes)]
+
+    def _rows(self) -> int:
+        """Rows of the largest pass of one prompt, without those of the prefix."""
+        return max(len(layout.rows) for layout in self._layouts)
+
+    def _passes(self, contexts: Tensor) -> Tensor:
+        """Features of some prompts and all classes."""
+        return torch.cat([self._pass(contexts, layout) for layout in self._layouts], dim=1)
+
+    def _pass(self, contexts: Tensor, layout: Layout) -> Tensor:
+        """Features of some prompts and some classes in one pass."""
+        rows = layout.rows
+        x = rows.new_empty(len(contexts), self._prefix + len(rows), rows.shape[1])
+        x[:, : self._prefix] = self._positions
+        x[:, self._plain.start : self._prefix] += contexts
+        x[:, self._prefix :] = rows
+        for block in self._blocks[:-1]:
+            x = _feed_forward(block, x + self._attend(block, x, layout))
+        return functional.normalize(self._project(self._last(self._blocks[-1], x, layout)), dim=-1)
+
+    def _attend(self, block: ResidualAttentionBlock, x: Tensor, layout: Layout) -> Tensor:
+        """What attention adds to all rows (prompts, s + T, width)."""
+        s = self._prefix
+        q, k, v = _heads(block, _in_projection(block, block.ln_1(x), 0, 3), 3)
+        out = torch.empty_like(x)
+        pq, pk, pv = (t[:, :s].transpose(1, 2) for t in (q, k, v))
+        shared = functional.scaled_dot_product_attention(pq, pk, pv, attn_mask=self._causal)
+        out[:, :s] = shared.transpose(1, 2).flatten(2)
+        own = self._attend_classes(q[:, s:][:, layout.slots], k, v, layout.slots, layout.mask)
+        out[:, s:] = own.flatten(1, 2)[:, layout.places]
+        return _out_projection(block, out)
+
+    def _attend_classes(self, q: Tensor, k: Tensor, v: Tensor, slots: Tensor, mask: Tensor) -> Tensor:
+        """Attention of grid places q (prompts, C, n, heads, head) to prefix and own class: (prompts, C, n, width)."""
+        s, classes = self._prefix, len(slots)
+
+        def keys(t: Tensor) -> Tensor:
+            prefix = t[:, None, :s].expand(-1, classes, -1, -1, -1)
+            return torch.cat([prefix, t[:, s:][:, slots]], dim=2).flatten(0, 1).transpose(1, 2)
+
+        out = functional.scaled_dot_product_attention(
+            q.flatten(0, 1).transpose(1, 2), keys(k), keys(v), attn_mask=mask.repeat(len(q), 1, 1, 1)
+        )
+        return cast(Tensor, out.transpose(1, 2).flatten(2).unflatten(0, (len(q), classes)))
+
+    def _last(self, block: ResidualAttentionBlock, x: Tensor, layout: Layout) -> Tensor:
+        """The last block at the pooled position of each class: (prompts, C, width)."""
+        normed = block.ln_1(x)
+        pooled = self._prefix + layout.slots[:, -1]
+        (q,) = _heads(block, _in_projection(block, normed[:, pooled], 0, 1), 1)
+        k, v = _heads(block, _in_projection(block, normed, 1, 3), 2)
+        out = self._attend_classes(q.unsqueeze(2), k, v, layout.slots, layout.mask[:, :, -1:])[:, :, 0]
+        return _feed_forward(block, x[:, pooled] + _out_projection(block, out))
+
+    def _project(self, x: Tensor) -> Tensor:
+        x, projection = self._tower.ln_final(x), self._tower.text_projection
+        if projection is None:
+            return x
+        return cast(Tensor, projection(x) if isinstance(projection, nn.Linear) else x @ projection)
+
+
+def make_encoder(
+    model: nn.Module, tokenizer: Tokenizer, classnames: Sequence[str], tokens: int, suffix: str
+) -> tuple[TextEncoder, str]:
+    """The fastest encoder that gives the plain pass's numbers, and what it is: `SHARED_PREFIX`, or why it is not.
+
+    The engine is held against the plain pass once, on a few classes.
+
+    Raises:
+        InputError: a prompt exceeds the context length (naming the class), or the tower cannot be prompted.
+    """
+    plain = PromptEncoder(model, tokenizer, classnames, tokens, suffix)
+    try:
+        engine = CausalEncoder(plain)
+    except Unsupported as error:
+        return plain, f"plain pass: {error}"
+    by_length = sorted(range(len(classnames)), key=lambda c: len(classnames[c]))
+    chosen = sorted({by_length[0], by_length[len(by_length) // 2], by_length[-1]})
+    few = PromptEncoder(model, tokenizer, [classnames[c] for c in chosen], tokens, suffix)
+    spread = plain.embedding.weight.detach().std()
+    context = spread * torch.randn(1, tokens, plain.width, generator=torch.Generator().manual_seed(0)).to(spread.device)
+    difference = float((engine.encode(context)[:, chosen] - few.encode(context)).abs().max())
+    if not difference <= TOLERANCE:  # NaN too
+        return plain, f"plain pass: the engine's features differ by {difference:.1e}, more than {TOLERANCE:.0e}"
+    return engine, SHARED_PREFIX
+
+
+def _rows_that_fit(device: torch.device, width: int) -> int:
+    """Rows in a pass: as many as half of the memory that is free holds, on a CPU at most what allocates cheaply."""
+    if device.type == "cuda":
+        return max(1, torch.cuda.mem_get_info(device)[0] // (8 * FLOATS_PER_NUMBER * width))
+    free = psutil.virtual_memory().available // (8 * FLOATS_PER_NUMBER * width)
+    return int(max(1, min(free, CPU_HIDDEN_BYTES // (16 * width))))
+
+
+def _blocks(tower: nn.Module) -> list[ResidualAttentionBlock]:
+    """The tower's blocks.
+
+    Raises:
+        Unsupported: they are not open_clip's standard ones.
+    """
+    blocks = list(getattr(getattr(tower, "transformer", None), "resblocks", []))
+    if not blocks or any(type(block) is not ResidualAttentionBlock for block in blocks):
+        raise Unsupported(f"{type(tower).__name__} has other blocks than open_clip's standard ones")
+    return blocks
+
+
+def _in_projection(block: ResidualAttentionBlock, x: Tensor, first: int, end: int) -> Tensor:
+    """The thirds first .. end of query, key and value."""
+    width = x.shape[-1]
+    weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
+    part = slice(first * width, end * width)
+    return functional.linear(x, weight[part], None if bias is None else bias[part])
+
+
+def _out_projection(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """What attention adds to the residual, from its heads' outputs (..., width)."""
+    return cast(Tensor, block.ls_1(functional.linear(x, block.attn.out_proj.weight, block.attn.out_proj.bias)))
+
+
+def _feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """The second half of a block."""
+    return cast(Tensor, x + block.ls_2(block.mlp(block.ln_2(x))))
+
+
+def _heads(block: ResidualAttentionBlock, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """`parts` tensors of shape (..., heads, head)."""
+    return cast("tuple[Tensor, ...]", x.unflatten(-1, (parts, block.attn.num_heads, -1)).unbind(-3))
+
+
+def _layout(tower: Any, ids: Tensor, prefix: int) -> Layout:
+    """Lay out what the pooled positions can see.
+
+    Raises:
+        Unsupported: the prefix sees a class token, or the pooled position is not the last that is needed.
+    """
+    rows, sees, lengths = [], [], []
+    for part in ids.split(ROWS_PER_PASS):  # a mask a class is large
+        embedded, visible, pooled = _sequence(tower, part)
+        if visible[:, :prefix, prefix:].any():
+            raise Unsupported("the context sees the class name: the tower is not causal")
+        needed = _closure(visible, pooled)
+        needed[:, :prefix] = False
+        for x, seen, need, last in zip(embedded, visible, needed, pooled.tolist(), strict=True):
+            kept = need.nonzero()[:, 0]
+            if last != int(kept[-1]):
+                raise Unsupported("the pooled position is not the last: the tower pools elsewhere")
+            rows.append(x[kept])
+            sees.append(torch.cat([seen[kept, :prefix], seen[kept][:, kept]], dim=1))
+            lengths.append(len(kept))
+    longest, device = max(lengths), ids.device
+    slots = torch.zeros(len(ids), longest, dtype=torch.long, device=device)
+    mask = torch.full((len(ids), longest, prefix + longest), -torch.inf, device=device)
+    mask[:, :, :prefix] = 0.0  # a pad must see something: its softmax would be NaN
+    places, start = [], 0
+    for c, (seen, n) in enumerate(zip(sees, lengths, strict=True)):
+        slots[c, longest - n :] = torch.arange(start, start + n, device=device)
+        block = torch.zeros(seen.shape, device=device).masked_fill(~seen, -torch.inf)
+        mask[c, longest - n :, :prefix] = block[:, :prefix]
+        mask[c, longest - n :, prefix + longest - n :] = block[:, prefix:]
+        places.append(torch.arange((c + 1) * longest - n, (c + 1) * longest, device=device))
+        start += n
+    return Layout(torch.cat(rows), slots, torch.cat(places), mask.unsqueeze(1))
+
+
+def _sequence(tower: Any, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the tower makes of token ids (n, length): embeddings (n, L, width), who sees whom (n, L, L), pooled (n,)."""
+    if hasattr(tower, "_embeds"):
+        embedded, mask = tower._embeds(ids)
+        pool = "last" if tower.cls_emb is not None else tower.pool_type
+        eos = tower.eos_id
+    else:
+        embedded = tower.token_embedding(ids) + tower.positional_embedding
+        mask, pool, eos = tower.attn_mask, tower.text_pool_type, getattr(tower, "text_eos_id", None)
+    n, length = embedded.shape[:2]
+    if mask is None:
+        raise Unsupported("the tower is not causal")
+    if mask.ndim == 3 and len(mask) > n:  # one a head, all the same
+        mask = mask.unflatten(0, (n, -1))[:, 0]
+    positions = torch.arange(length, device=ids.device).expand(n, -1)
+    pooled = text_global_pool(positions.unsqueeze(-1), ids, pool, eos)
+    if pooled.ndim != 2:
+        raise Unsupported(f"the tower pools by '{pool}'")
+    return embedded, (mask > -torch.inf).expand(n, length, length), pooled[:, 0]
+
+
+def _closure(visible: Tensor, pooled: Tensor) -> Tensor:
+    """Positions that `pooled` sees, directly or through others: boolean, shape (n, L)."""
+    reached = functional.one_hot(pooled, visible.shape[-1]).bool()
+    while True:
+        wider = reached | (reached.unsqueeze(1).float() @ visible.float()).squeeze(1).bool()
+        if torch.equal(wider, reached):
+            return reached
+        reached = wider

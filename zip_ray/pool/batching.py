@@ -1,0 +1,28 @@
+"""How many asks share a pass where that is left to the program: `model.pairs_per_pass: auto`."""
+
+import math
+
+from zip_ray.config import Config
+from zip_ray.pool.dispatcher import PREFETCH
+
+
+def asks_per_pass(config: Config, device: str, actors: int) -> int:
+    """`model.pairs_per_pass` as a number.
+
+    On GPUs, auto is an actor's share of what may be out at once: synchronously of a step, whose answers are awaited
+    together; asynchronously of `in_flight`, in as many passes as keep an actor at work while the driver is, and never
+    more than that. A CPU is busy with one pair: there, more would only come back later.
+
+    Args:
+        config: of the run.
+        device: of the actors, as their facts describe it.
+        actors: how many are ready.
+    """
+    given, out, actors = config.pairs_per_pass, config.optimizer.asks_out, max(actors, 1)
+    if given != "auto":
+        return min(given, out)
+    if not device.startswith("cuda"):
+        return 1
+    if config.optimizer.mode == "sync":
+        return math.ceil(out / actors)
+    return max(out // (PREFETCH * actors), 1)

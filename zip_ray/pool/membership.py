@@ -1,0 +1,53 @@
+"""Who is in a pool, told when that changes and now and then: of every wait that may be long."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from zip_ray.pool.contract import Pool
+
+LOOK_SECONDS = 2.0
+"""Between two looks."""
+TELL_SECONDS = 60.0
+"""Between two tellings while nothing changes but the speeds."""
+
+
+class PoolWatch:
+    """Looks at a pool now and then."""
+
+    def __init__(
+        self, pool: Pool, tell: Callable[[dict[str, object]], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Tell nothing yet.
+
+        Args:
+            pool: is looked at.
+            tell: receives what an event of kind `pool` says besides its place in the run.
+            clock: seconds, monotonic.
+        """
+        self._pool, self._tell, self._clock = pool, tell, clock
+        self._looked = self._told = float("-inf")
+        self._before: dict[str, object] = {}
+        self.ready = 0
+        """Members that were ready when they were looked at last."""
+
+    def look(self) -> None:
+        """Look, if it is time to; tell what is new, or what has not been told for long."""
+        now = self._clock()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        members = self._pool.members()
+        states = Counter(member.state for member in members)
+        self.ready = states["ready"]
+        seen = {
+            "ready": self.ready,
+            "pending": states["pending"],
+            "given_up": states["given up"],
+            "last_error": self._pool.last_error(),
+        }
+        if seen == self._before and now - self._told < TELL_SECONDS:
+            return
+        self._before, self._told = seen, now
+        paces = sorted(member.pace for member in members if member.pace is not None)
+        self._tell({**seen, "paces": (paces[0], paces[-1]) if paces else ()})

@@ -1,0 +1,1 @@
+"""What travels between driver and scorers, and what both ends compute alike."""

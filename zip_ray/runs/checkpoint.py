@@ -1,0 +1,171 @@
+"""Checkpoints: one file that holds all that a run is between two steps, written whole or not at all."""
+
+import hashlib
+import json
+import logging
+import threading
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from zip_ray.errors import InputError
+from zip_ray.files import write_whole
+from zip_ray.tuning.ledger import Account
+from zip_ray.optimizers import OptimizerState
+from zip_ray.protocol.messages import Float64
+
+FILE_NAME = "checkpoint.safetensors"
+SCHEMA_VERSION = 2
+MEMORY = "memory."
+"""Before the names of what the method remembers."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best iterate by validation accuracy; the earliest of equals."""
+
+    accuracy: float
+    step: int
+    w: Float64
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run between two steps."""
+
+    optimizer: OptimizerState
+    account: Account = field(default_factory=Account)
+    seconds: float = 0.0
+    """Seconds of tuning so far, over all resumes."""
+    clipped_steps: int = 0
+    nonfinite_results: int = 0
+    dropped_results: int = 0
+    validated_step: int = -1
+    """Step of the latest validation; -1 before the first."""
+    accuracy: float = float("nan")
+    """Validation accuracy then."""
+    best: Best | None = None
+
+
+def save_checkpoint(path: Path, state: RunState) -> None:
+    """Write a checkpoint atomically: tensors, and the rest as JSON in the header, with a digest of both.
+
+    Raises:
+        OSError: the disk refuses; the previous checkpoint is untouched.
+    """
+    optimizer, best = state.optimizer, state.best
+    tensors = {"w": optimizer.w, **{MEMORY + name: tensor for name, tensor in optimizer.memory.items()}}
+    if best is not None:
+        tensors["best_w"] = best.w
+    facts: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "steps": optimizer.steps,
+        "nonfinite_streak": optimizer.nonfinite_streak,
+        "asked": optimizer.asked,
+        "account": asdict(state.account),
+        "seconds": state.seconds,
+        "clipped_steps": state.clipped_steps,
+        "nonfinite_results": state.nonfinite_results,
+        "dropped_results": state.dropped_results,
+        "validated_step": state.validated_step,
+        "accuracy": None if np.isnan(state.accuracy) else state.accuracy,
+        "best": None if best is None else {"accuracy": best.accuracy, "step": best.step},
+    }
+    facts["digest"] = _digest(facts, tensors)
+    write_whole(path, save(tensors, metadata={"zip_ray": json.dumps(facts)}))
+
+
+def load_checkpoint(path: Path) -> RunState:
+    """Read a checkpoint.
+
+    Raises:
+        InputError: it is missing, damaged, or of a schema that this version does not read.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no checkpoint: give the folder of a run that `run.py tune` made")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {})["zip_ray"])
+            tensors: dict[str, Float64] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if facts["schema_version"] != SCHEMA_VERSION:
+            raise InputError(
+                f"{path}: checkpoint of schema {facts['schema_version']}, this version reads {SCHEMA_VERSION}: "
+                "resume with the version that wrote it"
+            )
+        if facts.pop("digest") != _digest(facts, tensors):
+            raise ValueError("its numbers do not match its digest")
+        return _state(facts, tensors)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: damaged checkpoint ({reason}): start a new run, or restore the file") from error
+
+
+def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
+    best = facts["best"]
+    return RunState(
+        optimizer=OptimizerState(
+            w=tensors["w"],
+            steps=facts["steps"],
+            nonfinite_streak=facts["nonfinite_streak"],
+            asked=facts["asked"],
+            memory={name.removeprefix(MEMORY): t for name, t in tensors.items() if name.startswith(MEMORY)},
+        ),
+        account=Account(**facts["account"]),
+        seconds=facts["seconds"],
+        clipped_steps=facts["clipped_steps"],
+        nonfinite_results=facts["nonfinite_results"],
+        dropped_results=facts["dropped_results"],
+        validated_step=facts["validated_step"],
+        accuracy=float("nan") if facts["accuracy"] is None else facts["accuracy"],
+        best=None if best is None else Best(best["accuracy"], best["step"], tensors["best_w"]),
+    )
+
+
+def _digest(facts: dict[str, Any], tensors: dict[str, Float64]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return digest.hexdigest()
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread, so that no step waits for the disk; the newest waiting one wins."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: RunState | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+        self._thread.start()
+
+    def write(self, state: RunState) -> None:
+        """Have a checkpoint written soon. A disk that refuses is logged; the run goes on."""
+        with self._changed:
+            self._waiting = state
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Wait until what was given last is on disk (or refused)."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting is not None or self._closed)
+                state, self._waiting = self._waiting, None
+            if state is None:
+                return
+            try:
+                save_checkpoint(self._path, state)
+            except OSError as error:
+                _log.warning("checkpoint %s not written: %s; the one before it stands", self._path, error)

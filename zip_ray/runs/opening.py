@@ -1,0 +1,121 @@
+"""What a run opens with: the facts of its scorers, the zero-shot prompts, the environment; its first event."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from zip_ray.config import Config
+from zip_ray.errors import InputError
+from zip_ray.pool.uncharged import accuracy_on_test, ask
+from zip_ray.pool.contract import Pool
+from zip_ray.prompts import PromptSpace
+from zip_ray.runs.event_log import FILE_NAME as RECORD
+from zip_ray.runs.event_log import Event, each_event
+from zip_ray.pool.membership import PoolWatch
+from zip_ray.protocol.messages import PHOTO, SHARED_PREFIX, TEMPLATE_ONCE, Evaluation, EvaluationResult, Facts, Split
+
+PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
+
+_log = logging.getLogger(__name__)
+
+
+def read_start(folder: Path) -> Event:
+    """The first event of a run.
+
+    Raises:
+        InputError: the record does not open with one.
+    """
+    start = next(each_event(folder / RECORD), None)
+    if start is None or start["event"] != "start":
+        raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
+    return start
+
+
+def watch_of(pool: Pool, listen: Callable[[Event], None]) -> PoolWatch:
+    """Has a listener hear who is in the pool while the loop, which tells of it too, does not run."""
+    return PoolWatch(pool, lambda found: listen({"event": "pool", "step": 0, "queries": 0, "seconds": 0.0, **found}))
+
+
+def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
+    """Facts of the scorers; what the user should know of them is said aloud.
+
+    Raises:
+        InputError: the task is for testing only.
+    """
+    watch.look()
+    facts = pool.facts(watch.look)
+    if facts.images["train"] == 0:
+        raise InputError("task.name: this data set is for testing only: tune on another, then `run.py evaluate` on it")
+    if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
+        _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
+    if facts.precision:
+        _log.warning("model.precision %s", facts.precision)
+    return facts
+
+
+def zero_shot(pool: Pool, facts: Facts, watch: PoolWatch) -> dict[str, Any]:
+    """Test accuracy of hand-written templates: the generic one, the task's plain one, and the best of these and the
+    task's others.
+
+    Choosing that on the test images would flatter it; training and validation images are what the user has.
+    """
+
+    def correct(template: str) -> float:
+        """On all images but the test images."""
+        splits: tuple[Split, ...] = ("train", "val")
+        found = [ask(pool, Evaluation(-1, split, template), EvaluationResult, watch.look) for split in splits]
+        return sum(result.accuracy * result.images for result in found)
+
+    best = max(dict.fromkeys((*facts.templates, PHOTO)), key=correct)
+    chosen = {"generic template": PHOTO, "plain template": facts.template, "best template": best}
+    tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.look) for text in {*chosen.values()}}
+    return {"templates": chosen, "test": {name: tested[text] for name, text in chosen.items()}}
+
+
+def templates_of(start: Event) -> dict[str, str]:
+    """The texts of the zero-shot rows, by name."""
+    tested: Any = start["zero_shot"]
+    templates: dict[str, str] = tested["templates"]
+    return templates
+
+
+def start_event(config: Config, facts: Facts, space: PromptSpace, tested: dict[str, Any]) -> Event:
+    """The first event of a run; `tested` is what `zero_shot` found."""
+    return {
+        "event": "start",
+        "step": 0,
+        "queries": 0,
+        "seconds": 0.0,
+        "time": time.time(),
+        "config": config.model_dump(mode="json"),
+        "environment": _environment(facts),
+        "weights_digest": facts.weights_digest,
+        "parameters": space.dimension,
+        "images": facts.images,
+        "zero_shot": tested,
+    }
+
+
+def _environment(facts: Facts) -> dict[str, object]:
+    """Where the run takes place, for whoever compares runs."""
+
+    def installed(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "device": facts.device,
+        "text_pass": facts.text_pass,
+        "precision": facts.precision or "fp32",
+        **{package: installed(package) for package in PACKAGES},
+    }

@@ -1,0 +1,155 @@
+"""A copy of the run folder on any storage that fsspec knows (S3, GCS, HDFS, ...): kept up while the run goes on."""
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
+from zip_ray.errors import InputError
+from zip_ray.files import PARTIAL, write_whole
+from zip_ray.runs.event_log import FILE_NAME as RECORD
+
+COPY_SECONDS = 5.0
+"""Between two looks at what has changed."""
+GROWTH = 0.01
+"""By how much longer the record must be to be copied again, and so how far the copy may be behind, as a share of the
+run: storage takes whole files, and a copy of a long record with every checkpoint would be without end."""
+_log = logging.getLogger(__name__)
+
+
+class RemoteCopy:
+    """Copies what has changed in a run folder, in a thread that nothing waits for.
+
+    The record goes before the checkpoint that was read before it, so that the copy can be resumed from at any moment;
+    it grows all the time, and both are copied only when it has grown by `GROWTH`, and at the end.
+    """
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        """Copy nothing yet.
+
+        Args:
+            folder: the run folder, of files only.
+            uri: the folder of the copy.
+
+        Raises:
+            InputError: fsspec or its driver for this kind of storage is not installed.
+        """
+        self._folder, self._uri = folder, uri
+        self._storage, self._path = _open(uri)
+        self._sent: dict[str, tuple[int, int]] = {}
+        """Size and time of change of each file when it was copied."""
+        self._closing = threading.Event()
+        self._complete = False
+        self._thread = threading.Thread(target=self._run, name="remote", daemon=True)
+
+    def start(self) -> None:
+        """Begin to copy."""
+        self._thread.start()
+
+    def close(self, timeout: float) -> bool:
+        """Give the thread so many seconds to copy the rest, then leave it; whether the copy is whole."""
+        self._closing.set()
+        self._thread.join(timeout)
+        if not self._complete:
+            _log.warning("output.remote: the copy at %s is not whole: %s is", self._uri, self._folder)
+        return self._complete
+
+    def _run(self) -> None:
+        warned = False
+        while True:
+            last = self._closing.is_set()
+            try:
+                self._sync(last)
+                self._complete = last
+            except Exception as error:  # each storage has its own: whatever it is, the run goes on
+                if not warned:
+                    _log.warning("output.remote: %s takes no copy (%s); the run goes on", self._uri, _line(error))
+                warned = True
+            if last:
+                return
+            self._closing.wait(COPY_SECONDS)
+
+    def _sync(self, last: bool) -> None:
+        checkpoint = self._changed(self._folder / CHECKPOINT) if last or self._has_grown() else None
+        later = {CHECKPOINT} if checkpoint or last else {CHECKPOINT, RECORD}
+        for path in sorted(self._folder.iterdir()):
+            if path.name not in later and path.suffix != PARTIAL:
+                self._put(path.name, self._changed(path))
+        self._put(CHECKPOINT, checkpoint)
+
+    def _has_grown(self) -> bool:
+        record, (sent, _) = self._folder / RECORD, self._sent.get(RECORD, (0, 0))
+        return not record.is_file() or record.stat().st_size >= (1 + GROWTH) * sent
+
+    def _changed(self, path: Path) -> tuple[bytes, tuple[int, int]] | None:
+        """What a file holds, and its stamp, if it has changed since it was copied."""
+        if not path.is_file():
+            return None
+        state = path.stat()
+        stamp = (state.st_size, state.st_mtime_ns)
+        return None if self._sent.get(path.name) == stamp else (path.read_bytes(), stamp)
+
+    def _put(self, name: str, found: tuple[bytes, tuple[int, int]] | None) -> None:
+        """Copy one file; under another name first, where a copy could be cut off half-way."""
+        if found is None:
+            return
+        data, stamp = found
+        self._storage.makedirs(self._path, exist_ok=True)
+        self._storage.pipe_file(f"{self._path}/{name}{PARTIAL}", data)
+        self._storage.mv(f"{self._path}/{name}{PARTIAL}", f"{self._path}/{name}")
+        self._sent[name] = stamp
+
+
+def require_free(uri: str) -> None:
+    """Refuse a place that holds a run already.
+
+    Raises:
+        InputError: it does, or it cannot be looked at.
+    """
+    storage, path = _open(uri)
+    try:
+        taken = storage.exists(f"{path}/{CHECKPOINT}")
+    except Exception as error:
+        raise InputError(f"output.remote: '{uri}' cannot be read ({_line(error)}): check it and its access") from error
+    if taken:
+        raise InputError(f"output.remote: '{uri}' holds a run: choose another, or go on with `run.py resume {uri}`")
+
+
+def fetch(uri: str, into: Path) -> Path:
+    """The run folder that a copy was made of, written below `into` under its own name.
+
+    Raises:
+        InputError: no copy, no access to it, or a folder of that name is there.
+    """
+    storage, path = _open(uri)
+    folder = into / Path(path).name
+    if folder.exists():
+        raise InputError(f"{folder}: exists, and '{uri}' would be fetched to it: resume {folder}, or move it away")
+    try:
+        names = [Path(name).name for name in storage.ls(path, detail=False)]
+        files = {name: storage.cat_file(f"{path}/{name}") for name in names if not name.endswith(PARTIAL)}
+    except Exception as error:
+        raise InputError(f"{uri}: no run can be fetched ({_line(error)}): give the output.remote of one") from error
+    if CHECKPOINT not in files:
+        raise InputError(f"{uri}: holds no {CHECKPOINT}: give the output.remote of a run")
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        write_whole(folder / name, data)
+    return folder
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ImportError as error:
+        raise InputError("output.remote: needs fsspec: `pip install 'zip-ray[remote]'`") from error
+    try:
+        storage, path = fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"output.remote: '{uri}' cannot be opened ({_line(error)})") from error
+    return storage, str(path).rstrip("/")
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

@@ -1,0 +1,1 @@
+"""The frozen model as the loop sees it."""

@@ -1,0 +1,1 @@
+"""The data sets of CoOp's and ZIP's papers."""

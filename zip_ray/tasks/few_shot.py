@@ -1,0 +1,74 @@
+"""Few-shot draws: so many training and validation images a class, keyed by the seed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zip_ray.errors import InputError
+from zip_ray.protocol.messages import Int64
+from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.tasks.images import ImageSet
+from zip_ray.tasks.source import Source
+
+VALIDATION_SHOTS = 4
+"""Validation images a class at most (protocol of CoOp and ZIP)."""
+
+
+def draw(source: Source, shots: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Training and validation images; none of a source that is for testing only.
+
+    Where the source has a validation part of its own, the draws are apart and a class with fewer images gives all that
+    it has (protocol of CoOp). Otherwise both are drawn from the training part, without overlap.
+
+    Raises:
+        InputError: a class has fewer images than a draw of both from one part needs.
+    """
+    if source.train is None:
+        nothing = source.test.subset([])
+        return nothing, nothing
+    if source.val is None:
+        train, val = few_shot(source.train.labels, source.classnames, shots, seed)
+        return source.train.subset(train), source.train.subset(val)
+    classes, held_out = len(source.classnames), min(shots, VALIDATION_SHOTS)
+    return (
+        source.train.subset(_up_to(shots, source.train.labels, classes, seed, 0)),
+        source.val.subset(_up_to(held_out, source.val.labels, classes, seed, 1)),
+    )
+
+
+def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) -> tuple[Int64, Int64]:
+    """Indices of `shots` training and min(shots, 4) validation images a class, without overlap.
+
+    Each class has its own key, so that its draw does not depend on the others. The order is by class, then by draw.
+
+    Args:
+        labels: classes of the pool, shape (n,).
+        classnames: names, for messages.
+        shots: training images a class.
+        seed: keys the draw.
+
+    Raises:
+        InputError: a class has fewer images than both need.
+    """
+    train, val = [], []
+    held_out = min(shots, VALIDATION_SHOTS)
+    for label, name in enumerate(classnames):
+        members = np.flatnonzero(labels == label)
+        if len(members) < shots + held_out:
+            raise InputError(
+                f"task.shots: {shots} for training and {held_out} for validation are more than the {len(members)} "
+                f"images of class '{name}': lower task.shots or add images"
+            )
+        drawn = generator(seed, Stream.SHOTS, label).permutation(members)
+        train.append(drawn[:shots])
+        val.append(drawn[shots : shots + held_out])
+    return np.concatenate(train), np.concatenate(val)
+
+
+def _up_to(count: int, labels: Int64, classes: int, seed: int, part: int) -> Int64:
+    """Indices of `count` images a class, or of all that it has; by class, then by draw."""
+    drawn = [
+        generator(seed, Stream.SHOTS, label, 1 + part).permutation(np.flatnonzero(labels == label))[:count]
+        for label in range(classes)
+    ]
+    return np.concatenate(drawn)

@@ -1,0 +1,63 @@
+"""`huggingface:NAME`: a set of the Hugging Face hub, or a folder of its files, with an image and a class column."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zip_ray.errors import InputError
+from zip_ray.protocol.messages import PHOTO, Int64
+from zip_ray.tasks.images import LazyImages
+from zip_ray.tasks.source import Source
+
+HELD_OUT = ("validation", "val", "valid")
+PARTS = (("train",), HELD_OUT, ("test", *HELD_OUT))
+"""What sets call training, validation and test part; the first that has labels. The only held-out one is for testing.
+"""
+
+
+def from_huggingface(name: str, root: Path | None) -> Source:
+    """A set by its name; `root` is where it is kept, the library's own cache where that is None.
+
+    Raises:
+        InputError: `datasets` is not installed, the set cannot be had, or has no such columns and parts.
+    """
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise InputError("task.name: huggingface needs its library: pip install 'zip-ray[huggingface]'") from error
+    try:
+        parts = load_dataset(name, cache_dir=None if root is None else str(root))
+    except Exception as error:  # the library raises what the hub, the network and its parsers raise
+        reason = " ".join(str(error).split())
+        raise InputError(f"task.name: 'huggingface:{name}' is not to be had ({reason}): check its name") from error
+    first = next(iter(parts.values()))
+    image, label = (_column(name, first, kind) for kind in ("Image", "ClassLabel"))
+    labels = {part: found for part, rows in parts.items() if (found := _labels(rows, label)) is not None}
+    train, val, test = (next((part for part in known if part in labels), None) for known in PARTS)
+    if train is None or test is None:
+        there = ", ".join(labels) or "no part"
+        raise InputError(
+            f"task.name: 'huggingface:{name}' has labels in {there}: it needs train and test: use manifest"
+        )
+    classnames = tuple(n.replace("_", " ") for n in first.features[label].names)
+
+    def images(part: str) -> LazyImages:
+        rows = parts[part]
+        return LazyImages(lambda place: rows[place][image], np.arange(len(rows)), labels[part])
+
+    held_out = None if val in (None, test) else images(val)
+    return Source(classnames, (PHOTO,), images(test), images(train), held_out)
+
+
+def _labels(rows: Any, column: str) -> Int64 | None:
+    """The labels of a part; None where the set withholds any (-1, or empty)."""
+    found = rows[column][:]  # at once, not row by row
+    return None if None in found or -1 in found else np.asarray(found, dtype=np.int64)
+
+
+def _column(name: str, rows: Any, kind: str) -> str:
+    for column, feature in rows.features.items():
+        if type(feature).__name__ == kind:
+            return str(column)
+    raise InputError(f"task.name: 'huggingface:{name}' has no column of the kind {kind}: use manifest")

@@ -1,0 +1,109 @@
+"""A task by its name: built in, a data set that is laid out in a known way, or a user's own images."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zip_ray.config import BUILT_IN, TaskConfig
+from zip_ray.errors import InputError
+from zip_ray.protocol.messages import PHOTO
+from zip_ray.tasks.builtin.catalogue import built_in
+from zip_ray.tasks.coop.few_shot_task import coop
+from zip_ray.tasks.few_shot import draw
+from zip_ray.tasks.from_huggingface import from_huggingface
+from zip_ray.tasks.from_torchvision import from_torchvision
+from zip_ray.tasks.from_webdataset import from_webdataset
+from zip_ray.tasks.image_folder import folder
+from zip_ray.tasks.images import ImageSet
+from zip_ray.tasks.manifest import manifest
+from zip_ray.tasks.source import Source
+
+__all__ = ["ImageSet", "Task", "load_task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A few-shot classification problem. A label is the place of its class in `classnames`."""
+
+    name: str
+    classnames: tuple[str, ...]
+    template: str
+    """The plain template, with {} for the class name."""
+    templates: tuple[str, ...]
+    """Hand-written templates, the plain one first."""
+    train: ImageSet
+    """Empty, like `val`, of a data set that is for testing only."""
+    val: ImageSet
+    test: ImageSet
+
+
+def load_task(config: TaskConfig, seed: int) -> Task:
+    """Load a task, draw its few shots and choose its classes.
+
+    The draw comes first, so that a class has the same images in all, base and new. Base are the first half of the
+    classes in the order of their labels, rounded up; new are the others, with labels from 0 (CoCoOp's protocol, Zhou et
+    al., CVPR 2022).
+
+    Raises:
+        InputError: an unknown name, or images that are missing, too few or unreadable.
+    """
+    source = _read(config, seed)
+    for part in ("train", "val", "test"):
+        _check(config.name, source, part)
+    train, val = draw(source, config.shots, seed)
+    count = len(source.classnames)
+    half = math.ceil(count / 2)
+    first, last = {"all": (0, count), "base": (0, half), "new": (half, count)}[config.classes]
+    templates = source.templates
+    if config.template is not None:
+        templates = (config.template, *(t for t in templates if t != config.template))
+    return Task(
+        config.name,
+        source.classnames[first:last],
+        templates[0],
+        templates,
+        *(_of_classes(images, first, last) for images in (train, val, source.test)),
+    )
+
+
+def _read(config: TaskConfig, seed: int) -> Source:
+    kind, _, name = config.name.partition(":")
+    root = config.root or Path()  # the config has seen to it that whatever needs a root has one
+    match kind:
+        case "folder":
+            classnames, pool, test = folder(root, seed)
+            return Source(classnames, (PHOTO,), test, pool)
+        case "coop":
+            return coop(name, root)
+        case "manifest":
+            return manifest(root)
+        case "torchvision":
+            return from_torchvision(name, root)
+        case "huggingface":
+            return from_huggingface(name, config.root)
+        case "webdataset":
+            return from_webdataset(root)
+    if config.name in BUILT_IN:
+        return built_in(config.name, config.test_set, config.shots)
+    raise InputError(
+        f"task.name: '{config.name}' is unknown: choose {', '.join(BUILT_IN)}, or folder with task.root, or another "
+        "source of docs/datasets.md"
+    )
+
+
+def _check(name: str, source: Source, part: str) -> None:
+    images: ImageSet | None = getattr(source, part)
+    if images is None:
+        return
+    counts = np.bincount(images.labels, minlength=len(source.classnames))
+    if not counts.all():
+        empty = source.classnames[int(counts.argmin())]
+        raise InputError(f"task.name: class '{empty}' of '{name}' has no {part} images: add some or remove the class")
+
+
+def _of_classes(images: ImageSet, first: int, last: int) -> ImageSet:
+    """The images with labels from `first` to below `last`, under labels from 0."""
+    kept = images.subset(np.flatnonzero((first <= images.labels) & (images.labels < last)))
+    return kept.labelled(kept.labels - first)

@@ -1,0 +1,66 @@
+"""A data set as its source gives it: before classes are chosen and the few shots drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from zip_ray.errors import InputError
+from zip_ray.tasks.images import FileImages, ImageSet
+
+Item = tuple[str, int, str]
+"""Path of an image, label, class name."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images by their part. A label is the place of its class in `classnames`."""
+
+    classnames: tuple[str, ...]
+    templates: tuple[str, ...]
+    """Hand-written templates, the plain one first."""
+    test: ImageSet
+    train: ImageSet | None = None
+    """What training images are drawn from; None for a set that is for testing only."""
+    val: ImageSet | None = None
+    """What validation images are drawn from; None where they are drawn from `train` too."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The images of a data set's three parts; a part that it does not have is empty."""
+
+    train: Sequence[Item]
+    val: Sequence[Item]
+    test: Sequence[Item] = ()
+
+
+def listed(lists: Lists, templates: tuple[str, ...], origin: str) -> Source:
+    """The source that lists describe: classes in the order of their labels, "_" in their names read as a space.
+
+    Args:
+        lists: with paths that can be opened.
+        templates: hand-written templates, the plain one first.
+        origin: where the lists come from, for messages.
+
+    Raises:
+        InputError: two names for one label, fewer than two classes, or no test images.
+    """
+    names: dict[int, str] = {}
+    for _, label, name in chain(lists.train, lists.val, lists.test):
+        if names.setdefault(label, name) != name:
+            raise InputError(f"{origin}: label {label} is both '{names[label]}' and '{name}': give a class one name")
+    if len(names) < 2 or not lists.test:
+        found = f"{len(names)} classes and {len(lists.test)} test images"
+        raise InputError(f"{origin}: {found}: a task needs two and one: add what is missing")
+    places = {label: place for place, label in enumerate(sorted(names))}
+
+    def images(items: Sequence[Item]) -> FileImages | None:
+        labels = np.array([places[label] for _, label, _ in items], dtype=np.int64)
+        return FileImages(tuple(path for path, _, _ in items), labels) if items else None
+
+    test = images(lists.test)
+    assert test is not None
+    classnames = tuple(names[label].replace("_", " ") for label in places)
+    return Source(classnames, templates, test, images(lists.train), images(lists.val))

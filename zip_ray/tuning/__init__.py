@@ -1,0 +1,1 @@
+"""The loop that tunes, and its account of queries."""
