@@ -26,15 +26,12 @@ from zip_ray.cli.printing import INTERRUPTED, accuracy_table, parse_failure, sho
 from zip_ray.compare.execute import run_suite
 from zip_ray.compare.report.write import write_report
 from zip_ray.compare.suite import load_suite
-from zip_ray.config import (
-    BudgetConfig,
-    ClusterConfig,
-    Config,
-    TaskConfig,
-    TrackingConfig,
-    explain,
-    load_config,
-)
+from zip_ray.config.budget import BudgetConfig
+from zip_ray.config.reading import explain, load_config
+from zip_ray.config.resources import ClusterConfig
+from zip_ray.config.task import TaskConfig
+from zip_ray.config.tracking import TrackingConfig
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError, OutputError
 from zip_ray.pool.contract import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.pool.multi_scorer import ScorerHost

@@ -14,7 +14,7 @@ from ray.util import client
 
 import zip_ray
 from zip_ray.actors.jobs import in_job
-from zip_ray.config import ClusterConfig, per_gpu
+from zip_ray.config.resources import ClusterConfig, per_gpu
 from zip_ray.errors import InputError
 
 OBJECT_STORE_BYTES = 100 * 2**20

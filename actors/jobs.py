@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"

@@ -26,7 +26,7 @@ from ray.exceptions import (
 
 from zip_ray.actors.cluster import connect, free_places, places, shortage
 from zip_ray.actors.scorer_actor import ScorerActor
-from zip_ray.config import ClusterConfig
+from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Member, PoolError, ScorerLike
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, Dispatcher

@@ -21,7 +21,8 @@ from benchmarks.common import (
     run,
     table,
 )
-from zip_ray.config import Config, load_config
+from zip_ray.config.reading import load_config
+from zip_ray.config.tree import Config
 
 WANTED_GAIN = 8.0
 """Points over zero-shot with the same template on digits, from the template's words, mean over seeds."""

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import track
 
 from zip_ray.clip.device import processor
-from zip_ray.config import Config, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import InProcessPool
 from zip_ray.prompts import make_space

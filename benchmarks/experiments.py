@@ -15,8 +15,9 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from zip_ray.config.UNKNOWN import OptimizerConfig, PromptConfig
+
 from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, table
-from zip_ray.config import OptimizerConfig, PromptConfig
 from zip_ray.optimizers import OptimizerState, make_optimizer, points
 from zip_ray.prompts import SPACES, TextSpace
 from zip_ray.protocol.messages import Float64, ModelShape, Pair, PairResult

@@ -18,7 +18,8 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, TASKS, BenchmarkOptions, Figures, configure, machine, parallel, run, table
-from zip_ray.config import Config, load_config
+from zip_ray.config.reading import load_config
+from zip_ray.config.tree import Config
 
 Method = Literal["zip", "spsa", "spsa-gc", "blackvip"]
 Grid = dict[str, tuple[float, ...]]

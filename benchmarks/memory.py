@@ -22,7 +22,10 @@ from zip_ray.actors import RayPool
 from zip_ray.clip.feature_cache import FeatureCache
 from zip_ray.clip.image_features import train_features
 from zip_ray.clip.loading import load_clip
-from zip_ray.config import Config, ModelConfig, TaskConfig, validate
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.reading import validate
+from zip_ray.config.task import TaskConfig
+from zip_ray.config.tree import Config
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import Pair, Pass, Perturbation
 from zip_ray.scorer.scorer import build_scorer

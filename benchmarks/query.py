@@ -25,7 +25,7 @@ from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.meter import KINDS, LONG, Row, counted, matmul_peak, row, shares
 from zip_ray.clip.plain_text import PromptEncoder, token_embedding
 from zip_ray.clip.shared_prefix import CausalEncoder, Layout, TextEncoder, Unsupported, _feed_forward
-from zip_ray.config import ModelConfig
+from zip_ray.config.model import ModelConfig
 
 WANTED_SPEEDUP = 90.0
 """Plain seconds a query over the engine's with ten prompts a pass: ViT-B-16, 47 classes, two cores."""

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, run, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second
 from zip_ray.actors import RayPool
-from zip_ray.config import Config, load_config
+from zip_ray.config.reading import load_config
+from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.prompts import make_space
 from zip_ray.runs.checkpoint import RunState

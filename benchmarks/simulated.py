@@ -13,7 +13,9 @@ from tests.support.fakes import FACTS
 from zip_ray.actors import RayPool
 from zip_ray.actors.ray_pool import OPTIONS
 from zip_ray.actors.scorer_actor import ScorerActor
-from zip_ray.config import ClusterConfig, Config, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.resources import ClusterConfig
+from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.messages import Evaluation, EvaluationResult, Facts, PairResult, Pass, PassResult, Result, Work

@@ -26,8 +26,10 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from zip_ray.config.UNKNOWN import OptimizerConfig
+
 from benchmarks.common import DOCS, BenchmarkOptions, configure, machine, parallel, table
-from zip_ray.config import OptimizerConfig, load_config
+from zip_ray.config.reading import load_config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import InProcessPool, Pool
 from zip_ray.pool.splitting import SplitPool, Whole, choose

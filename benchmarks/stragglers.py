@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second, tune
 from zip_ray.actors import RayPool
-from zip_ray.config import ClusterConfig
+from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.messages import Float64
 from zip_ray.runs.event_log import Event
 from zip_ray.tuning.loop import Outcome

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import DOCS, BenchmarkOptions, table
 from tools.small_clip.card import accuracies
 from zip_ray.clip.loading import load_clip
-from zip_ray.config import BUILT_IN, ModelConfig, TaskConfig, known_test_sets
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.task import BUILT_IN, TaskConfig, known_test_sets
 from zip_ray.tasks import Task, load_task
 
 SHOWS = {

@@ -15,7 +15,7 @@ from tests.support.fakes import FACTS, FakeScorer, make_pairs
 from tests.support.simulated import Faults, SimulatedPool
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import free_places, places
-from zip_ray.config import ClusterConfig
+from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.messages import Facts
 
 

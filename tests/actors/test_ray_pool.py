@@ -19,7 +19,7 @@ from tests.contracts.test_pool_contract import drain
 from tests.support.fakes import FakeScorer, UnevenScorer, broken_build, dying_build, hanging_build, make_pairs
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import connect
-from zip_ray.config import ClusterConfig
+from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import PoolError
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
@@ -193,7 +193,7 @@ FOREIGN_DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[1])  # of this process only: Ray gives workers the script's and the working directory
 from zip_ray.actors import RayPool
-from zip_ray.config import ClusterConfig
+from zip_ray.config.resources import ClusterConfig
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
 from zip_ray.protocol.messages import Evaluation, EvaluationResult, Facts
 

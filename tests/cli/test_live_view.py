@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tests.conftest import wait_for
 from zip_ray.cli.live_view import LINE_SECONDS, ProgressView
-from zip_ray.config import BudgetConfig
+from zip_ray.config.budget import BudgetConfig
 
 
 def step(k: int, seconds: float) -> dict:

@@ -12,7 +12,7 @@ from run import main
 from tests.conftest import wait_for
 from zip_ray.actors import RayMetrics
 from zip_ray.cli.status import status
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Event, Record
 

@@ -19,7 +19,7 @@ from zip_ray.clip.cuda_graph import Function, Graph, Memory, Recorded, to_device
 from zip_ray.clip.plain_text import PromptEncoder
 from zip_ray.clip.precision import products
 from zip_ray.clip.shared_prefix import TOLERANCE, CausalEncoder, Layout, make_encoder
-from zip_ray.config import validate
+from zip_ray.config.reading import validate
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import SHARED_PREFIX, Pair, Pass, Perturbation
 from zip_ray.scorer.scorer import build_scorer

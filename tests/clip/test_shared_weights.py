@@ -8,7 +8,7 @@ import torch
 from zip_ray.clip.loading import load_clip, weights_digest
 from zip_ray.clip.plain_text import encode_texts
 from zip_ray.clip.shared_weights import share_weights
-from zip_ray.config import ModelConfig
+from zip_ray.config.model import ModelConfig
 
 
 def test_shared_weights_are_the_weights(tmp_path: Path) -> None:

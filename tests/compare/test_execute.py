@@ -30,7 +30,7 @@ from zip_ray.compare.statistics import (
 )
 from zip_ray.compare.suite import load_suite
 from zip_ray.compare.suite_view import SuiteView
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import InProcessPool, Pool, ScorerLike
 from zip_ray.pool.multi_scorer import ScorerHost, scorer_key

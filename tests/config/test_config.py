@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from zip_ray.config import Config, load_config, validate
+from zip_ray.config.reading import load_config, validate
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zip_ray.config.UNKNOWN import SYNCHRONOUS, OptimizerConfig
 
 from tests.support.asking import answer, ask_step, do_step, quadratic
-from zip_ray.config import SYNCHRONOUS, OptimizerConfig
 from zip_ray.optimizers import METHODS, NONFINITE_STEPS, Optimizer, OptimizerState, make_optimizer
 from zip_ray.protocol.messages import AskResult, GradientResult, PairResult, QueryResult
 from zip_ray.runs.checkpoint import RunState, load_checkpoint, save_checkpoint

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from tests.support.fakes import FACTS, FakeScorer, make_pairs, refused_build
 from zip_ray.actors import RayPool
-from zip_ray.config import ClusterConfig, Config, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.resources import ClusterConfig
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import InProcessPool, Pool, ScorerLike
 from zip_ray.pool.multi_scorer import ScorerHost, scorer_key

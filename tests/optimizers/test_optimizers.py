@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from zip_ray.config.UNKNOWN import OptimizerConfig
 
 from tests.support.asking import ask_step, do_step, quadratic
-from zip_ray.config import OptimizerConfig
 from zip_ray.optimizers import (
     Gains,
     OptimizerState,

@@ -16,7 +16,8 @@ from tests.cli.test_cli import assert_same_run
 from tests.contracts.test_pool_contract import drain
 from tests.support.fake_ray import FakeRay
 from tests.support.fakes import FACTS, FakeScorer, make_pairs
-from zip_ray.config import Config, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import InProcessPool, PoolError
 from zip_ray.pool.multi_scorer import KEPT, ScorerHost, scorer_key

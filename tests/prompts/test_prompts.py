@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import hadamard
+from zip_ray.config.UNKNOWN import PromptConfig
 
-from zip_ray.config import Config, PromptConfig
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.prompts import FullSpace, LowRankSpace, RandomProjectionSpace, TextSpace, make_space
 from zip_ray.prompts.fastfood import fastfood_matrix, hadamard_transform

@@ -11,11 +11,13 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from zip_ray.config.UNKNOWN import PromptConfig
 
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.prompt_shape import model_shape
 from zip_ray.clip.visual_tower import encode_prompted, look, settle
-from zip_ray.config import Config, ModelConfig, PromptConfig
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.prompts import make_space
 from zip_ray.prompts.visual import DecoderSpace, FrameSpace, TokensSpace, inner_size

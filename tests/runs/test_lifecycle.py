@@ -19,7 +19,8 @@ from tests.system.chaos import CountingPool
 from tests.support.fakes import FACTS, SHAPE, FakeScorer
 from tests.support.simulated import DriverKilled
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
-from zip_ray.config import Config, validate
+from zip_ray.config.tree import Config
+from zip_ray.config.reading import validate
 from zip_ray.errors import InputError, OutputError
 from zip_ray.pool.contract import InProcessPool, PoolError
 from zip_ray.prompts import make_space

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import free_port
-from zip_ray.config import Config, TrackingConfig
+from zip_ray.config.tree import Config
+from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Record, cut_record, read_record
 from zip_ray.runs.mlflow_mirror import METRICS, Mirror, Tracker, replay, resolve_uri, shown

@@ -17,7 +17,7 @@ from tests.conftest import wait_for
 from tests.support.fakes import FakeScorer
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import load_checkpoint
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import InProcessPool
 from zip_ray.runs.remote_copy import RemoteCopy, fetch, require_free

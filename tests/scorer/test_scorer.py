@@ -14,7 +14,9 @@ from tests.support.paths import SHARED
 from zip_ray.clip.class_texts import Texts
 from zip_ray.clip.image_features import crop_box, mini_batch, mini_batch_views, random_crop, train_features
 from zip_ray.clip.loading import load_clip, resolve_name
-from zip_ray.config import Config, ModelConfig, validate
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers import perturbation, points
 from zip_ray.pool.splitting import Layout, combine

@@ -17,7 +17,9 @@ from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts
 from zip_ray.clip.prompted_images import PromptedBatches
 from zip_ray.clip.visual_tower import encode_prompted
-from zip_ray.config import Config, ModelConfig, validate
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config
 from zip_ray.optimizers import points
 from zip_ray.pool.contract import InProcessPool, Pool
 from zip_ray.pool.splitting import Layout, SplitPool, combine

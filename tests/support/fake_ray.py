@@ -10,7 +10,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from zip_ray.actors import RayPool
 from zip_ray.actors.ray_pool import NODE_DIED
-from zip_ray.config import ClusterConfig
+from zip_ray.config.resources import ClusterConfig
 from zip_ray.pool.contract import ScorerLike
 
 

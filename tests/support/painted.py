@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from zip_ray.config import TaskConfig
+from zip_ray.config.task import TaskConfig
 from zip_ray.tasks import Task, load_task
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}

@@ -29,7 +29,8 @@ from tests.support.fakes import FACTS, FakeScorer, loss, uneven_build
 from tests.support.saboteur import MEMBERS, Disk, Saboteur, real_cluster, require_gone, tear
 from tests.support.simulated import KINDS, DriverKilled, Faults, SimulatedPool
 from zip_ray.actors import RayPool
-from zip_ray.config import Config, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config
 from zip_ray.errors import OutputError
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import InProcessPool, Pool, PoolError

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import accuracy, gains, scaling
 from benchmarks.common import Figures
 from tests.support.paths import ROOT
-from zip_ray.config import load_config
+from zip_ray.config.reading import load_config
 
 PROGRAMS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())
 

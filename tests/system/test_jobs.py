@@ -14,7 +14,8 @@ from run import main
 from tests.conftest import wait_for
 from tests.support.paths import ROOT
 from zip_ray.actors import require_lasting
-from zip_ray.config import Config, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.event_log import read_record

@@ -8,7 +8,7 @@ import yaml
 
 from tests.support.paths import ROOT
 from zip_ray.clip.loading import FrozenClip, load_clip
-from zip_ray.config import load_config, validate
+from zip_ray.config.reading import load_config, validate
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import InProcessPool
 from zip_ray.prompts import make_space

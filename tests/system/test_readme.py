@@ -14,7 +14,8 @@ from PIL import Image
 
 from tests.conftest import free_port
 from tests.support.paths import ROOT
-from zip_ray.config import Config, load_config
+from zip_ray.config.reading import load_config
+from zip_ray.config.tree import Config
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]

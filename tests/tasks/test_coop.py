@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.support.coop_miniatures import EXPECTED, LAYOUTS, blackvips_svhn_split, touch, write
 from tests.support.paths import SHARED
-from zip_ray.config import TaskConfig
+from zip_ray.config.task import TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.tasks import Task, load_task
 from zip_ray.tasks.coop.data_sets import SETS

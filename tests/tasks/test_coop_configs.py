@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.coop_miniatures import EXPECTED, LAYOUTS
 from tests.support.paths import ROOT
-from zip_ray.config import load_config
+from zip_ray.config.reading import load_config
 from zip_ray.tasks.coop.data_sets import SETS
 
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.painted import COLOURS, assert_images_are_of_their_class, load, paint
-from zip_ray.config import TaskConfig, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.task import TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import InProcessPool
 from zip_ray.runs.lifecycle import tune

@@ -11,7 +11,8 @@ from PIL import Image
 from scipy.ndimage import label
 
 from tests.support.paths import SHARED
-from zip_ray.config import BUILT_IN, TaskConfig, known_test_sets, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.task import BUILT_IN, TaskConfig, known_test_sets
 from zip_ray.errors import InputError
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks import load_task

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zip_ray.config.UNKNOWN import OptimizerConfig
 
 from tests.support.fakes import FakeScorer
 from tests.tuning.test_loop import FailingPool, ShuffledPool, fresh, make_config, tune, without_time
-from zip_ray.config import Config, OptimizerConfig
+from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState, make_optimizer, perturbation
 from zip_ray.pool.contract import InProcessPool
 from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Pair, PairResult, Pass, Work

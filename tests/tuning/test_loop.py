@@ -9,7 +9,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from tests.support.fakes import FakeScorer
-from zip_ray.config import Config, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import InProcessPool, PoolError

@@ -8,7 +8,8 @@ from tools.small_clip.train import MODEL_CONFIG, MODEL_DIR
 from zip_ray.clip.image_features import split_features
 from zip_ray.clip.loading import FrozenClip, load_clip, weights_digest
 from zip_ray.clip.plain_text import encode_texts
-from zip_ray.config import BUILT_IN, ModelConfig, TaskConfig
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.task import BUILT_IN, TaskConfig
 from zip_ray.tasks import Task, load_task
 from zip_ray.tasks.builtin.draw import fonts
 from zip_ray.tasks.builtin.render import SHARES, STYLES

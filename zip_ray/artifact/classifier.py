@@ -12,7 +12,8 @@ from zip_ray.clip.image_features import split_features, split_pixels
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.plain_text import encode_texts
 from zip_ray.clip.prompted_images import prompted_features
-from zip_ray.config import ModelConfig, TaskConfig
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.task import TaskConfig
 from zip_ray.tasks import load_task
 from zip_ray.tasks.image_folder import list_images
 from zip_ray.tasks.images import read_image

@@ -5,8 +5,8 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from zip_ray.config import Config
 from zip_ray.config.threads import auto_threads, cores, threads
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import PoolError
 
@@ -61,7 +61,7 @@ def _devices(config: Config) -> str:
 
     gpus = torch.cuda.device_count()
     cluster = config.cluster.settled(gpus)
-    each, auto = threads(cluster), auto_threads(cluster)
+    each, auto = threads(config), auto_threads(cluster)
     wanted = each * (1 if cluster.pool == "in-process" else cluster.most or 1)
     text = f"{cores()} CPU cores, {gpus} GPUs"
     if config.model.device == "cuda" and gpus == 0 and cluster.address is None:
@@ -70,8 +70,8 @@ def _devices(config: Config) -> str:
         return f"{text}; {wanted} threads of actors will share them: lower cluster.actors for full speed"
     if gpus and cluster.gpus == 0:
         return f"{text}; the GPUs stay idle: leave out cluster.gpus_per_actor"
-    text = f"{text}, {each} threads an actor"
-    return text if each >= auto else f"{text}; cluster.threads_per_actor auto would give it {auto}"
+    text = f"{text}, {each} threads per actor"
+    return text if each >= auto else f"{text}; execution.threads auto would give it {auto}"
 
 
 def _model(config: Config) -> str:
@@ -111,9 +111,10 @@ def _prompt(config: Config) -> str:
     facts = build_scorer(config).facts()
     tokens, width = facts.shape.initial_context.shape
     context = "" if facts.text_pass == TEMPLATE_ONCE else f"{tokens} context tokens of width {width}, "
+    space = make_space(config.prompt, facts.shape, config.seed)
     return "; ".join(
         [
-            f"{config.prompt.space}: {context}{make_space(config, facts.shape).dimension} parameters",
+            f"{config.prompt.space}: {context}{space.dimension} parameters",
             f"text tower: {facts.text_pass}",
             facts.precision or "float32",
         ]

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from zip_ray.config import BudgetConfig
+from zip_ray.config.budget import BudgetConfig
 from zip_ray.runs.event_log import Event
 from zip_ray.runs.progress import LINE_SECONDS, Summary
 

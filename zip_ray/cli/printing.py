@@ -10,7 +10,7 @@ from rich.table import Table
 
 from zip_ray.compare.execute import SuiteOutcome
 from zip_ray.compare.report.document import PAGE as REPORT
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.runs.folder import lasting
 from zip_ray.runs.lifecycle import RunResult
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from zip_ray.config import BudgetConfig
+from zip_ray.config.budget import BudgetConfig
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import LOCK, run_config

@@ -11,9 +11,10 @@ from zip_ray.clip.loading import FrozenClip
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts, token_embedding, word_embeddings
 from zip_ray.clip.precision import Precision, products
 from zip_ray.clip.shared_prefix import TextEncoder, make_encoder
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.pool.splitting import shard_bounds
 from zip_ray.prompts.low_rank import random_context
+from zip_ray.prompts.options import ContextOptions
 from zip_ray.protocol.messages import PHOTO, Float32, Prompt
 from zip_ray.tasks import Task
 
@@ -36,10 +37,11 @@ class Texts:
         before, after = task.template.split("{}")
         if not before.strip():  # DTD: "{} texture."
             before, _ = PHOTO.split("{}")
-        words = before if config.prompt.init == "template" else config.prompt.init
-        self.suffix = after if config.prompt.init == "template" else PUBLISHED_SUFFIX
+        soft = config.prompt if isinstance(config.prompt, ContextOptions) else ContextOptions()
+        self.suffix = after if soft.init == "template" else PUBLISHED_SUFFIX
         """Text after the class name."""
-        self.initial_context = self._initial_context(config, words)
+        words = before if soft.init == "template" else soft.init
+        self.initial_context = self._initial_context(soft, words, config.seed)
         """c0, shape (m, width)."""
         self._encoders: dict[tuple[Shard, int, str], tuple[TextEncoder, str]] = {}
 
@@ -94,9 +96,9 @@ class Texts:
     def _bounds(self, shard: Shard) -> tuple[int, int]:
         return shard_bounds(len(self._task.classnames), *shard)
 
-    def _initial_context(self, config: Config, words: str) -> Float32:
-        model, prompt = self._clip.model, config.prompt
-        if prompt.init == "random":
-            return random_context(prompt.tokens, token_embedding(model).embedding_dim, config.seed)
+    def _initial_context(self, soft: ContextOptions, words: str, seed: int) -> Float32:
+        model = self._clip.model
+        if soft.init == "random":
+            return random_context(soft.tokens, token_embedding(model).embedding_dim, seed)
         embeddings = word_embeddings(model, self._clip.tokenizer, words)
         return np.asarray(embeddings.cpu().numpy(), dtype=np.float32)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 
 
 def choose_device(config: Config) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import zip_ray
-from zip_ray.config import ModelConfig
+from zip_ray.config.model import ModelConfig
 from zip_ray.errors import InputError
 
 LOCAL_DIR = "local-dir:"

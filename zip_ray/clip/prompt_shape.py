@@ -7,11 +7,12 @@ import torch
 from zip_ray.clip.loading import FrozenClip
 from zip_ray.clip.plain_text import token_embedding
 from zip_ray.clip.visual_tower import look
-from zip_ray.config import PromptConfig
+from zip_ray.prompts.options import SpaceOptions
+from zip_ray.prompts.visual import DecoderOptions
 from zip_ray.protocol.messages import Float32, ModelShape, Patches
 
 
-def model_shape(clip: FrozenClip, initial_context: Float32, prompt: PromptConfig) -> ModelShape:
+def model_shape(clip: FrozenClip, initial_context: Float32, prompt: SpaceOptions) -> ModelShape:
     """The shape of a model, with the context that a run starts from.
 
     Raises:
@@ -25,7 +26,7 @@ def model_shape(clip: FrozenClip, initial_context: Float32, prompt: PromptConfig
         token_std=float(token_embedding(clip.model).weight.std()),
         image_size=(height, width),
         patches=_patches(clip.model.visual),
-        encoder_features=look(clip, blank, prompt.encoder).shape[1] if prompt.space == "decoder" else 0,
+        encoder_features=look(clip, blank, prompt.encoder).shape[1] if isinstance(prompt, DecoderOptions) else 0,
     )
 
 

@@ -17,7 +17,9 @@ from zip_ray.clip.image_features import (
 )
 from zip_ray.clip.loading import FrozenClip
 from zip_ray.clip.visual_tower import encode_prompted, look, moments, settle
-from zip_ray.config import PromptConfig, TaskConfig
+from zip_ray.config.task import TaskConfig
+from zip_ray.prompts.options import SpaceOptions
+from zip_ray.prompts.visual import DecoderOptions
 from zip_ray.protocol.messages import VisualPrompt
 from zip_ray.tasks import ImageSet
 
@@ -32,14 +34,14 @@ class PromptedBatches:
     mini-batch is kept in float32 on the device, since all that a step asks is of one mini-batch.
     """
 
-    def __init__(self, clip: FrozenClip, images: ImageSet, task: TaskConfig, prompt: PromptConfig, seed: int) -> None:
+    def __init__(self, clip: FrozenClip, images: ImageSet, task: TaskConfig, prompt: SpaceOptions, seed: int) -> None:
         """Preprocess the images; with fresh crops that is done mini-batch by mini-batch.
 
         Raises:
             InputError: an image cannot be read, or the frozen encoder of a decoder cannot be had.
         """
         self._clip, self._images, self._task, self._seed = clip, images, task, seed
-        self._encoder = prompt.encoder if prompt.space == "decoder" else None
+        self._encoder = prompt.encoder if isinstance(prompt, DecoderOptions) else None
         self._views: list[Tensor] = []
         """Bytes of each view, shape (n, 3, height, width)."""
         self._conditions: list[Tensor] = []

@@ -22,8 +22,9 @@ from zip_ray.compare.results import FACTS, SUITE, read_applied, read_facts, read
 from zip_ray.compare.revision import revision
 from zip_ray.compare.suite import Suite, dump
 from zip_ray.compare.suite_view import SuiteView
-from zip_ray.config import BudgetConfig, Config
+from zip_ray.config.budget import BudgetConfig
 from zip_ray.config.threads import with_threads
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.pool.contract import Pool, PoolError
@@ -83,10 +84,10 @@ def _with_threads(run: Planned) -> Planned:
     events = read_record(run.folder / RECORD) if (run.folder / RECORD).is_file() else []
     if not events:
         return replace(run, config=with_threads(run.config))
-    before, cluster = started_with(run.folder, events[0]), run.config.cluster
-    if cluster.threads_per_actor == "auto":
-        cluster = cluster.model_copy(update={"threads_per_actor": before.cluster.threads_per_actor})
-    run = replace(run, config=run.config.model_copy(update={"cluster": cluster}))
+    before, execution = started_with(run.folder, events[0]), run.config.execution
+    if execution.threads == "auto":
+        execution = execution.model_copy(update={"threads": before.execution.threads})
+    run = replace(run, config=run.config.model_copy(update={"execution": execution}))
     require_same(run.folder, events[0], run.config)
     _require_same_budget(run, before.budget)
     return run
@@ -292,8 +293,8 @@ class Runner:
 
 def _passes_out(config: Config) -> int:
     """Passes that a run has in flight at once; at most, where that is left to the run."""
-    asks = config.optimizer.asks_out
-    return asks if config.pairs_per_pass == "auto" else -(-asks // config.pairs_per_pass)
+    asks, together = config.asks_in_flight, config.execution.pairs_per_pass
+    return asks if together == "auto" else -(-asks // together)
 
 
 def _ended(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import zip_ray
-from zip_ray.config import read_tree
+from zip_ray.config.reading import read_tree
 
 ROOT = Path(zip_ray.__file__).parent
 Tree = dict[str, Any]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from zip_ray.compare.layers import BY_TASK, Tree, merge
 from zip_ray.compare.suite import Suite, whole_method
-from zip_ray.config import ROOTED, Config, validate
+from zip_ray.config.reading import validate
+from zip_ray.config.task import ROOTED
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 
 COMMON = ("cluster", "tracking")

@@ -8,19 +8,14 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from zip_ray.compare.layers import BY_TASK, Tree, capped, file_budget, find, merge, read_method
-from zip_ray.config import (
-    BUILT_IN,
-    BudgetConfig,
-    ClusterConfig,
-    Config,
-    Count,
-    OutputConfig,
-    Section,
-    Seed,
-    TrackingConfig,
-    explain,
-    read_tree,
-)
+from zip_ray.config.budget import BudgetConfig
+from zip_ray.config.output import OutputConfig
+from zip_ray.config.reading import explain, read_tree
+from zip_ray.config.resources import ClusterConfig
+from zip_ray.config.section import Count, Section, Seed
+from zip_ray.config.task import BUILT_IN
+from zip_ray.config.tracking import TrackingConfig
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 
 

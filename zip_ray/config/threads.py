@@ -4,7 +4,8 @@ import os
 
 from threadpoolctl import threadpool_limits
 
-from zip_ray.config import ClusterConfig, Config
+from zip_ray.config.resources import ClusterConfig
+from zip_ray.config.tree import Config
 
 
 def cores() -> int:
@@ -26,15 +27,16 @@ def auto_threads(cluster: ClusterConfig) -> int:
     return max(1, cores() // cluster.most)
 
 
-def threads(cluster: ClusterConfig) -> int:
-    """`cluster.threads_per_actor` as a number."""
-    return auto_threads(cluster) if cluster.threads_per_actor == "auto" else cluster.threads_per_actor
+def threads(config: Config) -> int:
+    """`execution.threads` as a number."""
+    given = config.execution.threads
+    return auto_threads(config.cluster) if given == "auto" else given
 
 
 def with_threads(config: Config) -> Config:
     """The config with that number in it."""
-    cluster = config.cluster.model_copy(update={"threads_per_actor": threads(config.cluster)})
-    return config.model_copy(update={"cluster": cluster})
+    execution = config.execution.model_copy(update={"threads": threads(config)})
+    return config.model_copy(update={"execution": execution})
 
 
 def one_blas_thread() -> None:

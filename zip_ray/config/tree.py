@@ -1,14 +1,43 @@
-"""The tree of all sections, and what must hold between them."""
+"""The one config tree: typed, frozen, read from YAML, every field an option of the command line."""
 
-from typing import Literal
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from zip_ray.config.model import ModelConfig, PromptConfig
-from zip_ray.config.optimizer import SCHEDULED, OptimizerConfig
-from zip_ray.config.run import BudgetConfig, ClusterConfig, OutputConfig, TrackingConfig, ValidationConfig
+from zip_ray.config.budget import BudgetConfig
+from zip_ray.config.execution import ExecutionConfig
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.output import OutputConfig
+from zip_ray.config.resources import ClusterConfig
 from zip_ray.config.section import Section, Seed
 from zip_ray.config.task import TaskConfig
+from zip_ray.config.tracking import TrackingConfig
+from zip_ray.config.validation import ValidationConfig
+from zip_ray.optimizers.cma_es import CmaEsOptions
+from zip_ray.optimizers.gradient import GradientOptions
+from zip_ray.optimizers.one_sided import OneSidedOptions
+from zip_ray.optimizers.random_search import RandomSearchOptions
+from zip_ray.optimizers.spsa import SpsaGcOptions, SpsaOptions, ZipOptions
+from zip_ray.prompts.context import WholeContextOptions
+from zip_ray.prompts.full import FullOptions
+from zip_ray.prompts.low_rank import LowRankOptions
+from zip_ray.prompts.random_projection import RandomProjectionOptions
+from zip_ray.prompts.visual import DecoderOptions, FrameOptions, TokensOptions
+
+AnyMethodOptions = (
+    ZipOptions | SpsaOptions | SpsaGcOptions | OneSidedOptions | CmaEsOptions | RandomSearchOptions | GradientOptions
+)
+AnySpaceOptions = (
+    LowRankOptions
+    | FullOptions
+    | WholeContextOptions
+    | RandomProjectionOptions
+    | FrameOptions
+    | DecoderOptions
+    | TokensOptions
+)
+CHOOSERS = {"optimizer": ("method", "zip"), "prompt": ("space", "low-rank")}
+"""By section of a union: the field that chooses its class, and the choice where it is not given."""
 
 
 class Config(Section):
@@ -18,8 +47,9 @@ class Config(Section):
     """Keys every draw: the few-shot images, the random projection and context, perturbations, mini-batches."""
     task: TaskConfig = TaskConfig()
     model: ModelConfig = ModelConfig()
-    prompt: PromptConfig = PromptConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    prompt: Annotated[AnySpaceOptions, Field(discriminator="space")] = LowRankOptions()
+    optimizer: Annotated[AnyMethodOptions, Field(discriminator="method")] = ZipOptions()
+    execution: ExecutionConfig = ExecutionConfig()
     budget: BudgetConfig = BudgetConfig()
     validation: ValidationConfig = ValidationConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -27,15 +57,9 @@ class Config(Section):
     tracking: TrackingConfig = TrackingConfig()
 
     @property
-    def parallel(self) -> tuple[int, int] | Literal["auto"]:
-        """`model.parallel`, or what it is where it is absent."""
-        default: tuple[int, int] | Literal["auto"] = "auto" if self.optimizer.mode == "async" else (1, 1)
-        return self.model.parallel or default
-
-    @property
-    def pairs_per_pass(self) -> int | Literal["auto"]:
-        """`model.pairs_per_pass`, or what it is where it is absent."""
-        return self.model.pairs_per_pass or ("auto" if self.optimizer.mode == "async" else 1)
+    def asks_in_flight(self) -> int:
+        """Asks that may be in flight at once: those of a step, or asynchronously `execution.in_flight`."""
+        return self.optimizer.asks_per_step if self.execution.mode == "sync" else self.execution.in_flight
 
     @property
     def encodes_crops(self) -> bool:
@@ -49,10 +73,32 @@ class Config(Section):
         limits = [] if queries is None else [queries // self.optimizer.queries_per_step]
         return min([*limits, *([] if steps is None else [steps])], default=None)
 
-    @property
-    def schedule_steps(self) -> int | None:
-        """Steps over which a learning rate falls."""
-        return self.optimizer.schedule_steps or self.planned_steps
+    def schedule_steps(self, training_images: int) -> int | None:
+        """Steps over which a learning rate falls; None for a method without a schedule."""
+        steps_per_epoch = max(training_images // self.task.batch_size, 1)
+        return self.optimizer.schedule_steps(self.planned_steps, steps_per_epoch)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose(cls, tree: Any) -> Any:
+        """A section that does not choose has the default choice."""
+        if not isinstance(tree, dict):
+            return tree
+        chosen = {
+            name: {field: default, **tree[name]}
+            for name, (field, default) in CHOOSERS.items()
+            if isinstance(tree.get(name), dict)
+        }
+        return tree | chosen
+
+    @model_validator(mode="after")
+    def _mode_is_possible(self) -> "Config":
+        if self.execution.mode == "async" and self.optimizer.compares:
+            raise ValueError(
+                f"execution.mode is async, but optimizer.method {self.optimizer.method} compares the queries of a "
+                "step: set execution.mode to sync (all queries of a step are in flight at once)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _gradient_is_of_texts(self) -> "Config":
@@ -65,10 +111,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _schedule_has_an_end(self) -> "Config":
-        if self.optimizer.method in SCHEDULED and self.schedule_steps is None:
+        unlimited = self.optimizer.schedule_steps(None, 1) is None
+        if unlimited and self.optimizer.schedule_steps(1, 1) is not None and self.planned_steps is None:
             raise ValueError(
                 f"optimizer.method {self.optimizer.method} lowers its learning rate over the whole run: "
-                "give budget.queries, budget.steps or optimizer.schedule_steps"
+                "give budget.queries or budget.steps"
             )
         return self
 

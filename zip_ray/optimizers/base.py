@@ -13,11 +13,49 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from zip_ray.config import OptimizerConfig
+from zip_ray.config.execution import ExecutionConfig
+from zip_ray.config.section import Section
+from zip_ray.protocol.losses import Loss
 from zip_ray.protocol.messages import Ask, AskResult, Float64
 
 NONFINITE_STEPS = 10
 """Steps in a row that moved nothing after which the run is hopeless."""
+
+
+class MethodOptions(Section):
+    """How the parameters move: what all methods have in common."""
+
+    queries_per_ask: ClassVar[int] = 1
+    """What one ask costs: 2 for a pair."""
+    compares: ClassVar[bool] = False
+    """Whether a step compares its queries with one another, which asynchronous mode cannot offer."""
+    loss: Loss = "cross-entropy"
+    """What a query answers, the mean over the mini-batch: cross-entropy, or focal loss with gamma 2. Validation and
+    test losses are cross-entropies."""
+
+    @property
+    def asks_per_step(self) -> int:
+        """Asks (pairs, queries or gradients) of one step."""
+        return 1
+
+    @property
+    def batches_per_step(self) -> int:
+        """Mini-batches that a step uses, one after another."""
+        return 1
+
+    @property
+    def queries_per_step(self) -> int:
+        """What one step costs."""
+        return self.asks_per_step * self.queries_per_ask
+
+    def schedule_steps(self, planned: int | None, steps_per_epoch: int) -> int | None:  # noqa: ARG002
+        """Steps over which a learning rate falls; None for a method without a schedule.
+
+        Args:
+            planned: steps that the budget allows; None where it does not limit them.
+            steps_per_epoch: whole mini-batches of the training images.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -79,7 +117,12 @@ class Optimizer(ABC):
     """What to lower when no loss is finite."""
 
     def __init__(
-        self, config: OptimizerConfig, state: OptimizerState, seed: int, schedule_steps: int | None = None
+        self,
+        config: MethodOptions,
+        execution: ExecutionConfig,
+        state: OptimizerState,
+        seed: int,
+        schedule_steps: int | None = None,
     ) -> None:
         """Go on from a state.
 
@@ -89,7 +132,8 @@ class Optimizer(ABC):
             seed: keys every draw.
             schedule_steps: steps over which the learning rate falls; only methods that have one need it.
         """
-        self._config, self._seed, self._schedule_steps = config, seed, schedule_steps
+        self._config, self._execution = config, execution
+        self._seed, self._schedule_steps = seed, schedule_steps
         self._state = state
         self._asks_per_step, self._batches_per_step = config.asks_per_step, config.batches_per_step
         self.queries_per_step = config.queries_per_step
@@ -114,8 +158,8 @@ class Optimizer(ABC):
     @property
     def room(self) -> int:
         """Asks that it would give now, one after another."""
-        if self._config.mode == "async":
-            return self._config.in_flight - len(self._out)
+        if self._execution.mode == "async":
+            return self._execution.in_flight - len(self._out)
         return (self._state.steps + 1) * self._asks_per_step - self._asked
 
     @property
@@ -150,7 +194,7 @@ class Optimizer(ABC):
         ask = self._out.pop(result.id, None)
         if ask is None:
             raise ValueError(f"result {result.id} is not awaited: not asked, or told already")
-        if self._staleness(ask) > self._config.max_staleness:
+        if self._staleness(ask) > self._execution.max_staleness:
             self._dropped += 1
             return None
         self._told.append(Told(ask, result))

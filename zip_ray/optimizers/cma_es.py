@@ -1,14 +1,45 @@
 """CMA-ES (Hansen, Ostermeier, Evolutionary Computation 9, 2001) by pycma: the optimiser of BBT and BPT-VLM."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
-from zip_ray.config import OptimizerConfig
-from zip_ray.optimizers.base import Move, Optimizer, OptimizerState, Told
+from zip_ray.config.execution import ExecutionConfig
+from zip_ray.config.section import Count, Positive
+from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Told
 from zip_ray.protocol.messages import Float64, Query
 from zip_ray.protocol.random_keys import Stream, generator
+
+
+class CmaEsOptions(MethodOptions):
+    """CMA-ES by pycma."""
+
+    compares: ClassVar[bool] = True
+    method: Literal["cma-es"] = "cma-es"
+    """CMA-ES by pycma."""
+    population: Annotated[int, Field(ge=4)] = 15
+    """Individuals of a generation, which is a step."""
+    initial_std: Positive = 0.3
+    """sigma: initial standard deviation, in units of the parameters."""
+    fitness_batches: Count = 1
+    """Mini-batches that each individual is queried on; their mean loss is its fitness."""
+    covariance: Literal["full", "diagonal"] = "full"
+    """What is learnt of the covariance; full holds d^2 numbers and takes some d^3 operations now and then."""
+    incumbent: Literal["mean", "best"] = "mean"
+    """What is validated and deployed: the mean of the search distribution, or the individual with the lowest fitness so
+    far, which on noisy losses is a lucky one."""
+
+    @property
+    def asks_per_step(self) -> int:
+        """Queries of one generation."""
+        return self.population * self.fitness_batches
+
+    @property
+    def batches_per_step(self) -> int:
+        """Mini-batches of one generation."""
+        return self.fitness_batches
 
 
 class CmaEs(Optimizer):
@@ -18,13 +49,19 @@ class CmaEs(Optimizer):
     never stored: the start and the fitnesses told so far are, and replaying them gives the same bits.
     """
 
-    remedy = "lower optimizer.sigma"
+    remedy = "lower optimizer.initial_std"
+    _config: CmaEsOptions
 
     def __init__(
-        self, config: OptimizerConfig, state: OptimizerState, seed: int, schedule_steps: int | None = None
+        self,
+        config: CmaEsOptions,
+        execution: ExecutionConfig,
+        state: OptimizerState,
+        seed: int,
+        schedule_steps: int | None = None,
     ) -> None:
         """Replay the generations told so far; arguments as `Optimizer` takes them."""
-        super().__init__(config, state, seed, schedule_steps)
+        super().__init__(config, execution, state, seed, schedule_steps)
         self._start = state.memory.get("start", state.w)
         self._told_so_far = state.memory.get("fitness", np.empty((0, config.population)))
         self._generation = 0
@@ -79,4 +116,4 @@ class CmaEs(Optimizer):
             "verbose": -9,
             "verb_log": 0,
         }
-        return cma.CMAEvolutionStrategy(self._start, self._config.sigma, options)
+        return cma.CMAEvolutionStrategy(self._start, self._config.initial_std, options)

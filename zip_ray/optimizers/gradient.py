@@ -1,13 +1,28 @@
 """White box: gradient descent by backpropagation, the upper bound that no rival may use."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-from zip_ray.optimizers.base import Move, Optimizer, Told
+from zip_ray.config.section import Positive
+from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, Told
 from zip_ray.protocol.messages import Gradient, GradientResult
 
 DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
+
+
+class GradientOptions(MethodOptions):
+    """Backpropagation, which needs the white box: an upper bound, no rival."""
+
+    method: Literal["gradient"] = "gradient"
+    """Backpropagation: an upper bound."""
+    learning_rate: Positive = 0.002
+    """Adam's; it falls to 0 over the whole run by a cosine."""
+
+    def schedule_steps(self, planned: int | None, steps_per_epoch: int) -> int | None:  # noqa: ARG002
+        """Steps over which the learning rate falls: all of the run."""
+        return planned
 
 
 class GradientDescent(Optimizer):
@@ -18,6 +33,7 @@ class GradientDescent(Optimizer):
     """
 
     remedy = "lower optimizer.learning_rate"
+    _config: GradientOptions
 
     def _make(self, number: int, index: int) -> Gradient:  # noqa: ARG002 - one a step
         return Gradient(number, self._state.steps + 1, self._state.steps, self._state.w, self.next_batch)

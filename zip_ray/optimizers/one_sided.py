@@ -1,14 +1,34 @@
 """BAR's one-sided estimator (Tsai, Chen, Ho, ICML 2020, section 3; settings as ZIP's authors ran it)."""
 
+from typing import Literal
+
 import numpy as np
 
+from zip_ray.config.section import Count, Positive
 from zip_ray.optimizers.base import Move
-from zip_ray.optimizers.pivot import Pivot
+from zip_ray.optimizers.pivot import Pivot, PivotOptions
 from zip_ray.protocol.messages import Float64
 
 FINAL_SHARE = 0.01
 """Of the learning rate, at the end: 10.0 -> 0.1."""
 POWER = 0.9
+
+
+class OneSidedOptions(PivotOptions):
+    """BAR's one-sided estimator."""
+
+    method: Literal["one-sided"] = "one-sided"
+    """BAR's estimator."""
+    distance: Positive = 0.01
+    """beta: distance of the points from the current one."""
+    learning_rate: Positive = 10.0
+    """The initial one; it falls to a hundredth by a polynomial of power 0.9."""
+    schedule_epochs: Count | Literal["budget"] = "budget"
+    """Epochs over which it falls: passes over the whole mini-batches of the training images; budget = the whole run."""
+
+    def schedule_steps(self, planned: int | None, steps_per_epoch: int) -> int | None:
+        """Steps over which the learning rate falls."""
+        return planned if self.schedule_epochs == "budget" else self.schedule_epochs * steps_per_epoch
 
 
 class OneSided(Pivot):
@@ -19,12 +39,13 @@ class OneSided(Pivot):
     """
 
     remedy = "lower optimizer.learning_rate"
+    _config: OneSidedOptions
 
     def _shift(self, normal: Float64) -> Float64:
-        return self._config.beta / np.linalg.norm(normal) * normal
+        return self._config.distance / np.linalg.norm(normal) * normal
 
     def _compare(self, pivot: float, losses: dict[int, float]) -> Move:
-        w, beta = self._state.w, self._config.beta
+        w, beta = self._state.w, self._config.distance
         total = np.zeros_like(w)
         for index, loss in losses.items():
             total += (loss - pivot) / beta**2 * self._offset(index)

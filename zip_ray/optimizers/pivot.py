@@ -2,10 +2,25 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
-from zip_ray.optimizers.base import Move, Optimizer, Told
+from zip_ray.config.section import Count
+from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, Told
 from zip_ray.protocol.messages import Float64, Query
 from zip_ray.protocol.random_keys import Stream, generator
+
+
+class PivotOptions(MethodOptions):
+    """What the methods have in common that query the current point and others around it."""
+
+    compares: ClassVar[bool] = True
+    points: Count = 5
+    """Points around the current one, which is queried too: a step costs points + 1."""
+
+    @property
+    def asks_per_step(self) -> int:
+        """Queries of one step."""
+        return self.points + 1
 
 
 class Pivot(Optimizer):

@@ -2,7 +2,7 @@
 
 import math
 
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.pool.dispatcher import PREFETCH
 
 
@@ -18,11 +18,11 @@ def asks_per_pass(config: Config, device: str, actors: int) -> int:
         device: of the actors, as their facts describe it.
         actors: how many are ready.
     """
-    given, out, actors = config.pairs_per_pass, config.optimizer.asks_out, max(actors, 1)
+    given, out, actors = config.execution.pairs_per_pass, config.asks_in_flight, max(actors, 1)
     if given != "auto":
         return min(given, out)
     if not device.startswith("cuda"):
         return 1
-    if config.optimizer.mode == "sync":
+    if config.execution.mode == "sync":
         return math.ceil(out / actors)
     return max(out // (PREFETCH * actors), 1)

@@ -4,8 +4,9 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from zip_ray.config import Config, OptimizerConfig
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
+from zip_ray.optimizers.spsa import PairOptions, ZipOptions
 from zip_ray.pool.contract import ScorerLike
 from zip_ray.protocol.messages import Facts, Failure, Hosted, HostedResult, Result, Work
 
@@ -21,9 +22,13 @@ _log = logging.getLogger(__name__)
 def scorer_key(config: Config) -> str:
     """The config as a scorer needs it, as JSON: runs with the same key share a scorer."""
     optimizer = config.optimizer
-    own = OptimizerConfig(loss=optimizer.loss)
-    if config.model.precision != "fp32":  # which is judged by the loss differences of the run's own pairs
-        own = own.model_copy(update={"c": optimizer.c, "perturbation": optimizer.perturbation})
+    own = ZipOptions(loss=optimizer.loss)
+    if config.model.precision != "fp32" and isinstance(
+        optimizer, PairOptions
+    ):  # which is judged by the loss differences of the run's own pairs
+        own = own.model_copy(
+            update={"perturbation_scale": optimizer.perturbation_scale, "perturbation": optimizer.perturbation}
+        )
     rest = {name: Config.model_fields[name].default for name in ("budget", "validation", "output", "tracking")}
     return config.model_copy(update={"optimizer": own, **rest}).model_dump_json()
 

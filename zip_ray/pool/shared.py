@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
 
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Member, Pool, PoolError
 from zip_ray.pool.multi_scorer import scorer_key

@@ -16,11 +16,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from zip_ray.config import Config, Loss
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Member, Pool
-from zip_ray.protocol.losses import image_losses
+from zip_ray.protocol.losses import Loss, image_losses
 from zip_ray.protocol.messages import (
     Answer,
     Facts,
@@ -191,8 +191,8 @@ def _rate(layout: Layout, actors: int, seconds: float, whole: Whole, passes: int
 
 
 def split_if_asked(pool: Pool, config: Config, clock: Callable[[], float] = time.monotonic) -> Pool:
-    """The pool itself, or one that splits passes as `model.parallel` says."""
-    return pool if config.parallel == (1, 1) else SplitPool(pool, config, clock)
+    """The pool itself, or one that splits passes as `execution.split` says."""
+    return pool if config.execution.split == (1, 1) else SplitPool(pool, config, clock)
 
 
 @dataclass
@@ -206,7 +206,7 @@ class SplitPool:
     """A pool that has passes done in parts by another, and hands them out whole."""
 
     def __init__(self, pool: Pool, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
-        """Split as `model.parallel` says.
+        """Split as `execution.split` says.
 
         Args:
             pool: does the work.
@@ -214,13 +214,13 @@ class SplitPool:
             clock: seconds, monotonic.
         """
         self._pool, self._config, self._clock = pool, config, clock
-        parallel = config.parallel
+        parallel = config.execution.split
         self._automatic = parallel == "auto"
         over: Literal["classes", "images"] = "images" if config.prompt.visual else "classes"
         sides, shards = (1, 1) if parallel == "auto" else parallel
         self._layout = Layout(2 if sides == 2 else 1, shards, over)
         self._facts: Facts | None = None
-        self._synchronous = config.optimizer.mode == "sync"
+        self._synchronous = config.execution.mode == "sync"
         self._ready, self._pace, self._looked = 0, 1.0, float("-inf")
         """Actors and their pace at the latest plan, and when they were looked at last."""
         self._splits: dict[int, _Split] = {}
@@ -230,7 +230,7 @@ class SplitPool:
         whole, shards = self._whole_of(facts), self._layout.shards
         most = min(whole.size, PARTS // 2)
         if shards > most:
-            raise InputError(f"model.parallel: {shards} shards of {whole.size} {whole.over}: give at most {most}")
+            raise InputError(f"execution.split: {shards} shards of {whole.size} {whole.over}: give at most {most}")
         return facts
 
     def submit(self, work: Work) -> None:
@@ -293,23 +293,23 @@ class SplitPool:
             return
         self._ready, self._pace = len(ready), pace
         optimizer, facts = self._config.optimizer, self.facts()
-        out = optimizer.asks_out
+        out = self._config.asks_in_flight
         passes = math.ceil(out / asks_per_pass(self._config, facts.device, len(ready)))
         self._layout, rate = choose(len(ready), pace, self._whole_of(facts), passes, self._synchronous)
         queries = rate * out / passes * optimizer.queries_per_step / optimizer.asks_per_step
         idle = self._idle(self._ready - passes * self._layout.parts)
         _log.warning(
-            "model.parallel: %s on %d actors, about %.0f queries/s%s", self._layout, self._ready, queries, idle
+            "execution.split: %s on %d actors, about %.0f queries/s%s", self._layout, self._ready, queries, idle
         )
 
     def _idle(self, actors: int) -> str:
         """What can be done about so many actors for which the layout has no part, as the rest of a sentence."""
         if actors <= 0:
             return ""
-        together, in_flight = self._config.pairs_per_pass, self._config.optimizer.in_flight
-        remedies = [f"lower model.pairs_per_pass (now {together})"] if together not in (1, "auto") else []
+        together, in_flight = self._config.execution.pairs_per_pass, self._config.execution.in_flight
+        remedies = [f"lower execution.pairs_per_pass (now {together})"] if together not in (1, "auto") else []
         if not self._synchronous:
-            remedies = [f"raise optimizer.in_flight (now {in_flight}; see docs/staleness.md)", *remedies]
+            remedies = [f"raise execution.in_flight (now {in_flight}; see docs/staleness.md)", *remedies]
         remedy = ", or ".join(remedies or ["give cluster.actors fewer"])
         return f"; {actors} actors have nothing to do: {remedy}"
 

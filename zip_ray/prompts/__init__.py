@@ -1,17 +1,17 @@
 """What is tuned: maps from the parameters `w` to a prompt. numpy only."""
 
-from collections.abc import Callable
+from typing import Any
 
-from zip_ray.config import Config, PromptConfig, Space
 from zip_ray.prompts.base import PromptSpace, TextSpace
 from zip_ray.prompts.context import ContextSpace
 from zip_ray.prompts.full import FullSpace
 from zip_ray.prompts.low_rank import LowRankSpace
+from zip_ray.prompts.options import SpaceOptions
 from zip_ray.prompts.random_projection import RandomProjectionSpace
 from zip_ray.prompts.visual import DecoderSpace, FrameSpace, TokensSpace
 from zip_ray.protocol.messages import ModelShape
 
-SPACES: dict[Space, Callable[[PromptConfig, ModelShape, int], PromptSpace]] = {
+SPACES: dict[str, Any] = {
     "low-rank": LowRankSpace,
     "full": FullSpace,
     "context": ContextSpace,
@@ -22,13 +22,14 @@ SPACES: dict[Space, Callable[[PromptConfig, ModelShape, int], PromptSpace]] = {
 }
 
 
-def make_space(config: Config, shape: ModelShape) -> PromptSpace:
-    """The configured prompt space.
+def make_space(options: SpaceOptions, shape: ModelShape, seed: int) -> PromptSpace:
+    """The prompt space that the options describe.
 
     Raises:
         InputError: it does not fit the model.
     """
-    return SPACES[config.prompt.space](config.prompt, shape, config.seed)
+    space: PromptSpace = SPACES[options.space](options, shape, seed)  # type: ignore[attr-defined]
+    return space
 
 
 __all__ = [

@@ -1,19 +1,26 @@
 """The whole context as parameters (CoOp: Zhou et al., IJCV 2022)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from zip_ray.config import PromptConfig
 from zip_ray.prompts.base import TextSpace
+from zip_ray.prompts.options import ContextOptions
 from zip_ray.protocol.messages import Float32, Float64, ModelShape
+
+
+class WholeContextOptions(ContextOptions):
+    """The whole context (CoOp)."""
+
+    space: Literal["context"] = "context"
+    """The context itself (CoOp)."""
 
 
 class ContextSpace(TextSpace):
     """The parameters are the context itself, row-major: d = m width numbers, c0 at the start."""
 
-    def __init__(self, config: PromptConfig, shape: ModelShape, seed: int) -> None:  # noqa: ARG002 - nothing is drawn
+    def __init__(self, options: WholeContextOptions, shape: ModelShape, seed: int) -> None:  # noqa: ARG002 - nothing is drawn
         """Take c0 from the shape."""
         self._initial = shape.initial_context
 

@@ -1,9 +1,18 @@
 """ZIP's space without the low rank: what its factors stand for."""
 
+from typing import Literal
+
 import numpy as np
 
-from zip_ray.prompts.per_token import PerTokenSpace
+from zip_ray.prompts.per_token import PerTokenOptions, PerTokenSpace
 from zip_ray.protocol.messages import Float64
+
+
+class FullOptions(PerTokenOptions):
+    """ZIP's space without the low rank."""
+
+    space: Literal["full"] = "full"
+    """W itself, each token's row through a map of its own."""
 
 
 class FullSpace(PerTokenSpace):

@@ -1,15 +1,28 @@
 """ZIP's low-rank prompt space (Park et al., ICLR 2025, section 4 and the released code)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from zip_ray.config import PromptConfig
-from zip_ray.prompts.per_token import PerTokenSpace
+from zip_ray.config.section import Count
+from zip_ray.prompts.per_token import PerTokenOptions, PerTokenSpace
 from zip_ray.protocol.messages import Float32, Float64, ModelShape
 from zip_ray.protocol.random_keys import Stream, generator
 
 INIT_STD = 0.02
+
+
+class LowRankOptions(PerTokenOptions):
+    """ZIP's low-rank space; the defaults are the published ones."""
+
+    space: Literal["low-rank"] = "low-rank"
+    """ZIP's: W = U diag(s) V^T + 1 v^T, each token's row of W through a map of its own."""
+    rank: Count = 5
+    """r, the rank of the factors."""
+    diagonal: bool = True
+    """Whether diag(s) is learnt; it is 1 otherwise."""
+    shared_feature: bool = True
+    """Whether there is a feature v that all tokens share."""
 
 
 class Factors(NamedTuple):
@@ -38,12 +51,12 @@ class LowRankSpace(PerTokenSpace):
     s is 1, without the shared feature v is 0, and neither is among them.
     """
 
-    def __init__(self, config: PromptConfig, shape: ModelShape, seed: int) -> None:
-        """As `PerTokenSpace`; the config gives rank, diagonal and shared feature too."""
-        super().__init__(config, shape, seed)
-        self._seed, self._rank = seed, config.rank
-        m, r, p = self._tokens, config.rank, self._size
-        self._counts = (m * r, r * config.diagonal, p * r, p * config.shared)
+    def __init__(self, options: LowRankOptions, shape: ModelShape, seed: int) -> None:
+        """As `PerTokenSpace`; the options give rank, diagonal and shared feature too."""
+        super().__init__(options, shape, seed)
+        self._seed, self._rank = seed, options.rank
+        m, r, p = self._tokens, options.rank, self._size
+        self._counts = (m * r, r * options.diagonal, p * r, p * options.shared_feature)
 
     @property
     def dimension(self) -> int:

@@ -1,31 +1,41 @@
 """What the spaces share that give each context token a few numbers of its own, and map those to its width."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from zip_ray.config import PromptConfig
+from zip_ray.config.section import Count
 from zip_ray.errors import InputError
 from zip_ray.prompts.base import TextSpace
 from zip_ray.prompts.fastfood import fastfood_matrix
+from zip_ray.prompts.options import ContextOptions
 from zip_ray.protocol.messages import Float32, Float64, ModelShape
 from zip_ray.protocol.random_keys import Stream, generator
+
+
+class PerTokenOptions(ContextOptions):
+    """What the spaces have in common that map each token's few numbers to its width."""
+
+    intrinsic_dimension: Count = 500
+    """Each token gets floor(intrinsic_dimension / m) numbers."""
+    projection: Literal["fastfood", "none"] = "fastfood"
+    """The map of a token's numbers to its width; none = W is as wide as the context."""
 
 
 class PerTokenSpace(TextSpace):
     """Context of token i: c_i = c0_i + F_i(W_i), with W of shape (m, p) a function of the parameters.
 
-    F_i is one Fastfood map a token, kept as a matrix, with p = floor(intrinsic_dim / m); or the identity, with p the
-    width.
+    F_i is one Fastfood map per token, kept as a matrix, with p = floor(intrinsic_dimension / m); or the identity, with
+    p the width.
     """
 
-    def __init__(self, config: PromptConfig, shape: ModelShape, seed: int) -> None:
+    def __init__(self, options: PerTokenOptions, shape: ModelShape, seed: int) -> None:
         """Draw the projection from the seed.
 
         Args:
-            config: intrinsic dimension and projection.
+            options: intrinsic dimension and projection.
             shape: has c0.
             seed: keys every draw.
 
@@ -35,8 +45,11 @@ class PerTokenSpace(TextSpace):
         self.initial_context = shape.initial_context
         """c0, shape (m, width)."""
         self._tokens, width = shape.initial_context.shape
-        drawn = None if config.projection == "none" else _projection(config.intrinsic_dim, self._tokens, width, seed)
-        self.projection = drawn
+        self.projection = (
+            None
+            if options.projection == "none"
+            else _projection(options.intrinsic_dimension, self._tokens, width, seed)
+        )
         """Matrices of the maps F_i, shape (m, width, p); None for the identity."""
         self._size = width if self.projection is None else self.projection.shape[2]
 
@@ -74,7 +87,7 @@ def _projection(dim: int, tokens: int, width: int, seed: int) -> Float64:
     padded = 1 << (width - 1).bit_length()
     if not 1 <= size <= padded:
         raise InputError(
-            f"prompt.intrinsic_dim: {dim} gives each of {tokens} tokens {size} numbers: "
+            f"prompt.intrinsic_dimension: {dim} gives each of {tokens} tokens {size} numbers: "
             f"choose between {tokens} and {tokens * padded}"
         )
     maps = [fastfood_matrix(generator(seed, Stream.PROJECTION, token), width, size) for token in range(tokens)]

@@ -1,12 +1,13 @@
 """A dense Gaussian map from a few numbers to the whole context (BBT: Sun et al., ICML 2022)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from zip_ray.config import PromptConfig
+from zip_ray.config.section import Count
 from zip_ray.prompts.base import TextSpace
+from zip_ray.prompts.options import ContextOptions
 from zip_ray.protocol.messages import Float32, Float64, ModelShape
 from zip_ray.protocol.random_keys import Stream, generator
 
@@ -17,24 +18,33 @@ def gaussian_map(rows: int, columns: int, std: float, seed: int) -> Float64:
     return matrix
 
 
+class RandomProjectionOptions(ContextOptions):
+    """BBT's space."""
+
+    space: Literal["random-projection"] = "random-projection"
+    """One dense Gaussian map of all numbers to the whole context (BBT)."""
+    intrinsic_dimension: Count = 500
+    """d, the number of parameters."""
+
+
 class RandomProjectionSpace(TextSpace):
-    """c = c0 + A w, with d = `intrinsic_dim` parameters, 0 at the start.
+    """c = c0 + A w, with d = `intrinsic_dimension` parameters, 0 at the start.
 
     The entries of A are N(0, s^2 / d), s the standard deviation of the model's token embeddings: parameters of size
     sigma move each token by about sigma times the norm of a token embedding.
     """
 
-    def __init__(self, config: PromptConfig, shape: ModelShape, seed: int) -> None:
+    def __init__(self, options: RandomProjectionOptions, shape: ModelShape, seed: int) -> None:
         """Draw the map from the seed.
 
         Args:
-            config: intrinsic dimension.
+            options: intrinsic dimension.
             shape: has c0 and the scale of token embeddings.
             seed: keys every draw.
         """
         self.initial_context = shape.initial_context
         """c0, shape (m, width)."""
-        self.projection = gaussian_map(self.initial_context.size, config.intrinsic_dim, shape.token_std, seed)
+        self.projection = gaussian_map(self.initial_context.size, options.intrinsic_dimension, shape.token_std, seed)
         """A, shape (m width, d)."""
 
     @property

@@ -6,11 +6,13 @@ is in `clip.visual`.
 """
 
 import math
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from zip_ray.config import PromptConfig
+from zip_ray.config.section import Count
 from zip_ray.errors import InputError
+from zip_ray.prompts.options import ContextOptions, SpaceOptions
 from zip_ray.protocol.messages import Float32, Float64, ModelShape, Prompt, VisualPrompt
 from zip_ray.protocol.random_keys import Stream, generator
 
@@ -39,17 +41,49 @@ def inner_size(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
+class VisualOptions(SpaceOptions):
+    """What the spaces have in common under which each query encodes its images."""
+
+    visual: ClassVar[bool] = True
+
+
+class FrameOptions(VisualOptions):
+    """An image in a frame (BAR)."""
+
+    space: Literal["frame"] = "frame"
+    """The image in a frame (BAR)."""
+
+
+class DecoderOptions(VisualOptions):
+    """An image added that a small network draws (BlackVIP)."""
+
+    space: Literal["decoder"] = "decoder"
+    """An image added that a small network draws (BlackVIP)."""
+    encoder: str = "clip"
+    """The frozen image encoder: clip = the model's own image tower, or a name of timm (published:
+    vit_base_patch16_224.mae), fetched when it is first needed."""
+
+
+class TokensOptions(VisualOptions, ContextOptions):
+    """Text tokens, and tokens beside the patches (BPT-VLM)."""
+
+    space: Literal["tokens"] = "tokens"
+    """Text tokens, and tokens beside the patches (BPT-VLM)."""
+    intrinsic_dimension: Count = 500
+    """The number of parameters, half of them for the text tokens, half for the image tokens."""
+
+
 class FrameSpace:
     """BAR: sigmoid(W) on the frame round the image, W of shape (3, h, w) and N(0, 1) at the start.
 
     What lies behind the image is part of the parameters, as released: 150,528 at 224 x 224, 37,620 of them seen.
     """
 
-    def __init__(self, _config: PromptConfig, shape: ModelShape, seed: int) -> None:
+    def __init__(self, _options: FrameOptions, shape: ModelShape, seed: int) -> None:
         """Draw nothing yet.
 
         Args:
-            _config: nothing of it is used.
+            _options: nothing of it is used.
             shape: the model's, of which the size of its images.
             seed: keys the start.
         """
@@ -83,24 +117,24 @@ class DecoderSpace:
     is 7 x 7 and d = 9,920 for a feature of 768 numbers; smaller for images that cannot be halved so often.
     """
 
-    def __init__(self, config: PromptConfig, shape: ModelShape, seed: int) -> None:
+    def __init__(self, options: DecoderOptions, shape: ModelShape, seed: int) -> None:
         """Lay the parameters out.
 
         Args:
-            config: the frozen encoder's name.
+            options: the frozen encoder's name.
             shape: the model's: the size of its images, and how many numbers the frozen encoder makes of one.
             seed: keys the start.
 
         Raises:
             InputError: the images cannot be halved, or the feature leaves no room for a trigger.
         """
-        self._encoder, self._seed = config.encoder, seed
+        self._encoder, self._seed = options.encoder, seed
         size, feature = shape.image_size, shape.encoder_features
         stages = _stages(size)
         source = SOURCE_CHANNELS * (size[0] >> stages) * (size[1] >> stages)
         if feature >= source:
             raise InputError(
-                f"prompt.encoder: '{config.encoder}' gives {feature} numbers, of which the decoder takes fewer than "
+                f"prompt.encoder: '{options.encoder}' gives {feature} numbers, of which the decoder takes fewer than "
                 f"{source} for images of {size[0]} x {size[1]}: choose a smaller encoder"
             )
         self._shapes = decoder_shapes(stages, source - feature)
@@ -184,11 +218,11 @@ class TokensSpace:
     its patch embedding. Nothing is added to the text tokens, so that the start is a context of zeros.
     """
 
-    def __init__(self, config: PromptConfig, shape: ModelShape, seed: int) -> None:
+    def __init__(self, options: TokensOptions, shape: ModelShape, seed: int) -> None:
         """Draw both projections.
 
         Args:
-            config: intrinsic dimension n, and the number of visual tokens.
+            options: intrinsic dimension n, and the number of visual tokens.
             shape: the model's; the number of text tokens is that of its initial context.
             seed: keys every draw.
 
@@ -197,12 +231,12 @@ class TokensSpace:
         """
         if shape.patches is None:
             raise InputError(NO_PATCHES)
-        if config.intrinsic_dim < 2:
+        if options.intrinsic_dimension < 2:
             raise InputError("prompt.intrinsic_dim: 1 leaves texts or images without a number: give at least 2")
         self._text = shape.initial_context.shape
-        self._visual = config.tokens, shape.patches.width
-        self._half = config.intrinsic_dim // 2
-        self._dimension = config.intrinsic_dim
+        self._visual = options.tokens, shape.patches.width
+        self._half = options.intrinsic_dimension // 2
+        self._dimension = options.intrinsic_dimension
         rest = self._dimension - self._half
         draw = generator(seed, Stream.PROJECTION, 0).standard_normal((math.prod(self._text), self._half))
         self.text_projection = shape.token_std / math.sqrt(self._half) * draw

@@ -1,12 +1,12 @@
 """What a query answers, from the cross-entropies of its images; for numpy arrays and torch tensors alike."""
 
 import math
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from zip_ray.config import Loss
 from zip_ray.protocol.messages import Float64
 
 FOCAL_GAMMA = 2
+Loss = Literal["cross-entropy", "focal"]
 if TYPE_CHECKING:
     from torch import Tensor
 

@@ -18,7 +18,7 @@ import numpy as np
 from zip_ray.runs import accuracy_plot as report
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import CheckpointWriter, RunState, load_checkpoint, save_checkpoint
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.uncharged import accuracy_on_test, ask
 from zip_ray.tuning.ledger import settle
@@ -87,7 +87,7 @@ def tune(
     with closing(open_pool(config)) as pool:
         watch = watch_of(pool, listen)
         facts = facts_of(pool, watch)
-        space = make_space(config, facts.shape)
+        space = make_space(config.prompt, facts.shape, config.seed)
         create(folder, config)
         state = RunState(OptimizerState(space.initial()))
         with locked(folder):
@@ -128,7 +128,7 @@ def resume(
                 raise InputError(
                     f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
                 )
-            space = make_space(config, facts.shape)
+            space = make_space(config.prompt, facts.shape, config.seed)
             with needing_room(folder, config):
                 state = _cut_back(folder, state)
                 write_config(folder, config)  # a later resume, and `status`, have its budget

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zip_ray.config import TrackingConfig
+from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.runs.event_log import FILE_NAME as RECORD

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from zip_ray.config import Config
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.uncharged import accuracy_on_test, ask
 from zip_ray.pool.contract import Pool

@@ -5,8 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zip_ray.clip.cuda_graph import to_device
-from zip_ray.config import Loss
-from zip_ray.protocol.losses import image_losses
+from zip_ray.protocol.losses import Loss, image_losses
 from zip_ray.protocol.messages import Int64
 
 

@@ -25,9 +25,10 @@ from zip_ray.clip.precision import Precision, compare
 from zip_ray.clip.prompt_shape import model_shape
 from zip_ray.clip.prompted_images import PromptedBatches, prompted_features
 from zip_ray.clip.shared_weights import share_weights
-from zip_ray.config import Config, ModelConfig
+from zip_ray.config.model import ModelConfig
 from zip_ray.config.threads import threads
-from zip_ray.optimizers import points
+from zip_ray.config.tree import Config
+from zip_ray.optimizers.spsa import PairOptions
 from zip_ray.pool.splitting import shard_bounds
 from zip_ray.prompts import TextSpace, make_space
 from zip_ray.protocol.messages import (
@@ -60,6 +61,7 @@ from zip_ray.protocol.messages import (
     Split,
     Work,
 )
+from zip_ray.protocol.perturbations import points
 from zip_ray.scorer.logits import judge, logits, shard_statistics
 from zip_ray.tasks import ImageSet, Task, load_task
 
@@ -83,7 +85,7 @@ class ScorerBuilder:
 
     def __call__(self, config: Config) -> "Scorer":
         """The scorer of a run; raises what `build_scorer` does."""
-        torch.set_num_threads(threads(config.cluster))
+        torch.set_num_threads(threads(config))
         task = load_task(config.task, config.seed)  # before the model: a wrong path shows before a long download
         return Scorer(self._clip(config), task, config)
 
@@ -92,7 +94,7 @@ class ScorerBuilder:
         if self._loaded is None or self._loaded[:2] != (model, device):
             self._loaded = None  # two large models may not fit
             clip = load_clip(model, device)
-            if config.cluster.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":
+            if config.execution.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":
                 share_weights(clip, default_folder())
             self._loaded = model, device, clip
         return self._loaded[2]
@@ -114,13 +116,13 @@ class Scorer:
         self._clip, self._task, self._config = clip, task, config
         self._texts = Texts(clip, task, config)
         self._shape = model_shape(clip, self._texts.initial_context, config.prompt)
-        self._space = make_space(config, self._shape)
+        self._space = make_space(config.prompt, self._shape, config.seed)
         facts: dict[str, object] = {
             "weights": clip.weights_digest,
             "preprocess": clip.preprocess_config,
             "device": clip.device.type,
         }
-        self._cache = FeatureCache(default_folder() if config.cluster.cache else None, facts)
+        self._cache = FeatureCache(default_folder() if config.execution.cache else None, facts)
         soft = self._space.prompt(self._space.initial()).context is not None
         self._text_pass = self._texts.kind if soft else TEMPLATE_ONCE
         self._features: dict[tuple[Split, tuple[int, int] | None], Tensor] = {}
@@ -273,9 +275,11 @@ class Scorer:
         if len(self._task.train) == 0:
             return "not judged, without training images"
         optimizer, seed = self._config.optimizer, self._config.seed
+        judged = optimizer if isinstance(optimizer, PairOptions) else PairOptions()
+        scale = judged.perturbation_scale
         w = self._space.initial()
         pairs = tuple(
-            Pair(k, 1, 0, w, optimizer.c, Perturbation(optimizer.perturbation, seed, 1, k), 1, self._judged_features())
+            Pair(k, 1, 0, w, scale, Perturbation(judged.perturbation, seed, 1, k), 1, self._judged_features())
             for k in range(JUDGED_PAIRS)
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zip_ray.config import BUILT_IN, TaskConfig
+from zip_ray.config.task import BUILT_IN, TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.protocol.messages import PHOTO
 from zip_ray.tasks.builtin.catalogue import built_in

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 
-from zip_ray.config import Config
 from zip_ray.config.threads import one_blas_thread
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.optimizers import Optimizer, StepReport, make_optimizer
+from zip_ray.optimizers import METHODS, Optimizer, StepReport
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.membership import PoolWatch
@@ -129,11 +129,16 @@ class Tuning:
         """
         one_blas_thread()
         self._config, self._pool = config, pool
-        self._device = pool.facts().device if config.pairs_per_pass == "auto" else ""
+        facts = pool.facts()
+        self._device = facts.device if config.execution.pairs_per_pass == "auto" else ""
         self._state = state
         self._emit, self._checkpoint, self._interrupted, self._clock = emit, checkpoint, interrupted, clock
-        self._optimizer: Optimizer = make_optimizer(
-            config.optimizer, state.optimizer, config.seed, config.schedule_steps
+        self._optimizer: Optimizer = METHODS[config.optimizer.method](
+            config.optimizer,
+            config.execution,
+            state.optimizer,
+            config.seed,
+            config.schedule_steps(facts.images["train"]),
         )
         self._ledger = Ledger(config.budget.queries, state.account)
         self._evaluation_ids = count(-1, -1)  # asks have the numbers from 0 up
@@ -208,7 +213,7 @@ class Tuning:
         Asynchronously only whole ones, as far as the budget allows: answers come one pass at a time, and what each
         frees would go out in passes of its size for ever.
         """
-        synchronous = self._config.optimizer.mode == "sync"
+        synchronous = self._config.execution.mode == "sync"
         if synchronous and self._validating:
             return  # it may end the run
         most = asks_per_pass(self._config, self._device, self._watch.ready)
@@ -222,7 +227,7 @@ class Tuning:
         Synchronously they are of one mini-batch: else the crops that happen to be there would have a say in the bits.
         """
         bundle: list[Ask] = []
-        apart = self._config.optimizer.mode == "sync"
+        apart = self._config.execution.mode == "sync"
         while len(bundle) < most:
             batch = self._optimizer.next_batch
             if apart and bundle and bundle[-1].batch != batch:
@@ -320,7 +325,7 @@ class Tuning:
 
     def _crop_stream(self) -> CropStream:
         config, optimizer = self._config, self._config.optimizer
-        out = optimizer.in_flight if optimizer.mode == "async" else 0
+        out = config.execution.in_flight if config.execution.mode == "async" else 0
         ahead = (config.cluster.most or CROPS_AHEAD) + out // optimizer.asks_per_step
         last = None
         if config.budget.queries is not None:  # counted from here: a resumed asynchronous run has skipped some

@@ -1,0 +1,81 @@
+"""Section `cluster`: where the queries run."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from zip_ray.config.section import Count, Positive, Section
+
+GPU_LEFT = 0.05
+"""Of a GPU that actors share: what may be left over (0.33 stands for 1/3)."""
+ACTORS = 2
+"""On a cluster without GPUs, where no number is given."""
+
+
+def _whole_or_share(gpus: float) -> float:
+    if gpus.is_integer() or (1e-3 <= gpus < 1 and 1 - gpus * per_gpu(gpus) <= GPU_LEFT):
+        return gpus
+    raise ValueError(f"{gpus:g} is neither whole nor 1/k: give 0, 1, 2 ..., or 0.5, 0.3333, 0.25 ...")
+
+
+def per_gpu(share: float) -> int:
+    """Actors to a GPU, where each reserves this much. A millionth more: 1/3 of one three times over is one."""
+    return int(1 / share + 1e-6)
+
+
+class ClusterConfig(Section):
+    """Where the queries run."""
+
+    pool: Literal["ray", "in-process"] = "ray"
+    """ray = actors on a Ray cluster; in-process = one scorer inside the driver, no Ray."""
+    address: str | None = None
+    """Ray cluster to join (`auto`, `ray://host:port`, `host:port`); none = RAY_ADDRESS, or else a local one."""
+    actors: Count | tuple[Count, Count] | Literal["auto", "per-gpu"] = "per-gpu"
+    """Actors, each with its own copy of the model: a number; least and most (waits for the least, and keeps asking for
+    the most, which is what an autoscaler reads); auto = as many as the cluster's nodes hold, as they come and go, and
+    one while they hold none; per-gpu = auto on a cluster with GPUs, 2 on one without."""
+    cpus_per_actor: Annotated[float, Field(ge=0)] = 1
+    """CPU cores that Ray reserves for an actor."""
+    gpus_per_actor: Annotated[float, Field(ge=0), AfterValidator(_whole_or_share)] | Literal["auto"] = "auto"
+    """GPUs that Ray reserves for an actor: 0, 1/k or whole ones; auto = 1 where the cluster has GPUs at the start, else
+    0."""
+    start_timeout: Positive = 300
+    """Seconds to wait for the first (or least) actors to have loaded their model. An actor that has its place and takes
+    longer to load is replaced."""
+    answer_timeout: Positive = 300
+    """Seconds after which an actor that has not answered is taken for hung and replaced. Long before, a copy of its
+    work goes to an idle one."""
+
+    @property
+    def fewest(self) -> int:
+        """Actors without which a run does not go on."""
+        return self.actors[0] if isinstance(self.actors, tuple) else 1
+
+    @property
+    def most(self) -> int | None:
+        """Actors asked for; None for as many as there is room for."""
+        match self.actors:
+            case (_, most):
+                return most
+            case int(number):
+                return number
+            case "per-gpu":
+                return ACTORS
+        return None
+
+    @property
+    def gpus(self) -> float:
+        """GPUs per actor, once `settled` has replaced auto."""
+        return 0.0 if self.gpus_per_actor == "auto" else self.gpus_per_actor
+
+    def settled(self, gpus: float) -> "ClusterConfig":
+        """With `gpus_per_actor: auto` and `actors: per-gpu` replaced, given how many GPUs the cluster has."""
+        share = float(gpus > 0) if self.gpus_per_actor == "auto" else self.gpus_per_actor
+        actors = self.actors if self.actors != "per-gpu" else "auto" if share > 0 else ACTORS
+        return self.model_copy(update={"gpus_per_actor": share, "actors": actors})
+
+    @model_validator(mode="after")
+    def _range(self) -> "ClusterConfig":
+        if isinstance(self.actors, tuple) and self.actors[0] > self.actors[1]:
+            raise ValueError(f"actors is {list(self.actors)}: give the least, then the most")
+        return self
