@@ -4,20 +4,17 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from tyro.conf import Positional
 
 from zip_ray.cli.commands import Command
-from zip_ray.cli.options import SHORT_FORMS
-from zip_ray.config.fields import class_of, section_classes
+from zip_ray.cli.options import SHORT_FORMS, form, kind
+from zip_ray.config.fields import class_of
 from zip_ray.config.tree import CHOOSERS, Config
 from zip_ray.config.writing import effective, flow
 
 WIDTH, COLUMN = 100, 38
-KINDS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: ""}
 POSITIONAL = get_args(Positional[int])[1]
 ABOUT = (
     "Tune the prompt of a frozen vision-language model with forward passes only, on one core or on a cluster of GPUs. "
@@ -81,28 +78,10 @@ def _sections(paths: Sequence[str], config: Config) -> Iterator[tuple[str, list[
 
 def _option(path: str, field: Any, value: object) -> _Entry:
     section, _, name = path.partition(".")
-    kind = _kind(field.annotation)
-    if section in CHOOSERS and name == CHOOSERS[section][0]:
-        kind = "|".join(section_classes(section))
     flag = f"--{section}.[no-]{name}" if field.annotation is bool else f"--{path}"
     flag = ", ".join([*([SHORT_FORMS[path]] if path in SHORT_FORMS else []), flag.replace("_", "-")])
     shown = "" if value is None else f" [{' '.join(map(str, value)) if isinstance(value, list) else flow(value)}]"
-    return _Entry(f"{flag} {kind}".strip(), f"{_first_sentence(field.description)}{shown}")
-
-
-def _kind(annotation: Any) -> str:
-    """What to write behind an option, of its type; None goes without saying."""
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _kind(parts[0])
-    if origin is Literal:
-        return "|".join(map(str, parts))
-    if origin is tuple:
-        return " ".join(_kind(part) for part in parts if part is not Ellipsis)
-    if origin in (Union, UnionType):
-        kinds = [_kind(part) for part in parts if part is not NoneType]
-        return "|".join(f"({kind})" if " " in kind else kind for kind in kinds)
-    return KINDS[annotation]
+    return _Entry(f"{flag} {form(path)}".strip(), f"{_first_sentence(field.description)}{shown}")
 
 
 def _parameters(run: Callable[..., int]) -> Iterator[_Entry]:
@@ -112,7 +91,7 @@ def _parameters(run: Callable[..., int]) -> Iterator[_Entry]:
         if name in texts:
             is_positional = POSITIONAL in getattr(annotation, "__metadata__", ())
             word = name.replace("_", "-")
-            yield _Entry(word.upper() if is_positional else f"--{word} {_kind(annotation)}", texts[name])
+            yield _Entry(word.upper() if is_positional else f"--{word} {kind(annotation)}", texts[name])
 
 
 def _described(run: Callable[..., int]) -> tuple[str, dict[str, str]]:

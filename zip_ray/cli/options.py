@@ -5,16 +5,19 @@ line are put together.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, TypeAlias, TypedDict
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
 
 from tyro.conf import arg
 
-from zip_ray.config.fields import every_field
+from zip_ray.config.fields import every_field, section_classes
 from zip_ray.config.merging import Tree
 from zip_ray.config.task import TESTED
 from zip_ray.config.tree import CHOOSERS
 
 SHORT_FORMS = {"optimizer.method": "--method"}
+KINDS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: ""}
 
 
 def _typed(paths: Iterable[str]) -> Any:
@@ -23,13 +26,40 @@ def _typed(paths: Iterable[str]) -> Any:
     sections: dict[str, dict[str, Any]] = {}
     for path in paths:
         section, _, name = path.rpartition(".")
-        is_choice = (section, name) in ((section, field) for section, (field, _) in CHOOSERS.items())
-        kind: Any = str if is_choice else fields[path].annotation  # of all choices, not of one class alone
+        expected: Any = str if is_choice(path) else fields[path].annotation  # a choice of all classes, not of one
         short = SHORT_FORMS.get(path)
-        sections.setdefault(section, {})[name] = Annotated[kind, arg(aliases=(short,))] if short else kind
+        sections.setdefault(section, {})[name] = Annotated[expected, arg(aliases=(short,))] if short else expected
     root = sections.pop("", {})
     nested = {name: TypedDict(name, of_one, total=False) for name, of_one in sections.items()}  # type: ignore[operator]
     return TypedDict("Options", root | nested, total=False)  # type: ignore[operator]
+
+
+def form(path: str) -> str:
+    """What to write behind an option of the config: a kind of value, or its choices."""
+    if is_choice(path):
+        return "|".join(section_classes(path.partition(".")[0]))
+    return kind(every_field()[path].annotation)
+
+
+def is_choice(path: str) -> bool:
+    """Whether a field chooses the class of its section."""
+    section, _, name = path.partition(".")
+    return section in CHOOSERS and name == CHOOSERS[section][0]
+
+
+def kind(annotation: Any) -> str:
+    """The same of a type; None goes without saying."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kind(parts[0])
+    if origin is Literal:
+        return "|".join(map(str, parts))
+    if origin is tuple:
+        return " ".join(kind(part) for part in parts if part is not Ellipsis)
+    if origin in (Union, UnionType):
+        kinds = [kind(part) for part in parts if part is not NoneType]
+        return "|".join(f"({kind})" if " " in kind else kind for kind in kinds)
+    return KINDS[annotation]
 
 
 def of_sections(*names: str) -> tuple[str, ...]:

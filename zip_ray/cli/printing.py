@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from zip_ray.cli.options import RUN, form
 from zip_ray.compare.execute import SuiteOutcome
 from zip_ray.compare.report.document import PAGE as REPORT
 from zip_ray.config.tree import Config
@@ -68,7 +69,7 @@ def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> T
 
 
 def parse_failure(text: str, command: str) -> str:
-    """The parser's framed message as one line: what is wrong; no types, no help texts.
+    """The parser's framed message as one line: what is wrong; no types of Python, no help texts.
 
     Args:
         text: what the parser wrote.
@@ -77,5 +78,9 @@ def parse_failure(text: str, command: str) -> str:
     lines = [line.strip("│ ╭╮╰╯─") for line in text.splitlines()[1:]]
     # A rule between two parts is of "-" where the terminal's encoding has no "─".
     what, *_ = " ".join(line if line.strip("-") else "\n" for line in lines).strip().split("\n")
-    missing = re.sub(r"^Missing from .*?: ([A-Z-]+) (.*?) \(required\).*", r"\1: missing: \2", what.strip())
-    return f"{missing} (see zip-ray {command} --help)"
+    what = re.sub(r"^Missing from .*?: ([A-Z-]+) (.*?) \(required\).*", r"\1: missing: \2", what.strip())
+    option = re.search(r"--[a-z][\w.-]*", what.replace("--method/", ""))
+    path = option.group()[2:].replace("-", "_") if option else ""
+    if option and path in RUN:
+        what = f"{option.group()}: give {form(path)}"
+    return f"{what} (see zip-ray {command} --help)"
