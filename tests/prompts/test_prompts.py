@@ -199,7 +199,9 @@ def test_without_low_rank_every_row_is_free() -> None:
 
 def test_random_projection_moves_tokens_in_units_of_an_embedding() -> None:
     """Parameters N(0, sigma^2) move each token by about sigma times the norm of N(0, 0.02^2 I): 0.02 sqrt(512)."""
-    space = RandomProjectionSpace(RandomProjectionOptions(intrinsic_dimension=100), shape(np.zeros((8, 512), np.float32)), 3)
+    space = RandomProjectionSpace(
+        RandomProjectionOptions(intrinsic_dimension=100), shape(np.zeros((8, 512), np.float32)), 3
+    )
     draws = np.random.default_rng(0)
     moves = [np.linalg.norm(space.context(0.3 * draws.standard_normal(100)), axis=1) for _ in range(40)]
     assert np.mean(moves) == pytest.approx(0.3 * 0.02 * np.sqrt(512), rel=0.02)

@@ -257,7 +257,9 @@ def test_published_counts() -> None:
     assert visual is not None
     assert visual.tensors["trigger"].size == 800
     assert sum(p.numel() for p in reference_decoder(5).parameters()) == 9_120
-    tokens = TokensSpace(TokensOptions(tokens=5, intrinsic_dimension=4000), make_shape(224, patch=Patches(768, 0.0, 0.02)), 1)
+    tokens = TokensSpace(
+        TokensOptions(tokens=5, intrinsic_dimension=4000), make_shape(224, patch=Patches(768, 0.0, 0.02)), 1
+    )
     assert tokens.dimension == tokens.initial().size == 4_000
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zip_ray.errors import InputError
-from zip_ray.optimizers import points
+from zip_ray.protocol.perturbations import points
 from zip_ray.protocol.messages import (
     Ask,
     AskResult,

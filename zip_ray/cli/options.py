@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal, TypeAlias, TypedDict, Union, get_arg
 
 from tyro.conf import arg
 
-from zip_ray.config.fields import every_field, section_classes
+from zip_ray.config.fields import CHOICES, every_field, section_classes
 from zip_ray.config.merging import Tree
 from zip_ray.config.task import TESTED
-from zip_ray.config.tree import CHOOSERS
 
 SHORT_FORMS = {"optimizer.method": "--method"}
 KINDS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: ""}
@@ -26,7 +25,7 @@ def _typed(paths: Iterable[str]) -> Any:
     sections: dict[str, dict[str, Any]] = {}
     for path in paths:
         section, _, name = path.rpartition(".")
-        expected: Any = str if is_choice(path) else fields[path].annotation  # a choice of all classes, not of one
+        expected: Any = str if path in CHOICES else fields[path].annotation  # a choice of all classes, not of one
         short = SHORT_FORMS.get(path)
         sections.setdefault(section, {})[name] = Annotated[expected, arg(aliases=(short,))] if short else expected
     root = sections.pop("", {})
@@ -36,15 +35,9 @@ def _typed(paths: Iterable[str]) -> Any:
 
 def form(path: str) -> str:
     """What to write behind an option of the config: a kind of value, or its choices."""
-    if is_choice(path):
+    if path in CHOICES:
         return "|".join(section_classes(path.partition(".")[0]))
     return kind(every_field()[path].annotation)
-
-
-def is_choice(path: str) -> bool:
-    """Whether a field chooses the class of its section."""
-    section, _, name = path.partition(".")
-    return section in CHOOSERS and name == CHOOSERS[section][0]
 
 
 def kind(annotation: Any) -> str:

@@ -8,6 +8,9 @@ from zip_ray.config.merging import Tree
 from zip_ray.config.section import Section
 from zip_ray.config.tree import CHOOSERS, Config
 
+CHOICES = {f"{section}.{field}" for section, (field, _) in CHOOSERS.items()}
+"""Paths of the fields that choose the class of their section."""
+
 
 def section_classes(section: str) -> dict[str, type[Section]]:
     """The classes that a section may have, by the choice that it takes ("" where there is none to make).

@@ -7,7 +7,7 @@ one before: what the earlier says for the alternative is then left out.
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
-from zip_ray.config.fields import class_of, owners, value
+from zip_ray.config.fields import CHOICES, class_of, owners, value
 from zip_ray.config.merging import Tree, leaves, merge, without
 from zip_ray.config.tree import CHOOSERS
 from zip_ray.errors import InputError
@@ -103,7 +103,7 @@ def require_effect(tree: Tree, source: str = "", spared: Collection[str] = ()) -
     for path, chooser in idle_fields(tree):
         if path in spared:
             continue
-        chosen = owners(path) if chooser in (f"{section}.{field}" for section, (field, _) in CHOOSERS.items()) else []
+        chosen = owners(path) if chooser in CHOICES else []
         belongs = f": it belongs to {', '.join(chosen)}" if chosen else f": leave it out, or change {chooser}"
         here = f"{source}: " if source else ""
         raise InputError(f"{here}{path}: does nothing with {chooser} {_shown(value(tree, chooser))}{belongs}")
