@@ -1,4 +1,4 @@
-"""`run.py status` from the folder alone, and the same figures among Ray's metrics."""
+"""`zip-ray status` from the folder alone, and the same figures among Ray's metrics."""
 
 import fcntl
 import urllib.request
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import ray
-import yaml
 
-from run import main
 from tests.conftest import wait_for
 from zip_ray.actors import RayMetrics
+from zip_ray.cli.main import main
 from zip_ray.cli.status import status
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Event, Record
+from zip_ray.runs.folder import write_config
 
 STEP: Event = {
     "event": "step",
@@ -42,7 +42,7 @@ POOL: Event = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(Config().model_dump(mode="json")))
+    write_config(tmp_path, Config())
     record = Record(tmp_path / "metrics.jsonl")
     for event in (POOL, {**STEP, "step": 1, "queries": 10, "seconds": 0.5}, STEP):
         record.append(event)
@@ -62,7 +62,7 @@ def test_a_run_that_goes_on(folder: Path) -> None:
 
 def test_a_run_that_nobody_here_holds(folder: Path) -> None:
     assert "not running on this machine" in status(folder)[0]
-    assert f"run.py resume {folder}" in status(folder)[0]
+    assert f"zip-ray resume {folder}" in status(folder)[0]
 
 
 def test_a_finished_run(folder: Path) -> None:

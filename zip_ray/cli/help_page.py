@@ -79,7 +79,7 @@ def _sections(paths: Sequence[str], config: Config) -> Iterator[tuple[str, list[
 def _option(path: str, field: Any, value: object) -> _Entry:
     section, _, name = path.partition(".")
     flag = f"--{section}.[no-]{name}" if field.annotation is bool else f"--{path}"
-    flag = ", ".join([*([SHORT_FORMS[path]] if path in SHORT_FORMS else []), flag.replace("_", "-")])
+    flag = ", ".join([*(short for short, long in SHORT_FORMS.items() if long == path), flag.replace("_", "-")])
     shown = "" if value is None else f" [{' '.join(map(str, value)) if isinstance(value, list) else flow(value)}]"
     return _Entry(f"{flag} {form(path)}".strip(), f"{_first_sentence(field.description)}{shown}")
 

@@ -15,7 +15,7 @@ import tyro
 from zip_ray.cli import settings
 from zip_ray.cli.commands import COMMANDS
 from zip_ray.cli.help_page import command_page, top_page
-from zip_ray.cli.options import RUN, SHORT_FORMS
+from zip_ray.cli.options import RUN, SHORT_FORMS, with_pairs_joined
 from zip_ray.cli.printing import INTERRUPTED, parse_failure
 from zip_ray.config.old_names import refuse_old_names
 from zip_ray.config.tree import Config
@@ -74,7 +74,8 @@ def bound(name: str, arguments: list[str]) -> dict[str, Any]:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(bind, prog=f"zip-ray {name}", args=arguments, add_help=False, config=PARSING)
+            line = with_pairs_joined(arguments)
+            return tyro.cli(bind, prog=f"zip-ray {name}", args=line, add_help=False, config=PARSING)
     except SystemExit as error:
         raise InputError(parse_failure(complaint.getvalue(), name)) from error
 
@@ -110,26 +111,30 @@ def _first_two(parameters: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _require_options(name: str, arguments: list[str]) -> None:
-    """Refuse what is no option of a command, by its own name and not by that of what the parser makes of the rest.
+    """Refuse what is no option of a command, before the parser takes its value for a positional.
 
     Raises:
-        InputError: names the new name of an old option, or one that is near.
+        InputError: says what an old option is called now, what the command takes, or which option is near.
     """
     command = COMMANDS[name]
-    known = {*command.options, *(SHORT_FORMS[path][2:] for path in SHORT_FORMS if path in command.options)}
-    known |= {parameter for parameter in inspect.signature(command.run).parameters if parameter != "given"}
+    known = {*command.options, *inspect.signature(command.run).parameters} - {"given"}
     for argument in arguments:
-        path = argument[2:].partition("=")[0].replace("-", "_")
-        if not argument.startswith("--") or path in known or path.replace(".no_", ".") in known:
+        word = argument.partition("=")[0]
+        if not word.startswith("--"):
+            continue
+        path = SHORT_FORMS.get(word, word[2:].replace("-", "_"))
+        if path in known or path.replace(".no_", ".") in known:
             continue
         refuse_old_names([path, path.replace(".no_", ".")])
-        sections = sorted({option.partition(".")[0] for option in command.options})
-        takes = f"it takes {', '.join(sections)}" if path in RUN and sections else ""
-        if takes and path.partition(".")[0] in sections:
-            takes = "it does nothing there"
-        near = [f"--{one}".replace("_", "-") for one in difflib.get_close_matches(path, known, 1)]
-        hint = takes or (f"did you mean {near[0]}?" if near else f"see zip-ray {name} --help")
-        raise InputError(f"{argument.partition('=')[0]}: no option of `zip-ray {name}`: {hint}")
+        raise InputError(f"{word}: no option of `zip-ray {name}`: {_hint(name, path, known)}")
+
+
+def _hint(name: str, path: str, known: set[str]) -> str:
+    sections = sorted({option.partition(".")[0] for option in COMMANDS[name].options})
+    if path in RUN and sections:
+        return "it does nothing there" if path.partition(".")[0] in sections else f"it takes {', '.join(sections)}"
+    near = difflib.get_close_matches(path, known, 1)
+    return f"did you mean --{near[0].replace('_', '-')}?" if near else f"see zip-ray {name} --help"
 
 
 def _at_home(argument: str) -> str:

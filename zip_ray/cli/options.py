@@ -9,13 +9,24 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
 
+import yaml
 from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from zip_ray.config.fields import CHOICES, every_field, section_classes
 from zip_ray.config.merging import Tree
 from zip_ray.config.task import TESTED
 
-SHORT_FORMS = {"optimizer.method": "--method"}
+ONE_OR_TWO = ("cluster.actors", "execution.split")
+"""Fields that are a number or a word, or two numbers."""
+_AS_YAML: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="",
+    instance_from_str=lambda words: yaml.safe_load(words[0]),
+    is_instance=lambda _: True,
+    str_from_instance=lambda value: [str(value)],
+)
+SHORT_FORMS = {"--method": "optimizer.method"}
 KINDS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: ""}
 
 
@@ -26,8 +37,10 @@ def _typed(paths: Iterable[str]) -> Any:
     for path in paths:
         section, _, name = path.rpartition(".")
         expected: Any = str if path in CHOICES else fields[path].annotation  # a choice of all classes, not of one
-        short = SHORT_FORMS.get(path)
-        sections.setdefault(section, {})[name] = Annotated[expected, arg(aliases=(short,))] if short else expected
+        if path in ONE_OR_TWO:
+            expected = Annotated[Any, _AS_YAML]
+        short = tuple(flag for flag, long in SHORT_FORMS.items() if long == path)
+        sections.setdefault(section, {})[name] = Annotated[expected, arg(aliases=short)]
     root = sections.pop("", {})
     nested = {name: TypedDict(name, of_one, total=False) for name, of_one in sections.items()}  # type: ignore[operator]
     return TypedDict("Options", root | nested, total=False)  # type: ignore[operator]
@@ -53,6 +66,18 @@ def kind(annotation: Any) -> str:
         kinds = [kind(part) for part in parts if part is not NoneType]
         return "|".join(f"({kind})" if " " in kind else kind for kind in kinds)
     return KINDS[annotation]
+
+
+def with_pairs_joined(arguments: list[str]) -> list[str]:
+    """A line in which each option takes one word: what takes a word or two numbers would else take the next, too."""
+    joined: list[str] = []
+    for word in arguments:
+        is_second = word.isdecimal() and joined[-1:] != [] and joined[-1].isdecimal()
+        if is_second and joined[-2:-1] != [] and joined[-2][2:].replace("-", "_") in ONE_OR_TWO:
+            joined[-1] = f"[{joined[-1]}, {word}]"
+        else:
+            joined.append(word)
+    return joined
 
 
 def of_sections(*names: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from zip_ray.compare.layers import BY_TASK, FILE, capped, file_budget, read_method
 from zip_ray.config.budget import BudgetConfig
-from zip_ray.config.inert import overlay
+from zip_ray.config.inert import overlay, require_effect
 from zip_ray.config.merging import Tree, leaves, merge
 from zip_ray.config.old_names import refuse_old_names
 from zip_ray.config.output import OutputConfig
@@ -147,13 +147,18 @@ class Suite(Section):
 
         Args:
             given: fields of budget, cluster and tracking.
+
+        Raises:
+            InputError: one of them does nothing.
         """
         limits = given.get("budget", {})
         open_to_file = limits.keys() - self.base.get("budget", {}).keys()
         methods = {
             label: capped(merge(file_budget(own, open_to_file), own), limits) for label, own in self.methods.items()
         }
-        return self.model_copy(update={"base": overlay(self.base, given), "methods": methods})
+        base = overlay(self.base, given)
+        require_effect(base, spared=set(leaves(base)) - set(leaves(given)))
+        return self.model_copy(update={"base": base, "methods": methods})
 
 
 def load_suite(path: Path, written: bool = False) -> Suite:
