@@ -4,7 +4,6 @@ import math
 import os
 import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -12,10 +11,10 @@ import ray
 from ray._private.state import available_resources_per_node
 from ray.util import client
 
-import zip_ray
 from zip_ray.actors.jobs import in_job
 from zip_ray.config.resources import ClusterConfig, per_gpu
 from zip_ray.errors import InputError
+from zip_ray.files import packaged
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a local cluster: work and answers are small and travel inline."""
@@ -60,7 +59,7 @@ def _code() -> dict[str, Any]:
     """The runtime environment that brings this code to the workers; a job's working_dir has brought it already."""
     if in_job():
         return {}
-    return {"py_modules": [str(Path(package.__file__ or "").parent) for package in (zip_ray,)]}
+    return {"py_modules": [str(packaged("."))]}
 
 
 def _probe(address: str) -> None:

@@ -69,9 +69,9 @@ def test_the_launchers_command_begins_without_a_gpu_node(monkeypatch: pytest.Mon
 
 PLAYED = {
     "ssh": 'while [[ "$1" != *@* ]]; do shift; done; shift; cd "$HOST_HOME"; HOME="$HOST_HOME" exec bash -c "$*"',
-    # Only what Ray's launcher uses: a folder or a file, to a path of the "host"; what is excluded stays.
+    # Only what the launcher uses: a folder or a file, to a path of the "host", without what is excluded at its top.
     "rsync": """
-        skip=(); while [[ "$1" == -* ]]; do case "$1" in --exclude) skip+=("--exclude=$2"); shift 2;;
+        skip=(); while [[ "$1" == -* ]]; do case "$1" in --exclude) skip+=("--exclude=.$2"); shift 2;;
         --rsh | --filter) shift 2;; *) shift;; esac; done
         to="${2#*:}"; to="${to/#\\~/$HOST_HOME}"; mkdir -p "$(dirname "$to")"
         if [[ -d "$1" ]]; then mkdir -p "$to"; tar -C "$1" "${skip[@]}" -cf - . | tar -C "$to" -xf -
