@@ -36,7 +36,7 @@ from zip_ray.errors import InputError, OutputError
 from zip_ray.pool.contract import InProcessPool, Pool, PoolError, ScorerLike
 from zip_ray.pool.multi_scorer import ScorerHost
 from zip_ray.pool.splitting import split_if_asked
-from zip_ray.runs.event_log import Event
+from zip_ray.tuning.events import Event
 from zip_ray.runs.folder import CONFIG, run_config
 from zip_ray.runs.lifecycle import Listener, resume, tune
 

@@ -14,7 +14,8 @@ from zip_ray.config.UNKNOWN import SYNCHRONOUS, OptimizerConfig
 from tests.support.asking import answer, ask_step, do_step, quadratic
 from zip_ray.optimizers import METHODS, NONFINITE_STEPS, Optimizer, OptimizerState, make_optimizer
 from zip_ray.protocol.messages import AskResult, GradientResult, PairResult, QueryResult
-from zip_ray.runs.checkpoint import RunState, load_checkpoint, save_checkpoint
+from zip_ray.runs.checkpoint import load_checkpoint, save_checkpoint
+from zip_ray.tuning.state import RunState
 
 SETTINGS = {
     "zip": {"a": 0.05},

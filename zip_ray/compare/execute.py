@@ -13,7 +13,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.compare.plan import Planned, plan
@@ -36,11 +35,13 @@ from zip_ray.pool.uncharged import accuracy_on_test
 from zip_ray.protocol.messages import Prompt
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import read_record
+from zip_ray.runs.event_log import each_event, read_record
 from zip_ray.runs.folder import CONFIG, locked
 from zip_ray.runs.lifecycle import Listener, resume, tune
 from zip_ray.runs.mlflow_mirror import close_parent, open_parent
+from zip_ray.runs.opening import read_start
 from zip_ray.runs.resume_rules import require_same, started_with
+from zip_ray.tuning.events import EndEvent
 
 POLL_SECONDS = 0.5
 """Between two looks at signals and at actors that are free."""
@@ -81,14 +82,15 @@ def _with_threads(run: Planned) -> Planned:
     Raises:
         InputError: it was started with another config.
     """
-    events = read_record(run.folder / RECORD) if (run.folder / RECORD).is_file() else []
-    if not events:
+    record = run.folder / RECORD
+    if not record.is_file() or next(each_event(record), None) is None:
         return replace(run, config=with_threads(run.config))
-    before, execution = started_with(run.folder, events[0]), run.config.execution
+    start = read_start(run.folder)
+    before, execution = started_with(run.folder, start), run.config.execution
     if execution.threads == "auto":
         execution = execution.model_copy(update={"threads": before.execution.threads})
     run = replace(run, config=run.config.model_copy(update={"execution": execution}))
-    require_same(run.folder, events[0], run.config)
+    require_same(run.folder, start, run.config)
     _require_same_budget(run, before.budget)
     return run
 
@@ -250,7 +252,7 @@ class Runner:
             InputError, PoolError: it cannot be done, or was stopped.
         """
         hear = self._listen(run.config, partial(self._view.event, run))
-        if not _ended(run.folder):
+        if _end(run.folder) is None:
             if (run.folder / CHECKPOINT).is_file():
                 result = resume(run.folder, run.config, self._open, self._interrupted, hear)
             else:
@@ -260,8 +262,9 @@ class Runner:
                 raise PoolError("; ".join(result.outcome.reasons.values()))
         if run.targets:
             self._apply(run)
-        accuracy: Any = read_record(run.folder / RECORD)[-1]["test_accuracy"]
-        return f"{accuracy:.1%}"
+        end = _end(run.folder)
+        assert end is not None
+        return f"{end.test_accuracy:.1%}"
 
     def _apply(self, run: Planned) -> None:
         """Test the tuned prompt on every target that it has not been tested on.
@@ -297,10 +300,10 @@ def _passes_out(config: Config) -> int:
     return asks if together == "auto" else -(-asks // together)
 
 
-def _ended(folder: Path) -> bool:
-    """Whether a run has come to its end."""
+def _end(folder: Path) -> EndEvent | None:
+    """The last event of a run; None while it has not come to its end."""
     events = read_record(folder / RECORD) if (folder / RECORD).is_file() else []
-    return bool(events) and events[-1]["event"] == "end"
+    return events[-1] if events and isinstance(events[-1], EndEvent) else None
 
 
 def _write_facts(folder: Path, revisions: list[str], failures: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ asked while a validation is out; asynchronously asks, validations and crops are 
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 
 from zip_ray.config.threads import one_blas_thread
@@ -16,7 +16,7 @@ from zip_ray.errors import InputError
 from zip_ray.optimizers import METHODS, Optimizer, StepReport
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Pool, PoolError
-from zip_ray.pool.membership import PoolWatch
+from zip_ray.pool.membership import PoolReport, PoolWatch
 from zip_ray.protocol.messages import (
     Answer,
     Ask,
@@ -28,9 +28,9 @@ from zip_ray.protocol.messages import (
     Pass,
     PassResult,
 )
-from zip_ray.runs.checkpoint import Best, RunState
-from zip_ray.runs.event_log import Event
+from zip_ray.tuning.events import Event, PoolEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Ledger, settle
+from zip_ray.tuning.state import Best, RunState
 
 POLL_SECONDS = 0.5
 """Longest wait for an answer before the loop looks at budgets and signals again."""
@@ -271,22 +271,24 @@ class Tuning:
             optimizer=self._optimizer.state,
             account=account,
             seconds=seconds,
-            clipped_steps=self._state.clipped_steps + report.clipped,
             nonfinite_results=self._state.nonfinite_results + report.nonfinite,
             dropped_results=self._state.dropped_results + report.dropped,
         )
-        self._event(
-            "step",
-            self._state,
-            loss=report.loss,
-            accuracy=report.accuracy,
-            gradient_norm=report.gradient_norm,
-            clipped=self._state.clipped_steps / report.step,
-            nonfinite=self._state.nonfinite_results,
-            staleness=report.staleness,
-            dropped=self._state.dropped_results,
-            wasted=account.wasted,
-            queries_per_second=self._rate(seconds, account.charged),
+        self._emit(
+            StepEvent(
+                step=report.step,
+                queries=account.charged,
+                seconds=seconds,
+                loss=report.loss,
+                accuracy=report.accuracy,
+                gradient_norm=report.gradient_norm,
+                clipped=report.clipped,
+                nonfinite=self._state.nonfinite_results,
+                staleness=report.staleness,
+                dropped=self._state.dropped_results,
+                wasted=account.wasted,
+                queries_per_second=self._rate(seconds, account.charged),
+            )
         )
         if report.step % self._config.output.checkpoint_every_steps == 0:
             self._checkpoint(self._state)
@@ -314,14 +316,20 @@ class Tuning:
         self._state = replace(self._state, best=best)
         if step >= self._state.validated_step:  # with several out, an older one may come in late
             self._state = replace(self._state, validated_step=step, accuracy=result.accuracy)
-        self._event("validation", asked, loss=result.loss, accuracy=result.accuracy)
+        self._emit(
+            ValidationEvent(
+                step=step,
+                queries=asked.account.charged,
+                seconds=asked.seconds,
+                loss=result.loss,
+                accuracy=result.accuracy,
+            )
+        )
 
-    def _tell_of_pool(self, found: dict[str, object]) -> None:
-        self._event("pool", replace(self._state, seconds=self._seconds()), **found)
-
-    def _event(self, kind: str, state: RunState, **values: object) -> None:
-        head: Event = {"event": kind, "step": state.optimizer.steps, "queries": state.account.charged}
-        self._emit({**head, "seconds": state.seconds, **values})
+    def _tell_of_pool(self, found: PoolReport) -> None:
+        state = self._state
+        step, queries = state.optimizer.steps, state.account.charged
+        self._emit(PoolEvent(step=step, queries=queries, seconds=self._seconds(), **asdict(found)))
 
     def _crop_stream(self) -> CropStream:
         config, optimizer = self._config, self._config.optimizer
