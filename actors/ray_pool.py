@@ -30,7 +30,8 @@ from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Member, PoolError, ScorerLike
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, Dispatcher
-from zip_ray.protocol.messages import Answer, Facts, Work
+from zip_ray.protocol.messages import Answer, Work
+from zip_ray.protocol.facts import Facts
 
 STARTS_PER_ACTOR = FAILURES_PER_WORK
 """Failed starts in a row, of any actors, after which the pool does with one actor less; with none left it gives up.

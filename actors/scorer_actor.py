@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from zip_ray.pool.contract import ScorerLike
-from zip_ray.protocol.messages import Facts, Result, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Result, Work
 
 
 class ScorerActor:

@@ -32,7 +32,8 @@ from zip_ray.runs.lifecycle import resume, tune
 from zip_ray.cli.status import status
 from zip_ray.cli.printing import accuracy_table, show_run
 from zip_ray.artifact.tuned_prompt import TunedPrompt
-from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Facts, Result, Work
+from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Result, Work
+from zip_ray.protocol.facts import Facts
 
 
 def make_config(folder: Path, queries: int = 12, **sections: dict) -> Config:

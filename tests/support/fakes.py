@@ -18,17 +18,13 @@ from zip_ray.protocol.messages import (
     EncodingResult,
     Evaluation,
     EvaluationResult,
-    Facts,
-    Float64,
     Gradient,
     GradientResult,
-    ModelShape,
     Pair,
     PairResult,
     Pass,
     PassResult,
     Perturbation,
-    Prompt,
     Query,
     QueryResult,
     Result,
@@ -36,6 +32,8 @@ from zip_ray.protocol.messages import (
     SliceResult,
     Work,
 )
+from zip_ray.protocol.facts import Facts, ModelShape, Prompt
+from zip_ray.protocol.arrays import Float64
 
 SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), None)
 FACTS = Facts(

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from tests.support.fakes import FACTS, FakeScorer
 from zip_ray.pool.contract import Member
 from zip_ray.pool.dispatcher import Dispatcher
-from zip_ray.protocol.messages import Answer, Facts, PassResult, Slice, Work
+from zip_ray.protocol.messages import Answer, PassResult, Slice, Work
+from zip_ray.protocol.facts import Facts
 
 
 class DriverKilled(Exception):

@@ -15,7 +15,8 @@ from zip_ray.config.tree import Config
 from zip_ray.pool.splitting import shard_bounds
 from zip_ray.prompts.low_rank import random_context
 from zip_ray.prompts.options import ContextOptions
-from zip_ray.protocol.messages import PHOTO, Float32, Prompt
+from zip_ray.protocol.arrays import Float32
+from zip_ray.protocol.facts import PHOTO, Prompt
 from zip_ray.tasks import Task
 
 PUBLISHED_SUFFIX = "."

@@ -18,7 +18,7 @@ from torch.nn import functional
 from zip_ray.clip.cuda_graph import Recorded, out_of_memory
 from zip_ray.clip.loading import Tokenizer
 from zip_ray.clip.plain_text import ROWS_PER_PASS, PromptEncoder
-from zip_ray.protocol.messages import SHARED_PREFIX
+from zip_ray.protocol.facts import SHARED_PREFIX
 
 TOLERANCE = 1e-5
 """Largest difference of a unit-length feature from the plain pass: float32 rounding, twelve layers deep."""

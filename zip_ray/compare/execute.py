@@ -33,7 +33,7 @@ from zip_ray.pool.multi_scorer import AT_ONCE, scorer_key
 from zip_ray.pool.shared import PoolHub
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.pool.uncharged import accuracy_on_test
-from zip_ray.protocol.messages import Prompt
+from zip_ray.protocol.facts import Prompt
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_record

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from zip_ray.protocol.messages import Answer, Facts, Result, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Answer, Result, Work
 
 
 class PoolError(Exception):

@@ -8,7 +8,8 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers.spsa import PairOptions, ZipOptions
 from zip_ray.pool.contract import ScorerLike
-from zip_ray.protocol.messages import Facts, Failure, Hosted, HostedResult, Result, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Failure, Hosted, HostedResult, Result, Work
 
 AT_ONCE = 8
 """Runs that may go on at a time."""

@@ -15,7 +15,8 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Member, Pool, PoolError
 from zip_ray.pool.multi_scorer import scorer_key
-from zip_ray.protocol.messages import Answer, Facts, Failure, Hosted, HostedResult, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Answer, Failure, Hosted, HostedResult, Work
 
 WAIT_SECONDS = 0.005
 """Longest that new work waits for the hub, while it waits for answers."""

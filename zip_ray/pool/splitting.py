@@ -20,11 +20,11 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Member, Pool
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.losses import Loss, image_losses
 from zip_ray.protocol.messages import (
     Answer,
-    Facts,
-    Float64,
     Gradient,
     Pair,
     PairResult,

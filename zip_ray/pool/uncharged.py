@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from zip_ray.pool.contract import Pool
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, Float64, Prompt, Result, Work
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.facts import Prompt
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, Result, Work
 from zip_ray.tuning.loop import POLL_SECONDS
 
 TESTED_TOGETHER = 1024

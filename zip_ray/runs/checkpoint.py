@@ -16,7 +16,7 @@ from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.tuning.ledger import Account
 from zip_ray.optimizers import OptimizerState
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 
 FILE_NAME = "checkpoint.safetensors"
 SCHEMA_VERSION = 2

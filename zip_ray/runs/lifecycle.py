@@ -35,7 +35,9 @@ from zip_ray.config.threads import with_threads
 from zip_ray.runs.mlflow_mirror import Tracker
 from zip_ray.artifact.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.tuning.loop import Interrupted, Outcome, Tuning, cut_off_by
-from zip_ray.protocol.messages import Encoding, EncodingResult, Facts, Float64, VisualPrompt
+from zip_ray.protocol.messages import Encoding, EncodingResult
+from zip_ray.protocol.facts import Facts, VisualPrompt
+from zip_ray.protocol.arrays import Float64
 
 TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""

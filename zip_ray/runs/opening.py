@@ -17,7 +17,8 @@ from zip_ray.prompts import PromptSpace
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import Event, each_event
 from zip_ray.pool.membership import PoolWatch
-from zip_ray.protocol.messages import PHOTO, SHARED_PREFIX, TEMPLATE_ONCE, Evaluation, EvaluationResult, Facts, Split
+from zip_ray.protocol.facts import PHOTO, SHARED_PREFIX, TEMPLATE_ONCE, Facts, Split
+from zip_ray.protocol.messages import Evaluation, EvaluationResult
 
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 

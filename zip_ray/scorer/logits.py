@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from zip_ray.clip.cuda_graph import to_device
+from zip_ray.protocol.arrays import Int64
 from zip_ray.protocol.losses import Loss, image_losses
-from zip_ray.protocol.messages import Int64
 
 
 def logits(scale: float, images: Tensor, text: Tensor) -> Tensor:

@@ -31,8 +31,9 @@ from zip_ray.config.tree import Config
 from zip_ray.optimizers.spsa import PairOptions
 from zip_ray.pool.splitting import shard_bounds
 from zip_ray.prompts import TextSpace, make_space
+from zip_ray.protocol.arrays import Float32, Float64, Int64
+from zip_ray.protocol.facts import TEMPLATE_ONCE, Facts, Prompt, Split
 from zip_ray.protocol.messages import (
-    TEMPLATE_ONCE,
     Ask,
     AskResult,
     Crops,
@@ -41,24 +42,18 @@ from zip_ray.protocol.messages import (
     EncodingResult,
     Evaluation,
     EvaluationResult,
-    Facts,
-    Float32,
-    Float64,
     Gradient,
     GradientResult,
     Hosted,
-    Int64,
     Pair,
     PairResult,
     Pass,
     PassResult,
     Perturbation,
-    Prompt,
     QueryResult,
     Result,
     Slice,
     SliceResult,
-    Split,
     Work,
 )
 from zip_ray.protocol.perturbations import points

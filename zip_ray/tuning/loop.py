@@ -17,17 +17,8 @@ from zip_ray.optimizers import METHODS, Optimizer, StepReport
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.membership import PoolWatch
-from zip_ray.protocol.messages import (
-    Answer,
-    Ask,
-    Crops,
-    CropsResult,
-    Evaluation,
-    EvaluationResult,
-    Float32,
-    Pass,
-    PassResult,
-)
+from zip_ray.protocol.arrays import Float32
+from zip_ray.protocol.messages import Answer, Ask, Crops, CropsResult, Evaluation, EvaluationResult, Pass, PassResult
 from zip_ray.runs.checkpoint import Best, RunState
 from zip_ray.runs.event_log import Event
 from zip_ray.tuning.ledger import Ledger, settle
