@@ -12,11 +12,11 @@ from zip_ray.clip.plain_text import PromptEncoder, encode_texts, token_embedding
 from zip_ray.clip.precision import Precision, products
 from zip_ray.clip.shared_prefix import TextEncoder, make_encoder
 from zip_ray.config.tree import Config
-from zip_ray.pool.splitting import shard_bounds
 from zip_ray.prompts.low_rank import random_context
 from zip_ray.prompts.options import ContextOptions
 from zip_ray.protocol.arrays import Float32
 from zip_ray.protocol.facts import PHOTO, Prompt
+from zip_ray.protocol.shards import shard_bounds
 from zip_ray.tasks import Task
 
 PUBLISHED_SUFFIX = "."

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 from zip_ray.config.section import Section
 from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.losses import Loss
-from zip_ray.protocol.messages import Ask, AskResult
+from zip_ray.protocol.messages import Ask, AskResult, PerturbationLaw
 
 NONFINITE_STEPS = 10
 """Steps in a row that moved nothing after which the run is hopeless."""
@@ -44,6 +44,11 @@ class MethodOptions(Section):
     def queries_per_step(self) -> int:
         """What one step costs."""
         return self.asks_per_step * self.queries_per_ask
+
+    @property
+    def probe(self) -> tuple[PerturbationLaw, float]:
+        """Law and scale of the pairs by which a reduced `model.precision` is judged."""
+        return "segmented-uniform", 0.01
 
     def schedule_steps(self, planned: int | None, steps_per_epoch: int) -> int | None:  # noqa: ARG002
         """Steps over which a learning rate falls; None for a method without a schedule.

@@ -41,6 +41,11 @@ class PairOptions(MethodOptions):
         """Pairs of one step."""
         return self.pairs_per_step
 
+    @property
+    def probe(self) -> tuple[PerturbationLaw, float]:
+        """Law and scale of the method's own pairs at the start."""
+        return self.perturbation, self.perturbation_scale
+
 
 class SpsaOptions(PairOptions):
     """SPSA without clipping (Spall, 1992)."""
