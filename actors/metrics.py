@@ -3,10 +3,10 @@
 import math
 
 from ray.util.metrics import Gauge
+from zip_ray.runs.progress import Summary
 
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.runs.event_log import Event
-from zip_ray.runs.progress import Summary
 
 GAUGES = {
     "step": {
