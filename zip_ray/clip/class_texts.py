@@ -1,5 +1,6 @@
 """The text side of a scorer: text features of prompts over a task's classes."""
 
+from contextlib import nullcontext
 from functools import cached_property
 
 import numpy as np
@@ -67,8 +68,10 @@ class Texts:
             first, end = self._bounds(shard)
             return self.template[first:end].expand(len(prompts), -1, -1)
         encoder, _ = self._encoder(shard, len(contexts[0]), prompts[0].suffix)
-        with products(precision or self._precision, self._clip.device):
-            return encoder.encode(to_device(torch.from_numpy(np.stack(contexts)), self._clip.device)).float()
+        device, precision = self._clip.device, precision or self._precision
+        exact = precision == "fp32" and device.type == "cpu"
+        with nullcontext() if exact else products(precision, device):
+            return encoder.encode(to_device(torch.from_numpy(np.stack(contexts)), device)).float()
 
     def sentences(self, template: str) -> Tensor:
         """Features of a sentence with {} for the class name, shape (classes, embed)."""
