@@ -121,7 +121,10 @@ class RayPool:
     def submit(self, works: Sequence[Work]) -> None:
         for work in works:
             self._dispatcher.submit(work)
-        self._send()  # what is submitted together can share calls
+        try:
+            self._send()  # what is submitted together can share calls
+        except LOST_CLUSTER as error:
+            raise _lost_cluster(error) from error
 
     def collect(self, timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
