@@ -1,4 +1,4 @@
-"""The way of one query: the calls of the project's own functions that one pair takes over Ray, and the files they are in.
+"""The way of one query: the calls of the project's own functions that one pair takes over Ray, and their files.
 
 `python benchmarks/query_path.py` traces a driver and an actor in steady state (one pair per step, the small CLIP, one
 actor) and prints, for each, how many of the project's functions are called for one pair, in how many files, and how
@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
@@ -93,7 +94,7 @@ def driver_calls(config: Config) -> tuple[list[Call], Work]:
             tuning.run()
     finally:
         pool.close()  # type: ignore[operator]
-    windows = [calls[first:end] for first, end in zip(marks[STEADY:], marks[STEADY + 1 :], strict=False)]
+    windows = [calls[first:end] for first, end in pairwise(marks[STEADY:])]
     pairs = [work for work in pool.works if isinstance(work.body, Pass)]
     return sorted(windows, key=len)[len(windows) // 2], pairs[STEADY]
 
@@ -111,7 +112,7 @@ def actor_calls(config: Config, work: Work) -> list[Call]:
 def report(name: str, calls: Sequence[Call]) -> str:
     """A line of the table."""
     files = [file for file, _ in calls]
-    changes = sum(one != other for one, other in zip(files, files[1:], strict=False))
+    changes = sum(one != other for one, other in pairwise(files))
     return f"{name:10} {len(calls):5} calls {len(set(files)):4} files {changes:5} changes of file"
 
 

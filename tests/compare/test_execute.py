@@ -35,11 +35,12 @@ from zip_ray.errors import InputError
 from zip_ray.pool.contract import InProcessPool, Pool, ScorerLike
 from zip_ray.pool.multi_scorer import ScorerHost, scorer_key
 from zip_ray.pool.shared import PoolHub
-from zip_ray.runs.event_log import Event, read_record
+from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import locked
 from zip_ray.runs.lifecycle import Listener
 from zip_ray.scorer.scorer import ScorerBuilder
 from zip_ray.tasks.builtin.rendered import TASKS, render_split
+from zip_ray.tuning.events import Event, StepEvent
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def carry_out(
     def listen(_: Config, view: Listener) -> Listener:
         def hear(event: Event) -> None:
             view(event)
-            steps.extend([event] * (event["event"] == "step"))
+            steps.extend([event] * isinstance(event, StepEvent))
 
         return hear
 

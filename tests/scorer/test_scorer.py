@@ -229,6 +229,7 @@ def test_another_local_checkpoint_loads() -> None:
     ("model", "message"),
     [
         ({"name": "local-dir:nowhere"}, r"model.name: 'local-dir:nowhere': no open_clip_config.json"),
+        ({"name": "small_clip"}, "model.name: 'small_clip' is unknown to open_clip: give small-clip"),
         ({"name": "ViT-B-32"}, r"model.pretrained: none is given .* 'ViT-B-32'"),
         ({"name": "ViT-B-99", "pretrained": "openai"}, "model.name: 'ViT-B-99' is unknown to open_clip: give ViT-B-"),
         ({"name": "ViT-B-16", "pretrained": "openai"}, "another activation .* 'openai': give ViT-B-16-quickgelu"),

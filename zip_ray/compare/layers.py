@@ -4,10 +4,9 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-import zip_ray
 from zip_ray.config.reading import read_tree
+from zip_ray.files import packaged
 
-ROOT = Path(zip_ray.__file__).parent
 Tree = dict[str, Any]
 """A part of a config as plain values, section by section."""
 BY_TASK = "by_task"
@@ -58,6 +57,6 @@ def _is_section(one: object, other: object) -> bool:
 
 
 def find(file: object) -> Path:
-    """A file named in a suite: where the user stands, or beside the installed configs."""
+    """A file named in a suite: relative to the working directory, or else one that ships with the package."""
     path = Path(str(file))
-    return path if path.exists() or path.is_absolute() else ROOT / path
+    return path if path.exists() or path.is_absolute() else packaged(str(path))

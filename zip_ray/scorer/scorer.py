@@ -78,6 +78,10 @@ class ScorerBuilder:
         task = load_task(config.task, config.seed)  # before the model: a wrong path shows before a long download
         return Scorer(self._clip(config), task, config)
 
+    def of_key(self, key: str) -> "Scorer":
+        """The scorer of a key (see `config.scorer_key`); raises what `build_scorer` does."""
+        return self(Config.model_validate_json(key))
+
     def _clip(self, config: Config) -> FrozenClip:
         model, device = config.model, choose_device(config)
         if self._loaded is None or self._loaded[:2] != (model, device):

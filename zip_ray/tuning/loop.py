@@ -18,17 +18,7 @@ from zip_ray.optimizers import METHODS, Optimizer
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.membership import PoolReport, PoolWatch
-from zip_ray.protocol.messages import (
-    Answer,
-    Ask,
-    Body,
-    Evaluation,
-    EvaluationResult,
-    Pass,
-    Priority,
-    Work,
-    new_work,
-)
+from zip_ray.protocol.messages import Answer, Ask, Body, Evaluation, EvaluationResult, Pass, Priority, Work, new_work
 from zip_ray.tuning.crops import CropStream
 from zip_ray.tuning.events import Event, PoolEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Ledger, settle
