@@ -129,7 +129,7 @@ class RayPool:
     def collect(self, timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
         try:
-            while self._dispatcher.outstanding and not self._answers:
+            while self._dispatcher.awaited and not self._answers:
                 self._wait(max(0.0, deadline - time.monotonic()))
                 if time.monotonic() >= deadline:
                     break
@@ -170,7 +170,7 @@ class RayPool:
             self._take(ref)
         if time.monotonic() - self._tended >= TEND_SECONDS:
             self._tend()
-        if self._dispatcher.outstanding:
+        if self._dispatcher.awaited:
             self._send()
 
     def _ready(self, timeout: float) -> list[Any]:

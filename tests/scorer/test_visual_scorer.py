@@ -21,7 +21,8 @@ from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import points
-from zip_ray.pool.contract import InProcessPool, Pool
+from zip_ray.pool.contract import Pool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import Layout, SplitPool, combine
 from zip_ray.prompts import make_space
 from zip_ray.protocol.facts import TEMPLATE_ONCE, Prompt, VisualPrompt
