@@ -33,12 +33,13 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError, OutputError
-from zip_ray.pool.contract import InProcessPool, Pool, PoolError, ScorerLike
-from zip_ray.pool.multi_scorer import ScorerHost
+from zip_ray.pool.contract import Pool, PoolError, ScorerLike
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.splitting import split_if_asked
-from zip_ray.tuning.events import Event
 from zip_ray.runs.folder import CONFIG, run_config
 from zip_ray.runs.lifecycle import Listener, resume, tune
+from zip_ray.tuning.events import Event
 
 console = Console(markup=False, highlight=False)
 """Paths and errors are printed as they are: a bracket in them is no markup."""
@@ -58,7 +59,7 @@ def build_host(keys: list[str]) -> ScorerLike:
     """The scorers of the runs of a suite, in the process that scores."""
     from zip_ray.scorer.scorer import ScorerBuilder
 
-    return ScorerHost(ScorerBuilder(), keys)
+    return MultiScorer(ScorerBuilder().of_key, keys)
 
 
 def open_scorers(config: Config, build: Callable[[], ScorerLike]) -> Pool:

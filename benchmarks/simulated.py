@@ -18,7 +18,8 @@ from zip_ray.config.resources import ClusterConfig
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, Facts, PairResult, Pass, PassResult, Result, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, PairResult, Pass, PassResult, Result, Work
 from zip_ray.tuning.events import Event, StepEvent
 from zip_ray.tuning.loop import Outcome, Tuning
 from zip_ray.tuning.state import RunState

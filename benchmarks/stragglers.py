@@ -22,7 +22,7 @@ from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second, tune
 from zip_ray.actors import RayPool
 from zip_ray.config.resources import ClusterConfig
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 from zip_ray.tuning.events import Event, StepEvent
 from zip_ray.tuning.loop import Outcome
 

@@ -7,7 +7,7 @@ import pytest
 import run
 from tests.support.fakes import FakeScorer
 from zip_ray.cli.printing import INTERRUPTED
-from zip_ray.pool.contract import InProcessPool
+from zip_ray.pool.in_process import InProcessPool
 
 
 @pytest.fixture(autouse=True)

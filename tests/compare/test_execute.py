@@ -32,7 +32,8 @@ from zip_ray.compare.suite import load_suite
 from zip_ray.compare.suite_view import SuiteView
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import InProcessPool, Pool, ScorerLike
+from zip_ray.pool.contract import Pool, ScorerLike
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.multi_scorer import ScorerHost, scorer_key
 from zip_ray.pool.shared import PoolHub
 from zip_ray.runs.event_log import read_record

@@ -9,7 +9,7 @@ from tests.support.fakes import FakeScorer
 from zip_ray.cli import doctor
 from zip_ray.config.reading import load_config, validate
 from zip_ray.config.tree import Config
-from zip_ray.pool.contract import InProcessPool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.runs.folder import CONFIG
 from zip_ray.runs.lifecycle import tune
 

@@ -9,7 +9,8 @@ from tests.support.fakes import FACTS, FakeScorer
 from tests.tuning.test_loop import fresh, make_config
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import InProcessPool, Member
-from zip_ray.protocol.messages import Facts, Pass, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Pass, Work
 from zip_ray.tuning.events import Event, StepEvent
 from zip_ray.tuning.loop import Tuning
 

@@ -12,7 +12,7 @@ from zip_ray.errors import InputError
 from zip_ray.prompts import FullSpace, LowRankSpace, RandomProjectionSpace, TextSpace, make_space
 from zip_ray.prompts.fastfood import fastfood_matrix, hadamard_transform
 from zip_ray.prompts.low_rank import random_context
-from zip_ray.protocol.messages import ModelShape
+from zip_ray.protocol.facts import ModelShape
 from zip_ray.protocol.random_keys import Stream, generator
 
 

@@ -21,7 +21,7 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.prompts import make_space
 from zip_ray.prompts.visual import DecoderSpace, FrameSpace, TokensSpace, inner_size
-from zip_ray.protocol.messages import ModelShape, Patches, VisualPrompt
+from zip_ray.protocol.facts import ModelShape, Patches, VisualPrompt
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 

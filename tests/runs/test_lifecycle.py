@@ -25,9 +25,11 @@ from zip_ray.cli.status import status
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError, OutputError
-from zip_ray.pool.contract import InProcessPool, PoolError
+from zip_ray.pool.contract import PoolError
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Facts, Result, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Result, Work
 from zip_ray.runs.accuracy_plot import draw_accuracy
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD

@@ -21,18 +21,8 @@ from zip_ray.errors import InputError
 from zip_ray.optimizers import perturbation, points
 from zip_ray.pool.splitting import Layout, combine
 from zip_ray.prompts import TextSpace, make_space
-from zip_ray.protocol.messages import (
-    SHARED_PREFIX,
-    Crops,
-    Encoding,
-    Evaluation,
-    Gradient,
-    Pair,
-    Pass,
-    Perturbation,
-    Prompt,
-    Query,
-)
+from zip_ray.protocol.facts import SHARED_PREFIX, Prompt
+from zip_ray.protocol.messages import Crops, Encoding, Evaluation, Gradient, Pair, Pass, Perturbation, Query
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tasks import Task, load_task

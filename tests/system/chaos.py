@@ -33,7 +33,8 @@ from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import OutputError
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool.contract import InProcessPool, Pool, PoolError
+from zip_ray.pool.contract import Pool, PoolError
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import Answer, Work

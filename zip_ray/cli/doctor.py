@@ -105,7 +105,7 @@ def _task(config: Config) -> str:
 
 def _prompt(config: Config) -> str:
     from zip_ray.prompts import make_space
-    from zip_ray.protocol.messages import TEMPLATE_ONCE
+    from zip_ray.protocol.facts import TEMPLATE_ONCE
     from zip_ray.scorer.scorer import build_scorer
 
     facts = build_scorer(config).facts()

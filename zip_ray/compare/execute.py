@@ -22,17 +22,18 @@ from zip_ray.compare.revision import revision
 from zip_ray.compare.suite import Suite, dump
 from zip_ray.compare.suite_view import SuiteView
 from zip_ray.config.budget import BudgetConfig
+from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.threads import with_threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.dispatcher import PREFETCH
-from zip_ray.pool.multi_scorer import AT_ONCE, scorer_key
+from zip_ray.pool.multi_scorer import RUNS_AT_ONCE
 from zip_ray.pool.shared import PoolHub
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.pool.uncharged import accuracy_on_test
-from zip_ray.protocol.messages import Prompt
+from zip_ray.protocol.facts import Prompt
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import each_event, read_record
@@ -202,7 +203,7 @@ class Runner:
         """
         waiting, active = deque(runs), dict[Future[str], Planned]()
         finished = 0
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="run") as threads:
+        with ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="run") as threads:
             while active or (waiting and not self._stopped()):
                 while waiting and not self._stopped() and self._has_room(list(active.values())):
                     run = waiting.popleft()
@@ -223,10 +224,10 @@ class Runner:
     def _has_room(self, active: Sequence[Planned]) -> bool:
         """Whether one run more would find actors idle."""
         if self._suite.at_once != "auto":
-            return len(active) < min(self._suite.at_once, AT_ONCE)
+            return len(active) < min(self._suite.at_once, RUNS_AT_ONCE)
         ready = sum(member.state == "ready" for member in self._hub.members())
         out = sum(_passes_out(run.config) for run in active)
-        return not active or (len(active) < AT_ONCE and out < PREFETCH * ready)
+        return not active or (len(active) < RUNS_AT_ONCE and out < PREFETCH * ready)
 
     def _take(self, run: Planned, future: Future[str]) -> bool:
         """Note how a run ended; whether it is finished."""
@@ -285,13 +286,13 @@ class Runner:
 
     def _test(self, prompt: Prompt, target: Config) -> dict[str, float]:
         """Accuracy on a target, and that of the target's plain template beside it."""
-        with closing(self._hub.channel(target)) as pool:
+        with closing(self._hub.channel(scorer_key(target))) as pool:
             facts = pool.facts()
             tuned, plain = (accuracy_on_test(pool, one, facts.images["test"]) for one in (prompt, facts.template))
         return {"tuned": tuned, "plain template": plain}
 
     def _open(self, config: Config) -> Pool:
-        return split_if_asked(self._hub.channel(config), config)
+        return split_if_asked(self._hub.channel(scorer_key(config)), config)
 
 
 def _passes_out(config: Config) -> int:

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.optimizers import OptimizerState
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 from zip_ray.tuning.ledger import Account
 from zip_ray.tuning.state import Best, RunState
 
@@ -40,7 +40,7 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         "schema_version": SCHEMA_VERSION,
         "steps": optimizer.steps,
         "nonfinite_streak": optimizer.nonfinite_streak,
-        "asked": optimizer.asked,
+        "asked": state.asked,
         "account": asdict(state.account),
         "seconds": state.seconds,
         "nonfinite_results": state.nonfinite_results,
@@ -85,9 +85,9 @@ def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
             w=tensors["w"],
             steps=facts["steps"],
             nonfinite_streak=facts["nonfinite_streak"],
-            asked=facts["asked"],
             memory={name.removeprefix(MEMORY): t for name, t in tensors.items() if name.startswith(MEMORY)},
         ),
+        asked=facts["asked"],
         account=Account(**facts["account"]),
         seconds=facts["seconds"],
         nonfinite_results=facts["nonfinite_results"],

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from zip_ray.config.tree import Config
 from zip_ray.config.reading import load_config
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError, OutputError
 from zip_ray.files import write_whole
 

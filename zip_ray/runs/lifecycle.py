@@ -22,7 +22,9 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.uncharged import accuracy_on_test, ask
 from zip_ray.prompts import PromptSpace, make_space
-from zip_ray.protocol.messages import Encoding, EncodingResult, Facts, Float64, VisualPrompt
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.facts import Facts, VisualPrompt
+from zip_ray.protocol.messages import Encoding, EncodingResult
 from zip_ray.runs import accuracy_plot as report
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
@@ -210,7 +212,7 @@ class _Run:
         """The accuracies of an iterate, the tuned prompt, the end of the record, the picture."""
         w, step = self._deployed(outcome.state)
         tuned = accuracy_on_test(self._pool, w, self._facts.images["test"], look)
-        encoding = ask(self._pool, Encoding(-2, w), EncodingResult, look)
+        encoding = ask(self._pool, Encoding(w), EncodingResult, look)
         accuracies = {**self._start.zero_shot.test, "tuned": tuned}
         card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
         prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors())

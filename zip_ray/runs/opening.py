@@ -15,7 +15,8 @@ from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolReport, PoolWatch
 from zip_ray.pool.uncharged import accuracy_on_test, ask
 from zip_ray.prompts import PromptSpace
-from zip_ray.protocol.messages import PHOTO, SHARED_PREFIX, TEMPLATE_ONCE, Evaluation, EvaluationResult, Facts, Split
+from zip_ray.protocol.facts import PHOTO, SHARED_PREFIX, TEMPLATE_ONCE, Facts, Split
+from zip_ray.protocol.messages import Evaluation, EvaluationResult
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import each_event
 from zip_ray.tuning.events import Event, PoolEvent, StartEvent, ZeroShot
@@ -73,7 +74,7 @@ def zero_shot(pool: Pool, facts: Facts, watch: PoolWatch) -> ZeroShot:
     def correct(template: str) -> float:
         """On all images but the test images."""
         splits: tuple[Split, ...] = ("train", "val")
-        found = [ask(pool, Evaluation(-1, split, template), EvaluationResult, watch.look) for split in splits]
+        found = [ask(pool, Evaluation(split, template), EvaluationResult, watch.look) for split in splits]
         return sum(result.accuracy * result.images for result in found)
 
     best = max(dict.fromkeys((*facts.templates, PHOTO)), key=correct)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from zip_ray.optimizers import OptimizerState
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 from zip_ray.tuning.ledger import Account
 
 
@@ -23,6 +23,8 @@ class RunState:
     """A run between two steps."""
 
     optimizer: OptimizerState
+    asked: int = 0
+    """Asks numbered so far; asynchronously some of them were in flight."""
     account: Account = field(default_factory=Account)
     seconds: float = 0.0
     """Seconds of tuning so far, over all resumes."""
