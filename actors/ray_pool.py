@@ -7,7 +7,7 @@ restarted actor has no scorer. The pool replaces a dead actor with a new one.
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,8 @@ from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Member, PoolError, ScorerLike
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, Dispatcher
-from zip_ray.protocol.messages import Answer, Facts, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Answer, Work
 
 STARTS_PER_ACTOR = FAILURES_PER_WORK
 """Failed starts in a row, of any actors, after which the pool does with one actor less; with none left it gives up.
@@ -48,10 +49,10 @@ TEND_SECONDS = 1.0
 """Between two looks at who hangs and at what the cluster has; no wait is longer."""
 IDLE_SECONDS = 5.0
 """Between two calls to those who have nothing to do: an actor's death is told only to whoever waits for it."""
-ALIKE = {"weights_digest": "other weights", "classnames": "other class names", "images": "other images"}
-"""Facts without which an actor would answer other questions than the others, and how a difference is told."""
 OWN_FAULT = (OutOfMemoryError, RuntimeEnvSetupError, ActorUnschedulableError)
 """Ends of an actor that are not its node's, and that Ray does not count among the deaths of actors."""
+LOST_CLUSTER = (ConnectionError, RayError, grpc.RpcError)
+"""What Ray raises where no actor is at fault: its head, or the way to it, is gone."""
 NODE_DIED = "its node has died"
 """How Ray says that an actor went with its node."""
 _log = logging.getLogger(__name__)
@@ -89,8 +90,8 @@ class RayPool:
         self._connected = True
         self._dispatcher = Dispatcher(cluster.answer_timeout, CALL_SECONDS)
         self._members: dict[int, _Member] = {}
-        self._refs: dict[Any, int] = {}
-        """Who owes what: references of loads and of works, to the member's number."""
+        self._refs: dict[Any, tuple[int, int | None]] = {}
+        """What is awaited: by reference, the member's number and, of works, the id of the first in the call."""
         self._answers: list[Answer] = []
         """Taken in, and not yet handed out."""
         self._facts: Facts | None = None
@@ -117,16 +118,23 @@ class RayPool:
                 self._wait(TEND_SECONDS)
         return self._facts
 
-    def submit(self, work: Work) -> None:
-        self._dispatcher.submit(work)  # sent by `collect`: what is submitted together can share calls
+    def submit(self, works: Sequence[Work]) -> None:
+        for work in works:
+            self._dispatcher.submit(work)
+        try:
+            self._send()  # what is submitted together can share calls
+        except LOST_CLUSTER as error:
+            raise _lost_cluster(error) from error
 
     def collect(self, timeout: float) -> list[Answer]:
         deadline = time.monotonic() + timeout
-        with _naming_a_lost_cluster():
-            while self._dispatcher.outstanding and not self._answers:
+        try:
+            while self._dispatcher.awaited and not self._answers:
                 self._wait(max(0.0, deadline - time.monotonic()))
                 if time.monotonic() >= deadline:
                     break
+        except LOST_CLUSTER as error:
+            raise _lost_cluster(error) from error
         answers, self._answers = self._answers, []
         return answers
 
@@ -158,12 +166,12 @@ class RayPool:
 
     def _wait(self, timeout: float) -> None:
         """Take in what has finished, or wait for it up to `timeout` seconds; look after the actors."""
-        self._send()
         for ref in self._ready(min(timeout, TEND_SECONDS)):
             self._take(ref)
         if time.monotonic() - self._tended >= TEND_SECONDS:
             self._tend()
-        self._send()
+        if self._dispatcher.awaited:
+            self._send()
 
     def _ready(self, timeout: float) -> list[Any]:
         """The finished calls; where none is, the first, or none after `timeout` seconds."""
@@ -178,7 +186,7 @@ class RayPool:
 
     def _take(self, ref: Any) -> None:
         """Take in the outcome of one finished call."""
-        number = self._refs.pop(ref, None)
+        number, call = self._refs.pop(ref, (None, None))
         if number is None:  # its actor was found dead in this very round
             return
         member = self._members[number]
@@ -200,32 +208,27 @@ class RayPool:
         else:
             if ref == member.loading:
                 self._loaded(number, *value)
-            elif value is None:  # that it has arrived
+            elif call is None:  # it has arrived
                 member.placed = time.monotonic()
             else:
-                self._prove(member)
-                self._answers += self._dispatcher.answered(number, value, time.monotonic())
+                if not member.proven:  # actors can do work here: failed starts have no bearing on those to come
+                    member.proven, self._failed_starts = True, []
+                self._answers += self._dispatcher.answered(number, call, value, time.monotonic())
 
     def _loaded(self, number: int, facts: Facts, pid: int) -> None:
         self._facts = self._facts or facts
-        for field, what in ALIKE.items():
-            if getattr(facts, field) != getattr(self._facts, field):
-                self._bury(number, f"it has {what} than the first: put the same files on every node")
-                return
+        if other := self._facts.difference(facts):
+            self._bury(number, f"it has {other} than the first: put the same files on every node")
+            return
         member = self._members[number]
         member.loading, member.pid = None, pid
         self._dispatcher.join(number, time.monotonic())
-
-    def _prove(self, member: _Member) -> None:
-        """Actors can do work here: those that could not have no more to do with those that come."""
-        if not member.proven:
-            member.proven, self._failed_starts = True, []
 
     def _bury(self, number: int, reason: str, blameless: bool = False) -> None:
         """Take back a lost actor's work. Whether another takes its place is seen at the next look."""
         member = self._members.pop(number)
         ray.kill(member.handle)
-        self._refs = {ref: owner for ref, owner in self._refs.items() if owner != number}
+        self._refs = {ref: owner for ref, owner in self._refs.items() if owner[0] != number}
         self._last_error = f"actor {number}: {reason}"
         _log.warning("actor %d is lost (%s)", number, reason)
         self._dispatcher.leave(number, reason, blameless)
@@ -261,9 +264,9 @@ class RayPool:
     def _call_idle(self, now: float) -> None:
         """Call those who owe nothing, that the dead among them are found and replaced."""
         self._called = now
-        owing = set(self._refs.values())
+        owing = {number for number, _ in self._refs.values()}
         for number in self._members.keys() - owing:
-            self._refs[self._members[number].handle.arrive.remote()] = number
+            self._refs[self._members[number].handle.arrive.remote()] = number, None
 
     def _bury_hung(self, now: float) -> None:
         """Those who have been at one work, or at loading, for too long."""
@@ -300,14 +303,14 @@ class RayPool:
     def _send(self) -> None:
         """Hand out what the dispatcher says."""
         for number, works in self._dispatcher.assignments(time.monotonic()):
-            self._refs[self._members[number].handle.answer.remote(works)] = number
+            self._refs[self._members[number].handle.answer.remote(works)] = number, works[0].id
 
     def _add_member(self) -> None:
         self._numbers += 1
         handle = self._start_actor()
         placed, loading = handle.arrive.remote(), handle.load.remote(self._build)
         self._members[self._numbers] = _Member(handle, loading)
-        self._refs[placed] = self._refs[loading] = self._numbers
+        self._refs[placed] = self._refs[loading] = self._numbers, None
 
     def _start_actor(self) -> Any:
         actor = ray.remote(ScorerActor).options(
@@ -328,16 +331,19 @@ class RayPool:
 
 @contextmanager
 def _naming_a_lost_cluster() -> Iterator[None]:
-    """What Ray raises where no actor is at fault: its head, or the way to it, is gone.
+    """Turn what Ray raises where no actor is at fault into what the user can do.
 
     Raises:
-        PoolError: says so.
+        PoolError: the head, or the way to it, is gone.
     """
     try:
         yield
-    except (ConnectionError, RayError, grpc.RpcError) as error:
-        text = f"the Ray cluster is lost ({_line(error)}): once one is up, `run.py resume RUN_DIR` goes on"
-        raise PoolError(text) from error
+    except LOST_CLUSTER as error:
+        raise _lost_cluster(error) from error
+
+
+def _lost_cluster(error: Exception) -> PoolError:
+    return PoolError(f"the Ray cluster is lost ({_line(error)}): once one is up, `zip-ray resume RUN_DIR` continues")
 
 
 def _line(error: BaseException) -> str:

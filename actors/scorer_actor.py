@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from zip_ray.pool.contract import ScorerLike
-from zip_ray.protocol.messages import Facts, Result, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Value, Work
 
 
 class ScorerActor:
@@ -22,13 +23,13 @@ class ScorerActor:
         self._scorer = build()
         return self._scorer.facts(), os.getpid()
 
-    def answer(self, works: Sequence[Work]) -> list[tuple[Result, float]]:
-        """Do pieces of work, and say how many seconds each took; doing it twice gives the same answers."""
+    def answer(self, works: Sequence[Work]) -> list[tuple[Value, float]]:
+        """Do works, and say how many seconds each took; doing them twice gives the same answers."""
         if self._scorer is None:
             raise RuntimeError("the pool gave work to an actor that has not loaded")
-        return [_timed(self._scorer, work) for work in works]
-
-
-def _timed(scorer: ScorerLike, work: Work) -> tuple[Result, float]:
-    start = time.perf_counter()
-    return scorer.answer(work), time.perf_counter() - start
+        answers, start = [], time.perf_counter()
+        for work in works:
+            value, end = self._scorer.answer(work), time.perf_counter()
+            answers.append((value, end - start))
+            start = end
+        return answers

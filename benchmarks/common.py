@@ -22,9 +22,9 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import InProcessPool
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import Evaluation
-from zip_ray.runs.checkpoint import RunState
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tuning.loop import Tuning
+from zip_ray.tuning.state import RunState
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 TASKS = ("digits", "count", "texture", "shape", "letter")

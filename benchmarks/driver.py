@@ -21,6 +21,7 @@ from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, tune
 from zip_ray.pool.contract import InProcessPool, Pool
 from zip_ray.pool.splitting import split_if_asked
+from zip_ray.tuning.events import Event, StepEvent
 
 WANTED_PAIRS = 3000
 """Pairs a second through real Ray calls, the best of the rows."""
@@ -85,8 +86,8 @@ def growth(opened: Pool, queries: int) -> list[float]:
     sizes: list[float] = []
     process = psutil.Process()
 
-    def watch(event: dict[str, object]) -> None:
-        done = int(str(event["queries"])) if event["event"] == "step" else 0
+    def watch(event: Event) -> None:
+        done = event.queries if isinstance(event, StepEvent) else 0
         if done * 10 // queries > len(sizes):
             gc.collect()
             sizes.append(process.memory_info().rss / 2**20)

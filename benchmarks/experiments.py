@@ -20,7 +20,9 @@ from zip_ray.config.UNKNOWN import OptimizerConfig, PromptConfig
 from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, table
 from zip_ray.optimizers import OptimizerState, make_optimizer, points
 from zip_ray.prompts import SPACES, TextSpace
-from zip_ray.protocol.messages import Float64, ModelShape, Pair, PairResult
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.facts import ModelShape
+from zip_ray.protocol.messages import Pair, PairResult
 
 TOKENS, WIDTH, TARGET_RANK = 8, 128, 2
 WANTED_RATIO = 1.0

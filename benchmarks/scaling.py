@@ -22,9 +22,9 @@ from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.prompts import make_space
-from zip_ray.runs.checkpoint import RunState
 from zip_ray.scorer.scorer import build_scorer
 from zip_ray.tuning.loop import Tuning
+from zip_ray.tuning.state import RunState
 
 Found = dict[tuple[int, int, int], float]
 """Share of the ideal, by actors, milliseconds a pass and pairs in flight an actor."""

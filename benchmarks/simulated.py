@@ -18,10 +18,11 @@ from zip_ray.config.resources import ClusterConfig
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, Facts, PairResult, Pass, PassResult, Result, Work
-from zip_ray.runs.checkpoint import RunState
-from zip_ray.runs.event_log import Event
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, PairResult, Pass, PassResult, Result, Work
+from zip_ray.tuning.events import Event, StepEvent
 from zip_ray.tuning.loop import Outcome, Tuning
+from zip_ray.tuning.state import RunState
 
 SIZE = 417
 """Parameters: ZIP's for a width of 512."""
@@ -98,6 +99,6 @@ def queries_per_second(config: Config, pool: Pool, skip: float) -> float:
     events: list[Event] = []
     tune(config, pool, events.append)
     assert config.budget.seconds is not None
-    steps = [(float(str(e["seconds"])), int(str(e["queries"]))) for e in events if e["event"] == "step"]
+    steps = [(e.seconds, e.queries) for e in events if isinstance(e, StepEvent)]
     inside = np.array([(t, q) for t, q in steps if skip <= t <= config.budget.seconds])
     return float(np.polyfit(inside[:, 0], inside[:, 1], 1)[0])

@@ -35,9 +35,9 @@ from zip_ray.pool.contract import InProcessPool, Pool
 from zip_ray.pool.splitting import SplitPool, Whole, choose
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import Evaluation
-from zip_ray.runs.checkpoint import RunState
 from zip_ray.scorer.scorer import build_scorer
 from zip_ray.tuning.loop import Tuning
+from zip_ray.tuning.state import RunState
 
 WANTED_COST = 1.10
 """Queries to the target with 32 works in flight, as the defaults have them, over those with one pair."""

@@ -22,8 +22,8 @@ from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second, tune
 from zip_ray.actors import RayPool
 from zip_ray.config.resources import ClusterConfig
-from zip_ray.protocol.messages import Float64
-from zip_ray.runs.event_log import Event
+from zip_ray.protocol.arrays import Float64
+from zip_ray.tuning.events import Event, StepEvent
 from zip_ray.tuning.loop import Outcome
 
 WANTED = {"async": 0.95, "sync": 0.80}
@@ -84,7 +84,7 @@ class LostNode:
     @cached_property
     def steps(self) -> Float64:
         """Seconds and queries at each step, shape (2, steps)."""
-        found = [(float(str(e["seconds"])), int(str(e["queries"]))) for e in self.events if e["event"] == "step"]
+        found = [(e.seconds, e.queries) for e in self.events if isinstance(e, StepEvent)]
         return np.array(found).T
 
     def rate(self, at: float) -> float:

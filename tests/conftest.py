@@ -6,7 +6,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.clone import environment_without_zip_ray
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -94,17 +95,20 @@ class Head:
 
 @contextlib.contextmanager
 def head() -> Iterator[Head]:
-    """A running head with 2 CPUs."""
+    """A running head with 2 CPUs. zip-ray is not installed on it: the code must come with a job or a driver."""
     dashboard, client = free_port(), free_port()
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # a job's `python` is this one
-    environment = {**os.environ, "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr"), "PATH": path}
+    folder = Path(tempfile.mkdtemp(prefix="zr"))
+    python = environment_without_zip_ray(folder / "environment")
+    path = f"{python.parent}:{os.environ['PATH']}"  # a job's `python` is this one
+    environment = {**os.environ, "RAY_TMPDIR": str(folder), "PATH": path}
     process = subprocess.Popen(
         [
-            str(Path(sys.executable).with_name("ray")),
+            *(str(python), "-m", "ray.scripts.scripts"),
             *("start", "--head", "--block", f"--port={free_port()}", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--object-store-memory=80000000"),
             *(f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={free_port()}"),
         ],
+        cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,

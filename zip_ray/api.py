@@ -16,14 +16,15 @@ from zip_ray.compare.suite import Suite
 from zip_ray.config.task import TaskConfig
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.tree import Config
-from zip_ray.pool.contract import InProcessPool, Pool, ScorerLike
-from zip_ray.pool.multi_scorer import ScorerHost
+from zip_ray.pool.contract import Pool, ScorerLike
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.runs import lifecycle, mlflow_mirror
-from zip_ray.runs.event_log import Event
 from zip_ray.runs.lifecycle import Listener, OpenPool, RunResult
 from zip_ray.runs.mlflow_mirror import Replayed
 from zip_ray.runs.remote_copy import fetch
+from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
     from zip_ray.artifact.classifier import Prediction
@@ -42,7 +43,7 @@ def build_host(keys: list[str]) -> ScorerLike:
     """The scorers of the runs of a suite, in the process that scores."""
     from zip_ray.scorer.scorer import ScorerBuilder
 
-    return ScorerHost(ScorerBuilder(), keys)
+    return MultiScorer(ScorerBuilder().of_key, keys)
 
 
 def open_pool(config: Config) -> Pool:

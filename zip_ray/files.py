@@ -1,10 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and those that travel in the package."""
 
 import os
+from importlib import resources
 from pathlib import Path
 
 PARTIAL = ".partial"
 """Ending of what is not whole yet."""
+
+
+def packaged(name: str) -> Path:
+    """A file or folder of the package, such as `configs/methods/zip.yaml`; it need not exist."""
+    return Path(str(resources.files("zip_ray"))) / name
 
 
 def write_whole(path: Path, data: bytes) -> None:

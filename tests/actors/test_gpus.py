@@ -16,7 +16,7 @@ from tests.support.simulated import Faults, SimulatedPool
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import free_places, places
 from zip_ray.config.resources import ClusterConfig
-from zip_ray.protocol.messages import Facts
+from zip_ray.protocol.facts import Facts
 
 
 @pytest.fixture(scope="module")

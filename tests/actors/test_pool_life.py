@@ -15,7 +15,8 @@ from zip_ray.actors import RayPool
 from zip_ray.actors.ray_pool import STARTS_PER_ACTOR
 from zip_ray.pool.contract import PoolError
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK
-from zip_ray.protocol.messages import Facts, Result, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Result, Work
 
 
 def test_answers_that_come_while_it_waits_for_facts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,8 @@ sys.path.insert(0, sys.argv[1])  # of this process only: Ray gives workers the s
 from zip_ray.actors import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, Facts
+from zip_ray.protocol.messages import Evaluation, EvaluationResult
+from zip_ray.protocol.facts import Facts
 
 class Scorer:
     def facts(self):

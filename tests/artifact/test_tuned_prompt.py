@@ -16,7 +16,7 @@ from zip_ray.artifact.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.clip.loading import weights_digest
 from zip_ray.clip.plain_text import encode_texts, word_embeddings
 from zip_ray.errors import InputError
-from zip_ray.protocol.messages import Prompt, VisualPrompt
+from zip_ray.protocol.facts import Prompt, VisualPrompt
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16}
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.support.paths import ROOT
 from tests.support.saboteur import below, is_actor, require_gone
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.runs.event_log import read_record
+from zip_ray.tuning.events import EndEvent, PoolEvent, StartEvent, StepEvent
 
 SMALL = [
     "--task.shots=4",
@@ -49,7 +51,9 @@ def essence(folder: Path) -> tuple[dict, list]:
     events = read_record(folder / "metrics.jsonl")[1:]
     dull = {"seconds", "queries_per_second", "account", "wasted"}
     return load_file(folder / "tuned_prompt.safetensors"), [
-        {k: v for k, v in event.items() if k not in dull} for event in events if event["event"] != "pool"
+        {k: v for k, v in asdict(event).items() if k not in dull}
+        for event in events
+        if not isinstance(event, PoolEvent)
     ]
 
 
@@ -69,7 +73,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def steps_done(folder: Path) -> int:
     try:
-        return sum(event["event"] == "step" for event in read_record(folder / "metrics.jsonl"))
+        return sum(isinstance(event, StepEvent) for event in read_record(folder / "metrics.jsonl"))
     except Exception:
         return 0
 
@@ -105,11 +109,12 @@ def test_a_run_leaves_all_that_it_promises(reference: Path) -> None:
     }
     assert not any(name.endswith(".partial") for name in names)
     events = read_record(reference / "metrics.jsonl")
-    assert [event["event"] for event in (events[0], events[-1])] == ["start", "end"]
-    assert events[-1]["account"]["charged"] == 400
+    assert isinstance(events[0], StartEvent)
+    assert isinstance(events[-1], EndEvent)
+    assert events[-1].account.charged == 400
     card = TunedPrompt.load(reference).card
     assert json.loads((reference / "tuned_prompt.json").read_text()) == json.loads(card.model_dump_json())
-    assert card.accuracies["test/tuned"] == events[-1]["test_accuracy"]
+    assert card.accuracies["test/tuned"] == events[-1].test_accuracy
     with Image.open(reference / "accuracy.png") as picture:
         assert picture.width > 800
 
@@ -129,9 +134,9 @@ def test_a_killed_actor_changes_nothing(reference: Path, tmp_path: Path, ray_clu
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, out + err
     assert_same_run(tmp_path / "run", reference)
-    account = read_record(tmp_path / "run" / "metrics.jsonl")[-1]["account"]
-    assert account["charged"] == 400
-    assert account["wasted"] == account["issued"] - 400
+    account = read_record(tmp_path / "run" / "metrics.jsonl")[-1].account
+    assert account.charged == 400
+    assert account.wasted == account.issued - 400
 
 
 # Checkpoints are written at the start and every ten steps: 3 and 14 are between two of them.
@@ -151,10 +156,10 @@ def test_a_killed_driver_resumes_to_the_same_bits(
     assert step <= done < 40, "the kill must come before the end"
     run(tmp_path, "resume", "run")
     assert_same_run(tmp_path / "run", reference)
-    account = read_record(tmp_path / "run" / "metrics.jsonl")[-1]["account"]
-    assert account["charged"] == 400
-    assert account["issued"] == 400 + account["wasted"]
-    assert account["wasted"] <= 10 * 10 + 10
+    account = read_record(tmp_path / "run" / "metrics.jsonl")[-1].account
+    assert account.charged == 400
+    assert account.issued == 400 + account.wasted
+    assert account.wasted <= 10 * 10 + 10
 
 
 def test_a_stopped_run_says_how_to_go_on(reference: Path, tmp_path: Path) -> None:
@@ -177,8 +182,8 @@ def test_more_budget_on_resume(reference: Path, tmp_path: Path) -> None:
 def test_evaluate_and_classify(reference: Path, tmp_path: Path) -> None:
     events = read_record(reference / "metrics.jsonl")
     out = run(tmp_path, "evaluate", str(reference)).stdout
-    assert f"{events[-1]['test_accuracy']:.1%}" in out
-    assert f"{events[0]['zero_shot']['test']['plain template']:.1%}" in out
+    assert f"{events[-1].test_accuracy:.1%}" in out
+    assert f"{events[0].zero_shot.test['plain template']:.1%}" in out
     run(tmp_path, "evaluate", str(reference), "--task.name=letter", "--task.shots=2")
     assert run(tmp_path, "evaluate", "--seed=1", str(reference)).stdout == out, "the positional is found anywhere"
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")

@@ -2,21 +2,23 @@
 
 import io
 import time
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from tests.conftest import wait_for
+from tests.support.events import pool_event, step_event, validation_event
 from zip_ray.cli.live_view import LINE_SECONDS, ProgressView
 from zip_ray.config.budget import BudgetConfig
+from zip_ray.tuning.events import Event, StepEvent
 
 
-def step(k: int, seconds: float) -> dict:
-    figures = {"loss": 1.25, "accuracy": 0.5, "queries_per_second": 40.0, "staleness": 0.0, "wasted": 0, "dropped": 0}
-    return {"event": "step", "step": k, "queries": 10 * k, "seconds": seconds, **figures}
+def step(k: int, seconds: float, **fields: Any) -> StepEvent:
+    return step_event(k, seconds=seconds, **{"loss": 1.25, "queries_per_second": 40.0, **fields})
 
 
-def lines(budget: BudgetConfig, events: list[tuple[float, dict]]) -> list[str]:
+def lines(budget: BudgetConfig, events: list[tuple[float, Event]]) -> list[str]:
     """What is printed without a terminal, given events and the clock at each."""
     out = io.StringIO()
     now = 0.0
@@ -27,8 +29,7 @@ def lines(budget: BudgetConfig, events: list[tuple[float, dict]]) -> list[str]:
 
 
 def test_lines_come_at_intervals_with_all_figures() -> None:
-    validation = {"event": "validation", "step": 1, "queries": 10, "seconds": 1.0, "accuracy": 0.75, "loss": 1.0}
-    events = [(0.0, step(1, 1.0)), (0.0, validation), (1.0, step(2, 2.0)), (LINE_SECONDS + 1, step(11, 11.0))]
+    events = [(0.0, step(1, 1.0)), (0.0, validation_event(1)), (1.0, step(2, 2.0)), (LINE_SECONDS + 1, step(11, 11.0))]
     shown = lines(BudgetConfig(queries=1000), events)
     assert len(shown) == 2
     assert shown[0].startswith("10/1,000 queries  loss 1.250  accuracy 50.0%")
@@ -51,30 +52,30 @@ def test_without_a_query_budget() -> None:
 
 
 def test_losses_that_are_no_number_are_shown() -> None:
-    event = {**step(1, 1.0), "loss": float("nan"), "accuracy": float("nan")}
+    event = step(1, 1.0, loss=float("nan"), accuracy=float("nan"))
     assert "loss nan  accuracy nan%" in lines(BudgetConfig(), [(0.0, event)])[0]
 
 
 def test_brackets_in_an_error_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    pool = {"event": "pool", "ready": 3, "pending": 0, "last_error": "OSError: [/data/x.pt]", "paces": []}
     with ProgressView(BudgetConfig()) as view:
-        for event in (pool, step(1, 1.0)):
+        for event in (pool_event(last_error="OSError: [/data/x.pt]"), step(1, 1.0)):
             view.event(event)
     assert "last error: OSError: [/data/x.pt]" in capsys.readouterr().err
 
 
 def test_what_goes_wrong_and_who_works_is_shown() -> None:
-    pool = {"event": "pool", "ready": 3, "pending": 1, "given_up": 2}
-    pool |= {"last_error": "actor 2: killed", "paces": [0.01, 0.025]}
-    trouble = {**step(1, 1.0), "staleness": 7.5, "wasted": 4, "dropped": 2}
+    pool = pool_event(pending=1, given_up=2, last_error="actor 2: killed", paces=(0.01, 0.025))
+    trouble = step(1, 1.0, staleness=7.5, wasted=4, dropped=2)
     waiting, shown = lines(BudgetConfig(), [(0.0, pool), (LINE_SECONDS, trouble)])
     assert waiting.startswith("waiting for the first step  actors: 3 ready, 1 pending, 2 given up")
     assert "staleness 7.5  4 queries wasted  2 answers too stale" in shown
-    assert shown.endswith("actors: 3 ready, 1 pending, 2 given up  0.01 to 0.025 s a pass  last error: actor 2: killed")
+    assert shown.endswith(
+        "actors: 3 ready, 1 pending, 2 given up  0.01 to 0.025 s per pass  last error: actor 2: killed"
+    )
 
 
 def test_a_run_that_stalls_is_not_silent() -> None:
-    pool = {"event": "pool", "ready": 0, "pending": 2, "last_error": "actor 2: its node has died", "paces": []}
+    pool = pool_event(ready=0, pending=2, last_error="actor 2: its node has died")
     events = [(0.0, step(1, 1.0)), (1.0, pool), (LINE_SECONDS, pool), (LINE_SECONDS + 60, pool)]
     _, *stalled = lines(BudgetConfig(), events)
     assert len(stalled) == 2
@@ -82,7 +83,8 @@ def test_a_run_that_stalls_is_not_silent() -> None:
 
 
 def test_a_run_of_which_nothing_is_heard_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zip_ray.cli.live_view.LINE_SECONDS", 0.02)
+    for module in ("cli.live_view", "runs.progress"):
+        monkeypatch.setattr(f"zip_ray.{module}.LINE_SECONDS", 0.02)
     out = io.StringIO()
     with ProgressView(BudgetConfig(), Console(file=out, width=200)) as view:
         time.sleep(0.2)

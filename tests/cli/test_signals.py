@@ -8,7 +8,7 @@ from tests.support.fakes import FakeScorer
 from zip_ray.cli.main import main
 from zip_ray.cli.printing import INTERRUPTED
 from zip_ray.cli.signals import stop_on_signal
-from zip_ray.pool.contract import InProcessPool
+from zip_ray.pool.in_process import InProcessPool
 
 
 @pytest.fixture(autouse=True)

@@ -2,49 +2,31 @@
 
 import fcntl
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
 
 from tests.conftest import wait_for
+from tests.support.events import end_event, pool_event, step_event
 from zip_ray.actors import RayMetrics
 from zip_ray.cli.main import main
 from zip_ray.cli.status import status
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.runs.event_log import Event, Record
+from zip_ray.runs.event_log import Record
 from zip_ray.runs.folder import write_config
 
-STEP: Event = {
-    "event": "step",
-    "step": 4,
-    "queries": 40,
-    "seconds": 2.0,
-    "loss": 1.5,
-    "accuracy": 0.5,
-    "queries_per_second": 20.0,
-    "staleness": 1.5,
-    "wasted": 6,
-    "dropped": 0,
-}
-POOL: Event = {
-    "event": "pool",
-    "step": 0,
-    "queries": 0,
-    "seconds": 0.0,
-    "ready": 3,
-    "pending": 1,
-    "last_error": "actor 2: killed",
-    "paces": [0.1, 0.4],
-}
+STEP = step_event(4, loss=1.5, staleness=1.5, wasted=6)
+POOL = pool_event(pending=1, last_error="actor 2: killed", paces=(0.1, 0.4))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_config(tmp_path, Config())
     record = Record(tmp_path / "metrics.jsonl")
-    for event in (POOL, {**STEP, "step": 1, "queries": 10, "seconds": 0.5}, STEP):
+    for event in (POOL, replace(STEP, step=1, queries=10, seconds=0.5), STEP):
         record.append(event)
     record.close()
     return tmp_path
@@ -57,7 +39,7 @@ def test_a_run_that_goes_on(folder: Path) -> None:
     assert head.startswith(f"{folder}: running, its last word ")
     assert lines[0] == "40/5,000 queries  loss 1.500  accuracy 50.0%"
     assert "20 queries/s, 20 since the start  4:08 left  staleness 1.5  6 queries wasted" in lines[1]
-    assert lines[2] == "actors: 3 ready, 1 pending  0.1 to 0.4 s a pass  last error: actor 2: killed"
+    assert lines[2] == "actors: 3 ready, 1 pending  0.1 to 0.4 s per pass  last error: actor 2: killed"
 
 
 def test_a_run_that_nobody_here_holds(folder: Path) -> None:
@@ -67,7 +49,7 @@ def test_a_run_that_nobody_here_holds(folder: Path) -> None:
 
 def test_a_finished_run(folder: Path) -> None:
     record = Record(folder / "metrics.jsonl")
-    record.append({"event": "end", "step": 4, "queries": 40, "seconds": 2.0})
+    record.append(end_event(4))
     record.close()
     assert status(folder)[0] == f"{folder}: finished"
 
@@ -99,10 +81,10 @@ def test_home_is_read_on_the_command_line(
 
 def test_ray_metrics(ray_cluster: str) -> None:
     ray.init(address=ray_cluster, logging_level="ERROR", log_to_driver=False)
-    first, latest = ({**STEP, "dropped": 3, "step": k, "queries": 10 * k, "seconds": k / 2} for k in (1, 4))
+    first, latest = (replace(STEP, dropped=3, step=k, queries=10 * k, seconds=k / 2) for k in (1, 4))
     try:
         metrics = RayMetrics("first", Config().budget)
-        for event in (POOL, first, latest, {**latest, "loss": float("nan")}):
+        for event in (POOL, first, latest, replace(latest, loss=float("nan"))):
             metrics.event(event)
         (node,) = ray.nodes()
         address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"

@@ -21,7 +21,8 @@ from zip_ray.clip.precision import products
 from zip_ray.clip.shared_prefix import TOLERANCE, CausalEncoder, Layout, make_encoder
 from zip_ray.config.reading import validate
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import SHARED_PREFIX, Pair, Pass, Perturbation
+from zip_ray.protocol.facts import SHARED_PREFIX
+from zip_ray.protocol.messages import Pair, Pass, Perturbation
 from zip_ray.scorer.scorer import build_scorer
 
 NAMES = ["dog", "B-52", "old oak tree of the forest"]

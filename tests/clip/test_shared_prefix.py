@@ -13,7 +13,7 @@ from tests.clip.test_plain_text import TOWERS
 from zip_ray.clip.plain_text import PromptEncoder
 from zip_ray.clip.precision import Agreement, compare, products
 from zip_ray.clip.shared_prefix import CausalEncoder, Layout, TextEncoder, make_encoder
-from zip_ray.protocol.messages import SHARED_PREFIX
+from zip_ray.protocol.facts import SHARED_PREFIX
 
 WORDS = ["a", "dog", "ultramarine", "3", "forget-me-not", "X", "of", "the", "photosynthesis", "B-52"]
 TOKENIZER = open_clip.SimpleTokenizer(context_length=24)

@@ -32,14 +32,16 @@ from zip_ray.compare.suite import load_suite
 from zip_ray.compare.suite_view import SuiteView
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import InProcessPool, Pool, ScorerLike
+from zip_ray.pool.contract import Pool, ScorerLike
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.multi_scorer import ScorerHost, scorer_key
 from zip_ray.pool.shared import PoolHub
-from zip_ray.runs.event_log import Event, read_record
+from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import locked
 from zip_ray.runs.lifecycle import Listener
 from zip_ray.scorer.scorer import ScorerBuilder
 from zip_ray.tasks.builtin.rendered import TASKS, render_split
+from zip_ray.tuning.events import Event, StepEvent
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +155,7 @@ def carry_out(
     def listen(_: Config, view: Listener) -> Listener:
         def hear(event: Event) -> None:
             view(event)
-            steps.extend([event] * (event["event"] == "step"))
+            steps.extend([event] * isinstance(event, StepEvent))
 
         return hear
 

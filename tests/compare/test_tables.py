@@ -14,6 +14,7 @@ from zip_ray.compare.report.write import document
 from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import Curve
 from zip_ray.compare.suite import Suite
+from zip_ray.tuning.ledger import Account
 
 NOTHING = Curve(np.zeros(0), np.zeros(0), np.zeros(0))
 SUITE = {
@@ -61,7 +62,7 @@ def finished(run: Planned, accuracy: float, zero_shot: Mapping[str, float], **fi
         training=NOTHING,
         validation=NOTHING,
         parameters=1,
-        account={"charged": 1, "wasted": 0},
+        account=Account(charged=1),
         seconds=1.0,
         environment={},
     )
@@ -86,7 +87,7 @@ def by_hand(run: Planned) -> Finished | None:
         generic | {"plain template": PLAIN[run.task][place], "best template": best},
         applied=applied,
         training=Curve(queries, queries, accuracy),
-        account={"charged": {"A": 190, "B": 180, "W": 1000}[run.method], "wasted": 0},
+        account=Account(charged={"A": 190, "B": 180, "W": 1000}[run.method]),
     )
 
 

@@ -8,7 +8,7 @@ from tests.support.fakes import FakeScorer
 from zip_ray.config import threads
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
-from zip_ray.pool.contract import InProcessPool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.runs.folder import run_config
 from zip_ray.runs.lifecycle import tune
 from zip_ray.scorer import self_checks

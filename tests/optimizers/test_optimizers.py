@@ -4,34 +4,35 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from zip_ray.config.UNKNOWN import OptimizerConfig
 
-from tests.support.asking import ask_step, do_step, quadratic
-from zip_ray.optimizers import (
-    Gains,
-    OptimizerState,
-    make_optimizer,
-    perturbation,
-)
-from zip_ray.protocol.messages import PairResult, Perturbation, QueryResult
+from tests.support.asking import Stepper, options_of, quadratic
+from zip_ray.optimizers.spsa import ZipOptions
+from zip_ray.protocol.messages import AskResult, Perturbation
+from zip_ray.protocol.perturbations import perturbation
 from zip_ray.protocol.random_keys import Stream, generator
-
-PUBLISHED = OptimizerConfig()
 
 
 def test_published_schedule_at_the_first_and_the_last_step() -> None:
     """a / (k + 1)^0.4 and c / k^0.1, worked out by hand: 2^0.4 = 1.3195079, 501^0.4 = 12.0208, 500^0.1 = 1.86170."""
-    gains = Gains(a=0.01, c=0.01, alpha=0.4, gamma=0.1, offset=1.0)
-    assert gains.step_size(1) == pytest.approx(0.0075786, rel=1e-4)
-    assert gains.scale(1) == 0.01
-    assert gains.step_size(500) == pytest.approx(0.01 / np.exp(0.4 * np.log(501)), rel=1e-12)
-    assert gains.scale(500) == pytest.approx(0.01 / np.exp(0.1 * np.log(500)), rel=1e-12)
+
+    def gains(k: int) -> tuple[float, float]:
+        """a_k and c_k, from a step of two parameters that is not clipped: its estimate is the loss's slope, (1, 1)."""
+        stepper = Stepper(options_of(pairs_per_step=1, clip_norm=1e6), np.zeros(1), seed=1)
+        stepper.state = stepper.state._replace(steps=k - 1)
+        ((pair,), before) = stepper.ask_step(), stepper.state.w
+        stepper.do_step(loss=lambda w: float(w.sum()))
+        return float((before - stepper.state.w)[0]), pair.scale
+
+    assert gains(1) == (pytest.approx(0.0075786, rel=1e-4), 0.01)
+    step_size, scale = 0.01 / np.exp(0.4 * np.log(501)), 0.01 / np.exp(0.1 * np.log(500))
+    assert gains(500) == (pytest.approx(step_size, rel=1e-6), pytest.approx(scale, rel=1e-12))
 
 
 def test_defaults_are_the_published_setting() -> None:
-    c = PUBLISHED
-    assert (c.offset, c.c, c.a, c.alpha, c.gamma, c.pairs_per_step) == (1.0, 0.01, 0.01, 0.4, 0.1, 5)
-    assert (c.method, c.perturbation) == ("zip", "segmented-uniform")
+    o = ZipOptions()
+    assert (o.step_size, o.step_size_decay, o.step_size_offset) == (0.01, 0.4, 1.0)
+    assert (o.perturbation, o.perturbation_scale, o.perturbation_decay) == ("segmented-uniform", 0.01, 0.1)
+    assert (o.pairs_per_step, o.clip_norm) == (5, "intrinsic")
 
 
 @pytest.mark.parametrize(("law", "second_moment"), [("segmented-uniform", 7 / 12), ("random-sign", 1.0)])
@@ -60,8 +61,8 @@ def test_whole_step_equals_a_dense_computation(method: str, slope: float) -> Non
     def loss(x: np.ndarray) -> float:
         return slope * quadratic(x)
 
-    optimizer = make_optimizer(OptimizerConfig(method=method), OptimizerState(w), seed=4)
-    report = do_step(optimizer, loss=loss)
+    stepper = Stepper(options_of(method), w, seed=4)
+    report = stepper.do_step(loss)
 
     gradient = np.zeros(d)
     for j in range(k_pairs):
@@ -71,7 +72,7 @@ def test_whole_step_equals_a_dense_computation(method: str, slope: float) -> Non
     norm = np.linalg.norm(gradient)
     clipped = method == "zip" and norm >= np.sqrt(d)
     applied = gradient * np.sqrt(d) / norm if clipped else gradient
-    np.testing.assert_allclose(optimizer.state.w, w - 0.01 / 2**0.4 * applied, rtol=1e-12)
+    np.testing.assert_allclose(stepper.state.w, w - 0.01 / 2**0.4 * applied, rtol=1e-12)
     assert report.gradient_norm == pytest.approx(norm)
     assert (norm >= np.sqrt(d)) == (slope > 1)
     assert report.clipped == clipped
@@ -80,20 +81,16 @@ def test_whole_step_equals_a_dense_computation(method: str, slope: float) -> Non
 @pytest.mark.parametrize(("factor", "clipped"), [(1 - 1e-9, False), (1 + 1e-9, True)])
 def test_clips_at_exactly_the_square_root_of_the_dimension(factor: float, clipped: bool) -> None:
     """With random signs, one pair and L linear along z, ||g|| = |slope| sqrt(d) with slope = difference / (2 c)."""
-    config = OptimizerConfig(perturbation="random-sign", pairs_per_step=1)
-    optimizer = make_optimizer(config, OptimizerState(np.zeros(16)), seed=1)
-    pair = optimizer.ask()
-    assert pair is not None
-    report = optimizer.tell(PairResult(pair.id, plus=2 * pair.c * factor, minus=0.0, accuracy=1))
-    assert report is not None
+    stepper = Stepper(options_of(perturbation="random-sign", pairs_per_step=1), np.zeros(16), seed=1)
+    (pair,) = stepper.ask_step()
+    report = stepper.tell([pair], [AskResult((2 * pair.scale * factor, 0.0), 1.0)])
     assert report.clipped is clipped
-    assert np.linalg.norm(optimizer.state.w) == pytest.approx(0.01 / 2**0.4 * 4, rel=1e-6)
+    assert np.linalg.norm(stepper.state.w) == pytest.approx(0.01 / 2**0.4 * 4, rel=1e-6)
 
 
 def test_momentum_variant_follows_the_released_code() -> None:
-    config = OptimizerConfig(method="spsa-gc", momentum=0.8)
-    plain = make_optimizer(OptimizerConfig(method="spsa"), OptimizerState(np.zeros(3)), seed=2)
-    heavy = make_optimizer(config, OptimizerState(np.zeros(3)), seed=2)
+    plain = Stepper(options_of("spsa"), np.zeros(3), seed=2)
+    heavy = Stepper(options_of("spsa-gc", momentum=0.8), np.zeros(3), seed=2)
 
     def linear(x: np.ndarray) -> float:  # its estimates do not depend on where they are taken
         return float(x @ np.array([1.0, -2.0, 0.5]))
@@ -101,25 +98,22 @@ def test_momentum_variant_follows_the_released_code() -> None:
     w, m = np.zeros(3), np.zeros(3)
     for k in range(1, 6):
         before = plain.state.w
-        do_step(plain, loss=linear)
+        plain.do_step(linear)
         g = (before - plain.state.w) / (0.01 / (k + 1) ** 0.4)
         m = 0.8 * m + g
         w = w - 0.01 / (k + 1) ** 0.4 * (g + 0.8 * m)
-        do_step(heavy, loss=linear)
+        heavy.do_step(linear)
         np.testing.assert_allclose(heavy.state.w, w, rtol=1e-9)
 
 
 def test_a_fixed_threshold_clips_there() -> None:
     start = np.zeros(6)
-    free, clipped = (
-        make_optimizer(OptimizerConfig(**kind), OptimizerState(start), seed=1)
-        for kind in ({"method": "spsa"}, {"clip": 0.25})
-    )
-    report = do_step(clipped)
-    do_step(free)
+    free, clipped = (Stepper(options_of(**kind), start, seed=1) for kind in ({"method": "spsa"}, {"clip_norm": 0.25}))
+    report = clipped.do_step()
+    free.do_step()
     assert report.clipped
     np.testing.assert_allclose(clipped.state.w, 0.25 / report.gradient_norm * free.state.w, rtol=1e-12)
-    assert not do_step(make_optimizer(OptimizerConfig(clip=1e3), OptimizerState(start), seed=1)).clipped
+    assert not Stepper(options_of(clip_norm=1e3), start, seed=1).do_step().clipped
 
 
 def normals(seed: int, step: int, index: int, size: int) -> np.ndarray:
@@ -128,81 +122,79 @@ def normals(seed: int, step: int, index: int, size: int) -> np.ndarray:
 
 def test_one_sided_steps_equal_a_dense_computation() -> None:
     """BAR: d u (L(w + beta u) - L(w)) / beta averaged, the rate falling from 0.5 to 0.005 by a power of 0.9."""
-    config = OptimizerConfig(method="one-sided", points=3, beta=0.1, learning_rate=0.5)
     w = np.random.default_rng(1).standard_normal(6)
-    optimizer = make_optimizer(config, OptimizerState(w), seed=4, schedule_steps=8)
+    optimizer = Stepper(options_of("one-sided", points=3, distance=0.1, learning_rate=0.5), w, seed=4, schedule_steps=8)
     for step in (1, 2, 3):
         gradient = np.zeros(6)
         for index in (1, 2, 3):
             z = normals(4, step, index, 6)
             u = z / np.linalg.norm(z)
             gradient += 6 * u * (quadratic(w + 0.1 * u) - quadratic(w)) / 0.1 / 3
-        report = do_step(optimizer)
+        report = optimizer.do_step()
         w = w - ((0.5 - 0.005) * (1 - (step - 1) / 8) ** 0.9 + 0.005) * gradient
         np.testing.assert_allclose(optimizer.state.w, w, rtol=1e-9)
         assert report.gradient_norm == pytest.approx(np.linalg.norm(gradient))
 
 
 def test_random_search_moves_to_the_best_point_if_it_is_better() -> None:
-    optimizer = make_optimizer(OptimizerConfig(method="random-search", sigma=0.4), OptimizerState(np.zeros(6)), seed=2)
+    optimizer = Stepper(options_of("random-search", step_std=0.4), np.zeros(6), seed=2)
     w, stayed = np.zeros(6), 0
     for step in range(1, 30):
         best = min((w + 0.4 * normals(2, step, index, 6) for index in range(1, 6)), key=quadratic)
         stayed += quadratic(best) >= quadratic(w)
         w = best if quadratic(best) < quadratic(w) else w
-        do_step(optimizer)
+        optimizer.do_step()
         np.testing.assert_allclose(optimizer.state.w, w, rtol=1e-12)
     assert 0 < stayed < 29
 
 
 def test_gradient_descent_is_adam_on_a_cosine() -> None:
-    config = OptimizerConfig(method="gradient", learning_rate=0.1)
-    optimizer = make_optimizer(config, OptimizerState(np.zeros(6)), seed=1, schedule_steps=10)
+    optimizer = Stepper(options_of("gradient", learning_rate=0.1), np.zeros(6), seed=1, schedule_steps=10)
     w, mean, square = np.zeros(6), np.zeros(6), np.zeros(6)
     for k in range(1, 11):
         g = np.arange(1, 7) * (w - 1)
         mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
         adam = (mean / (1 - 0.9**k)) / (np.sqrt(square / (1 - 0.999**k)) + 1e-8)
         w = w - 0.1 * 0.5 * (1 + np.cos(np.pi * (k - 1) / 10)) * adam
-        do_step(optimizer)
+        optimizer.do_step()
         np.testing.assert_allclose(optimizer.state.w, w, rtol=1e-9)
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
 def test_the_mean_of_cma_es_is_the_weighted_one_of_the_better_half(covariance: str) -> None:
     """m <- sum_i w_i x_(i), w_i proportional to ln((P + 1) / 2) - ln i over the best P / 2 (Hansen 2016)."""
-    config = OptimizerConfig(method="cma-es", population=8, fitness_batches=2, covariance=covariance)
-    optimizer = make_optimizer(config, OptimizerState(np.zeros(6)), seed=3)
+    options = options_of("cma-es", population=8, fitness_batches=2, covariance=covariance)
+    optimizer = Stepper(options, np.zeros(6), seed=3)
     weights = np.log(4.5) - np.log(np.arange(1, 5))
     for generation in range(5):
-        asks = ask_step(optimizer)
+        asks = optimizer.ask_step()
         assert [ask.batch for ask in asks] == [2 * generation + 1] * 8 + [2 * generation + 2] * 8
         for first, second in zip(asks[:8], asks[8:], strict=True):
             np.testing.assert_array_equal(first.w, second.w)
         order = np.argsort([quadratic(ask.w) for ask in asks[:8]])[:4]
-        for ask in asks:  # the two batches differ, their mean does not
-            optimizer.tell(QueryResult(ask.id, quadratic(ask.w) + (100 if ask.batch % 2 else -100), 0.5))
+        losses = [quadratic(ask.w) + (100 if ask.batch % 2 else -100) for ask in asks]
+        optimizer.tell(asks, [AskResult((loss,), 0.5) for loss in losses])  # the batches differ, their mean does not
         mean = weights / weights.sum() @ np.stack([asks[i].w for i in order])
         np.testing.assert_allclose(optimizer.state.w, mean, rtol=1e-9)
 
 
 def test_the_best_individual_of_cma_es_is_that_of_all_generations() -> None:
-    config = OptimizerConfig(method="cma-es", population=6, incumbent="best")
-    optimizer = make_optimizer(config, OptimizerState(np.zeros(6)), seed=3)
+    options = options_of("cma-es", population=6, incumbent="best")
+    optimizer = Stepper(options, np.zeros(6), seed=3)
     seen: list[tuple[float, list[float]]] = []
     for _ in range(6):
-        asks = ask_step(optimizer)
+        asks = optimizer.ask_step()
         seen += [(quadratic(ask.w), list(ask.w)) for ask in asks]
-        for ask in asks:
-            optimizer.tell(QueryResult(ask.id, quadratic(ask.w), 0.5))
+        optimizer.tell(asks, [AskResult((quadratic(ask.w),), 0.5) for ask in asks])
         assert list(optimizer.state.w) == min(seen)[1]
-        optimizer = make_optimizer(config, optimizer.state, seed=3)  # as after a resume
+        resumed = Stepper(options, np.zeros(6), seed=3)
+        resumed.state, optimizer = optimizer.state, resumed
 
 
 def test_cma_es_starts_with_sigma_and_leaves_the_global_generator_alone() -> None:
     before = np.random.get_state()[1].copy()
-    config = OptimizerConfig(method="cma-es", population=200, sigma=0.7)
-    points = np.stack([ask.w for ask in ask_step(make_optimizer(config, OptimizerState(np.ones(20)), seed=1))])
+    stepper = Stepper(options_of("cma-es", population=200, initial_std=0.7), np.ones(20), seed=1)
+    points = np.stack([ask.w for ask in stepper.ask_step()])
     np.testing.assert_array_equal(np.random.get_state()[1], before)
     assert points.mean() == pytest.approx(1, abs=0.05)
     assert points.std() == pytest.approx(0.7, rel=0.05)

@@ -9,8 +9,9 @@ from tests.support.fakes import FACTS, FakeScorer
 from tests.tuning.test_loop import fresh, make_config
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import InProcessPool, Member
-from zip_ray.protocol.messages import Facts, Pass, Work
-from zip_ray.runs.event_log import Event
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Pass, Work
+from zip_ray.tuning.events import Event, StepEvent
 from zip_ray.tuning.loop import Tuning
 
 GPU = "cuda (NVIDIA H100)"
@@ -90,7 +91,7 @@ def test_passes_follow_the_actors(optimizer: dict, before: int, sizes: list[int]
     pool = Gpus(before)
 
     def change(event: Event) -> None:
-        if event["event"] == "step":
+        if isinstance(event, StepEvent):
             pool.actors = after
 
     # The watch looks every two seconds: this clock goes on by one at each reading.

@@ -22,7 +22,8 @@ from zip_ray.errors import InputError
 from zip_ray.pool.contract import InProcessPool, PoolError
 from zip_ray.pool.multi_scorer import KEPT, ScorerHost, scorer_key
 from zip_ray.pool.shared import Channel, PoolHub
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, Facts, Result, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, Result, Work
 from zip_ray.runs.lifecycle import tune
 from zip_ray.scorer import scorer as scoring
 from zip_ray.scorer.scorer import ScorerBuilder, build_scorer

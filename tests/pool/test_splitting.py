@@ -16,7 +16,8 @@ from tests.tuning.test_loop import ShuffledPool, make_config, tune
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import InProcessPool, Member
 from zip_ray.pool.splitting import Layout, SplitPool, Whole, choose, combine, shard_bounds
-from zip_ray.protocol.messages import Answer, Facts, Pass, Slice, SliceResult, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Answer, Pass, Slice, SliceResult, Work
 
 LAYOUTS = [Layout(sides, shards) for sides, shards in itertools.product((1, 2), (1, 2, 3))]
 BY_IMAGES = [Layout(sides, shards, "images") for sides, shards in ((1, 1), (1, 2), (2, 3))]

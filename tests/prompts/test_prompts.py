@@ -14,7 +14,7 @@ from zip_ray.prompts.fastfood import fastfood_matrix, hadamard_transform
 from zip_ray.prompts.full import FullOptions
 from zip_ray.prompts.low_rank import LowRankOptions, random_context
 from zip_ray.prompts.random_projection import RandomProjectionOptions
-from zip_ray.protocol.messages import ModelShape
+from zip_ray.protocol.facts import ModelShape
 from zip_ray.protocol.random_keys import Stream, generator
 
 

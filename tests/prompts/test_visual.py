@@ -29,7 +29,7 @@ from zip_ray.prompts.visual import (
     TokensSpace,
     inner_size,
 )
-from zip_ray.protocol.messages import ModelShape, Patches, VisualPrompt
+from zip_ray.protocol.facts import ModelShape, Patches, VisualPrompt
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 

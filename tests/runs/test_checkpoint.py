@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from zip_ray import files
-from zip_ray.runs.checkpoint import Best, CheckpointWriter, RunState, load_checkpoint, save_checkpoint
 from zip_ray.errors import InputError
-from zip_ray.tuning.ledger import Account
 from zip_ray.optimizers import OptimizerState
+from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
+from zip_ray.tuning.ledger import Account
+from zip_ray.tuning.state import Best, RunState
 
 
 def make_state(step: int = 7, best: bool = True) -> RunState:
@@ -19,7 +20,6 @@ def make_state(step: int = 7, best: bool = True) -> RunState:
         OptimizerState(rng.standard_normal(40), step, 2, 5 * step + 3, memory),
         Account(issued=80, completed=70, charged=70, wasted=10),
         seconds=12.3456789,
-        clipped_steps=3,
         nonfinite_results=1,
         validated_step=5,
         accuracy=0.625,
@@ -34,7 +34,7 @@ def assert_same(one: RunState, other: RunState) -> None:
         np.testing.assert_array_equal(tensor, other.optimizer.memory[name])
     for name in ("steps", "nonfinite_streak", "asked"):
         assert getattr(one.optimizer, name) == getattr(other.optimizer, name)
-    for name in ("account", "seconds", "clipped_steps", "nonfinite_results", "validated_step"):
+    for name in ("account", "seconds", "nonfinite_results", "validated_step"):
         assert getattr(one, name) == getattr(other, name)
     np.testing.assert_equal(one.accuracy, other.accuracy)
     assert (one.best is None) == (other.best is None)
@@ -78,8 +78,8 @@ def test_missing_and_newer_are_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "none")
     save_checkpoint(tmp_path / "c", make_state())
     data = (tmp_path / "c").read_bytes()
-    (tmp_path / "c").write_bytes(data.replace(rb"schema_version\": 2", rb"schema_version\": 9"))
-    with pytest.raises(InputError, match="of schema 9, this version reads 2"):
+    (tmp_path / "c").write_bytes(data.replace(rb"schema_version\": 3", rb"schema_version\": 9"))
+    with pytest.raises(InputError, match="of schema 9, this version reads 3"):
         load_checkpoint(tmp_path / "c")
 
 

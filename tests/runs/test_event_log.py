@@ -1,6 +1,7 @@
 """The record: lines whole, a torn end forgiven, damage elsewhere named, cut back on resume."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -8,17 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.events import end_event, pool_event, start_event, step_event, validation_event
 from zip_ray.errors import InputError
-from zip_ray.runs.event_log import Record, cut_record, read_from, read_record
+from zip_ray.runs.event_log import Record, as_json, cut_record, from_json, read_from, read_record
+from zip_ray.tuning.events import Event, StepEvent
 
-EVENTS = [
-    {"event": "start", "step": 0, "queries": 0, "seconds": 0.0, "config": {"a": [1, 2]}},
-    *({"event": "step", "step": k, "queries": 10 * k, "seconds": k / 3, "loss": 1 / k} for k in range(1, 6)),
-    {"event": "end", "step": 5, "queries": 50, "seconds": 2.0},
+EVENTS: list[Event] = [
+    start_event(config={"a": [1, 2]}),
+    *(step_event(k, seconds=k / 3) for k in range(1, 6)),
+    end_event(5),
 ]
 
 
-def write(path: Path, events: list) -> Path:
+def write(path: Path, events: list[Event]) -> Path:
     record = Record(path)
     for event in events:
         record.append(event)
@@ -53,9 +56,49 @@ def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
     assert first == EVENTS[:2]
 
 
-def test_numbers_that_json_has_not_become_null(tmp_path: Path) -> None:
-    path = write(tmp_path / "r", [{"event": "step", "step": 1, "loss": float("nan"), "norm": float("inf")}])
-    assert json.loads(path.read_text()) == {"event": "step", "step": 1, "loss": None, "norm": None}
+@pytest.mark.parametrize(
+    "event",
+    [
+        start_event(),
+        step_event(3, clipped=True),
+        validation_event(0),
+        pool_event(given_up=1, last_error="actor 2: killed"),
+        pool_event(paces=(0.1, 0.4)),
+        end_event(5),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_every_kind_of_event_comes_back(event: Event) -> None:
+    line = as_json(event)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert from_json(line) == event
+
+
+def test_numbers_that_json_has_not_become_null_and_come_back_as_nan() -> None:
+    line = as_json(step_event(1, loss=float("nan"), gradient_norm=float("inf")))
+    tree = json.loads(line)
+    assert (tree["loss"], tree["gradient_norm"], tree["accuracy"]) == (None, None, 0.5)
+    event = from_json(line)
+    assert isinstance(event, StepEvent)
+    assert math.isnan(event.loss)
+    assert math.isnan(event.gradient_norm)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"[1, 2]", "no event"),
+        (b'{"event": "party"}', "no event"),
+        (b'{"event": ["step"]}', "no event"),
+        (b'{"event": "validation", "step": 1, "queries": 10, "seconds": 0.5, "loss": 0.5}', "accuracy: Field required"),
+        (b'{"event": "validation", "step": null, "queries": 1, "seconds": 1, "loss": 1, "accuracy": 1}', "step: Input"),
+    ],
+)
+def test_a_line_that_is_no_event_is_named(line: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "r").write_bytes(line + b"\n")
+    with pytest.raises(InputError, match=rf"r: line 1 is damaged \({message}"):
+        read_record(tmp_path / "r")
 
 
 def test_damage_is_named_with_its_line(tmp_path: Path) -> None:
@@ -87,7 +130,7 @@ def test_cutting_at_the_last_step_drops_the_end_alone(tmp_path: Path) -> None:
 
 
 def test_cutting_drops_a_validation_that_the_checkpoint_does_not_know(tmp_path: Path) -> None:
-    validation = {"event": "validation", "step": 0, "queries": 0, "seconds": 0.0, "accuracy": 0.5}
+    validation = validation_event(0)
     path = write(tmp_path / "r", [EVENTS[0], validation])
     cut_record(path, 0, 0)
     assert read_record(path) == [EVENTS[0], validation]

@@ -15,28 +15,32 @@ import pytest
 from rich.console import Console
 
 from run import console
-from tests.system.chaos import CountingPool
+from tests.support.events import step_event
 from tests.support.fakes import FACTS, SHAPE, FakeScorer
 from tests.support.simulated import DriverKilled
-from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
-from zip_ray.config.tree import Config
+from tests.system.chaos import CountingPool
+from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.cli.printing import accuracy_table, show_run
+from zip_ray.cli.status import status
 from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config
 from zip_ray.errors import InputError, OutputError
-from zip_ray.pool.contract import InProcessPool, PoolError
+from zip_ray.pool.contract import PoolError
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space
-from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import Event, read_record
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Result, Work
 from zip_ray.runs.accuracy_plot import draw_accuracy
+from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
+from zip_ray.runs.event_log import FILE_NAME as RECORD
+from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import locked, run_config
 from zip_ray.runs.lifecycle import resume, tune
-from zip_ray.cli.status import status
-from zip_ray.cli.printing import accuracy_table, show_run
-from zip_ray.artifact.tuned_prompt import TunedPrompt
-from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Facts, Result, Work
+from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StepEvent
 
 
 def make_config(folder: Path, queries: int = 12, **sections: dict) -> Config:
-    prompt = {"intrinsic_dim": 8, "rank": 1, **sections.pop("prompt", {})}
+    prompt = sections.pop("prompt", {"intrinsic_dimension": 8, "rank": 1})
     rest = {"output": {"dir": str(folder)}, "tracking": {"enabled": False}, "budget": {"queries": queries}}
     return validate({"prompt": prompt, **rest, **sections}, "test")
 
@@ -45,13 +49,17 @@ def open_pool(_: Config) -> InProcessPool:
     return InProcessPool(FakeScorer)
 
 
-@pytest.mark.parametrize("space", ["low-rank", "full", "context", "random-projection"])
-def test_a_tuned_prompt_carries_what_its_space_drew(tmp_path: Path, space: str) -> None:
-    config = make_config(tmp_path / "run", prompt={"space": space}, optimizer={"method": "random-search"})
+@pytest.mark.parametrize(
+    "options",
+    [{"space": "low-rank", "rank": 1}, {"space": "full"}, {"space": "context"}, {"space": "random-projection"}],
+)
+def test_a_tuned_prompt_carries_what_its_space_drew(tmp_path: Path, options: dict) -> None:
+    dimension = {} if options["space"] == "context" else {"intrinsic_dimension": 8}
+    config = make_config(tmp_path / "run", prompt=options | dimension, optimizer={"method": "random-search"})
     result = tune(config, open_pool, lambda: False)
     assert result.outcome.finished
-    prompt, expected = TunedPrompt.load(tmp_path / "run"), make_space(config, SHAPE).tensors()
-    assert prompt.card.prompt["space"] == space
+    prompt, expected = TunedPrompt.load(tmp_path / "run"), make_space(config.prompt, SHAPE, config.seed).tensors()
+    assert prompt.card.prompt["space"] == options["space"]
     assert prompt.frozen.keys() == expected.keys()
     for name, tensor in expected.items():
         np.testing.assert_array_equal(prompt.frozen[name], tensor)
@@ -75,12 +83,12 @@ def test_cma_es_goes_on_with_more_budget_as_if_it_had_had_it(tmp_path: Path) -> 
     np.testing.assert_array_equal(more.outcome.state.optimizer.w, whole.outcome.state.optimizer.w)
 
 
-def test_what_was_absent_may_be_said_when_a_run_goes_on(tmp_path: Path) -> None:
+def test_a_default_may_be_spelled_out_when_a_run_is_resumed(tmp_path: Path) -> None:
     tune(make_config(tmp_path / "run"), open_pool, lambda: False)
-    said = make_config(tmp_path / "run", 24, model={"pairs_per_pass": 1, "parallel": [1, 1]})
+    said = make_config(tmp_path / "run", 24, execution={"pairs_per_pass": 1, "split": [1, 1]})
     assert resume(tmp_path / "run", said, open_pool, lambda: False).outcome.finished
-    other = make_config(tmp_path / "run", 36, model={"pairs_per_pass": 2})
-    with pytest.raises(InputError, match=r"^model.pairs_per_pass: .* only budget, cluster, tracking \("):
+    other = make_config(tmp_path / "run", 36, execution={"pairs_per_pass": 2})
+    with pytest.raises(InputError, match=r"^execution.pairs_per_pass: .* only budget, cluster, tracking "):
         resume(tmp_path / "run", other, open_pool, lambda: False)
 
 
@@ -92,7 +100,7 @@ def test_a_run_from_before_a_field_existed_can_go_on(tmp_path: Path) -> None:
     del event["config"]["output"]["remote"], event["config"]["prompt"]["diagonal"]
     record.write_text(f"{json.dumps(event)}\n{rest}")
     assert resume(tmp_path / "run", make_config(tmp_path / "run", 24), open_pool, lambda: False).outcome.finished
-    other = make_config(tmp_path / "run", 24, prompt={"diagonal": False})
+    other = make_config(tmp_path / "run", 24, prompt={"intrinsic_dimension": 8, "rank": 1, "diagonal": False})
     with pytest.raises(InputError, match=r"prompt.diagonal: differs from what"):
         resume(tmp_path / "run", other, open_pool, lambda: False)
 
@@ -154,20 +162,18 @@ def test_a_last_test_that_is_cut_off_is_made_up_for(tmp_path: Path) -> None:
 
 
 def test_an_asynchronous_run_may_go_on_with_more_in_flight(tmp_path: Path) -> None:
-    folder, mode = tmp_path / "run", {"mode": "async", "pairs_per_step": 1}
-    tune(make_config(folder, 20, optimizer={**mode, "in_flight": 2}), open_pool, lambda: False)
-    more = {
-        "optimizer": {**mode, "in_flight": 6, "max_staleness": 99},
-        "model": {"parallel": (1, 1), "pairs_per_pass": 2},
-    }
-    assert resume(folder, make_config(folder, 40, **more), open_pool, lambda: False).outcome.state.account.charged == 40
-    with pytest.raises(InputError, match=r"^optimizer.a: differs"):
-        resume(folder, make_config(folder, 40, optimizer={**mode, "a": 0.5}), open_pool, lambda: False)
+    folder, single, mode = tmp_path / "run", {"pairs_per_step": 1}, {"mode": "async", "in_flight": 2}
+    tune(make_config(folder, 20, optimizer=single, execution=mode), open_pool, lambda: False)
+    more = {"mode": "async", "in_flight": 6, "max_staleness": 99, "split": (1, 1), "pairs_per_pass": 2}
+    again = make_config(folder, 40, optimizer=single, execution=more)
+    assert resume(folder, again, open_pool, lambda: False).outcome.state.account.charged == 40
+    other = make_config(folder, 40, optimizer={**single, "step_size": 0.5}, execution=mode)
+    with pytest.raises(InputError, match=r"^optimizer.step_size: differs"):
+        resume(folder, other, open_pool, lambda: False)
     tune(make_config(tmp_path / "sync", 20), open_pool, lambda: False)
-    with pytest.raises(InputError, match=r"^optimizer.in_flight: differs"):
-        resume(
-            tmp_path / "sync", make_config(tmp_path / "sync", 40, optimizer={"in_flight": 9}), open_pool, lambda: False
-        )
+    other = make_config(tmp_path / "sync", 40, execution={"in_flight": 9})
+    with pytest.raises(InputError, match=r"^execution.in_flight: differs"):
+        resume(tmp_path / "sync", other, open_pool, lambda: False)
 
 
 def full_disk(path: Path, _: bytes) -> None:
@@ -201,7 +207,8 @@ def test_a_run_is_seen_before_it_begins(tmp_path: Path) -> None:
     config = make_config(folder)
     tune(config, lambda _: SlowPool(lambda: said.extend(status(folder))), lambda: False, heard.append)
     assert set(said) == {f"{folder}: starting: hand-written prompts are tested before the first step"}
-    assert (heard[0]["event"], heard[0]["ready"]) == ("pool", 1), "while the facts are waited for"
+    assert isinstance(heard[0], PoolEvent), "while the facts are waited for"
+    assert heard[0].ready == 1
 
 
 def test_a_run_that_fails_before_it_begins_leaves_no_folder(tmp_path: Path) -> None:
@@ -213,12 +220,12 @@ def test_a_run_that_fails_before_it_begins_leaves_no_folder(tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("module", ["record", "checkpoint", "run_folder"])
+@pytest.mark.parametrize("module", ["event_log", "checkpoint", "folder"])
 def test_a_disk_that_is_full_at_a_resume_is_told_in_one_line(tmp_path: Path, module: str) -> None:
     config = make_config(tmp_path / "run")
     tune(config, open_pool, lambda: True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"zip_ray.{module}.write_whole", full_disk)
+        patch.setattr(f"zip_ray.runs.{module}.write_whole", full_disk)
         with pytest.raises(OutputError, match=r"No space left .* run.py resume .*run$"):
             resume(tmp_path / "run", config, open_pool, lambda: False)
     assert resume(tmp_path / "run", config, open_pool, lambda: False).outcome.finished
@@ -248,7 +255,7 @@ def test_what_several_killed_drivers_wasted_stays_in_the_account(tmp_path: Path)
 
     def killed_at(step: int) -> Callable[[Event], None]:
         def listen(event: Event) -> None:
-            if event["event"] == "step" and event["step"] == step:
+            if isinstance(event, StepEvent) and event.step == step:
                 raise DriverKilled
 
         return listen
@@ -265,14 +272,15 @@ def test_what_several_killed_drivers_wasted_stays_in_the_account(tmp_path: Path)
 
 def test_the_end_accounts_for_every_answer(tmp_path: Path) -> None:
     """Asynchronously, eight out at once by threes, none older than a step."""
-    optimizer = {"mode": "async", "pairs_per_step": 3, "max_staleness": 1}
-    config = make_config(tmp_path / "run", 200, optimizer=optimizer, model={"parallel": [1, 1]})
+    execution = {"mode": "async", "max_staleness": 1}
+    config = make_config(tmp_path / "run", 200, optimizer={"pairs_per_step": 3}, execution=execution)
     result = tune(config, open_pool, lambda: False)
     end = read_record(tmp_path / "run" / RECORD)[-1]
-    assert end["dropped"] > 0
-    assert 0 <= end["left_over"] < 3
+    assert isinstance(end, EndEvent)
+    assert end.dropped > 0
+    assert 0 <= end.left_over < 3
     steps = result.outcome.state.optimizer.steps
-    assert 3 * steps + end["dropped"] + end["left_over"] == result.outcome.state.account.charged // 2
+    assert 3 * steps + end.dropped + end.left_over == result.outcome.state.account.charged // 2
 
 
 @pytest.mark.parametrize("steps", [10, 100_000])
@@ -281,8 +289,8 @@ def test_a_picture_of_a_long_run_has_some_thousands_of_points(
 ) -> None:
     drawn = []
     monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda _, *points, **style: drawn.append((style["label"], points)))
-    accuracies = (None if k % 10 == 9 else 0.5 + 0.5 * k / steps for k in range(steps))
-    events = ({"event": "step", "queries": k, "accuracy": accuracy} for k, accuracy in enumerate(accuracies))
+    accuracies = (float("nan") if k % 10 == 9 else 0.5 + 0.5 * k / steps for k in range(steps))
+    events = (step_event(k + 1, queries=k, accuracy=accuracy) for k, accuracy in enumerate(accuracies))
     draw_accuracy(tmp_path / "x.png", events, "run", {})
     ((label, (x, y)),) = drawn
     assert label == "train mini-batch"

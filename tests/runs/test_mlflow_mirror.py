@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import free_port
-from zip_ray.config.tree import Config
+from tests.support.events import end_event, start_event, step_event, validation_event
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Record, cut_record, read_record
-from zip_ray.runs.mlflow_mirror import METRICS, Mirror, Tracker, replay, resolve_uri, shown
+from zip_ray.runs.mlflow_mirror import Mirror, Tracker, metrics_of, replay, resolve_uri, shown
+from zip_ray.tuning.events import Event
 
 
 class Server:
@@ -66,28 +67,16 @@ def alive(server: Server) -> Server:
     return server
 
 
-def start_event() -> dict:
-    config = Config().model_dump(mode="json")
-    head = {"event": "start", "step": 0, "queries": 0, "seconds": 0.0, "time": 1_700_000_000.0}
-    return {**head, "config": config, "environment": {"python": "3"}}
-
-
-def step_events(first: int, last: int) -> list[dict]:
-    events: list[dict] = []
+def step_events(first: int, last: int) -> list[Event]:
+    events: list[Event] = []
     for k in range(first, last + 1):
-        head = {"step": k, "queries": 10 * k, "seconds": 0.5 * k}
-        figures = {"accuracy": k / 1000, "gradient_norm": 2.0, "clipped": 0.25, "queries_per_second": 20.0}
-        events.append({"event": "step", **head, "loss": 1 / k, **figures})
+        events.append(step_event(k, accuracy=k / 1000, clipped=k % 3 == 0))
         if k % 5 == 0:
-            events.append({"event": "validation", **head, "loss": 0.5, "accuracy": 0.75})
+            events.append(validation_event(k))
     return events
 
 
-def end_event(step: int) -> dict:
-    return {"event": "end", "step": step, "queries": 10 * step, "seconds": 0.5 * step, "test_accuracy": 0.625}
-
-
-def write(folder: Path, events: list[dict]) -> None:
+def write(folder: Path, events: list[Event]) -> None:
     record = Record(folder / "metrics.jsonl")
     for event in events:
         record.append(event)
@@ -97,9 +86,8 @@ def write(folder: Path, events: list[dict]) -> None:
 def expected(folder: Path) -> dict[str, list[tuple[int, float]]]:
     points: dict[str, list[tuple[int, float]]] = {}
     for event in read_record(folder / "metrics.jsonl"):
-        for field, name in METRICS.get(event["event"], {}).items():
-            if event.get(field) is not None:
-                points.setdefault(name, []).append((event["queries"], event[field]))
+        for name, value in metrics_of(event).items():
+            points.setdefault(name, []).append((event.queries, value))
     return points
 
 
@@ -126,10 +114,18 @@ def test_server_has_what_the_lines_say(alive: Server, tmp_path: Path) -> None:
     client = MlflowClient(tracking_uri=alive.uri)
     run = client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["optimizer.a"] == "0.01"
+    assert run.data.params["optimizer.step_size"] == "0.01"
     assert run.data.params["environment.python"] == "3"
     assert {file.path for file in client.list_artifacts(tracker.run_id)} == {"config.yaml", "metrics.jsonl"}
-    assert (len(on_server(alive.uri, tracker.run_id)["train/loss"]), run.data.metrics["test/accuracy"]) == (20, 0.625)
+    points = on_server(alive.uri, tracker.run_id)
+    assert (len(points["train/loss"]), run.data.metrics["test/accuracy"]) == (20, 0.625)
+    assert [int(step / 10) for step, clipped in points["train/clipped"] if clipped] == [3, 6, 9, 12, 15, 18]
+
+
+def test_figures_that_are_not_finite_are_not_sent() -> None:
+    sent = metrics_of(step_event(1, loss=float("nan"), gradient_norm=float("inf")))
+    assert not sent.keys() & {"train/loss", "train/gradient_norm"}
+    assert sent["train/accuracy"] == 0.5
 
 
 def test_killed_server_delays_nothing_and_replay_completes_without_duplicates(alive: Server, tmp_path: Path) -> None:
@@ -216,7 +212,7 @@ def test_addresses() -> None:
 def test_an_empty_record_is_no_fault_of_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, [])
     config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
-    with pytest.raises(InputError, match=r"metrics.jsonl: is empty"):
+    with pytest.raises(InputError, match=r"metrics.jsonl: does not open with the start of a run"):
         replay(tmp_path, config)
     tracker = Tracker(tmp_path, config)
     tracker.start()

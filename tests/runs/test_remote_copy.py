@@ -12,18 +12,18 @@ import fsspec
 import numpy as np
 import pytest
 
-from tests.system.chaos import make_config
 from tests.conftest import wait_for
 from tests.support.fakes import FakeScorer
-from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
-from zip_ray.runs.checkpoint import load_checkpoint
+from tests.support.paths import ROOT
+from zip_ray.cli.status import status_of_copy
+from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import InProcessPool
-from zip_ray.runs.remote_copy import RemoteCopy, fetch, require_free
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
+from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.lifecycle import resume, tune
-from zip_ray.cli.status import status_of_copy
-from tests.support.paths import ROOT
+from zip_ray.runs.remote_copy import RemoteCopy, fetch, require_free
 
 URI = "memory://bucket/runs/first"
 
@@ -38,7 +38,14 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def configured(folder: Path, **output: Any) -> Config:
-    return make_config({"pairs_per_step": 5}, output={"dir": folder, "checkpoint_every_steps": 3, **output})
+    sections = {
+        "prompt": {"intrinsic_dimension": 8, "rank": 2},
+        "optimizer": {"method": "spsa", "step_size": 0.3},
+        "budget": {"queries": 307},
+        "output": {"dir": str(folder), "checkpoint_every_steps": 3, **output},
+        "tracking": {"enabled": False},
+    }
+    return validate(sections, "test")
 
 
 def open_pool(_: Config) -> InProcessPool:

@@ -21,18 +21,8 @@ from zip_ray.errors import InputError
 from zip_ray.optimizers import perturbation, points
 from zip_ray.pool.splitting import Layout, combine
 from zip_ray.prompts import TextSpace, make_space
-from zip_ray.protocol.messages import (
-    SHARED_PREFIX,
-    Crops,
-    Encoding,
-    Evaluation,
-    Gradient,
-    Pair,
-    Pass,
-    Perturbation,
-    Prompt,
-    Query,
-)
+from zip_ray.protocol.facts import SHARED_PREFIX, Prompt
+from zip_ray.protocol.messages import Crops, Encoding, Evaluation, Gradient, Pair, Pass, Perturbation, Query
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tasks import Task, load_task
@@ -239,6 +229,7 @@ def test_another_local_checkpoint_loads() -> None:
     ("model", "message"),
     [
         ({"name": "local-dir:nowhere"}, r"model.name: 'local-dir:nowhere': no open_clip_config.json"),
+        ({"name": "small_clip"}, "model.name: 'small_clip' is unknown to open_clip: give small-clip"),
         ({"name": "ViT-B-32"}, r"model.pretrained: none is given .* 'ViT-B-32'"),
         ({"name": "ViT-B-99", "pretrained": "openai"}, "model.name: 'ViT-B-99' is unknown to open_clip: give ViT-B-"),
         ({"name": "ViT-B-16", "pretrained": "openai"}, "another activation .* 'openai': give ViT-B-16-quickgelu"),

@@ -21,21 +21,12 @@ from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import points
-from zip_ray.pool.contract import InProcessPool, Pool
+from zip_ray.pool.contract import Pool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import Layout, SplitPool, combine
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import (
-    TEMPLATE_ONCE,
-    Encoding,
-    Evaluation,
-    EvaluationResult,
-    Pair,
-    Pass,
-    Perturbation,
-    Prompt,
-    Query,
-    VisualPrompt,
-)
+from zip_ray.protocol.facts import TEMPLATE_ONCE, Prompt, VisualPrompt
+from zip_ray.protocol.messages import Encoding, Evaluation, EvaluationResult, Pair, Pass, Perturbation, Query
 from zip_ray.runs.lifecycle import RunResult, tune
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tasks import Task, load_task

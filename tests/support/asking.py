@@ -1,40 +1,55 @@
 """Optimisers on a small quadratic: what the tests of methods share."""
 
-import random
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zip_ray.optimizers import Optimizer, StepReport, points
-from zip_ray.protocol.messages import Ask, AskResult, Gradient, GradientResult, Pair, PairResult, QueryResult
+from zip_ray.config.tree import Config
+from zip_ray.optimizers import METHODS, MethodOptions, Optimizer, OptimizerState, StepReport
+from zip_ray.optimizers.base import Told
+from zip_ray.protocol.messages import Ask, AskResult, Gradient
+from zip_ray.protocol.perturbations import points
 
 
 def quadratic(w: np.ndarray) -> float:
     return float(0.5 * np.sum(np.arange(1, w.size + 1) * (w - 1) ** 2))
 
 
-def answer(ask: Ask, loss=quadratic) -> AskResult:
-    """A gradient is that of the quadratic, whatever the loss."""
-    losses = [loss(w) for w in points(ask)]
-    if isinstance(ask, Pair):
-        return PairResult(ask.id, *losses, accuracy=0.5)
-    if isinstance(ask, Gradient):
-        return GradientResult(ask.id, *losses, 0.5, np.arange(1, ask.w.size + 1) * (ask.w - 1))
-    return QueryResult(ask.id, *losses, accuracy=0.5)
+def options_of(method: str = "zip", **settings: object) -> MethodOptions:
+    """The options of a method, as a config would read them."""
+    return Config.model_validate({"optimizer": {"method": method, **settings}}).optimizer
 
 
-def ask_step(optimizer: Optimizer) -> list[Ask]:
-    asks = []
-    while (ask := optimizer.ask()) is not None:
-        asks.append(ask)
-    return asks
+def make_optimizer(options: MethodOptions, seed: int, schedule_steps: int | None = None) -> Optimizer:
+    """The method of these options."""
+    return METHODS[options.method](options, seed, schedule_steps)  # type: ignore[attr-defined]
 
 
-def do_step(optimizer: Optimizer, loss=quadratic, shuffle: random.Random | None = None) -> StepReport:
-    """A synchronous step, its answers in any order."""
-    asks = ask_step(optimizer)
-    if shuffle is not None:
-        shuffle.shuffle(asks)
-    reports = [optimizer.tell(answer(ask, loss)) for ask in asks]
-    assert all(report is None for report in reports[:-1])
-    assert reports[-1] is not None
-    return reports[-1]
+def answer(ask: Ask, loss: Callable[[np.ndarray], float] = quadratic) -> AskResult:
+    """The result of an ask; a gradient is that of the quadratic, whatever the loss."""
+    gradient = np.arange(1, ask.w.size + 1) * (ask.w - 1) if isinstance(ask, Gradient) else None
+    return AskResult(tuple(loss(w) for w in points(ask)), 0.5, gradient)
+
+
+class Stepper:
+    """An optimiser stepped by hand, synchronously."""
+
+    def __init__(self, options: MethodOptions, w: np.ndarray, seed: int, schedule_steps: int | None = None) -> None:
+        self.optimizer = make_optimizer(options, seed, schedule_steps)
+        self.state = OptimizerState(w)
+
+    def ask_step(self) -> list[Ask]:
+        """The asks of the coming step."""
+        each = self.optimizer.asks_per_step
+        return [self.optimizer.ask(self.state, self.state.steps * each + place) for place in range(each)]
+
+    def tell(self, asks: Sequence[Ask], results: Sequence[AskResult]) -> StepReport:
+        """Make the step of these results."""
+        told = [Told(ask, result) for ask, result in zip(asks, results, strict=True)]
+        self.state, report = self.optimizer.tell(self.state, told)
+        return report
+
+    def do_step(self, loss: Callable[[np.ndarray], float] = quadratic) -> StepReport:
+        """A whole step."""
+        asks = self.ask_step()
+        return self.tell(asks, [answer(ask, loss) for ask in asks])

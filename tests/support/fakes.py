@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from zip_ray.errors import InputError
-from zip_ray.protocol.perturbations import points
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.facts import Facts, ModelShape, Prompt
 from zip_ray.protocol.messages import (
     Ask,
     AskResult,
@@ -18,24 +19,19 @@ from zip_ray.protocol.messages import (
     EncodingResult,
     Evaluation,
     EvaluationResult,
-    Facts,
-    Float64,
+    FactsRequest,
     Gradient,
-    GradientResult,
-    ModelShape,
     Pair,
-    PairResult,
     Pass,
-    PassResult,
     Perturbation,
-    Prompt,
-    Query,
-    QueryResult,
-    Result,
+    Priority,
+    ShardStatistics,
     Slice,
-    SliceResult,
+    Value,
     Work,
+    new_work,
 )
+from zip_ray.protocol.perturbations import points
 
 SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), None)
 FACTS = Facts(
@@ -63,66 +59,67 @@ class FakeScorer:
     delay: float = 0.0
     """Seconds an answer takes."""
     die_at: tuple[int, ...] = ()
-    """Pair ids at which the process dies, once each (a file in `marks` remembers)."""
+    """Numbers of asks at which the process dies, once each (a file in `marks` remembers)."""
     marks: Path | None = None
     raise_at: tuple[int, ...] = ()
-    """Ids at which an exception is raised, once each where `marks` is given, else always."""
+    """Numbers of asks at which an exception is raised, once each where `marks` is given, else always."""
     exhaust_at: tuple[int, ...] = ()
-    """Ids at which there is not enough GPU memory, once each."""
+    """Numbers of asks at which there is not enough GPU memory, once each."""
     input_error_at: int | None = None
+    """Number of the ask at which the input is at fault."""
     nan_from: int | None = None
-    """Pair id from which losses are NaN."""
+    """Number of the ask from which losses are NaN."""
     nan_at: tuple[int, ...] = ()
-    """Pair ids whose losses are NaN."""
+    """Numbers of asks whose losses are NaN."""
 
     def facts(self) -> Facts:
         return FACTS
 
-    def answer(self, work: Work) -> Result:
+    def answer(self, work: Work) -> Value:
         time.sleep(self.delay)
-        if work.id in self.die_at and self._first(f"died-{work.id}"):
+        body = work.body
+        self._fail_if_told(body.asks[0].index if isinstance(body, Pass | Slice) else -1)
+        match body:
+            case Pass(asks):
+                return tuple(self._judge(ask) for ask in asks)
+            case Slice():
+                return self._slice(body)
+            case Evaluation(split, prompt):
+                w = prompt if isinstance(prompt, np.ndarray) else np.zeros(4)
+                return EvaluationResult(loss(w, 0), accuracy(w), FACTS.images[split])
+            case Crops(batch):
+                return CropsResult(np.full((3, 2), batch, np.float32))
+            case Encoding():
+                return EncodingResult(Prompt(SHAPE.initial_context), np.eye(2, 8, dtype=np.float32))
+            case FactsRequest():
+                return FACTS
+
+    def _fail_if_told(self, index: int) -> None:
+        if index in self.die_at and self._first(f"died-{index}"):
             os._exit(1)
-        if work.id in self.raise_at and self._first(f"raised-{work.id}"):
-            raise RuntimeError(f"fault at {work.id}")
-        if work.id in self.exhaust_at and self._first(f"exhausted-{work.id}"):
-            raise OutOfMemoryError(f"CUDA out of memory at {work.id}")
-        if work.id == self.input_error_at:
+        if index in self.raise_at and self._first(f"raised-{index}"):
+            raise RuntimeError(f"fault at {index}")
+        if index in self.exhaust_at and self._first(f"exhausted-{index}"):
+            raise OutOfMemoryError(f"CUDA out of memory at {index}")
+        if index == self.input_error_at:
             raise InputError("images/cat.png: unreadable image: replace it")
-        if isinstance(work, Pass):
-            return PassResult(tuple(self._judge(ask) for ask in work.asks))
-        if isinstance(work, Slice):
-            return self._slice(work)
-        if isinstance(work, Evaluation):
-            w = work.prompt if isinstance(work.prompt, np.ndarray) else np.zeros(4)
-            return EvaluationResult(work.id, loss(w, 0), accuracy(w), FACTS.images[work.split])
-        if isinstance(work, Crops):
-            return CropsResult(work.id, work.batch, np.full((3, 2), work.batch, np.float32))
-        assert isinstance(work, Encoding)
-        return EncodingResult(work.id, Prompt(SHAPE.initial_context), np.eye(2, 8, dtype=np.float32))
 
     def _judge(self, ask: Ask) -> AskResult:
-        match ask, self._losses(ask):
-            case Pair(), (plus, minus):
-                return PairResult(ask.id, plus, minus, accuracy(ask.w))
-            case Query(), (value,):
-                return QueryResult(ask.id, value, accuracy(ask.w))
-            case Gradient(), (value,):
-                slope = (ask.w - 1) / ask.w.size * (1 + 0.1 * np.sin(ask.batch))
-                return GradientResult(ask.id, value, accuracy(ask.w), slope)
-        raise AssertionError(ask)
+        slope = (ask.w - 1) / ask.w.size * (1 + 0.1 * np.sin(ask.batch)) if isinstance(ask, Gradient) else None
+        return AskResult(tuple(self._losses(ask)), accuracy(ask.w), slope)
 
     def _losses(self, ask: Ask) -> list[float]:
-        bad = ask.id in self.nan_at or (self.nan_from is not None and ask.id >= self.nan_from)
+        bad = ask.index in self.nan_at or (self.nan_from is not None and ask.index >= self.nan_from)
         batch = ask.batch if ask.features is None else int(ask.features[0, 0])
         return [float("nan") if bad else loss(w, batch) for w in points(ask)]
 
-    def _slice(self, work: Slice) -> SliceResult:
+    def _slice(self, part: Slice) -> ShardStatistics:
         """Of one image: every shard has an equal share of exp(loss), the first has the image's class, at 0."""
-        losses = [self._losses(ask)[side] for ask in work.asks for side in work.sides]
+        losses = [self._losses(ask)[side] for ask in part.asks for side in part.sides]
         shape = (len(losses), 1)
-        maxima = np.reshape(losses, shape) - np.log(work.shards)
-        target = np.full(shape, 0.0 if work.shard == 0 else -np.inf)
-        return SliceResult(work.id, maxima, np.ones(shape), target, np.full(shape, work.shard == 0))
+        maxima = np.reshape(losses, shape) - np.log(part.shards)
+        target = np.full(shape, 0.0 if part.shard == 0 else -np.inf)
+        return ShardStatistics(maxima, np.ones(shape), target, np.full(shape, part.shard == 0))
 
     def _first(self, mark: str) -> bool:
         if self.marks is None:
@@ -142,10 +139,27 @@ def accuracy(w: Float64) -> float:
     return float(np.clip(1 - np.mean(np.abs(w - 1)), 0, 1))
 
 
-def make_pairs(number: int, step: int = 1, size: int = 6) -> Pass:
-    """One pair, as it travels."""
-    w = np.linspace(0, 1, size)
-    return Pass((Pair(number, step, step - 1, w, 0.01, Perturbation("random-sign", 1, step, number), step),))
+def make_pair(index: int, step: int = 1, size: int = 6) -> Pair:
+    """The pair of that number."""
+    return Pair(
+        index=index,
+        step=step,
+        version=step - 1,
+        w=np.linspace(0, 1, size),
+        batch=step,
+        scale=0.01,
+        perturbation=Perturbation("random-sign", 1, step, index),
+    )
+
+
+def make_pairs(index: int, step: int = 1, size: int = 6) -> Work:
+    """One pair, as it travels: a work whose id is the pair's number, so that tests can name it."""
+    return Work(index, Priority.QUERY, Pass((make_pair(index, step, size),)))
+
+
+def evaluation(split: str = "val", prompt: object = "a photo of a {}.") -> Work:
+    """An evaluation with an id of its own, far from those of pairs."""
+    return new_work(Evaluation(split, prompt), Priority.EVALUATION)  # type: ignore[arg-type]
 
 
 class OutOfMemoryError(RuntimeError):
@@ -182,11 +196,11 @@ class UnevenScorer(FakeScorer):
         super().__init__(marks=marks)
         object.__setattr__(self, "delay", slow if self._first("built") else 0.0)
 
-    def answer(self, work: Work) -> Result:
-        result = super().answer(work)
-        if not isinstance(result, PassResult):
-            return result
-        return PassResult(tuple(replace(one, accuracy=self.delay) for one in result.results))
+    def answer(self, work: Work) -> Value:
+        value = super().answer(work)
+        if not isinstance(work.body, Pass):
+            return value
+        return tuple(replace(one, accuracy=self.delay) for one in value)
 
 
 def hanging_build(marks: Path) -> FakeScorer:

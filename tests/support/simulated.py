@@ -3,13 +3,14 @@
 import heapq
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.support.fakes import FACTS, FakeScorer
 from zip_ray.pool.contract import Member
 from zip_ray.pool.dispatcher import Dispatcher
-from zip_ray.protocol.messages import Answer, Facts, PassResult, Slice, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Answer, Work
 
 
 class DriverKilled(Exception):
@@ -96,8 +97,9 @@ class SimulatedPool:
     def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002
         return FACTS
 
-    def submit(self, work: Work) -> None:
-        self._dispatcher.submit(work)
+    def submit(self, works: Sequence[Work]) -> None:
+        for work in works:
+            self._dispatcher.submit(work)
         self._send()
 
     def collect(self, timeout: float) -> list[Answer]:
@@ -155,8 +157,7 @@ class SimulatedPool:
     def _begin(self, number: int) -> None:
         worker = self._workers[number]
         call = worker.queue[0]
-        share = call[0].share if isinstance(call[0], Slice) else 1.0
-        seconds = worker.pace * self._random.uniform(0.9, 1.1) * share
+        seconds = worker.pace * self._random.uniform(0.9, 1.1) * call[0].body.share
 
         def finish() -> list[Answer]:
             if self._workers.get(number) is not worker or worker.hung:
@@ -167,9 +168,9 @@ class SimulatedPool:
             worker.queue.popleft()
             if worker.queue:
                 self._begin(number)
-            results = [(self._scorer.answer(work), seconds) for work in call]
-            answers = self._dispatcher.answered(number, results, self.now)
-            self.done += [(self.now, number) for answer in answers if isinstance(answer.result, PassResult)]
+            values = [(self._scorer.answer(work), seconds) for work in call]
+            answers = self._dispatcher.answered(number, call[0].id, values, self.now)
+            self.done += [(self.now, number) for answer in answers if isinstance(answer.value, tuple)]
             return answers
 
         self._at(self.now + seconds * len(call), finish)

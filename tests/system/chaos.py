@@ -33,16 +33,18 @@ from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import OutputError
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool.contract import InProcessPool, Pool, PoolError
+from zip_ray.pool.contract import Pool, PoolError
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import Answer, Work
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
-from zip_ray.runs.checkpoint import RunState, load_checkpoint
-from zip_ray.runs.event_log import Event, queries
+from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.lifecycle import resume, tune
+from zip_ray.tuning.events import Event
 from zip_ray.tuning.ledger import settle
 from zip_ray.tuning.loop import Outcome, Tuning
+from zip_ray.tuning.state import RunState
 
 PAIRS = 153
 """In a budget of 307 queries, which leaves one over."""
@@ -152,7 +154,7 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
             )
             outcome = tuning.run()
             assert saved[-1] is outcome.state, "the last state was not saved"
-            assert all(queries(event) <= outcome.state.account.charged for event in events), "a step was lost"
+            assert all(event.queries <= outcome.state.account.charged for event in events), "a step was lost"
         except DriverKilled:
             killed = True
         finally:
@@ -167,7 +169,7 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
 
 def _as_resumed(state: RunState, events: list[Event]) -> RunState:
     """What `run.py resume` makes of the last checkpoint and the record."""
-    answered = max((queries(event) for event in events), default=0) - state.account.charged
+    answered = max((event.queries for event in events), default=0) - state.account.charged
     return replace(state, account=settle(state.account, max(answered, 0)))
 
 

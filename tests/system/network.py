@@ -102,11 +102,13 @@ def run(folder: Path, *strikes: tuple[float, str, str]) -> int:
         at = ("--cluster.address", f"{HOSTS[HEAD]}:{PORT}", "--cluster.actors", "auto")
         driver = on(HEAD, sys.executable, "run.py", *command, *at)
         if strikes:
-            wait_for(lambda: record.exists() and any(event.get("ready") == 2 for event in read_record(record)), 240)
+            wait_for(
+                lambda: record.exists() and any(getattr(event, "ready", 0) == 2 for event in read_record(record)), 240
+            )
         for seconds, what, host in strikes:
             time.sleep(seconds)
             assert driver.poll() is None, "the run has ended before it was struck"
-            print(f"{what} {host} at {read_record(record)[-1]['queries']} queries", flush=True)
+            print(f"{what} {host} at {read_record(record)[-1].queries} queries", flush=True)
             if what == "cut":
                 sh("ip", "link", "set", link(host), "down")
             else:

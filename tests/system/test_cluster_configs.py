@@ -24,6 +24,7 @@ from tests.support.fakes import FakeScorer, make_pairs
 from tests.system.test_jobs import RAY, ROOT, SETTINGS
 from zip_ray.actors import RayPool
 from zip_ray.runs.event_log import read_record
+from zip_ray.tuning.events import EndEvent
 
 CLUSTER = ROOT / "configs" / "cluster"
 SMALL = (*SETTINGS, "--budget.queries", "100")
@@ -69,9 +70,9 @@ def test_the_launchers_command_begins_without_a_gpu_node(monkeypatch: pytest.Mon
 
 PLAYED = {
     "ssh": 'while [[ "$1" != *@* ]]; do shift; done; shift; cd "$HOST_HOME"; HOME="$HOST_HOME" exec bash -c "$*"',
-    # Only what Ray's launcher uses: a folder or a file, to a path of the "host"; what is excluded stays.
+    # Only what the launcher uses: a folder or a file, to a path of the "host", without what is excluded at its top.
     "rsync": """
-        skip=(); while [[ "$1" == -* ]]; do case "$1" in --exclude) skip+=("--exclude=$2"); shift 2;;
+        skip=(); while [[ "$1" == -* ]]; do case "$1" in --exclude) skip+=("--exclude=.$2"); shift 2;;
         --rsh | --filter) shift 2;; *) shift;; esac; done
         to="${2#*:}"; to="${to/#\\~/$HOST_HOME}"; mkdir -p "$(dirname "$to")"
         if [[ -d "$1" ]]; then mkdir -p "$to"; tar -C "$1" "${skip[@]}" -cf - . | tar -C "$to" -xf -
@@ -153,7 +154,7 @@ def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
         command = ("run.py", "tune", "zip-ray/configs/quickstart.yaml", "--cluster.address", f"127.0.0.1:{port}")
         log = ray_command("submit", "--no-config-cache", str(file), *command, *SMALL, "--output.dir", "runs/first")
         assert "tuned prompt" in log, log
-        assert read_record(home / "runs" / "first" / "metrics.jsonl")[-1]["event"] == "end"
+        assert isinstance(read_record(home / "runs" / "first" / "metrics.jsonl")[-1], EndEvent)
     finally:
         if (home / "head.pid").exists():
             head = int((home / "head.pid").read_text())
@@ -216,7 +217,7 @@ def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):  # it has ended all that it started
             os.killpg(process.pid, signal.SIGTERM)
     assert process.returncode == 0, output
-    assert read_record(folder / "metrics.jsonl")[-1]["event"] == "end"
+    assert isinstance(read_record(folder / "metrics.jsonl")[-1], EndEvent)
 
 
 @pytest.mark.parametrize("starts", [True, False])

@@ -10,12 +10,12 @@ from tests.support.paths import ROOT
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.config.reading import load_config, validate
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool.contract import InProcessPool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space
-from zip_ray.runs.checkpoint import RunState
 from zip_ray.scorer.scorer import Scorer
 from zip_ray.tasks import Task, load_task
 from zip_ray.tuning.loop import Tuning
+from zip_ray.tuning.state import RunState
 
 FILES = sorted((ROOT / "configs" / "methods").glob("*.yaml"))
 SIZES = {

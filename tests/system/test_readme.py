@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import free_port
+from tests.support.clone import clone
 from tests.support.paths import ROOT
 from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
@@ -24,11 +24,7 @@ COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a user has after cloning, and a folder of images beside it."""
-    folder = tmp_path_factory.mktemp("clone") / "project"
-    folder.mkdir()
-    for name in ("run.py", "configs", "zip_ray", "actors", ".rayignore"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+    folder = clone(tmp_path_factory.mktemp("clone"))
     for part in ("train", "test"):
         for label, name in enumerate(("red_square", "blue_square")):
             (folder / "images" / part / name).mkdir(parents=True)

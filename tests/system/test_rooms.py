@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "compare": DRIVER | {"artifact", "runs"},
     "actors": DRIVER | {"runs"},
     "tasks": {"protocol", "shipped"},
-    "clip": {"protocol", "prompts", "tasks"},
+    "clip": {"protocol", "prompts", "tasks", "shipped"},
     "scorer": {"protocol", "prompts", "tasks", "clip"},
     "artifact": {"protocol", "clip", "tasks"},
     "api": DRIVER | {"artifact", "runs", "compare", "actors", "scorer", "tasks"},

@@ -15,7 +15,6 @@ from safetensors import safe_open
 from tools.small_clip.card import CARD, zero_shot
 from tools.small_clip.train import (
     MODEL_CONFIG,
-    MODEL_DIR,
     Options,
     contrastive_loss,
     encode_cropped,
@@ -23,6 +22,7 @@ from tools.small_clip.train import (
     main,
 )
 from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.shipped import SMALL_CLIP
 from zip_ray.tasks.builtin import draw
 from zip_ray.tasks.builtin.render import IMAGE_SIZE, STYLES, Scene, caption, random_scene, render
 from zip_ray.tasks.builtin.rendered import TASKS
@@ -34,7 +34,7 @@ def figures() -> dict[str, dict[str, float]]:
 
 
 def test_file_is_small_half_precision_and_finite() -> None:
-    path = MODEL_DIR / "model.safetensors"
+    path = SMALL_CLIP / "model.safetensors"
     assert path.stat().st_size < 25e6
     with safe_open(path, framework="numpy") as file:
         for name in file.keys():  # noqa: SIM118
@@ -44,9 +44,9 @@ def test_file_is_small_half_precision_and_finite() -> None:
 
 
 def test_loads_as_any_local_checkpoint_with_the_standard_tokenizer() -> None:
-    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{MODEL_DIR}")
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{SMALL_CLIP}")
     assert isinstance(model, open_clip.model.CLIP)
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{MODEL_DIR}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{SMALL_CLIP}")
     standard = open_clip.SimpleTokenizer(context_length=32)
     assert torch.equal(tokenizer(["a photo of the digit 3."]), standard(["a photo of the digit 3."]))
 

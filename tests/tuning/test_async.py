@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -16,9 +16,11 @@ from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState, make_optimizer, perturbation
 from zip_ray.pool.contract import InProcessPool
 from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Pair, PairResult, Pass, Work
-from zip_ray.runs.event_log import Event
+from zip_ray.tuning.events import Event, StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Account
 from zip_ray.tuning.loop import Tuning
+
+E = TypeVar("E", bound=Event)
 
 
 def make_async(in_flight: int = 8, pairs: int = 1, **sections: Any) -> Config:
@@ -26,15 +28,15 @@ def make_async(in_flight: int = 8, pairs: int = 1, **sections: Any) -> Config:
     return make_config(optimizer=optimizer, **sections)
 
 
-def of_kind(events: list[Event], kind: str) -> list[Event]:
-    return [event for event in events if event["event"] == kind]
+def of_kind(events: list[Event], kind: type[E]) -> list[E]:
+    return [event for event in events if isinstance(event, kind)]
 
 
 def test_one_pair_in_flight_is_the_synchronous_run_bit_for_bit() -> None:
     alone, events = tune(make_async(in_flight=1))
     sync, sync_events = tune(make_config(optimizer={"pairs_per_step": 1}))
     np.testing.assert_array_equal(alone.state.optimizer.w, sync.state.optimizer.w)
-    assert of_kind(without_time(events), "step") == of_kind(without_time(sync_events), "step")
+    assert without_time(of_kind(events, StepEvent)) == without_time(of_kind(sync_events, StepEvent))
 
 
 @pytest.mark.parametrize("pairs", [1, 3])
@@ -68,7 +70,7 @@ def test_an_update_equals_a_hand_written_one(pairs: int) -> None:
 
 def test_staleness_is_that_of_the_queue() -> None:
     _, events = tune(make_async(in_flight=8))
-    staleness = [event["staleness"] for event in of_kind(events, "step")]
+    staleness = [event.staleness for event in of_kind(events, StepEvent)]
     assert staleness[:8] == list(range(8))
     assert set(staleness[8:]) == {7}
 
@@ -78,7 +80,7 @@ def test_too_stale_answers_are_charged_counted_and_not_used() -> None:
     assert outcome.state.dropped_results > 0
     assert outcome.state.account == Account(issued=300, completed=300, charged=300)
     assert outcome.state.optimizer.steps == 150 - outcome.state.dropped_results
-    assert max(event["staleness"] for event in of_kind(events, "step")) <= 5
+    assert max(event.staleness for event in of_kind(events, StepEvent)) <= 5
 
 
 @pytest.mark.parametrize(("in_flight", "pairs", "oldest"), [(40, 5, 1), (40, 5, 256), (8, 1, 2)])
@@ -128,7 +130,7 @@ def test_every_answer_is_told_once_and_the_budget_holds(
     assert account.charged == account.completed == 2 * pairs * outcome.state.optimizer.steps
     assert account.issued == account.completed + account.wasted
     assert most <= in_flight
-    validations = [event["step"] for event in of_kind(events, "validation")]
+    validations = [event.step for event in of_kind(events, ValidationEvent)]
     assert outcome.state.validated_step == outcome.state.optimizer.steps == max(validations)
 
 
@@ -144,11 +146,11 @@ def test_validation_does_not_hold_up_the_pairs() -> None:
 
     outcome, events = tune(make_async(), SlowValidation(FakeScorer))
     assert outcome.state.account.charged == 300
-    validations = of_kind(events, "validation")
-    assert [event["step"] for event in validations] == [0, 25, 50, 75, 100, 125, 150]
-    assert events.index(validations[1]) > events.index(of_kind(events, "step")[-1])
+    validations = of_kind(events, ValidationEvent)
+    assert [event.step for event in validations] == [0, 25, 50, 75, 100, 125, 150]
+    assert events.index(validations[1]) > events.index(of_kind(events, StepEvent)[-1])
     # Each is of the parameters at the step that it names, however late it comes.
-    straight = of_kind(tune(make_async())[1], "validation")
+    straight = of_kind(tune(make_async())[1], ValidationEvent)
     assert without_time(validations) == without_time(straight)
 
 
@@ -163,7 +165,7 @@ def test_of_equally_good_iterates_the_earliest_is_the_best_whichever_is_judged_f
             return [Answer(replace(result, accuracy=0.5) if isinstance(result, EvaluationResult) else result)]
 
     outcome, events = tune(make_async(), LastFirst(FakeScorer))
-    assert [event["step"] for event in of_kind(events, "validation")] == [150, 125, 100, 75, 50, 25, 0]
+    assert [event.step for event in of_kind(events, ValidationEvent)] == [150, 125, 100, 75, 50, 25, 0]
     assert outcome.state.best is not None
     assert outcome.state.best.step == 0
 

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -16,10 +16,10 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import InProcessPool, PoolError
 from zip_ray.pool.splitting import SplitPool
 from zip_ray.protocol.messages import Answer, Crops, Pass, Work
-from zip_ray.runs.checkpoint import RunState
-from zip_ray.runs.event_log import Event
+from zip_ray.tuning.events import Event, PoolEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Account
 from zip_ray.tuning.loop import Outcome, Tuning
+from zip_ray.tuning.state import RunState
 
 
 class ShuffledPool(InProcessPool):
@@ -70,10 +70,14 @@ def tune(config: Config, pool=None, state: RunState | None = None, **options) ->
     return outcome, events
 
 
-def without_time(events: list[Event]) -> list[Event]:
+def without_time(events: list[Event]) -> list[dict]:
     """What must not depend on the pool."""
     outside = ("seconds", "queries_per_second", "wasted")
-    return [{k: v for k, v in e.items() if k not in outside} for e in events if e["event"] != "pool"]
+    return [
+        {"event": type(e), **{k: v for k, v in asdict(e).items() if k not in outside}}
+        for e in events
+        if not isinstance(e, PoolEvent)
+    ]
 
 
 def test_uses_its_queries_and_no_more() -> None:
@@ -81,15 +85,15 @@ def test_uses_its_queries_and_no_more() -> None:
     assert outcome.finished
     assert outcome.reasons == {"queries": "300 of 307 queries used"}
     assert outcome.state.account == Account(issued=300, completed=300, charged=300, wasted=0)
-    steps = [event for event in events if event["event"] == "step"]
-    assert [event["queries"] for event in steps] == list(range(10, 301, 10))
-    validations = [event["queries"] for event in events if event["event"] == "validation"]
+    steps = [event for event in events if isinstance(event, StepEvent)]
+    assert [event.queries for event in steps] == list(range(10, 301, 10))
+    validations = [event.queries for event in events if isinstance(event, ValidationEvent)]
     assert validations == [0, 50, 100, 150, 200, 250, 300]
 
 
 def test_learns_and_keeps_the_best_iterate() -> None:
     outcome, events = tune(make_config(optimizer={"a": 0.5}, budget={"queries": 2000}))
-    accuracies = [event["accuracy"] for event in events if event["event"] == "validation"]
+    accuracies = [event.accuracy for event in events if isinstance(event, ValidationEvent)]
     assert accuracies[-1] > accuracies[0] + 0.3
     assert outcome.state.best is not None
     assert outcome.state.best.accuracy == max(accuracies)
@@ -234,7 +238,7 @@ def test_nan_losses_are_counted_and_end_the_run_when_they_persist() -> None:
     assert outcome.state.optimizer.steps == 13  # three with finite pairs, ten without
     assert outcome.state.nonfinite_results == 3 + 50
     assert np.isfinite(outcome.state.optimizer.w).all()
-    assert [event["nonfinite"] for event in events if event["event"] == "step"][2] == 3
+    assert [event.nonfinite for event in events if isinstance(event, StepEvent)][2] == 3
 
 
 def test_a_fault_of_input_goes_through_and_the_state_is_saved() -> None:
@@ -279,7 +283,7 @@ class TestEveryOtherMethod:
         whole = 307 // per_step * per_step
         assert outcome.state.account == Account(issued=whole, completed=whole, charged=whole)
         assert outcome.state.optimizer.steps == 307 // per_step
-        assert events[-1]["event"] == "validation"
+        assert isinstance(events[-1], ValidationEvent)
         assert outcome.state.accuracy > 0.5
 
     @pytest.mark.parametrize("pool", [{}, {"pairs_per_pass": 4}, {"parallel": [2, 2]}], ids=str)
@@ -288,7 +292,7 @@ class TestEveryOtherMethod:
         config = make_config(optimizer=optimizer, model=pool, task={"views": "fresh"})
         shuffled, shuffled_events = tune(config, SplitPool(ShuffledPool(5), config))
         np.testing.assert_allclose(shuffled.state.optimizer.w, straight.state.optimizer.w, rtol=1e-9)
-        assert [e["queries"] for e in shuffled_events] == [e["queries"] for e in events]
+        assert [e.queries for e in shuffled_events] == [e.queries for e in events]
 
     def test_interrupted_and_resumed_is_bit_for_bit_the_same(self, optimizer: dict) -> None:
         whole, events = tune(make_config(optimizer=optimizer))

@@ -4,17 +4,18 @@ import json
 
 import torch
 
-from tools.small_clip.train import MODEL_CONFIG, MODEL_DIR
+from tools.small_clip.train import MODEL_CONFIG
 from zip_ray.clip.image_features import split_features
 from zip_ray.clip.loading import FrozenClip, load_clip, weights_digest
 from zip_ray.clip.plain_text import encode_texts
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.task import BUILT_IN, TaskConfig
+from zip_ray.shipped import SMALL_CLIP
 from zip_ray.tasks import Task, load_task
 from zip_ray.tasks.builtin.draw import fonts
 from zip_ray.tasks.builtin.render import SHARES, STYLES
 
-CARD = MODEL_DIR / "MODEL_CARD.md"
+CARD = SMALL_CLIP / "MODEL_CARD.md"
 
 
 def zero_shot() -> dict[str, dict[str, float]]:
@@ -36,9 +37,9 @@ def accuracies(clip: FrozenClip, task: Task) -> dict[str, float]:
 
 def card() -> str:
     """The card as Markdown."""
-    facts = json.loads((MODEL_DIR / "training.json").read_text(encoding="utf-8"))
+    facts = json.loads((SMALL_CLIP / "training.json").read_text(encoding="utf-8"))
     vision, text = MODEL_CONFIG["vision_cfg"], MODEL_CONFIG["text_cfg"]
-    size = (MODEL_DIR / "model.safetensors").stat().st_size / 1e6
+    size = (SMALL_CLIP / "model.safetensors").stat().st_size / 1e6
     digest = weights_digest(load_clip(ModelConfig(), "cpu").model.state_dict())
     lines = [
         "# The small CLIP of zip-ray",

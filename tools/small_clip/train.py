@@ -21,11 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-import zip_ray
 from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.shipped import SMALL_CLIP
 from zip_ray.tasks.builtin.render import IMAGE_SIZE, Images, Scene, caption, random_scene, render
 
-MODEL_DIR = Path(zip_ray.__file__).parent / "shipped" / "small_clip"
 MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": IMAGE_SIZE, "patch_size": 4, "width": 128, "layers": 5, "head_width": 32},
@@ -46,7 +45,7 @@ SHIFT = 2
 class Options:
     """Train the small CLIP that ships with zip-ray on images it renders itself."""
 
-    out: Path = MODEL_DIR
+    out: Path = SMALL_CLIP
     """Folder to write open_clip_config.json, model.safetensors and training.json to."""
     images: int = 200_000
     """Rendered images."""

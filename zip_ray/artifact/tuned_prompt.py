@@ -15,7 +15,8 @@ from safetensors.numpy import save
 
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
-from zip_ray.protocol.messages import Float32, Float64, Prompt, VisualKind, VisualPrompt
+from zip_ray.protocol.arrays import Float32, Float64
+from zip_ray.protocol.facts import Prompt, VisualKind, VisualPrompt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

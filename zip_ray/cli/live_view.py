@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from zip_ray.config.budget import BudgetConfig
-from zip_ray.runs.event_log import Event
 from zip_ray.runs.progress import LINE_SECONDS, Summary
+from zip_ray.tuning.events import Event, PoolEvent, StepEvent
 
 
 class ProgressView:
@@ -54,9 +54,9 @@ class ProgressView:
     def event(self, event: Event) -> None:
         """Take notice of an event of the record."""
         self._summary.event(event)
-        if event["event"] == "step":
+        if isinstance(event, StepEvent):
             self._latest_step = self._clock()
-        if not self._console.is_terminal and event["event"] in ("step", "pool"):
+        if not self._console.is_terminal and isinstance(event, StepEvent | PoolEvent):
             self._line_if_due()
 
     def _line_if_due(self) -> None:

@@ -11,6 +11,7 @@ from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import LOCK, run_config
 from zip_ray.runs.progress import Summary
 from zip_ray.runs.remote_copy import fetch
+from zip_ray.tuning.events import EndEvent
 
 
 def status(folder: Path) -> list[str]:
@@ -41,11 +42,10 @@ def status_of_copy(uri: str) -> list[str]:
 
 def _read(folder: Path, budget: BudgetConfig) -> tuple[bool, list[str]]:
     """Whether a run has come to its end, and the lines about how it went."""
-    summary, kinds = Summary(budget), set()
-    for event in read_record(folder / RECORD):
+    summary, events = Summary(budget), read_record(folder / RECORD)
+    for event in events:
         summary.event(event)
-        kinds.add(event["event"])
-    return "end" in kinds, summary.lines()
+    return bool(events) and isinstance(events[-1], EndEvent), summary.lines()
 
 
 def _state(folder: Path) -> str:

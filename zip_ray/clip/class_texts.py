@@ -1,5 +1,6 @@
 """The text side of a scorer: text features of prompts over a task's classes."""
 
+from contextlib import nullcontext
 from functools import cached_property
 
 import numpy as np
@@ -12,10 +13,11 @@ from zip_ray.clip.plain_text import PromptEncoder, encode_texts, token_embedding
 from zip_ray.clip.precision import Precision, products
 from zip_ray.clip.shared_prefix import TextEncoder, make_encoder
 from zip_ray.config.tree import Config
-from zip_ray.pool.splitting import shard_bounds
 from zip_ray.prompts.low_rank import random_context
 from zip_ray.prompts.options import ContextOptions
-from zip_ray.protocol.messages import PHOTO, Float32, Prompt
+from zip_ray.protocol.arrays import Float32
+from zip_ray.protocol.facts import PHOTO, Prompt
+from zip_ray.protocol.shards import shard_bounds
 from zip_ray.tasks import Task
 
 PUBLISHED_SUFFIX = "."
@@ -66,8 +68,10 @@ class Texts:
             first, end = self._bounds(shard)
             return self.template[first:end].expand(len(prompts), -1, -1)
         encoder, _ = self._encoder(shard, len(contexts[0]), prompts[0].suffix)
-        with products(precision or self._precision, self._clip.device):
-            return encoder.encode(to_device(torch.from_numpy(np.stack(contexts)), self._clip.device)).float()
+        device, precision = self._clip.device, precision or self._precision
+        exact = precision == "fp32" and device.type == "cpu"
+        with nullcontext() if exact else products(precision, device):
+            return encoder.encode(to_device(torch.from_numpy(np.stack(contexts)), device)).float()
 
     def sentences(self, template: str) -> Tensor:
         """Features of a sentence with {} for the class name, shape (classes, embed)."""

@@ -14,7 +14,7 @@ from zip_ray.clip.cuda_graph import to_device
 from zip_ray.clip.feature_cache import NO_CACHE, FeatureCache
 from zip_ray.clip.loading import FrozenClip
 from zip_ray.config.task import TaskConfig
-from zip_ray.protocol.messages import Int64
+from zip_ray.protocol.arrays import Int64
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks import ImageSet
 

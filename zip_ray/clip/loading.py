@@ -1,4 +1,4 @@
-"""Loading a frozen model through open_clip: by name and pretrained tag, by file, or by `local-dir:`."""
+"""Loading a frozen model through open_clip: one that ships, by name and pretrained tag, by file, or by folder."""
 
 import difflib
 import hashlib
@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import zip_ray
 from zip_ray.config.model import ModelConfig
 from zip_ray.errors import InputError
+from zip_ray.shipped import MODELS
 
 LOCAL_DIR = "local-dir:"
 Tokenizer = Callable[..., Tensor]
@@ -87,7 +87,7 @@ def _require_known(name: str) -> None:
     Raises:
         InputError: names those that are near.
     """
-    known = open_clip.list_models()
+    known = [*MODELS, *open_clip.list_models()]
     if ":" not in name and name.replace("/", "-") not in known:  # as open_clip reads it
         near = ", ".join(difflib.get_close_matches(name, known)) or "one of open_clip.list_models()"
         raise InputError(f"model.name: '{name}' is unknown to open_clip: give {near}, or local-dir:FOLDER_OF_THE_MODEL")
@@ -105,21 +105,21 @@ def _require_activation(name: str, tag: str | None) -> None:
 
 
 def resolve_name(name: str) -> str:
-    """`local-dir:` with a relative path: taken from the working directory, or else from beside the package.
-
-    The name in a config is then the same on every machine that has the package, wherever it lies there.
+    """The name for open_clip: a model that ships becomes `local-dir:` and its folder on this machine.
 
     Raises:
-        InputError: the folder is in neither place.
+        InputError: `local-dir:` names a folder without a model.
     """
+    if name in MODELS:
+        return f"{LOCAL_DIR}{MODELS[name]}"
     if not name.startswith(LOCAL_DIR):
         return name
     path = Path(name.removeprefix(LOCAL_DIR)).expanduser()
-    package_parent = Path(zip_ray.__file__).resolve().parent.parent
-    for candidate in (path, package_parent / path):
-        if (candidate / "open_clip_config.json").is_file():
-            return f"{LOCAL_DIR}{candidate}"
-    raise InputError(f"model.name: '{name}': no open_clip_config.json in {path}: give local-dir:FOLDER_OF_THE_MODEL")
+    if not (path / "open_clip_config.json").is_file():
+        raise InputError(
+            f"model.name: '{name}': no open_clip_config.json in {path}: give local-dir:FOLDER_OF_THE_MODEL"
+        )
+    return f"{LOCAL_DIR}{path}"
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

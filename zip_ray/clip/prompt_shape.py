@@ -9,7 +9,8 @@ from zip_ray.clip.plain_text import token_embedding
 from zip_ray.clip.visual_tower import look
 from zip_ray.prompts.options import SpaceOptions
 from zip_ray.prompts.visual import DecoderOptions
-from zip_ray.protocol.messages import Float32, ModelShape, Patches
+from zip_ray.protocol.arrays import Float32
+from zip_ray.protocol.facts import ModelShape, Patches
 
 
 def model_shape(clip: FrozenClip, initial_context: Float32, prompt: SpaceOptions) -> ModelShape:

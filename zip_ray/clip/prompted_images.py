@@ -20,7 +20,7 @@ from zip_ray.clip.visual_tower import encode_prompted, look, moments, settle
 from zip_ray.config.task import TaskConfig
 from zip_ray.prompts.options import SpaceOptions
 from zip_ray.prompts.visual import DecoderOptions
-from zip_ray.protocol.messages import VisualPrompt
+from zip_ray.protocol.facts import VisualPrompt
 from zip_ray.tasks import ImageSet
 
 STATISTICS_BATCH = 1

@@ -18,7 +18,7 @@ from torch.nn import functional
 from zip_ray.clip.cuda_graph import Recorded, out_of_memory
 from zip_ray.clip.loading import Tokenizer
 from zip_ray.clip.plain_text import ROWS_PER_PASS, PromptEncoder
-from zip_ray.protocol.messages import SHARED_PREFIX
+from zip_ray.protocol.facts import SHARED_PREFIX
 
 TOLERANCE = 1e-5
 """Largest difference of a unit-length feature from the plain pass: float32 rounding, twelve layers deep."""
@@ -65,6 +65,7 @@ class CausalEncoder:
         self._tower: Any = getattr(plain.model, "text", plain.model)
         self._blocks = _blocks(self._tower)
         self._prefix = plain.start + plain.tokens
+        self._context_shape = (plain.tokens, plain.width)
         positions = self._tower.positional_embedding[: self._prefix].detach().clone()
         positions[: plain.start] += plain.embedding(plain.ids[0, : plain.start])
         self._positions = positions
@@ -90,11 +91,12 @@ class CausalEncoder:
         Raises:
             InputError: a context of another number of tokens or another width.
         """
-        self._plain.check(contexts)
+        if contexts.shape[1:] != self._context_shape:
+            self._plain.check(contexts)
         while True:
             try:
                 parts = contexts.to(self._positions.device).split(self._prompts)
-                return torch.cat([(self._recorded or self._passes)(part) for part in parts])
+                return torch.cat(list(map(self._recorded or self._passes, parts)))
             except RuntimeError as error:
                 if not out_of_memory(error) or self._prompts == self._classes == 1:
                     raise
@@ -137,10 +139,11 @@ class CausalEncoder:
     def _attend(self, block: ResidualAttentionBlock, x: Tensor, layout: Layout) -> Tensor:
         """What attention adds to all rows (prompts, s + T, width)."""
         s = self._prefix
-        q, k, v = _heads(block, _in_projection(block, block.ln_1(x), 0, 3), 3)
+        q, k, v = _in_projection(block, block.ln_1(x), 0, 3)
         out = torch.empty_like(x)
-        pq, pk, pv = (t[:, :s].transpose(1, 2) for t in (q, k, v))
-        shared = functional.scaled_dot_product_attention(pq, pk, pv, attn_mask=self._causal)
+        shared = functional.scaled_dot_product_attention(
+            q[:, :s].transpose(1, 2), k[:, :s].transpose(1, 2), v[:, :s].transpose(1, 2), attn_mask=self._causal
+        )
         out[:, :s] = shared.transpose(1, 2).flatten(2)
         own = self._attend_classes(q[:, s:][:, layout.slots], k, v, layout.slots, layout.mask)
         out[:, s:] = own.flatten(1, 2)[:, layout.places]
@@ -163,8 +166,8 @@ class CausalEncoder:
         """The last block at the pooled position of each class: (prompts, C, width)."""
         normed = block.ln_1(x)
         pooled = self._prefix + layout.slots[:, -1]
-        (q,) = _heads(block, _in_projection(block, normed[:, pooled], 0, 1), 1)
-        k, v = _heads(block, _in_projection(block, normed, 1, 3), 2)
+        (q,) = _in_projection(block, normed[:, pooled], 0, 1)
+        k, v = _in_projection(block, normed, 1, 3)
         out = self._attend_classes(q.unsqueeze(2), k, v, layout.slots, layout.mask[:, :, -1:])[:, :, 0]
         return _feed_forward(block, x[:, pooled] + _out_projection(block, out))
 
@@ -221,12 +224,14 @@ def _blocks(tower: nn.Module) -> list[ResidualAttentionBlock]:
     return blocks
 
 
-def _in_projection(block: ResidualAttentionBlock, x: Tensor, first: int, end: int) -> Tensor:
-    """The thirds first .. end of query, key and value."""
+def _in_projection(block: ResidualAttentionBlock, x: Tensor, first: int, end: int) -> tuple[Tensor, ...]:
+    """The thirds first .. end of query, key and value, each of shape (..., heads, head)."""
     width = x.shape[-1]
     weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
     part = slice(first * width, end * width)
-    return functional.linear(x, weight[part], None if bias is None else bias[part])
+    projected = functional.linear(x, weight[part], None if bias is None else bias[part])
+    thirds = projected.unflatten(-1, (end - first, block.attn.num_heads, -1)).unbind(-3)
+    return cast("tuple[Tensor, ...]", thirds)
 
 
 def _out_projection(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
@@ -237,11 +242,6 @@ def _out_projection(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
 def _feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     """The second half of a block."""
     return cast(Tensor, x + block.ls_2(block.mlp(block.ln_2(x))))
-
-
-def _heads(block: ResidualAttentionBlock, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """`parts` tensors of shape (..., heads, head)."""
-    return cast("tuple[Tensor, ...]", x.unflatten(-1, (parts, block.attn.num_heads, -1)).unbind(-3))
 
 
 def _layout(tower: Any, ids: Tensor, prefix: int) -> Layout:

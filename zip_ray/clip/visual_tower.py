@@ -19,7 +19,7 @@ from zip_ray.clip.image_features import IMAGES_PER_PASS, encode_images
 from zip_ray.clip.loading import FrozenClip
 from zip_ray.errors import InputError
 from zip_ray.prompts.visual import NO_PATCHES, SOURCE_CHANNELS, inner_size
-from zip_ray.protocol.messages import VisualPrompt
+from zip_ray.protocol.facts import VisualPrompt
 
 OWN_ENCODER = "clip"
 """The frozen encoder of a decoder that is the CLIP's own image tower."""

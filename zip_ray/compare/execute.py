@@ -13,7 +13,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.compare.plan import Planned, plan
@@ -23,24 +22,27 @@ from zip_ray.compare.revision import revision
 from zip_ray.compare.suite import Suite, dump
 from zip_ray.compare.suite_view import SuiteView
 from zip_ray.config.budget import BudgetConfig
+from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.threads import with_threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.dispatcher import PREFETCH
-from zip_ray.pool.multi_scorer import AT_ONCE, scorer_key
+from zip_ray.pool.multi_scorer import RUNS_AT_ONCE
 from zip_ray.pool.shared import PoolHub
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.pool.uncharged import accuracy_on_test
-from zip_ray.protocol.messages import Prompt
+from zip_ray.protocol.facts import Prompt
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import read_record
+from zip_ray.runs.event_log import each_event, read_record
 from zip_ray.runs.folder import CONFIG, locked
 from zip_ray.runs.lifecycle import Listener, resume, tune
 from zip_ray.runs.mlflow_mirror import close_parent, open_parent
+from zip_ray.runs.opening import read_start
 from zip_ray.runs.resume_rules import require_same, started_with
+from zip_ray.tuning.events import EndEvent
 
 POLL_SECONDS = 0.5
 """Between two looks at signals and at actors that are free."""
@@ -81,14 +83,15 @@ def _with_threads(run: Planned) -> Planned:
     Raises:
         InputError: it was started with another config.
     """
-    events = read_record(run.folder / RECORD) if (run.folder / RECORD).is_file() else []
-    if not events:
+    record = run.folder / RECORD
+    if not record.is_file() or next(each_event(record), None) is None:
         return replace(run, config=with_threads(run.config))
-    before, execution = started_with(run.folder, events[0]), run.config.execution
+    start = read_start(run.folder)
+    before, execution = started_with(run.folder, start), run.config.execution
     if execution.threads == "auto":
         execution = execution.model_copy(update={"threads": before.execution.threads})
     run = replace(run, config=run.config.model_copy(update={"execution": execution}))
-    require_same(run.folder, events[0], run.config)
+    require_same(run.folder, start, run.config)
     _require_same_budget(run, before.budget)
     return run
 
@@ -200,7 +203,7 @@ class Runner:
         """
         waiting, active = deque(runs), dict[Future[str], Planned]()
         finished = 0
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="run") as threads:
+        with ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="run") as threads:
             while active or (waiting and not self._stopped()):
                 while waiting and not self._stopped() and self._has_room(list(active.values())):
                     run = waiting.popleft()
@@ -221,10 +224,10 @@ class Runner:
     def _has_room(self, active: Sequence[Planned]) -> bool:
         """Whether one run more would find actors idle."""
         if self._suite.at_once != "auto":
-            return len(active) < min(self._suite.at_once, AT_ONCE)
+            return len(active) < min(self._suite.at_once, RUNS_AT_ONCE)
         ready = sum(member.state == "ready" for member in self._hub.members())
         out = sum(_passes_out(run.config) for run in active)
-        return not active or (len(active) < AT_ONCE and out < PREFETCH * ready)
+        return not active or (len(active) < RUNS_AT_ONCE and out < PREFETCH * ready)
 
     def _take(self, run: Planned, future: Future[str]) -> bool:
         """Note how a run ended; whether it is finished."""
@@ -250,7 +253,7 @@ class Runner:
             InputError, PoolError: it cannot be done, or was stopped.
         """
         hear = self._listen(run.config, partial(self._view.event, run))
-        if not _ended(run.folder):
+        if _end(run.folder) is None:
             if (run.folder / CHECKPOINT).is_file():
                 result = resume(run.folder, run.config, self._open, self._interrupted, hear)
             else:
@@ -260,8 +263,9 @@ class Runner:
                 raise PoolError("; ".join(result.outcome.reasons.values()))
         if run.targets:
             self._apply(run)
-        accuracy: Any = read_record(run.folder / RECORD)[-1]["test_accuracy"]
-        return f"{accuracy:.1%}"
+        end = _end(run.folder)
+        assert end is not None
+        return f"{end.test_accuracy:.1%}"
 
     def _apply(self, run: Planned) -> None:
         """Test the tuned prompt on every target that it has not been tested on.
@@ -282,13 +286,13 @@ class Runner:
 
     def _test(self, prompt: Prompt, target: Config) -> dict[str, float]:
         """Accuracy on a target, and that of the target's plain template beside it."""
-        with closing(self._hub.channel(target)) as pool:
+        with closing(self._hub.channel(scorer_key(target))) as pool:
             facts = pool.facts()
             tuned, plain = (accuracy_on_test(pool, one, facts.images["test"]) for one in (prompt, facts.template))
         return {"tuned": tuned, "plain template": plain}
 
     def _open(self, config: Config) -> Pool:
-        return split_if_asked(self._hub.channel(config), config)
+        return split_if_asked(self._hub.channel(scorer_key(config)), config)
 
 
 def _passes_out(config: Config) -> int:
@@ -297,10 +301,10 @@ def _passes_out(config: Config) -> int:
     return asks if together == "auto" else -(-asks // together)
 
 
-def _ended(folder: Path) -> bool:
-    """Whether a run has come to its end."""
+def _end(folder: Path) -> EndEvent | None:
+    """The last event of a run; None while it has not come to its end."""
     events = read_record(folder / RECORD) if (folder / RECORD).is_file() else []
-    return bool(events) and events[-1]["event"] == "end"
+    return events[-1] if events and isinstance(events[-1], EndEvent) else None
 
 
 def _write_facts(folder: Path, revisions: list[str], failures: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """What the runs of a suite have left on disk, read for the report."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,9 @@ from zip_ray.compare.suite import Suite, load_suite
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import Event, read_record
+from zip_ray.runs.event_log import read_record
+from zip_ray.tuning.events import EndEvent, Event, StartEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.ledger import Account
 
 SUITE = "suite.yaml"
 FACTS = "suite.json"
@@ -43,9 +46,9 @@ class Finished:
     """Of mini-batches, step by step."""
     validation: Curve
     parameters: int
-    account: dict[str, int]
+    account: Account
     seconds: float
-    environment: dict[str, Any]
+    environment: dict[str, str | int | None]
 
     @property
     def whole(self) -> bool:
@@ -91,8 +94,8 @@ class Results:
             for run in self.planned
             if run.method not in apart and (steps := run.config.planned_steps) is not None
         ]
-        charged = [one.account["charged"] for one in self.finished if one.run.method not in apart]
-        return max([*planned, *charged] or [one.account["charged"] for one in self.finished])
+        charged = [one.account.charged for one in self.finished if one.run.method not in apart]
+        return max([*planned, *charged] or [one.account.charged for one in self.finished])
 
 
 def read_results(folder: Path) -> Results:
@@ -126,22 +129,20 @@ def read_run(run: Planned) -> Finished | None:
         InputError: a damaged record.
     """
     events = read_record(run.folder / RECORD) if (run.folder / RECORD).is_file() else []
-    if not events or events[-1]["event"] != "end":
+    if not events or not isinstance(start := events[0], StartEvent) or not isinstance(end := events[-1], EndEvent):
         return None
-    start: Any = events[0]
-    end: Any = events[-1]
     return Finished(
         run=run,
-        accuracy=end["test_accuracy"],
-        zero_shot=start["zero_shot"]["test"],
-        templates=start["zero_shot"]["templates"],
+        accuracy=end.test_accuracy,
+        zero_shot=start.zero_shot.test,
+        templates=start.zero_shot.templates,
         applied=read_applied(run),
-        training=_curve(events, "step"),
-        validation=_curve(events, "validation"),
-        parameters=start["parameters"],
-        account=end["account"],
-        seconds=end["seconds"],
-        environment=start["environment"],
+        training=_curve(events, StepEvent),
+        validation=_curve(events, ValidationEvent),
+        parameters=start.parameters,
+        account=end.account,
+        seconds=end.seconds,
+        environment=start.environment,
     )
 
 
@@ -163,12 +164,12 @@ def write_applied(run: Planned, applied: Mapping[str, Mapping[str, float]]) -> N
     write_whole(run.folder / APPLIED, (json.dumps(kept, indent=2) + "\n").encode())
 
 
-def _curve(events: Sequence[Event], kind: str) -> Curve:
-    """The points of a kind of event; those whose accuracy is not a number are left out."""
+def _curve(events: Sequence[Event], kind: type[StepEvent | ValidationEvent]) -> Curve:
+    """The points of a kind of event; those whose accuracy is NaN are left out."""
     points = [
-        (event["queries"], event["seconds"], event["accuracy"])
+        (event.queries, event.seconds, event.accuracy)
         for event in events
-        if event["event"] == kind and event["accuracy"] is not None
+        if isinstance(event, kind) and not math.isnan(event.accuracy)
     ]
     columns = np.array(points, dtype=np.float64).reshape(-1, 3).T
     return Curve(*columns)

@@ -1,20 +1,24 @@
-"""Which code ran: the git revision, where there is one."""
+"""Which code ran: the package's version, and its commit where it is run from a git checkout."""
 
 import subprocess
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from zip_ray import __version__
+from zip_ray.files import packaged
 
 
 def revision() -> str:
-    """Hash of the commit, and whether files differ from it; `no git checkout` elsewhere."""
+    """Such as `0.1.0, commit HASH with local changes`; the version alone where git does not track the package.
+
+    An environment often lies in somebody else's checkout: its commit says nothing of the code.
+    """
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        command = ["git", "-C", str(packaged(".")), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "__init__.py")
         commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain")
     except (OSError, subprocess.CalledProcessError):
-        return "no git checkout"
-    return f"{commit} with local changes" if changed else commit
+        return __version__
+    return f"{__version__}, commit {commit}" + (" with local changes" if changed else "")

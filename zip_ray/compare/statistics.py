@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 
 SMOOTHED_SHARE = 0.05
 """Of the budget: the queries over which training accuracy is averaged, back from each step."""

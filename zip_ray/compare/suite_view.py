@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from zip_ray.compare.plan import Planned
-from zip_ray.runs.event_log import Event
 from zip_ray.runs.progress import Summary
+from zip_ray.tuning.events import Event, StepEvent
 
 
 class SuiteView:
@@ -48,7 +48,7 @@ class SuiteView:
         """Take notice of an event of a run's record."""
         task, summary = self._runs[run.label]
         summary.event(event)
-        if event["event"] == "step":
+        if isinstance(event, StepEvent):
             line = summary.lines()[0]
             self._progress.update(task, completed=summary.done, state=line)
 

@@ -8,11 +8,11 @@ from zip_ray.config.section import AtHome, Section
 class ModelConfig(Section):
     """The frozen model, as open_clip names it."""
 
-    name: str = "local-dir:zip_ray/shipped/small_clip"
-    """open_clip model name, `local-dir:PATH` or `hf-hub:ORG/REPO`. A relative PATH is looked for in the working
-    directory, then beside the installed package; the default is the small CLIP that ships with it."""
+    name: str = "small-clip"
+    """small-clip = the small CLIP that ships with the package; or an open_clip model name, `local-dir:PATH` with
+    open_clip_config.json and weights, or `hf-hub:ORG/REPO`."""
     pretrained: Annotated[str, AtHome] | None = None
-    """open_clip pretrained tag, or a checkpoint file; not used with local-dir: and hf-hub:."""
+    """open_clip pretrained tag, or a checkpoint file; not used with small-clip, local-dir: and hf-hub:."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Of the text tower's matrix products. tf32 (GPU) and bf16 are faster, but blur the small loss differences that
     ZIP learns from: `run.py doctor` measures how much."""

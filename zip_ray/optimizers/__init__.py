@@ -4,7 +4,6 @@ from typing import Any
 
 from zip_ray.optimizers.base import NONFINITE_STEPS, MethodOptions, Optimizer, OptimizerState, StepReport
 from zip_ray.optimizers.cma_es import CmaEs
-from zip_ray.optimizers.gains import Gains
 from zip_ray.optimizers.gradient import GradientDescent
 from zip_ray.optimizers.one_sided import OneSided
 from zip_ray.optimizers.random_search import RandomSearch
@@ -24,7 +23,6 @@ METHODS: dict[str, Any] = {
 __all__ = [
     "METHODS",
     "NONFINITE_STEPS",
-    "Gains",
     "MethodOptions",
     "Optimizer",
     "OptimizerState",

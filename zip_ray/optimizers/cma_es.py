@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from zip_ray.config.execution import ExecutionConfig
 from zip_ray.config.section import Count, Positive
 from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Told
-from zip_ray.protocol.messages import Float64, Query
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.messages import Query
 from zip_ray.protocol.random_keys import Stream, generator
 
 
@@ -45,75 +45,98 @@ class CmaEsOptions(MethodOptions):
 class CmaEs(Optimizer):
     """A step is a generation: each of P individuals on the same `fitness_batches` mini-batches, all in flight at once.
 
-    The fitness is the mean loss over them, or the generation's worst where one is not finite. pycma's own state is
-    never stored: the start and the fitnesses told so far are, and replaying them gives the same bits.
+    The fitness is the mean loss over them, or the generation's worst where one is not finite. The state remembers the
+    start and the fitnesses of all generations: pycma's own state is a cache of what they come to, made again from them
+    where it is missing (after a resume), with the same bits.
     """
 
     remedy = "lower optimizer.initial_std"
-    _config: CmaEsOptions
 
-    def __init__(
-        self,
-        config: CmaEsOptions,
-        execution: ExecutionConfig,
-        state: OptimizerState,
-        seed: int,
-        schedule_steps: int | None = None,
-    ) -> None:
-        """Replay the generations told so far; arguments as `Optimizer` takes them."""
-        super().__init__(config, execution, state, seed, schedule_steps)
-        self._start = state.memory.get("start", state.w)
-        self._told_so_far = state.memory.get("fitness", np.empty((0, config.population)))
-        self._generation = 0
-        """Generations that the strategy has been asked for."""
-        self._random = generator(seed, Stream.DIRECTION, 0)
-        """What it draws from, a generator for each generation."""
-        self._strategy = self._make_strategy()
-        self._individuals: list[Float64] = []
-        """Of the generation that is out."""
-        self._best, self._best_fitness = self._start, np.inf
-        for fitness in self._told_so_far:
-            self._individuals = self._ask_generation()
-            self._tell(fitness)
+    def __init__(self, options: CmaEsOptions, seed: int, schedule_steps: int | None = None) -> None:
+        """As `Optimizer`."""
+        super().__init__(options, seed, schedule_steps)
+        self._options = options
+        self._search: _Search | None = None
+        self._told: Float64 | None = None
+        """The fitnesses that the search has been told."""
 
-    def _make(self, number: int, index: int) -> Query:
-        if index == 0 and self._generation == len(self._told_so_far):  # else the last one had no finite loss
-            self._individuals = self._ask_generation()
-        steps = self._state.steps
-        return Query(number, steps + 1, steps, self._individuals[index % self._config.population], self.next_batch)
+    def ask(self, state: OptimizerState, index: int) -> Query:
+        """An individual of the generation after those told, on one of its mini-batches."""
+        individuals = self._after(state).individuals
+        return Query(
+            index=index,
+            step=state.steps + 1,
+            version=state.steps,
+            w=individuals[index % self._options.population],
+            batch=self.batch(index),
+        )
 
-    def _move(self, told: Sequence[Told]) -> Move:
-        losses = np.full(self._asks_per_step, np.nan)
+    def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move:
+        losses = np.full(self.asks_per_step, np.nan)
         for ask, result in told:
-            losses[ask.id % self._asks_per_step] = result.loss
-        fitness = losses.reshape(self._config.fitness_batches, self._config.population).mean(axis=0)
+            losses[ask.index % self.asks_per_step] = result.loss
+        fitness = losses.reshape(self._options.fitness_batches, self._options.population).mean(axis=0)
         worst = max(result.loss for _, result in told)
         fitness = np.where(np.isnan(fitness), worst, fitness)
-        self._tell(fitness)
-        self._told_so_far = np.vstack([self._told_so_far, fitness])
-        incumbent = self._best if self._config.incumbent == "best" else np.array(self._strategy.mean)
-        return Move(incumbent, {"start": self._start, "fitness": self._told_so_far})
+        search = self._after(state)
+        before = state.memory.get("fitness", np.empty((0, self._options.population)))
+        search.tell(fitness)
+        self._told = np.vstack([before, fitness])
+        memory = {"start": search.start, "fitness": self._told}
+        return Move(search.best if self._options.incumbent == "best" else search.mean, memory)
 
-    def _tell(self, fitness: Float64) -> None:
-        self._strategy.tell(self._individuals, fitness.tolist())
-        if fitness.min() < self._best_fitness:
-            self._best, self._best_fitness = self._individuals[fitness.argmin()], fitness.min()
+    def _after(self, state: OptimizerState) -> "_Search":
+        """The search after the generations that the state has been told of."""
+        fitness, start = state.memory.get("fitness"), state.memory.get("start", state.w)
+        if self._search is None or self._told is not fitness or self._search.start is not start:
+            self._search, self._told = _Search(self._options, self._seed, start), fitness
+            for generation in () if fitness is None else fitness:
+                self._search.tell(generation)
+        return self._search
 
-    def _ask_generation(self) -> list[Float64]:
-        self._generation += 1
-        self._random = generator(self._seed, Stream.DIRECTION, self._generation)
-        individuals: list[Float64] = self._strategy.ask()
-        return individuals
 
-    def _make_strategy(self) -> Any:
+class _Search:
+    """pycma's search distribution, and the best individual so far."""
+
+    def __init__(self, options: CmaEsOptions, seed: int, start: Float64) -> None:
         import cma  # here, since actors import this package and do without
 
-        options = {
-            "popsize": self._config.population,
-            "CMA_diagonal": self._config.covariance == "diagonal",
-            "randn": lambda *shape: self._random.standard_normal(shape),
-            "seed": np.nan,  # leaves numpy's global generator alone
-            "verbose": -9,
-            "verb_log": 0,
-        }
-        return cma.CMAEvolutionStrategy(self._start, self._config.initial_std, options)
+        self.start, self.best, self._best_fitness = start, start, np.inf
+        self._seed, self._generations = seed, 0
+        self._random = generator(seed, Stream.DIRECTION, 0)
+        """What pycma draws from: a generator for each generation."""
+        self._strategy: Any = cma.CMAEvolutionStrategy(
+            start,
+            options.initial_std,
+            {
+                "popsize": options.population,
+                "CMA_diagonal": options.covariance == "diagonal",
+                "randn": lambda *shape: self._random.standard_normal(shape),
+                "seed": np.nan,  # leaves numpy's global generator alone
+                "verbose": -9,
+                "verb_log": 0,
+            },
+        )
+        self._asked: list[Float64] = []
+
+    @property
+    def individuals(self) -> list[Float64]:
+        """The generation after those told."""
+        if not self._asked:
+            self._random = generator(self._seed, Stream.DIRECTION, self._generations + 1)
+            self._asked = self._strategy.ask()
+        return self._asked
+
+    @property
+    def mean(self) -> Float64:
+        """Of the search distribution."""
+        return np.array(self._strategy.mean)
+
+    def tell(self, fitness: Float64) -> None:
+        """Fold in the fitnesses of the generation, shape (population,)."""
+        individuals = self.individuals
+        self._strategy.tell(individuals, fitness.tolist())
+        if fitness.min() < self._best_fitness:
+            self.best, self._best_fitness = individuals[fitness.argmin()], fitness.min()
+        self._generations += 1
+        self._asked = []

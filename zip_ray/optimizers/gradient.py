@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 
 from zip_ray.config.section import Positive
-from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, Told
-from zip_ray.protocol.messages import Gradient, GradientResult
+from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Told
+from zip_ray.protocol.messages import Gradient
 
 DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
 
@@ -33,20 +33,25 @@ class GradientDescent(Optimizer):
     """
 
     remedy = "lower optimizer.learning_rate"
-    _config: GradientOptions
 
-    def _make(self, number: int, index: int) -> Gradient:  # noqa: ARG002 - one a step
-        return Gradient(number, self._state.steps + 1, self._state.steps, self._state.w, self.next_batch)
+    def __init__(self, options: GradientOptions, seed: int, schedule_steps: int | None = None) -> None:
+        """As `Optimizer`."""
+        super().__init__(options, seed, schedule_steps)
+        self._options = options
 
-    def _move(self, told: Sequence[Told]) -> Move:
+    def ask(self, state: OptimizerState, index: int) -> Gradient:
+        """The gradient at w; one per step."""
+        return Gradient(index=index, step=state.steps + 1, version=state.steps, w=state.w, batch=self.batch(index))
+
+    def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move:
         ((_, result),) = told
-        assert isinstance(result, GradientResult)
-        g, w, memory = result.gradient, self._state.w, self._state.memory
+        g, w, memory = result.gradient, state.w, state.memory
+        assert g is not None
         zero = np.zeros_like(w)
         mean = DECAY * memory.get("mean", zero) + (1 - DECAY) * g
         square = SQUARE_DECAY * memory.get("square", zero) + (1 - SQUARE_DECAY) * g**2
         moves = memory.get("moves", np.zeros(1)) + 1
         step = mean / (1 - DECAY**moves) / (np.sqrt(square / (1 - SQUARE_DECAY**moves)) + EPSILON)
-        rate = self._config.learning_rate * (1 + np.cos(np.pi * self._progress)) / 2
+        rate = self._options.learning_rate * (1 + np.cos(np.pi * self._progress(state))) / 2
         memory = {"mean": mean, "square": square, "moves": moves}
         return Move(w - rate * step, memory, float(np.linalg.norm(g)))

@@ -5,9 +5,9 @@ from typing import Literal
 import numpy as np
 
 from zip_ray.config.section import Count, Positive
-from zip_ray.optimizers.base import Move
+from zip_ray.optimizers.base import Move, OptimizerState
 from zip_ray.optimizers.pivot import Pivot, PivotOptions
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 
 FINAL_SHARE = 0.01
 """Of the learning rate, at the end: 10.0 -> 0.1."""
@@ -39,19 +39,23 @@ class OneSided(Pivot):
     """
 
     remedy = "lower optimizer.learning_rate"
-    _config: OneSidedOptions
+
+    def __init__(self, options: OneSidedOptions, seed: int, schedule_steps: int | None = None) -> None:
+        """As `Optimizer`."""
+        super().__init__(options, seed, schedule_steps)
+        self._options = options
 
     def _shift(self, normal: Float64) -> Float64:
-        return self._config.distance / np.linalg.norm(normal) * normal
+        return self._options.distance / np.linalg.norm(normal) * normal
 
-    def _compare(self, pivot: float, losses: dict[int, float]) -> Move:
-        w, beta = self._state.w, self._config.distance
+    def _compare(self, state: OptimizerState, pivot: float, losses: dict[int, float]) -> Move:
+        w, beta = state.w, self._options.distance
         total = np.zeros_like(w)
         for index, loss in losses.items():
-            total += (loss - pivot) / beta**2 * self._offset(index)
+            total += (loss - pivot) / beta**2 * self._offset(state, index)
         gradient = w.size * total / len(losses)
-        return Move(w - self._rate() * gradient, {}, float(np.linalg.norm(gradient)))
+        return Move(w - self._rate(state) * gradient, gradient_norm=float(np.linalg.norm(gradient)))
 
-    def _rate(self) -> float:
-        left = float((1 - self._progress) ** POWER)
-        return self._config.learning_rate * ((1 - FINAL_SHARE) * left + FINAL_SHARE)
+    def _rate(self, state: OptimizerState) -> float:
+        left = float((1 - self._progress(state)) ** POWER)
+        return self._options.learning_rate * ((1 - FINAL_SHARE) * left + FINAL_SHARE)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from zip_ray.config.section import Count
-from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, Told
-from zip_ray.protocol.messages import Float64, Query
+from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Told
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.messages import Query
 from zip_ray.protocol.random_keys import Stream, generator
 
 
@@ -31,18 +32,20 @@ class Pivot(Optimizer):
         """s_j, from standard normal numbers of shape (d,)."""
 
     @abstractmethod
-    def _compare(self, pivot: float, losses: dict[int, float]) -> Move:
+    def _compare(self, state: OptimizerState, pivot: float, losses: dict[int, float]) -> Move:
         """The update that the losses at w and, by j, at the points around it make."""
 
-    def _make(self, number: int, index: int) -> Query:
-        steps, w = self._state.steps, self._state.w
-        return Query(number, steps + 1, steps, w + self._offset(index) if index else w, self.next_batch)
+    def ask(self, state: OptimizerState, index: int) -> Query:
+        """The query at w, or at one of the points around it."""
+        place, w = index % self.asks_per_step, state.w
+        point = w + self._offset(state, place) if place else w
+        return Query(index=index, step=state.steps + 1, version=state.steps, w=point, batch=self.batch(index))
 
-    def _move(self, told: Sequence[Told]) -> Move | None:
-        losses = {one.ask.id % self._asks_per_step: one.result.loss for one in told}
+    def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
+        losses = {one.ask.index % self.asks_per_step: one.result.loss for one in told}
         pivot = losses.pop(0, None)
-        return self._compare(pivot, losses) if pivot is not None and losses else None
+        return self._compare(state, pivot, losses) if pivot is not None and losses else None
 
-    def _offset(self, index: int) -> Float64:
-        rng = generator(self._seed, Stream.DIRECTION, self._state.steps + 1, index)
-        return self._shift(rng.standard_normal(self._state.w.size))
+    def _offset(self, state: OptimizerState, place: int) -> Float64:
+        rng = generator(self._seed, Stream.DIRECTION, state.steps + 1, place)
+        return self._shift(rng.standard_normal(state.w.size))

@@ -3,9 +3,9 @@
 from typing import Literal
 
 from zip_ray.config.section import Positive
-from zip_ray.optimizers.base import Move
+from zip_ray.optimizers.base import Move, OptimizerState
 from zip_ray.optimizers.pivot import Pivot, PivotOptions
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 
 
 class RandomSearchOptions(PivotOptions):
@@ -21,12 +21,15 @@ class RandomSearch(Pivot):
     """Moves to the best of K points w + sigma z, z ~ N(0, I), where it is better than w on the same mini-batch."""
 
     remedy = "lower optimizer.step_std"
-    _config: RandomSearchOptions
+
+    def __init__(self, options: RandomSearchOptions, seed: int, schedule_steps: int | None = None) -> None:
+        """As `Optimizer`."""
+        super().__init__(options, seed, schedule_steps)
+        self._options = options
 
     def _shift(self, normal: Float64) -> Float64:
-        return self._config.step_std * normal
+        return self._options.step_std * normal
 
-    def _compare(self, pivot: float, losses: dict[int, float]) -> Move:
+    def _compare(self, state: OptimizerState, pivot: float, losses: dict[int, float]) -> Move:
         best = min(losses, key=losses.__getitem__)
-        w = self._state.w
-        return Move(w + self._offset(best) if losses[best] < pivot else w, {})
+        return Move(state.w + self._offset(state, best) if losses[best] < pivot else state.w)

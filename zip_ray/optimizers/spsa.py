@@ -5,16 +5,15 @@ Sources: Spall 1992 (SPSA); Park et al., ICLR 2025 (ZIP) and its released code (
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from zip_ray.config.section import Count, Positive
-from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, Told
-from zip_ray.optimizers.gains import Gains
-from zip_ray.protocol.messages import Float64, Pair, PairResult, Perturbation, PerturbationLaw
+from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Told
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.messages import Pair, Perturbation, PerturbationLaw
 from zip_ray.protocol.perturbations import perturbation
 
 
@@ -41,6 +40,11 @@ class PairOptions(MethodOptions):
     def asks_per_step(self) -> int:
         """Pairs of one step."""
         return self.pairs_per_step
+
+    @property
+    def probe(self) -> tuple[PerturbationLaw, float]:
+        """Law and scale of the method's own pairs at the start."""
+        return self.perturbation, self.perturbation_scale
 
 
 class SpsaOptions(PairOptions):
@@ -69,61 +73,78 @@ class SpsaGcOptions(PairOptions):
 
 
 class Spsa(Optimizer):
-    """Simultaneous perturbation stochastic approximation with K averaged pairs a step; no clipping.
+    """Simultaneous perturbation stochastic approximation with K averaged pairs per step; no clipping.
 
     g_j = (L(w_j + c_j z_j) - L(w_j - c_j z_j)) / (2 c_j) / z_j elementwise, g = mean_j g_j, w <- w - a_k g, where w_j
-    and c_j are those at which pair j was asked.
+    and c_j are those at which pair j was asked. The gains are a_k = a / (k + o)^alpha and c_k = c / k^gamma, k = 1, 2,
+    ... (Spall, IEEE Trans. Aerospace and Electronic Systems, 1998).
     """
 
     remedy = "lower optimizer.step_size or optimizer.perturbation_scale"
-    _config: PairOptions
 
-    @cached_property
-    def _gains(self) -> Gains:
-        c = self._config
-        return Gains(c.step_size, c.perturbation_scale, c.step_size_decay, c.perturbation_decay, c.step_size_offset)
+    def __init__(self, options: PairOptions, seed: int, schedule_steps: int | None = None) -> None:
+        """As `Optimizer`."""
+        super().__init__(options, seed, schedule_steps)
+        self._options = options
 
-    def _make(self, number: int, index: int) -> Pair:
-        step = self._state.steps + 1
+    def ask(self, state: OptimizerState, index: int) -> Pair:
+        """The pair of that number, at the scale of the coming step."""
+        o, step, batch = self._options, state.steps + 1, self.batch(index)
         return Pair(
-            id=number,
+            index=index,
             step=step,
-            version=self._state.steps,
-            w=self._state.w,
-            c=self._gains.scale(step),
-            perturbation=Perturbation(self._config.perturbation, self._seed, self.next_batch, index),
-            batch=self.next_batch,
+            version=state.steps,
+            w=state.w,
+            batch=batch,
+            scale=o.perturbation_scale / float(step**o.perturbation_decay),
+            perturbation=Perturbation(o.perturbation, self._seed, batch, index % self.asks_per_step),
         )
 
-    def _move(self, told: Sequence[Told]) -> Move:
+    def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move:
+        o, k = self._options, state.steps + 1
         gradient = self._estimate(told)
         norm = math.sqrt(gradient.dot(gradient))
-        direction, memory, clipped = self._direction(gradient, norm)
-        w = self._state.w - self._gains.step_size(self._state.steps + 1) * direction
-        return Move(w, memory, norm, clipped)
+        direction, memory, clipped = self._direction(state, gradient, norm)
+        step_size = o.step_size / float((k + o.step_size_offset) ** o.step_size_decay)
+        return Move(state.w - step_size * direction, memory, norm, clipped)
 
     def _estimate(self, told: Sequence[Told]) -> Float64:
         """Mean of the pairs' estimates, shape (d,), summed in the order of their numbers."""
-        total = np.zeros(self._state.w.size)
+        total = np.zeros(told[0].ask.w.size)
         for pair, result in told:
             assert isinstance(pair, Pair)
-            assert isinstance(result, PairResult)
-            total += (result.plus - result.minus) / (2 * pair.c) / perturbation(pair.perturbation, total.size)
+            plus, minus = result.losses
+            total += (plus - minus) / (2 * pair.scale) / perturbation(pair.perturbation, total.size)
         return total / len(told)
 
-    def _direction(self, gradient: Float64, norm: float) -> tuple[Float64, dict[str, Float64], bool]:  # noqa: ARG002
+    def _direction(
+        self,
+        state: OptimizerState,  # noqa: ARG002
+        gradient: Float64,
+        norm: float,  # noqa: ARG002
+    ) -> tuple[Float64, dict[str, Float64], bool]:
         """What is subtracted (times a_k), what to remember, and whether the estimate was clipped."""
         return gradient, {}, False
 
 
 class Zip(Spsa):
-    """ZIP: SPSA with clipping: if ||g|| >= t, g <- g t / ||g||, where t is sqrt(d) (intrinsic) or a given number."""
+    """ZIP: SPSA with clipping: if ||g|| >= t, g <- g t / ||g||, where t is sqrt(d) (intrinsic) or a given number.
 
-    _config: ZipOptions
+    Park et al., ICLR 2025, section 4.3.
+    """
 
-    def _direction(self, gradient: Float64, norm: float) -> tuple[Float64, dict[str, Float64], bool]:
-        clip = self._config.clip_norm
-        threshold = math.sqrt(gradient.size) if clip == "intrinsic" else clip
+    def __init__(self, options: ZipOptions, seed: int, schedule_steps: int | None = None) -> None:
+        """As `Optimizer`."""
+        super().__init__(options, seed, schedule_steps)
+        self._clip_norm = options.clip_norm
+
+    def _direction(
+        self,
+        state: OptimizerState,  # noqa: ARG002
+        gradient: Float64,
+        norm: float,
+    ) -> tuple[Float64, dict[str, Float64], bool]:
+        threshold = math.sqrt(gradient.size) if self._clip_norm == "intrinsic" else self._clip_norm
         if norm < threshold:
             return gradient, {}, False
         return gradient * (threshold / norm), {}, True
@@ -132,9 +153,17 @@ class Zip(Spsa):
 class SpsaGc(Spsa):
     """The released code's momentum variant: m <- b m + g, and the update is g + b m."""
 
-    _config: SpsaGcOptions
+    def __init__(self, options: SpsaGcOptions, seed: int, schedule_steps: int | None = None) -> None:
+        """As `Optimizer`."""
+        super().__init__(options, seed, schedule_steps)
+        self._momentum = options.momentum
 
-    def _direction(self, gradient: Float64, norm: float) -> tuple[Float64, dict[str, Float64], bool]:  # noqa: ARG002
-        b = self._config.momentum
-        momentum = b * self._state.memory.get("momentum", np.zeros_like(gradient)) + gradient
+    def _direction(
+        self,
+        state: OptimizerState,
+        gradient: Float64,
+        norm: float,  # noqa: ARG002
+    ) -> tuple[Float64, dict[str, Float64], bool]:
+        b = self._momentum
+        momentum = b * state.memory.get("momentum", np.zeros_like(gradient)) + gradient
         return gradient + b * momentum, {"momentum": momentum}, False

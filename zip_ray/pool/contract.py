@@ -1,11 +1,11 @@
-"""The pool as the tuning loop sees it, and the in-process one (no Ray): one scorer inside the driver."""
+"""The pool as the driver sees it: submit work, collect answers."""
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from zip_ray.protocol.messages import Answer, Facts, Result, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Answer, Value, Work
 
 
 class PoolError(Exception):
@@ -17,7 +17,7 @@ class ScorerLike(Protocol):
 
     def facts(self) -> Facts: ...
 
-    def answer(self, work: Work) -> Result: ...
+    def answer(self, work: Work) -> Value: ...
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Member:
 
     number: int
     state: Literal["pending", "ready", "given up"]
-    """given up = the pool does without one, after too many that failed; the number is that of the last of them."""
+    """given up = the pool does without one, after too many failed starts; the number is that of the last of them."""
     held: int = 0
-    """Works it has been given and not answered."""
+    """Works that it has been sent and has not answered."""
     pace: float | None = None
-    """Seconds a pass, of late; None while unknown."""
+    """Seconds per pass, of late; None while unknown."""
 
 
 class Pool(Protocol):
-    """A set of scorers: submit work, collect answers in any order."""
+    """A set of scorers. Of the works that wait, the one with the lowest (priority, id) is begun first."""
 
     def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:
-        """Facts of model and task. Waits for the first scorer to be ready; answers that come in the wait are kept.
+        """Facts of model and task. Waits for the first scorer to be ready; answers that arrive meanwhile are kept.
 
         Args:
             meanwhile: is called now and then during the wait.
@@ -47,8 +47,12 @@ class Pool(Protocol):
             PoolError: no scorer came up.
         """
 
-    def submit(self, work: Work) -> None:
-        """Queue work. Never blocks; the id must not be in flight."""
+    def submit(self, works: Sequence[Work]) -> None:
+        """Take works, and send as many as the scorers have room for. Never waits.
+
+        Raises:
+            ValueError: an id is in flight already.
+        """
 
     def collect(self, timeout: float) -> list[Answer]:
         """All answers that are ready, in any order, each id once; waits up to `timeout` seconds for the first.
@@ -59,36 +63,10 @@ class Pool(Protocol):
         """
 
     def members(self) -> list[Member]:
-        """Who is there, and who is on the way."""
+        """The scorers that are there or on the way."""
 
     def last_error(self) -> str:
-        """Why the member lost last was lost; empty while none has been."""
+        """Why the latest member was lost; empty while none has been."""
 
     def close(self) -> None:
         """Free actors, processes and memory. May be called twice."""
-
-
-class InProcessPool:
-    """One scorer in the driver's own process; work is done when it is collected."""
-
-    def __init__(self, build: Callable[[], ScorerLike]) -> None:
-        self._scorer = build()
-        self._queue: deque[Work] = deque()
-
-    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002 - no wait
-        return self._scorer.facts()
-
-    def submit(self, work: Work) -> None:
-        self._queue.append(work)
-
-    def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002 - the work itself is the wait
-        return [Answer(self._scorer.answer(self._queue.popleft()))] if self._queue else []
-
-    def members(self) -> list[Member]:
-        return [Member(1, "ready", len(self._queue))]
-
-    def last_error(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        self._queue.clear()

@@ -1,57 +1,52 @@
-"""Who does what: work to the member that will finish it first, copies of what is late, one answer for each id.
+"""Which member does what: work to the one that will finish it first, copies of what is late, one answer for each id.
 
 The rules of a pool without its transport: no Ray, no clock (`now` is given, in seconds), so that they can be tried on
-thousands of simulated clusters. A member is whatever answers calls in the order in which it was given them; a call is
-one work, or several passes that are short beside what a call costs the driver.
+thousands of simulated clusters. A member answers calls in the order in which it was sent them; a call is one work, or
+several passes that are short beside what a call costs the driver.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from zip_ray.pool.contract import PoolError
-from zip_ray.pool.pace import Hands, Paces, has_failed, is_pass, share
-from zip_ray.protocol.messages import Answer, Result, Work
+from zip_ray.pool.pace import Load, Paces
+from zip_ray.protocol.messages import Answer, Failure, Priority, Value, Work
 
 PREFETCH = 2
-"""Calls a member holds at once: the second hides the round trip."""
+"""Calls that a member holds at once: the second hides the round trip (docs/scaling.md)."""
 MOST_TOGETHER = 16
 """Passes in a call: with a few hundred parameters each, they still travel inline."""
 CANDIDATES = 16
-"""Free members that are looked at for a work: where more are free, time to choose is what is short."""
+"""Free members that are compared for a work: with hundreds of actors, comparing all costs more than it gains."""
 LOOK_SECONDS = 0.05
-"""Between two looks at all members, for the sum of their speeds and for who is late: for each work it is slow."""
+"""Between two looks at all members, for the sum of their speeds and for late work: too slow to do for each work."""
 FAILURES_PER_WORK = 4
-"""Failures or deaths of members over one piece of work after which the run is given up."""
+"""Failures over one work, or losses of the members at it, after which the run is given up."""
 
 
 @dataclass
-class _Awaited:
+class Awaited:
     """A work that was submitted and is not answered."""
 
     work: Work
     copies: int = 0
-    """How often it is waiting or held."""
+    """How many of it wait or are held."""
     attempts: int = 0
     """How often it was sent."""
     failures: int = 0
-    """How often it has failed, or whoever was at it."""
+    """How often it has failed, or the member at it was lost."""
     failed_by: set[int] = field(default_factory=set)
-    """Who has answered it with a failure."""
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether it has failed too often to be tried again."""
-        return self.failures >= FAILURES_PER_WORK
+    """Members that have answered it with a failure."""
 
 
 class Dispatcher:
     """The state of all work that is in flight."""
 
     def __init__(self, answer_timeout: float, call_seconds: float) -> None:
-        """Nobody is there yet.
+        """No member yet.
 
         Args:
             answer_timeout: seconds after which a member that has not answered is `hung`.
@@ -60,234 +55,220 @@ class Dispatcher:
         """
         self._call_seconds = call_seconds
         self._paces = Paces(answer_timeout)
-        self._members: dict[int, Hands] = {}
+        self._members: dict[int, Load] = {}
         self._free: dict[int, None] = {}
-        """Members that hold fewer calls than they may, the longest so first."""
-        self._fastest, self._speed, self._speed_at = 1.0, 1.0, float("-inf")
-        self._late_at = float("-inf")
-        self._waiting: list[int] = []
-        """A heap of ids; those that are no longer awaited stay until they are its first."""
-        self._awaited: dict[int, _Awaited] = {}
-
-    @property
-    def outstanding(self) -> int:
-        """Works submitted and not answered."""
-        return len(self._awaited)
+        """Members with room for another call, the longest so first."""
+        self._fastest, self._speed = 1.0, 1.0
+        self._looked = float("-inf")
+        self.awaited: dict[int, Awaited] = {}
+        """Works submitted and not answered, by id."""
+        self._waiting: list[tuple[Priority, int]] = []
+        """A heap of the ids that wait; what is answered meanwhile stays until it is the first."""
 
     def submit(self, work: Work) -> None:
-        """Queue a piece of work.
+        """Queue a work.
 
         Raises:
             ValueError: its id is in flight already.
         """
-        if work.id in self._awaited:
+        if work.id in self.awaited:
             raise ValueError(f"work {work.id} is in flight already")
-        self._awaited[work.id] = _Awaited(work)
-        self._queue(work.id)
+        self.awaited[work.id] = Awaited(work, copies=1)
+        heapq.heappush(self._waiting, (work.priority, work.id))
 
     def join(self, member: int, now: float) -> None:
         """A member is ready."""
-        self._members[member] = Hands(since=now)
+        self._members[member] = Load(since=now)
         self._free[member] = None
-        self._speed_at = float("-inf")
+        self._looked = float("-inf")
 
     def leave(self, member: int, reason: str, blameless: bool = False) -> None:
         """A member is lost, or was never there; what it held is queued again.
 
         Args:
-            member: who.
+            member: its number.
             reason: the last error, in one line.
-            blameless: what it was at had no part in it (its node has died, say), and does not count as failed.
+            blameless: its work had no part in it (its node has died, say), and does not count as failed.
 
         Raises:
             PoolError: that work has failed too often.
         """
-        who = self._members.pop(member, Hands())
+        load = self._members.pop(member, None)
         self._free.pop(member, None)
-        self._speed_at = float("-inf")
-        for call in who.calls.values():
-            for work in self._still_awaited(call):
-                self._lose_copy(work.id)
-        if not blameless:
-            for work in self._still_awaited(next(iter(who.calls.values()), ())):
-                awaited = self._awaited[work.id]
+        self._looked = float("-inf")
+        if load is None:
+            return
+        for identity in load.held & self.awaited.keys():
+            self._lose_copy(self.awaited[identity])
+        if blameless:
+            return
+        for work in next(iter(load.calls.values()), ()):
+            if (awaited := self.awaited.get(work.id)) is not None:
                 awaited.failures += 1
-                if awaited.is_given_up:
+                if awaited.failures >= FAILURES_PER_WORK:
                     raise PoolError(f"work {work.id} failed {FAILURES_PER_WORK} times, last with: {reason}")
 
-    def answered(self, member: int, results: Sequence[tuple[Result, float]], now: float) -> list[Answer]:
-        """Take in the answer to a call; without what another member answered first, and what will be tried elsewhere.
+    def answered(self, member: int, call: int, values: Sequence[tuple[Value, float]], now: float) -> list[Answer]:
+        """Take in the answer to a call; without what another member answered first, and what is tried elsewhere.
 
         Args:
-            member: who answers.
-            results: to the works of the call in their order, each with the seconds that the member worked on it.
+            member: that answers.
+            call: id of the call's first work.
+            values: answers to the works of the call in their order, each with the seconds that it took.
             now: the time.
         """
-        who = self._members[member]
-        call = who.calls.pop(results[0][0].id)
+        load = self._members[member]
+        works = load.calls.pop(call)
+        load.since = now
         self._free[member] = None
-        who.since = now
-        self._paces.learn(who, call, results)
+        self._paces.learn(load, works, values)
         answers = []
-        for work, (result, _) in zip(call, results, strict=True):
-            if not self._is_awaited(work):
+        for work, (value, _) in zip(works, values, strict=True):
+            load.held.discard(work.id)
+            awaited = self.awaited.get(work.id)
+            if awaited is None or (isinstance(value, Failure) and self._is_tried_again(awaited, member, value)):
                 continue
-            awaited = self._awaited[work.id]
-            if has_failed(result):
-                awaited.failures += 1
-                awaited.failed_by.add(member)
-                if not awaited.is_given_up:
-                    self._lose_copy(work.id)
-                    continue
-            del self._awaited[work.id]
-            answers.append(Answer(result, awaited.attempts))
+            del self.awaited[work.id]
+            answers.append(Answer(work.id, value, awaited.attempts))
         return answers
 
     def assignments(self, now: float) -> list[tuple[int, tuple[Work, ...]]]:
-        """The calls that are to be made to whom now; counted as sent."""
-        self._copy_late(now)
+        """The calls to make to members now; counted as sent."""
+        if now - self._looked >= LOOK_SECONDS:
+            self._look(now)
         sent = []
-        while (first := self._next()) is not None:
+        while self._free and self._waiting and (first := self._next()) is not None:
             member = self._choose(first, now)
             if member is None:
                 break
-            who = self._members[member]
-            call = self._call(who, now)
-            if not who.calls:
-                who.since = now
-            who.calls[call[0].id] = call
-            if len(who.calls) == PREFETCH:
+            load = self._members[member]
+            call = self._call(load, first, now)
+            if not load.calls:
+                load.since = now
+            load.calls[call[0].id] = call
+            for work in call:
+                load.held.add(work.id)
+            if len(load.calls) == PREFETCH:
                 del self._free[member]
             sent.append((member, call))
         return sent
 
     def hung(self, now: float) -> list[int]:
         """Members that have been at one work for longer than the answer timeout."""
-        return [number for number, who in self._members.items() if self._paces.is_hung(who, now)]
+        return [number for number, load in self._members.items() if self._paces.is_hung(load, now)]
 
     def held(self, member: int) -> int:
         """Works that a member holds."""
-        return self._members[member].load
+        return len(self._members[member].held)
 
     def pace(self, member: int) -> float | None:
-        """Seconds a pass of a member, of late; None while unknown."""
+        """Seconds per pass of a member, of late; None while unknown."""
         return self._members[member].pace
 
-    def _next(self) -> _Awaited | None:
-        """The first of those that wait; copies that are no longer needed are let go."""
+    def _next(self) -> Awaited | None:
+        """The first work that waits; copies that are no longer needed are dropped."""
         while self._waiting:
-            if (first := self._awaited.get(self._waiting[0])) is not None:
+            if (first := self.awaited.get(self._waiting[0][1])) is not None:
                 return first
             heapq.heappop(self._waiting)
         return None
 
-    def _call(self, who: Hands, now: float) -> tuple[Work, ...]:
-        """The first of those that wait, and passes behind it up to this member's share, if it is one.
+    def _call(self, load: Load, first: Awaited, now: float) -> tuple[Work, ...]:
+        """The first work that waits and, if it is a pass, passes behind it up to this member's share.
 
-        What has failed travels alone, so that it is known who fails.
+        What has failed travels alone, so that it is known which work fails.
         """
-        first = self._take_first()
+        heapq.heappop(self._waiting)
+        first.attempts += 1
         call = [first.work]
-        if is_pass(first.work) and not first.failures:
-            most = self._together(who, first.work, now)
+        if self._waiting and first.work.body.kind == "pass" and not first.failures and load.pace is not None:
+            most = self._together(load, first.work, now)
             while len(call) < most and (another := self._next()) is not None:
-                if not is_pass(another.work) or another.failures or self._holds(who, another):
+                if another.work.body.kind != "pass" or another.failures or another.work.id in load.held:
                     break
-                call.append(self._take_first().work)
+                heapq.heappop(self._waiting)
+                another.attempts += 1
+                call.append(another.work)
         return tuple(call)
 
-    def _take_first(self) -> _Awaited:
-        first = self._awaited[heapq.heappop(self._waiting)]
-        first.attempts += 1
-        return first
-
-    def _together(self, who: Hands, work: Work, now: float) -> int:
-        """Passes, or slices like this, in a call to this member: as many as let the driver serve all, and leave each
-        its part of the work."""
-        if who.pace is None:
-            return 1
-        seconds = self._paces.expected(who, now) * share(work)
+    def _together(self, load: Load, work: Work, now: float) -> int:
+        """Passes, or slices like this, in a call: as many as let the driver serve all members, and leave each its part
+        of the work."""
+        seconds = self._paces.expected(load, now) * work.body.share
         long_enough = len(self._members) * self._call_seconds / seconds
-        return max(1, int(min(long_enough, len(self._awaited) / len(self._members), MOST_TOGETHER)))
+        return max(1, int(min(long_enough, len(self.awaited) / len(self._members), MOST_TOGETHER)))
 
-    def _choose(self, waits: _Awaited, now: float) -> int | None:
-        """Who would finish a work first; None where it is worth waiting for one that is full.
+    def _choose(self, first: Awaited, now: float) -> int | None:
+        """The member that would finish a work first; None where it is worth waiting for one that is full.
 
         A slow member gets work only where the others could not have done all of it before.
         """
-        self._measure_speed(now)
-        free = iter(self._free)
+        paces, free = self._paces, iter(self._free)
         while candidates := list(islice(free, CANDIDATES)):
-            able = [
-                ((who.load + 1) * self._paces.expected(who, now), number)
-                for number, who in ((number, self._members[number]) for number in candidates)
-                if self._may_take(number, waits, now) and not self._paces.is_late(who, now)
-            ]
-            if able:
-                finish, number = min(able)
-                # The fastest, were it full, would do it as its third; all together will be through by `cleared`.
-                cleared = len(self._awaited) / self._speed
-                if finish <= max((PREFETCH + 1) * self._fastest, cleared):
-                    return number
+            best, soonest = None, float("inf")
+            for number in candidates:
+                load = self._members[number]
+                if first.work.id in load.held or (first.failures and not self._may_retry(number, first, now)):
+                    continue
+                finish = (len(load.held) + 1) * paces.expected(load, now)
+                if finish < soonest and not (load.calls and paces.is_late(load, now)):
+                    best, soonest = number, finish
+            # The fastest, were it full, would do it as its third; all together will be through by `cleared`.
+            cleared = len(self.awaited) / self._speed
+            if best is not None and soonest <= max((PREFETCH + 1) * self._fastest, cleared):
+                return best
         return None
 
-    def _measure_speed(self, now: float) -> None:
-        """Passes a second of all members that are not late, and the pace of the fastest, as of late."""
-        if now - self._speed_at < LOOK_SECONDS:
-            return
-        in_time = (who for who in self._members.values() if not self._paces.is_late(who, now))
-        paces = [self._paces.expected(who, now) for who in in_time]
+    def _may_retry(self, member: int, waits: Awaited, now: float) -> bool:
+        """Whether a member may try what has failed: not what it has failed at itself while others have not."""
+        if member not in waits.failed_by:
+            return True
+        others = (load for number, load in self._members.items() if number not in waits.failed_by)
+        return all(self._paces.is_late(load, now) for load in others)
+
+    def _look(self, now: float) -> None:
+        """Measure speeds, and queue copies of late work."""
+        self._looked = now
+        paces = [
+            self._paces.expected(load, now) for load in self._members.values() if not self._paces.is_late(load, now)
+        ]
         if paces:
-            self._fastest, self._speed, self._speed_at = min(paces), sum(1 / pace for pace in paces), now
+            self._fastest, self._speed = min(paces), sum([1 / pace for pace in paces])
+        if self.awaited and self._free:
+            self._copy_late(now)
 
     def _copy_late(self, now: float) -> None:
-        """Queue another copy of what only those hold who are late, where somebody idle could take it.
+        """Queue another copy of what only late members hold, where an idle one could take it.
 
-        While other work waits, nobody is idle: then whoever has a free call is asked, and only those count as late who
-        are so by their own pace. Of a slow member's work, a copy would take time that is wanted for what waits.
+        While other work waits, no member is idle: then any with a free call will do, and only those count as late that
+        are late by their own pace. A copy of a slow member's work would take time from what waits.
         """
-        if now - self._late_at < LOOK_SECONDS:
-            return
         busy = self._next() is not None
         free = (self._members[number] for number in self._free)
-        if not any((busy or not who.calls) and not self._paces.is_late(who, now) for who in free):
+        if not any((busy or not load.calls) and not self._paces.is_late(load, now) for load in free):
             return
-        self._late_at = now
-        late = [who for who in self._members.values() if self._paces.is_late(who, now, by_own_pace=busy)]
-        calls = (call for who in late for call in who.calls.values())
-        held = Counter(work.id for call in calls for work in self._still_awaited(call))
+        late = [load for load in self._members.values() if self._paces.is_late(load, now, by_own_pace=busy)]
+        held = Counter(identity for load in late for identity in load.held & self.awaited.keys())
         for identity, copies in held.items():
-            if copies == self._awaited[identity].copies:  # else one waits, or is with somebody who is in time
-                self._queue(identity)
+            awaited = self.awaited[identity]
+            if copies == awaited.copies:  # else one waits, or is with a member that is in time
+                awaited.copies += 1
+                heapq.heappush(self._waiting, (awaited.work.priority, identity))
 
-    def _may_take(self, member: int, waits: _Awaited, now: float) -> bool:
-        """Whether a member can be given what waits: not what it holds, nor what it has failed at while there are others
-        who have not, and are not late."""
-        if self._holds(self._members[member], waits):
+    def _is_tried_again(self, awaited: Awaited, member: int, failure: Failure) -> bool:
+        """Whether what has failed may succeed on another member."""
+        if failure.is_input:
             return False
-        others = (who for number, who in self._members.items() if number not in waits.failed_by)
-        return member not in waits.failed_by or all(self._paces.is_late(who, now) for who in others)
+        awaited.failures += 1
+        awaited.failed_by.add(member)
+        if awaited.failures >= FAILURES_PER_WORK:
+            return False
+        self._lose_copy(awaited)
+        return True
 
-    def _holds(self, who: Hands, waits: _Awaited) -> bool:
-        """Whether a member has been given what waits, which none has where it is the only copy; or has, as the first of
-        a call, what had its id before."""
-        identity = waits.work.id
-        return identity in who.calls or (waits.copies > 1 and identity in who.held)
-
-    def _still_awaited(self, call: Iterable[Work]) -> list[Work]:
-        return [work for work in call if self._is_awaited(work)]
-
-    def _is_awaited(self, work: Work) -> bool:
-        """Whether it has no answer yet: a copy may outlive its answer, and another work have the id by then."""
-        awaited = self._awaited.get(work.id)
-        return awaited is not None and awaited.work is work
-
-    def _queue(self, identity: int) -> None:
-        self._awaited[identity].copies += 1
-        heapq.heappush(self._waiting, identity)
-
-    def _lose_copy(self, identity: int) -> None:
+    def _lose_copy(self, awaited: Awaited) -> None:
         """One copy less of a work that is not done; the last is queued again."""
-        self._awaited[identity].copies -= 1
-        if self._awaited[identity].copies == 0:
-            self._queue(identity)
+        awaited.copies -= 1
+        if awaited.copies == 0:
+            awaited.copies = 1
+            heapq.heappush(self._waiting, (awaited.work.priority, awaited.work.id))

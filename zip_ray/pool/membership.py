@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from zip_ray.pool.contract import Pool
 
@@ -12,42 +13,54 @@ TELL_SECONDS = 60.0
 """Between two tellings while nothing changes but the speeds."""
 
 
+@dataclass(frozen=True)
+class PoolReport:
+    """What a look at a pool finds."""
+
+    ready: int
+    """Members that have loaded their model."""
+    pending: int
+    """Members that have not yet."""
+    given_up: int
+    """Members that are not replaced any more."""
+    last_error: str
+    """Why a member failed last; empty if none did."""
+    paces: tuple[float, float] | None = None
+    """Seconds per pass of the fastest and of the slowest member; None before the first pass."""
+
+
 class PoolWatch:
     """Looks at a pool now and then."""
 
     def __init__(
-        self, pool: Pool, tell: Callable[[dict[str, object]], None], clock: Callable[[], float] = time.monotonic
+        self, pool: Pool, tell: Callable[[PoolReport], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Tell nothing yet.
 
         Args:
             pool: is looked at.
-            tell: receives what an event of kind `pool` says besides its place in the run.
+            tell: receives what a look has found.
             clock: seconds, monotonic.
         """
         self._pool, self._tell, self._clock = pool, tell, clock
-        self._looked = self._told = float("-inf")
-        self._before: dict[str, object] = {}
+        self.due = self._told = float("-inf")
+        """When to look next."""
+        self._before: PoolReport | None = None
         self.ready = 0
         """Members that were ready when they were looked at last."""
 
-    def look(self) -> None:
-        """Look, if it is time to; tell what is new, or what has not been told for long."""
-        now = self._clock()
-        if now - self._looked < LOOK_SECONDS:
+    def look(self, now: float | None = None) -> None:
+        """Look, if it is due; tell what is new, or what has not been told for long."""
+        now = self._clock() if now is None else now
+        if now < self.due:
             return
-        self._looked = now
+        self.due = now + LOOK_SECONDS
         members = self._pool.members()
         states = Counter(member.state for member in members)
         self.ready = states["ready"]
-        seen = {
-            "ready": self.ready,
-            "pending": states["pending"],
-            "given_up": states["given up"],
-            "last_error": self._pool.last_error(),
-        }
+        seen = PoolReport(self.ready, states["pending"], states["given up"], self._pool.last_error())
         if seen == self._before and now - self._told < TELL_SECONDS:
             return
         self._before, self._told = seen, now
         paces = sorted(member.pace for member in members if member.pace is not None)
-        self._tell({**seen, "paces": (paces[0], paces[-1]) if paces else ()})
+        self._tell(replace(seen, paces=(paces[0], paces[-1]) if paces else None))

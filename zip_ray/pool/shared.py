@@ -1,4 +1,4 @@
-"""One pool for many runs: each gets a pool of its own, a channel, and knows nothing of the others.
+"""One pool for many runs: each gets a channel, a pool of its own that knows nothing of the others.
 
 A pool is used from one thread. The hub's thread is the only one that touches it; channels, each in the thread of its
 run, speak to it through queues.
@@ -6,46 +6,38 @@ run, speak to it through queues.
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
-from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Member, Pool, PoolError
-from zip_ray.pool.multi_scorer import scorer_key
-from zip_ray.protocol.messages import Answer, Facts, Failure, Hosted, HostedResult, Work
+from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Answer, FactsRequest, Failure, Priority, Work, new_work
 
 WAIT_SECONDS = 0.005
-"""Longest that new work waits for the hub, while it waits for answers."""
+"""Longest that new work waits for the hub, while the hub waits for answers."""
 LOOK_SECONDS = 0.5
-"""Between two looks at who is in the pool."""
-RANK = 2**40
-"""A pool does the lowest id first, and a run numbers its works by that (see `tuning`): below 0 evaluations, then
-queries, from here on what may wait. The hub keeps these three ranks, and within each the order of asking over all
-runs."""
+"""Between two looks at the members of the pool."""
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A piece of a run's work on its way."""
+class _Sent(NamedTuple):
+    """Works of a run on their way to the hub."""
 
     channel: "Channel"
-    work: Work | None
-    """None asks for the facts."""
+    works: list[Work]
 
 
 class PoolHub:
-    """Shares a pool whose scorers are `ScorerHost`s. The pool stays its opener's to close, after the hub."""
+    """Shares a pool whose scorers are `MultiScorer`s. The pool stays its opener's to close, after the hub."""
 
     def __init__(self, pool: Pool) -> None:
         """Begin to serve."""
         self._pool = pool
-        self._inbox: SimpleQueue[_Asked | None] = SimpleQueue()
-        self._out: dict[int, _Asked] = {}
-        """By the id that the pool knows."""
-        self._numbers = count()
+        self._inbox: SimpleQueue[_Sent | None] = SimpleQueue()
+        self._owners: dict[int, Channel] = {}
+        """By the id of the work."""
         self._members: list[Member] = []
         self._last_error = ""
         self._looked = float("-inf")
@@ -56,12 +48,12 @@ class PoolHub:
         self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
         self._thread.start()
 
-    def channel(self, config: Config) -> "Channel":
-        """The pool of one run."""
-        return Channel(self, scorer_key(config))
+    def channel(self, scorer: str) -> "Channel":
+        """The pool of one run, given the key of its scorer."""
+        return Channel(self, scorer)
 
-    def submit(self, asked: _Asked) -> None:
-        """Queue a channel's work.
+    def submit(self, channel: "Channel", works: list[Work]) -> None:
+        """Queue a channel's works.
 
         Raises:
             InputError, PoolError: those that the pool has ended with.
@@ -69,14 +61,14 @@ class PoolHub:
         with self._gate:
             if self._error is not None:
                 raise type(self._error)(str(self._error))
-            self._inbox.put(asked)
+            self._inbox.put(_Sent(channel, works))
 
     def members(self) -> list[Member]:
-        """Who is there, as of late."""
+        """The members of the pool, as of late."""
         return self._members
 
     def last_error(self) -> str:
-        """Why the member lost last was lost."""
+        """Why the latest member was lost."""
         return self._last_error
 
     @property
@@ -85,7 +77,7 @@ class PoolHub:
         return self._error
 
     def close(self) -> None:
-        """Serve no longer; runs that still wait are told so. May be called twice."""
+        """Serve no longer; runs that still wait get an error. May be called twice."""
         self._closing = True
         self._inbox.put(None)
         self._thread.join()
@@ -94,9 +86,9 @@ class PoolHub:
         try:
             while not self._closing:
                 self._look()
-                self._send(wait=not self._out)
-                for answer in self._pool.collect(WAIT_SECONDS) if self._out else ():
-                    self._deliver(answer)
+                self._send(wait=not self._owners)
+                for answer in self._pool.collect(WAIT_SECONDS) if self._owners else ():
+                    self._owners.pop(answer.id).take(answer)
             self._refuse(PoolError("the pool was closed"))
         except (InputError, PoolError) as error:
             self._refuse(error)
@@ -109,40 +101,28 @@ class PoolHub:
             self._looked, self._members, self._last_error = now, self._pool.members(), self._pool.last_error()
 
     def _send(self, wait: bool) -> None:
-        """Give the pool what has come in; with nothing out, wait for it."""
+        """Give the pool what has come in; with nothing in flight, wait for it."""
+        works: list[Work] = []
         try:
-            asked = self._inbox.get(wait, LOOK_SECONDS)
-            while asked is not None:
-                rank = 0 if asked.work is None or asked.work.id < 0 else 1 if asked.work.id < RANK else 2
-                number = (rank - 1) * RANK + next(self._numbers)
-                self._out[number] = asked
-                self._pool.submit(Hosted(number, asked.channel.scorer, asked.work))
-                asked = self._inbox.get_nowait()
+            sent = self._inbox.get(wait, LOOK_SECONDS)
+            while sent is not None:
+                self._owners.update(dict.fromkeys([work.id for work in sent.works], sent.channel))
+                works += sent.works
+                sent = self._inbox.get_nowait()
         except Empty:
-            return
-
-    def _deliver(self, answer: Answer) -> None:
-        assert isinstance(answer.result, HostedResult)
-        asked = self._out.pop(answer.result.id)
-        match answer.result.result:
-            case Failure(text, is_input=True):
-                asked.channel.take(InputError(text))
-            case Failure(text):  # the pool has tried it elsewhere
-                asked.channel.take(PoolError(text))
-            case Facts() as facts:
-                asked.channel.take(facts)
-            case result:
-                asked.channel.take(Answer(result, answer.attempts))
+            pass
+        if works:
+            self._pool.submit(works)
 
     def _refuse(self, error: InputError | PoolError) -> None:
         with self._gate:
             self._error = error
             while not self._inbox.empty():
-                asked = self._inbox.get()
-                if asked is not None:
-                    asked.channel.take(error)
-        for asked in self._out.values():
-            asked.channel.take(error)
+                sent = self._inbox.get()
+                if sent is not None:
+                    sent.channel.take(error)
+        for channel in self._owners.values():
+            channel.take(error)
 
 
 class Channel:
@@ -155,35 +135,40 @@ class Channel:
             hub: serves it.
             scorer: key of the run's scorer.
         """
-        self._hub = hub
-        self.scorer = scorer
-        self._answers: SimpleQueue[Answer | Facts | Exception] = SimpleQueue()
+        self._hub, self._scorer = hub, scorer
+        self._came: SimpleQueue[Answer | Exception] = SimpleQueue()
         self._out: set[int] = set()
 
     def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:
-        self._hub.submit(_Asked(self, None))
+        request = new_work(FactsRequest(), Priority.EVALUATION)
+        self.submit([request])
         before: list[Answer] = []
-        while not isinstance(came := self._next(LOOK_SECONDS), Facts):
+        while True:
+            came = self._next(LOOK_SECONDS)
             if came is None:
                 meanwhile()
+            elif came.id == request.id:
+                break
             else:
                 before.append(came)
         for answer in before:
-            self._answers.put(answer)
-        return came
+            self._came.put(answer)
+        self._out.discard(request.id)
+        assert isinstance(came.value, Facts)
+        return came.value
 
-    def submit(self, work: Work) -> None:
-        if work.id in self._out:
-            raise ValueError(f"work {work.id} is in flight already")
-        self._hub.submit(_Asked(self, work))
-        self._out.add(work.id)
+    def submit(self, works: Sequence[Work]) -> None:
+        for work in works:
+            if work.id in self._out:
+                raise ValueError(f"work {work.id} is in flight already")
+        self._hub.submit(self, [replace(work, scorer=self._scorer) for work in works])
+        self._out.update(work.id for work in works)
 
     def collect(self, timeout: float) -> list[Answer]:
         answers: list[Answer] = []
         while self._out and (came := self._next(0.0 if answers else timeout)) is not None:
-            if isinstance(came, Answer):
-                self._out.discard(came.result.id)
-                answers.append(came)
+            self._out.discard(came.id)
+            answers.append(came)
         return answers
 
     def members(self) -> list[Member]:
@@ -193,20 +178,25 @@ class Channel:
         return self._hub.last_error()
 
     def close(self) -> None:
-        """What is still out will be done for nobody; the pool lives on."""
+        """What is still in flight will be done for no one; the pool lives on."""
         self._out.clear()
 
-    def take(self, came: Answer | Facts | Exception) -> None:
+    def take(self, came: Answer | Exception) -> None:
         """From the hub's thread: what has come for this run."""
-        self._answers.put(came)
+        self._came.put(came)
 
-    def _next(self, timeout: float) -> Answer | Facts | None:
-        """What came first; None if nothing comes for `timeout` seconds. A fault is raised, as a copy: several threads
-        may raise the same."""
+    def _next(self, timeout: float) -> Answer | None:
+        """What came first; None if nothing comes for `timeout` seconds.
+
+        Raises:
+            InputError, PoolError: the run's work cannot be done; a copy, since several threads may raise the same.
+        """
         try:
-            came = self._answers.get(timeout=timeout)
+            came = self._came.get(timeout=timeout)
         except Empty:
             return None
         if isinstance(came, Exception):
             raise type(came)(str(came))
+        if isinstance(came.value, Failure):  # the pool has tried it on several members
+            raise (InputError if came.value.is_input else PoolError)(came.value.text)
         return came

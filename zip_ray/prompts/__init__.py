@@ -9,7 +9,7 @@ from zip_ray.prompts.low_rank import LowRankSpace
 from zip_ray.prompts.options import SpaceOptions
 from zip_ray.prompts.random_projection import RandomProjectionSpace
 from zip_ray.prompts.visual import DecoderSpace, FrameSpace, TokensSpace
-from zip_ray.protocol.messages import ModelShape
+from zip_ray.protocol.facts import ModelShape
 
 SPACES: dict[str, Any] = {
     "low-rank": LowRankSpace,

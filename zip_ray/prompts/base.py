@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from zip_ray.protocol.messages import Float32, Float64, Prompt
+from zip_ray.protocol.arrays import Float32, Float64
+from zip_ray.protocol.facts import Prompt
 
 
 class PromptSpace(Protocol):

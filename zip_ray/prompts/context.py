@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from zip_ray.prompts.base import TextSpace
 from zip_ray.prompts.options import ContextOptions
-from zip_ray.protocol.messages import Float32, Float64, ModelShape
+from zip_ray.protocol.arrays import Float32, Float64
+from zip_ray.protocol.facts import ModelShape
 
 
 class WholeContextOptions(ContextOptions):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 
 
 def hadamard_transform(x: Float64) -> Float64:

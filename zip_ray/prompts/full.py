@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from zip_ray.prompts.per_token import PerTokenOptions, PerTokenSpace
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 
 
 class FullOptions(PerTokenOptions):

@@ -6,7 +6,8 @@ import numpy as np
 
 from zip_ray.config.section import Count
 from zip_ray.prompts.per_token import PerTokenOptions, PerTokenSpace
-from zip_ray.protocol.messages import Float32, Float64, ModelShape
+from zip_ray.protocol.arrays import Float32, Float64
+from zip_ray.protocol.facts import ModelShape
 from zip_ray.protocol.random_keys import Stream, generator
 
 INIT_STD = 0.02

@@ -13,7 +13,8 @@ import numpy as np
 from zip_ray.config.section import Count
 from zip_ray.errors import InputError
 from zip_ray.prompts.options import ContextOptions, SpaceOptions
-from zip_ray.protocol.messages import Float32, Float64, ModelShape, Prompt, VisualPrompt
+from zip_ray.protocol.arrays import Float32, Float64
+from zip_ray.protocol.facts import ModelShape, Prompt, VisualPrompt
 from zip_ray.protocol.random_keys import Stream, generator
 
 FRAME_SHARE = 194 / 224

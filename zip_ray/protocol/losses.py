@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 
 FOCAL_GAMMA = 2
 Loss = Literal["cross-entropy", "focal"]

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from zip_ray.protocol.messages import Ask, Float64, Pair, Perturbation
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.messages import Ask, Pair, Perturbation
 from zip_ray.protocol.random_keys import Stream, generator
 
 SIGNS = np.array([-1.0, 1.0])
@@ -24,6 +25,6 @@ def perturbation(key: Perturbation, size: int) -> Float64:
 def points(ask: Ask) -> tuple[Float64, ...]:
     """The points at which an ask wants the model: w + c z and w - c z of a pair, else w alone; each of shape (d,)."""
     if isinstance(ask, Pair):
-        z = ask.c * perturbation(ask.perturbation, ask.w.size)
+        z = ask.scale * perturbation(ask.perturbation, ask.w.size)
         return ask.w + z, ask.w - z
     return (ask.w,)

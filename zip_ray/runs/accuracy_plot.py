@@ -1,12 +1,13 @@
 """The picture of a run: accuracy against queries."""
 
+import math
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from zip_ray.files import write_whole
-from zip_ray.runs.event_log import Event
+from zip_ray.tuning.events import Event, StepEvent, ValidationEvent
 
 FILE_NAME = "accuracy.png"
 MOST_POINTS = 4000
@@ -30,10 +31,13 @@ def draw_accuracy(path: Path, events: Iterable[Event], title: str, levels: dict[
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    training, validation = _Curve("step"), _Curve("validation")
+    training, validation = _Curve(), _Curve()
     for event in events:
-        training.take(event)
-        validation.take(event)
+        match event:
+            case StepEvent():
+                training.take(event)
+            case ValidationEvent():
+                validation.take(event)
     training.draw(axes, "train mini-batch", color=GREY, linewidth=0.8)
     validation.draw(axes, "validation", color=BLUE, linewidth=2, marker="o", markersize=3)
     for (name, level), colour in zip(levels.items(), (PURPLE, ORANGE, GREEN, BLUE), strict=False):
@@ -49,18 +53,17 @@ def draw_accuracy(path: Path, events: Iterable[Event], title: str, levels: dict[
 
 
 class _Curve:
-    """Accuracy (%) against queries in the events of a kind: of long runs every second point, or fourth, ..."""
+    """Accuracy (%) against queries: of long runs every second point, or fourth, ..."""
 
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
+    def __init__(self) -> None:
         self._seen, self._stride = 0, 1
-        self.points: list[tuple[object, float]] = []
+        self.points: list[tuple[int, float]] = []
 
-    def take(self, event: Event) -> None:
-        if event["event"] != self._kind or not isinstance(accuracy := event["accuracy"], float):
+    def take(self, event: StepEvent | ValidationEvent) -> None:
+        if math.isnan(event.accuracy):
             return
         if self._seen % self._stride == 0:
-            self.points.append((event["queries"], 100 * accuracy))
+            self.points.append((event.queries, 100 * event.accuracy))
         self._seen += 1
         if len(self.points) > MOST_POINTS:
             self.points, self._stride = self.points[::2], 2 * self._stride

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +14,16 @@ from safetensors.numpy import save
 
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
-from zip_ray.tuning.ledger import Account
 from zip_ray.optimizers import OptimizerState
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
+from zip_ray.tuning.ledger import Account
+from zip_ray.tuning.state import Best, RunState
 
 FILE_NAME = "checkpoint.safetensors"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MEMORY = "memory."
 """Before the names of what the method remembers."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best iterate by validation accuracy; the earliest of equals."""
-
-    accuracy: float
-    step: int
-    w: Float64
-
-
-@dataclass(frozen=True)
-class RunState:
-    """A run between two steps."""
-
-    optimizer: OptimizerState
-    account: Account = field(default_factory=Account)
-    seconds: float = 0.0
-    """Seconds of tuning so far, over all resumes."""
-    clipped_steps: int = 0
-    nonfinite_results: int = 0
-    dropped_results: int = 0
-    validated_step: int = -1
-    """Step of the latest validation; -1 before the first."""
-    accuracy: float = float("nan")
-    """Validation accuracy then."""
-    best: Best | None = None
 
 
 def save_checkpoint(path: Path, state: RunState) -> None:
@@ -66,10 +40,9 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         "schema_version": SCHEMA_VERSION,
         "steps": optimizer.steps,
         "nonfinite_streak": optimizer.nonfinite_streak,
-        "asked": optimizer.asked,
+        "asked": state.asked,
         "account": asdict(state.account),
         "seconds": state.seconds,
-        "clipped_steps": state.clipped_steps,
         "nonfinite_results": state.nonfinite_results,
         "dropped_results": state.dropped_results,
         "validated_step": state.validated_step,
@@ -112,12 +85,11 @@ def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
             w=tensors["w"],
             steps=facts["steps"],
             nonfinite_streak=facts["nonfinite_streak"],
-            asked=facts["asked"],
             memory={name.removeprefix(MEMORY): t for name, t in tensors.items() if name.startswith(MEMORY)},
         ),
+        asked=facts["asked"],
         account=Account(**facts["account"]),
         seconds=facts["seconds"],
-        clipped_steps=facts["clipped_steps"],
         nonfinite_results=facts["nonfinite_results"],
         dropped_results=facts["dropped_results"],
         validated_step=facts["validated_step"],

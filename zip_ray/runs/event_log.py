@@ -5,21 +5,59 @@ import logging
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
+from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StartEvent, StepEvent, ValidationEvent
 
 FILE_NAME = "metrics.jsonl"
-Event = dict[str, object]
+KINDS: dict[str, type[Event]] = {
+    "start": StartEvent,
+    "step": StepEvent,
+    "validation": ValidationEvent,
+    "pool": PoolEvent,
+    "end": EndEvent,
+}
+"""By the word that stands for it in the file."""
+_WORDS = {kind: word for word, kind in KINDS.items()}
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {word: TypeAdapter(kind) for word, kind in KINDS.items()}
 _log = logging.getLogger(__name__)
 
 
-class Record:
-    """An append-only file of events, one JSON object a line.
+def as_json(event: Event) -> bytes:
+    """An event as one line: its kind and its fields. A number that is not finite becomes null."""
+    values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(event).items()}
+    return (json.dumps({"event": _WORDS[type(event)], **values}, allow_nan=False) + "\n").encode()
 
-    Every event has `event`, `step`, `queries` and `seconds`. A number that is not finite becomes null.
+
+def from_json(line: bytes) -> Event:
+    """The event of a line. Null becomes NaN where a float is expected.
+
+    Raises:
+        ValueError: no JSON, no event, or a field that is missing or of another type; the message is one line.
     """
+    values = json.loads(line)
+    word = values.get("event") if isinstance(values, dict) else None
+    if not isinstance(word, str) or word not in KINDS:
+        raise ValueError("no event")
+    for field in fields(KINDS[word]):
+        if field.type is float and values.get(field.name, 0.0) is None:
+            values[field.name] = math.nan
+    try:
+        event: Event = _ADAPTERS[word].validate_python(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    return event
+
+
+class Record:
+    """An append-only file of events, one JSON object per line."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, making it if need be."""
@@ -31,7 +69,7 @@ class Record:
     def append(self, event: Event) -> None:
         """Give one line to the operating system; does not wait for the disk. What is refused is tried again later."""
         refused_before = bool(self._waiting)
-        self._waiting += _line(event)
+        self._waiting += as_json(event)
         try:
             self._write()
         except OSError as error:
@@ -93,7 +131,7 @@ def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
     return events, offset + len(data) - len(torn)
 
 
-def cut_record(path: Path, step: int, validated_step: int) -> list[Event]:
+def cut_record(path: Path, step: int, validated_step: int) -> list[StepEvent]:
     """Drop what a run resumed from a checkpoint writes again: events after it, the end, and a torn last line.
 
     Args:
@@ -108,39 +146,18 @@ def cut_record(path: Path, step: int, validated_step: int) -> list[Event]:
         InputError: as `read_record`.
     """
     events = read_record(path)
-    last = {"start": 0, "step": step, "pool": step, "validation": validated_step}
-    kept = [event for event in events if _step(event) <= last.get(str(event["event"]), -1)]
-    write_whole(path, b"".join(_line(event) for event in kept))
-    return [event for event in events if event["event"] == "step" and _step(event) > step]
-
-
-def queries(event: Event) -> int:
-    """Queries charged when an event was written."""
-    return _whole(event, "queries")
+    last = {StartEvent: 0, StepEvent: step, PoolEvent: step, ValidationEvent: validated_step, EndEvent: -1}
+    kept = [event for event in events if event.step <= last[type(event)]]
+    write_whole(path, b"".join(as_json(event) for event in kept))
+    return [event for event in events if isinstance(event, StepEvent) and event.step > step]
 
 
 def _event(path: Path, number: int, line: bytes) -> Event:
     try:
-        event: Event = json.loads(line)
+        return from_json(line)
     except ValueError as error:
         raise InputError(f"{path}: line {number} is damaged ({error}): restore the file, or tune anew") from error
-    return event
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: {error.strerror}: give the folder of a run that `run.py tune` made")
-
-
-def _step(event: Event) -> int:
-    return _whole(event, "step")
-
-
-def _whole(event: Event, key: str) -> int:
-    value = event[key]
-    assert isinstance(value, int)
-    return value
-
-
-def _line(event: Event) -> bytes:
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
-    return (json.dumps(finite, allow_nan=False) + "\n").encode()

@@ -8,34 +8,37 @@ written before model, task and pool have shown that they can be used.
 import re
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from zip_ray.runs import accuracy_plot as report
-from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
-from zip_ray.runs.checkpoint import CheckpointWriter, RunState, load_checkpoint, save_checkpoint
+from zip_ray.artifact.tuned_prompt import PromptCard, TunedPrompt
+from zip_ray.config.threads import with_threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.uncharged import accuracy_on_test, ask
-from zip_ray.tuning.ledger import settle
-from zip_ray.runs.opening import facts_of, read_start, start_event, templates_of, watch_of, zero_shot
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool, PoolError
+from zip_ray.pool.uncharged import accuracy_on_test, ask
 from zip_ray.prompts import PromptSpace, make_space
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.facts import Facts, VisualPrompt
+from zip_ray.protocol.messages import Encoding, EncodingResult
+from zip_ray.runs import accuracy_plot as report
+from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
+from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
 from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import Event, Record, cut_record, each_event, queries
+from zip_ray.runs.event_log import Record, cut_record, each_event
+from zip_ray.runs.folder import create, locked, needing_room, removed_on_error, write_config
+from zip_ray.runs.mlflow_mirror import Tracker
+from zip_ray.runs.opening import facts_of, read_start, start_event, watch_of, zero_shot
 from zip_ray.runs.remote_copy import RemoteCopy, require_free
 from zip_ray.runs.resume_rules import require_same, require_same_schedule
-from zip_ray.runs.folder import create, locked, needing_room, removed_on_error, write_config
-from zip_ray.config.threads import with_threads
-from zip_ray.runs.mlflow_mirror import Tracker
-from zip_ray.artifact.tuned_prompt import PromptCard, TunedPrompt
+from zip_ray.tuning.events import EndEvent, Event, StartEvent
+from zip_ray.tuning.ledger import settle
 from zip_ray.tuning.loop import Interrupted, Outcome, Tuning, cut_off_by
-from zip_ray.protocol.messages import Encoding, EncodingResult, Facts, Float64, VisualPrompt
+from zip_ray.tuning.state import RunState
 
 TRACKER_SECONDS = 20.0
 """What MLflow gets to take the rest when a run ends."""
@@ -124,7 +127,7 @@ def resume(
         require_same_schedule(folder, start, config)
         with closing(open_pool(config)) as pool:
             facts = facts_of(pool, watch_of(pool, listen))
-            if facts.weights_digest != start["weights_digest"]:
+            if facts.weights_digest != start.weights_digest:
                 raise InputError(
                     f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
                 )
@@ -142,7 +145,7 @@ def _cut_back(folder: Path, state: RunState) -> RunState:
         OSError: the disk refuses.
     """
     dropped = cut_record(folder / RECORD, state.optimizer.steps, state.validated_step)
-    answered = max((queries(event) for event in dropped), default=0) - state.account.charged
+    answered = max((event.queries for event in dropped), default=0) - state.account.charged
     state = replace(state, account=settle(state.account, answered))
     save_checkpoint(folder / CHECKPOINT, state)
     return state
@@ -152,7 +155,7 @@ class _Run:
     """The parts of a run, put together."""
 
     def __init__(
-        self, folder: Path, config: Config, pool: Pool, facts: Facts, space: PromptSpace, start: Event
+        self, folder: Path, config: Config, pool: Pool, facts: Facts, space: PromptSpace, start: StartEvent
     ) -> None:
         self._folder, self._config, self._pool = folder, config, pool
         self._facts, self._space, self._start = facts, space, start
@@ -186,9 +189,8 @@ class _Run:
             if remote:
                 remote.close(REMOTE_SECONDS)
             tracked = tracker.close(TRACKER_SECONDS) if tracker else False
-        return RunResult(
-            folder, outcome, accuracies, templates_of(self._start), tracked, tracker.run_id if tracker else ""
-        )
+        templates = self._start.zero_shot.templates
+        return RunResult(folder, outcome, accuracies, templates, tracked, tracker.run_id if tracker else "")
 
     def _finish(
         self, outcome: Outcome, record: Record, interrupted: Callable[[], bool], listen: Listener
@@ -210,9 +212,8 @@ class _Run:
         """The accuracies of an iterate, the tuned prompt, the end of the record, the picture."""
         w, step = self._deployed(outcome.state)
         tuned = accuracy_on_test(self._pool, w, self._facts.images["test"], look)
-        encoding = ask(self._pool, Encoding(-2, w), EncodingResult, look)
-        tested: Any = self._start["zero_shot"]
-        accuracies = {**tested["test"], "tuned": tuned}
+        encoding = ask(self._pool, Encoding(w), EncodingResult, look)
+        accuracies = {**self._start.zero_shot.test, "tuned": tuned}
         card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
         prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors())
         state = outcome.state
@@ -220,18 +221,17 @@ class _Run:
         with needing_room(self._folder, self._config):
             prompt.save(self._folder)
             record.append(
-                {
-                    "event": "end",
-                    "step": state.optimizer.steps,
-                    "queries": state.account.charged,
-                    "seconds": state.seconds,
-                    "reasons": outcome.reasons,
-                    "deployed_step": step,
-                    "test_accuracy": tuned,
-                    "account": asdict(state.account),
-                    "dropped": state.dropped_results,
-                    "left_over": self._left_over(state),
-                }
+                EndEvent(
+                    step=state.optimizer.steps,
+                    queries=state.account.charged,
+                    seconds=state.seconds,
+                    reasons=outcome.reasons,
+                    deployed_step=step,
+                    test_accuracy=tuned,
+                    account=state.account,
+                    dropped=state.dropped_results,
+                    left_over=self._left_over(state),
+                )
             )
             report.draw_accuracy(self._folder / report.FILE_NAME, each_event(self._folder / RECORD), title, accuracies)
         return accuracies

@@ -8,12 +8,13 @@ the undone ones at those numbers of queries; the record has the true ones.
 
 import json
 import logging
+import math
 import os
 import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,25 +23,9 @@ from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import Event, read_from
+from zip_ray.runs.event_log import read_from
+from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StartEvent, StepEvent, ValidationEvent
 
-METRICS = {
-    "step": {
-        "loss": "train/loss",
-        "accuracy": "train/accuracy",
-        "gradient_norm": "train/gradient_norm",
-        "clipped": "train/clipped",
-        "staleness": "train/staleness",
-        "queries_per_second": "queries_per_second",
-        "wasted": "queries_wasted",
-        "seconds": "seconds",
-    },
-    "pool": {"ready": "actors/ready", "pending": "actors/pending", "given_up": "actors/given-up"},
-    "validation": {"loss": "validation/loss", "accuracy": "validation/accuracy"},
-    "end": {"test_accuracy": "test/accuracy"},
-}
-"""MLflow's name of each figure of an event. A metric's step is the number of queries charged, its time that of the run
-(start + seconds of tuning): MLflow draws it against either."""
 ARTIFACTS = ("config.yaml", "tuned_prompt.safetensors", "tuned_prompt.json", "accuracy.png", RECORD)
 STATE = "tracking.json"
 BATCH = 1000
@@ -58,6 +43,36 @@ class Replayed:
     metrics: int
     """Points sent; those that the server had are not counted."""
     artifacts: int
+
+
+def metrics_of(event: Event) -> dict[str, float]:
+    """The finite figures of an event, by MLflow's names for them.
+
+    A metric's step is the number of queries charged, its time that of the run (start + seconds of tuning): MLflow draws
+    it against either.
+    """
+    match event:
+        case StepEvent():
+            figures = {
+                "train/loss": event.loss,
+                "train/accuracy": event.accuracy,
+                "train/gradient_norm": event.gradient_norm,
+                "train/clipped": float(event.clipped),
+                "train/staleness": event.staleness,
+                "queries_per_second": event.queries_per_second,
+                "queries_wasted": float(event.wasted),
+                "seconds": event.seconds,
+            }
+        case ValidationEvent():
+            figures = {"validation/loss": event.loss, "validation/accuracy": event.accuracy}
+        case PoolEvent():
+            counts = {"ready": event.ready, "pending": event.pending, "given-up": event.given_up}
+            figures = {f"actors/{state}": float(count) for state, count in counts.items()}
+        case EndEvent():
+            figures = {"test/accuracy": event.test_accuracy}
+        case StartEvent():
+            figures = {}
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 class Mirror:
@@ -82,14 +97,14 @@ class Mirror:
         """
         events, offset = read_from(self._folder / RECORD, self._offset)
         if self._client is None:
-            if not events:
-                raise InputError(f"{self._folder / RECORD}: is empty: there is nothing to send yet")
+            if not events or not isinstance(events[0], StartEvent):
+                raise InputError(f"{self._folder / RECORD}: does not open with the start of a run: nothing can be sent")
             self._connect(events[0])
         points = [point for event in events for point in self._points(event)]
         for start in range(0, len(points), BATCH):
             self._client.log_batch(self.run_id, metrics=points[start : start + BATCH])
         self._offset = offset
-        self._ended = self._ended or any(event["event"] == "end" for event in events)
+        self._ended = self._ended or any(isinstance(event, EndEvent) for event in events)
         return len(points)
 
     def finish(self) -> int:
@@ -107,12 +122,14 @@ class Mirror:
         """After an error: what the server has is not known any more."""
         self._client, self._offset, self._has, self._ended = None, 0, {}, False
 
-    def _connect(self, start: Event) -> None:
+    def _connect(self, start: StartEvent) -> None:
         client = _client(self._uri)
-        self._started = _number(start["time"])
+        self._started = start.time
         run = _find_or_create(client, self._config, self._folder, self._started)
         self.run_id = run.info.run_id
-        self._log_parameters(client, _flat(start, ("config", "environment")), set(run.data.params))
+        self._log_parameters(
+            client, {**_flat(start.config), **_flat(start.environment, "environment.")}, set(run.data.params)
+        )
         for name in run.data.metrics:
             self._has[name] = {point.step for point in client.get_metric_history(self.run_id, name)}
         self._client = client
@@ -127,13 +144,12 @@ class Mirror:
     def _points(self, event: Event) -> list[Any]:
         from mlflow.entities import Metric
 
-        queries, seconds = _number(event["queries"]), _number(event["seconds"])
-        points = []
-        for field, name in METRICS.get(str(event["event"]), {}).items():
-            value = event.get(field)
-            if value is not None and int(queries) not in self._has.get(name, ()):
-                points.append(Metric(name, _number(value), int(1000 * (self._started + seconds)), int(queries)))
-        return points
+        at = int(1000 * (self._started + event.seconds))
+        return [
+            Metric(name, value, at, event.queries)
+            for name, value in metrics_of(event).items()
+            if event.queries not in self._has.get(name, ())
+        ]
 
 
 class Tracker:
@@ -301,21 +317,11 @@ def _client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
-def _number(value: object) -> float:
-    assert isinstance(value, (int, float))
-    return float(value)
-
-
-def _flat(tree: Any, keys: Iterable[str]) -> dict[str, str]:
-    """Leaves of these branches by their dotted path; a config's own sections stand without the word `config`."""
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The leaves of a tree by their dotted path."""
     flat: dict[str, str] = {}
-    for key in keys:
-        value = tree[key]
-        name = "" if key == "config" else f"{key}."
-        if isinstance(value, dict):
-            flat |= {f"{name}{path}": leaf for path, leaf in _flat(value, value).items()}
-        else:
-            flat[key] = str(value)
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
     return flat
 
 

@@ -5,40 +5,46 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.uncharged import accuracy_on_test, ask
 from zip_ray.pool.contract import Pool
+from zip_ray.pool.membership import PoolReport, PoolWatch
+from zip_ray.pool.uncharged import accuracy_on_test, ask
 from zip_ray.prompts import PromptSpace
+from zip_ray.protocol.facts import PHOTO, SHARED_PREFIX, TEMPLATE_ONCE, Facts, Split
+from zip_ray.protocol.messages import Evaluation, EvaluationResult
 from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import Event, each_event
-from zip_ray.pool.membership import PoolWatch
-from zip_ray.protocol.messages import PHOTO, SHARED_PREFIX, TEMPLATE_ONCE, Evaluation, EvaluationResult, Facts, Split
+from zip_ray.runs.event_log import each_event
+from zip_ray.tuning.events import Event, PoolEvent, StartEvent, ZeroShot
 
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 
 _log = logging.getLogger(__name__)
 
 
-def read_start(folder: Path) -> Event:
+def read_start(folder: Path) -> StartEvent:
     """The first event of a run.
 
     Raises:
         InputError: the record does not open with one.
     """
     start = next(each_event(folder / RECORD), None)
-    if start is None or start["event"] != "start":
+    if not isinstance(start, StartEvent):
         raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
     return start
 
 
 def watch_of(pool: Pool, listen: Callable[[Event], None]) -> PoolWatch:
     """Has a listener hear who is in the pool while the loop, which tells of it too, does not run."""
-    return PoolWatch(pool, lambda found: listen({"event": "pool", "step": 0, "queries": 0, "seconds": 0.0, **found}))
+
+    def tell(found: PoolReport) -> None:
+        listen(PoolEvent(step=0, queries=0, seconds=0.0, **asdict(found)))
+
+    return PoolWatch(pool, tell)
 
 
 def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
@@ -58,7 +64,7 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
     return facts
 
 
-def zero_shot(pool: Pool, facts: Facts, watch: PoolWatch) -> dict[str, Any]:
+def zero_shot(pool: Pool, facts: Facts, watch: PoolWatch) -> ZeroShot:
     """Test accuracy of hand-written templates: the generic one, the task's plain one, and the best of these and the
     task's others.
 
@@ -68,40 +74,32 @@ def zero_shot(pool: Pool, facts: Facts, watch: PoolWatch) -> dict[str, Any]:
     def correct(template: str) -> float:
         """On all images but the test images."""
         splits: tuple[Split, ...] = ("train", "val")
-        found = [ask(pool, Evaluation(-1, split, template), EvaluationResult, watch.look) for split in splits]
+        found = [ask(pool, Evaluation(split, template), EvaluationResult, watch.look) for split in splits]
         return sum(result.accuracy * result.images for result in found)
 
     best = max(dict.fromkeys((*facts.templates, PHOTO)), key=correct)
     chosen = {"generic template": PHOTO, "plain template": facts.template, "best template": best}
     tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.look) for text in {*chosen.values()}}
-    return {"templates": chosen, "test": {name: tested[text] for name, text in chosen.items()}}
+    return ZeroShot(templates=chosen, test={name: tested[text] for name, text in chosen.items()})
 
 
-def templates_of(start: Event) -> dict[str, str]:
-    """The texts of the zero-shot rows, by name."""
-    tested: Any = start["zero_shot"]
-    templates: dict[str, str] = tested["templates"]
-    return templates
+def start_event(config: Config, facts: Facts, space: PromptSpace, tested: ZeroShot) -> StartEvent:
+    """The first event of a run."""
+    return StartEvent(
+        step=0,
+        queries=0,
+        seconds=0.0,
+        time=time.time(),
+        config=config.model_dump(mode="json"),
+        environment=_environment(facts),
+        weights_digest=facts.weights_digest,
+        parameters=space.dimension,
+        images={str(split): count for split, count in facts.images.items()},
+        zero_shot=tested,
+    )
 
 
-def start_event(config: Config, facts: Facts, space: PromptSpace, tested: dict[str, Any]) -> Event:
-    """The first event of a run; `tested` is what `zero_shot` found."""
-    return {
-        "event": "start",
-        "step": 0,
-        "queries": 0,
-        "seconds": 0.0,
-        "time": time.time(),
-        "config": config.model_dump(mode="json"),
-        "environment": _environment(facts),
-        "weights_digest": facts.weights_digest,
-        "parameters": space.dimension,
-        "images": facts.images,
-        "zero_shot": tested,
-    }
-
-
-def _environment(facts: Facts) -> dict[str, object]:
+def _environment(facts: Facts) -> dict[str, str | int | None]:
     """Where the run takes place, for whoever compares runs."""
 
     def installed(package: str) -> str:

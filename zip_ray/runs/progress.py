@@ -1,7 +1,7 @@
 """How far a run is, in a few lines: what the live view, `status`, suites and Ray's metrics show."""
 
 from zip_ray.config.budget import BudgetConfig
-from zip_ray.runs.event_log import Event
+from zip_ray.tuning.events import Event, PoolEvent, StepEvent, ValidationEvent
 
 LINE_SECONDS = 5.0
 """Between two lines where there is no terminal."""
@@ -12,17 +12,15 @@ class Summary:
 
     def __init__(self, budget: BudgetConfig) -> None:
         self._budget = budget
-        self._first: Event | None = None
-        self._step: Event | None = None
-        self._pool: Event | None = None
+        self._first: StepEvent | None = None
+        self._step: StepEvent | None = None
+        self._pool: PoolEvent | None = None
         self._validation = ""
 
     @property
     def mean_rate(self) -> float:
-        """Queries a second since the start; not a number before the first step."""
-        return (
-            _number(self._step, "queries") / max(_number(self._step, "seconds"), 1e-9) if self._step else float("nan")
-        )
+        """Queries per second since the start; NaN before the first step."""
+        return self._step.queries / max(self._step.seconds, 1e-9) if self._step else float("nan")
 
     @property
     def seconds_left(self) -> float:
@@ -35,16 +33,16 @@ class Summary:
         if self._step is None:
             return 0.0
         nearest = min(self._remaining())[1]
-        return min(_number(self._step, nearest) / dict(self._limits())[nearest], 1.0)
+        return min(_used(self._step, nearest) / dict(self._limits())[nearest], 1.0)
 
     def event(self, event: Event) -> None:
         """Take notice of an event of the record."""
-        match event["event"]:
-            case "validation":
-                self._validation = f"  validation {_number(event, 'accuracy'):.1%}"
-            case "pool":
+        match event:
+            case ValidationEvent():
+                self._validation = f"  validation {event.accuracy:.1%}"
+            case PoolEvent():
                 self._pool = event
-            case "step":
+            case StepEvent():
                 self._first, self._step = self._first or event, event
 
     def lines(self, silent: float = 0.0) -> list[str]:
@@ -56,32 +54,28 @@ class Summary:
         if self._first is None or self._step is None:
             return ["waiting for the first step", *self._actors()]
         step = self._step
-        head = (
-            f"{self._queries(step)} queries  loss {_number(step, 'loss'):.3f}  "
-            f"accuracy {_number(step, 'accuracy'):.1%}{self._validation}"
-        )
-        pace = f"{_number(step, 'queries_per_second'):.0f} queries/s, {self.mean_rate:.0f} since the start"
+        head = f"{self._queries(step)} queries  loss {step.loss:.3f}  accuracy {step.accuracy:.1%}{self._validation}"
+        pace = f"{step.queries_per_second:.0f} queries/s, {self.mean_rate:.0f} since the start"
         if silent >= LINE_SECONDS:
             pace = f"latest step {silent:.0f} s ago, {self.mean_rate:.0f} queries/s since the start"
-        stale = f"  staleness {_number(step, 'staleness'):.1f}" if step["staleness"] else ""
-        wasted = f"  {step['wasted']} queries wasted" if step["wasted"] else ""
-        dropped = f"  {step['dropped']} answers too stale" if step["dropped"] else ""
+        stale = f"  staleness {step.staleness:.1f}" if step.staleness else ""
+        wasted = f"  {step.wasted} queries wasted" if step.wasted else ""
+        dropped = f"  {step.dropped} answers too stale" if step.dropped else ""
         return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._actors()]
 
     def _actors(self) -> list[str]:
         if self._pool is None:
             return []
         pool = self._pool
-        pending = f", {pool['pending']} pending" if pool["pending"] else ""
-        lost = f", {pool['given_up']} given up" if pool.get("given_up") else ""  # absent from older records
-        paces = pool["paces"]
-        speed = f"  {paces[0]:.3g} to {paces[1]:.3g} s a pass" if isinstance(paces, (list, tuple)) and paces else ""
-        error = f"  last error: {pool['last_error']}" if pool["last_error"] else ""
-        return [f"actors: {pool['ready']} ready{pending}{lost}{speed}{error}"]
+        pending = f", {pool.pending} pending" if pool.pending else ""
+        lost = f", {pool.given_up} given up" if pool.given_up else ""
+        speed = f"  {pool.paces[0]:.3g} to {pool.paces[1]:.3g} s per pass" if pool.paces else ""
+        error = f"  last error: {pool.last_error}" if pool.last_error else ""
+        return [f"actors: {pool.ready} ready{pending}{lost}{speed}{error}"]
 
-    def _queries(self, step: Event) -> str:
+    def _queries(self, step: StepEvent) -> str:
         limit = self._budget.queries
-        return f"{_number(step, 'queries'):,.0f}" + (f"/{limit:,}" if limit is not None else "")
+        return f"{step.queries:,}" + (f"/{limit:,}" if limit is not None else "")
 
     def _left(self) -> str:
         known = [(seconds, name) for seconds, name in sorted(self._remaining()) if seconds < float("inf")]
@@ -93,10 +87,10 @@ class Summary:
         """Seconds until each budget is used up, at the rate since the first step; infinite while that is 0."""
         if self._first is None or self._step is None:
             return []
-        elapsed, found = _number(self._step, "seconds") - _number(self._first, "seconds"), []
+        elapsed, found = self._step.seconds - self._first.seconds, []
         for name, limit in self._limits():
-            now = _number(self._step, name)
-            gained = now - _number(self._first, name)
+            now = _used(self._step, name)
+            gained = now - _used(self._first, name)
             found.append((max((limit - now) * elapsed / gained, 0.0) if gained > 0 else float("inf"), name))
         return found
 
@@ -111,6 +105,6 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _number(event: Event, key: str) -> float:
-    value = event[key]
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+def _used(step: StepEvent, budget: str) -> float:
+    """What a run has used of a budget."""
+    return {"queries": step.queries, "seconds": step.seconds, "step": step.step}[budget]

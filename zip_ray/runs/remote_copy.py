@@ -5,9 +5,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.errors import InputError
 from zip_ray.files import PARTIAL, write_whole
+from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 
 COPY_SECONDS = 5.0

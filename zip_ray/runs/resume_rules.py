@@ -1,13 +1,12 @@
 """What of a config may change when a run is resumed."""
 
 from pathlib import Path
-from typing import Any
 
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import Event
+from zip_ray.tuning.events import StartEvent
 
 RESUMABLE = ("budget", "cluster", "tracking")
 """Sections that may change on resume: they leave the trajectory alone."""
@@ -15,7 +14,7 @@ RESUMABLE_ASYNC = (*RESUMABLE, "execution")
 """Sections that may change in asynchronous mode, which promises no trajectory; the mode itself stays."""
 
 
-def require_same(folder: Path, start: Event, config: Config) -> None:
+def require_same(folder: Path, start: StartEvent, config: Config) -> None:
     """Refuse a config that would change the trajectory of a run that has been started.
 
     Raises:
@@ -35,14 +34,13 @@ def require_same(folder: Path, start: Event, config: Config) -> None:
             )
 
 
-def require_same_schedule(folder: Path, start: Event, config: Config) -> None:
+def require_same_schedule(folder: Path, start: StartEvent, config: Config) -> None:
     """Refuse another budget where the learning rate falls over it: it is part of the trajectory.
 
     Raises:
         InputError: the budget allows another number of steps.
     """
-    images: Any = start["images"]
-    planned, now = (one.schedule_steps(images["train"]) for one in (started_with(folder, start), config))
+    planned, now = (one.schedule_steps(start.images["train"]) for one in (started_with(folder, start), config))
     if now != planned:
         raise InputError(
             f"budget: allows {now} steps, {folder} was started with {planned}, over which the learning rate of "
@@ -50,7 +48,6 @@ def require_same_schedule(folder: Path, start: Event, config: Config) -> None:
         )
 
 
-def started_with(folder: Path, start: Event) -> Config:
+def started_with(folder: Path, start: StartEvent) -> Config:
     """The config that a run was started with; a field that is newer than the run has its default there."""
-    tree: Any = start["config"]
-    return validate(tree, str(folder / RECORD))
+    return validate(start.config, str(folder / RECORD))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 import torch
@@ -28,11 +27,10 @@ from zip_ray.clip.shared_weights import share_weights
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.threads import threads
 from zip_ray.config.tree import Config
-from zip_ray.optimizers.spsa import PairOptions
-from zip_ray.pool.splitting import shard_bounds
 from zip_ray.prompts import TextSpace, make_space
+from zip_ray.protocol.arrays import Float32, Float64
+from zip_ray.protocol.facts import TEMPLATE_ONCE, Facts, Prompt, Split
 from zip_ray.protocol.messages import (
-    TEMPLATE_ONCE,
     Ask,
     AskResult,
     Crops,
@@ -41,27 +39,18 @@ from zip_ray.protocol.messages import (
     EncodingResult,
     Evaluation,
     EvaluationResult,
-    Facts,
-    Float32,
-    Float64,
+    FactsRequest,
     Gradient,
-    GradientResult,
-    Hosted,
-    Int64,
     Pair,
-    PairResult,
     Pass,
-    PassResult,
     Perturbation,
-    Prompt,
-    QueryResult,
-    Result,
+    ShardStatistics,
     Slice,
-    SliceResult,
-    Split,
+    Value,
     Work,
 )
 from zip_ray.protocol.perturbations import points
+from zip_ray.protocol.shards import shard_bounds
 from zip_ray.scorer.logits import judge, logits, shard_statistics
 from zip_ray.tasks import ImageSet, Task, load_task
 
@@ -88,6 +77,10 @@ class ScorerBuilder:
         torch.set_num_threads(threads(config))
         task = load_task(config.task, config.seed)  # before the model: a wrong path shows before a long download
         return Scorer(self._clip(config), task, config)
+
+    def of_key(self, key: str) -> "Scorer":
+        """The scorer of a key (see `config.scorer_key`); raises what `build_scorer` does."""
+        return self(Config.model_validate_json(key))
 
     def _clip(self, config: Config) -> FrozenClip:
         model, device = config.model, choose_device(config)
@@ -125,6 +118,8 @@ class Scorer:
         self._cache = FeatureCache(default_folder() if config.execution.cache else None, facts)
         soft = self._space.prompt(self._space.initial()).context is not None
         self._text_pass = self._texts.kind if soft else TEMPLATE_ONCE
+        self._labels = to_device(torch.from_numpy(task.train.labels), clip.device)
+        """Of the training images."""
         self._features: dict[tuple[Split, tuple[int, int] | None], Tensor] = {}
         """Of what has been evaluated: a split, or a part of it."""
         self._batches: PromptedBatches | None = None
@@ -157,111 +152,116 @@ class Scorer:
             precision=judged and f"{model.precision}: {judged}",
         )
 
-    def answer(self, work: Work) -> Result:
+    def answer(self, work: Work) -> Value:
         """Do a piece of work; the same work gives the same bits, wherever and whenever it is done."""
-        match work:
+        match work.body:
             case Pass(asks) if isinstance(asks[0], Gradient):
-                return PassResult(tuple(self._differentiate(ask) for ask in asks))
-            case Pass():
-                return self._score(work.asks)
-            case Slice():
-                return self._score_slice(work)
-            case Crops():
-                features = fresh_features(
-                    self._clip, self._task.train, self._config.task, self._config.seed, work.batch
-                )
-                return CropsResult(work.id, work.batch, features.cpu().numpy())
-            case Evaluation():
-                return self._evaluate(work)
-            case Encoding():
-                prompt = self._deployed(work.w)
-                return EncodingResult(work.id, prompt, self._texts.encode([prompt])[0].cpu().numpy())
-            case Hosted():
-                raise TypeError("work of many runs goes to a ScorerHost")
+                return tuple(self._differentiate(ask) for ask in asks)
+            case Pass(asks):
+                return self._score(asks)
+            case Slice() as part:
+                return self._score_slice(part)
+            case Crops(batch):
+                config = self._config
+                features = fresh_features(self._clip, self._task.train, config.task, config.seed, batch)
+                return CropsResult(features.cpu().numpy())
+            case Evaluation() as evaluation:
+                return self._evaluate(evaluation)
+            case Encoding(w):
+                prompt = self._deployed(w)
+                return EncodingResult(prompt, self._texts.encode([prompt])[0].cpu().numpy())
+            case FactsRequest():
+                return self.facts()
 
     @torch.inference_mode()
-    def _score(self, asks: tuple[Ask, ...], precision: Precision | None = None) -> PassResult:
+    def _score(self, asks: tuple[Ask, ...], precision: Precision | None = None) -> tuple[AskResult, ...]:
         """All points of all asks in one pass through the text tower."""
-        prompts = [[self._space.prompt(w) for w in points(ask)] for ask in asks]
-        texts = self._texts.encode(list(chain(*prompts)), precision=precision).split(asks[0].queries)
+        prompts = [self._space.prompt(w) for ask in asks for w in points(ask)]
+        each = asks[0].queries
+        texts = self._texts.encode(prompts, precision=precision).split(each)
         scored = []
-        for ask, prompted, text in zip(asks, prompts, texts, strict=True):
-            images, labels = self._mini_batch(ask, prompted)
-            scored.append(judge(self._logits(images, text), labels, self._config.optimizer.loss))
+        for place, ask in enumerate(asks):
+            images, labels = self._mini_batch(ask, prompts[each * place : each * (place + 1)])
+            found = logits(self._clip.logit_scale, images, texts[place])
+            scored.append(judge(found, labels, self._config.optimizer.loss))
         figures = torch.stack(scored).tolist()  # the one moment a GPU is waited for
-        return PassResult(tuple(_result(ask, *one) for ask, one in zip(asks, figures, strict=True)))
+        return tuple([AskResult(tuple(losses), sum(right) / len(right)) for losses, right in figures])
 
     @torch.inference_mode()
-    def _score_slice(self, work: Slice) -> SliceResult:
+    def _score_slice(self, part: Slice) -> ShardStatistics:
         """Some sides against some classes or some images, in one pass through the text tower."""
-        prompts = [[self._space.prompt(points(ask)[side]) for side in work.sides] for ask in work.asks]
-        shard, first, images_of = self._shard(work)
-        texts = self._texts.encode(list(chain(*prompts)), shard).split(len(work.sides))
+        prompts = [self._space.prompt(points(ask)[side]) for ask in part.asks for side in part.sides]
+        each = len(part.sides)
+        shard, first, images_of = self._shard(part)
+        texts = self._texts.encode(prompts, shard).split(each)
         parts = []
-        for ask, prompted, text in zip(work.asks, prompts, texts, strict=True):
-            images, labels = self._mini_batch(ask, prompted, images_of)
-            parts.append(shard_statistics(self._logits(images, text), labels, first))
+        for place, ask in enumerate(part.asks):
+            images, labels = self._mini_batch(ask, prompts[each * place : each * (place + 1)], images_of)
+            parts.append(shard_statistics(logits(self._clip.logit_scale, images, texts[place]), labels, first))
         maxima, sums, targets, right = torch.cat(parts, dim=1).cpu().numpy()
-        return SliceResult(work.id, maxima, sums, targets, right > 0)
+        return ShardStatistics(maxima, sums, targets, right > 0)
 
-    def _differentiate(self, ask: Ask) -> GradientResult:
+    def _differentiate(self, ask: Ask) -> AskResult:
         """Loss and gradient through the plain text pass; the prompt space carries it on to the parameters."""
         assert isinstance(self._space, TextSpace)
         context = torch.from_numpy(self._space.context(ask.w)).requires_grad_()
         images, labels = self._mini_batch(ask)
         text = self._texts.plain.differentiable(context.unsqueeze(0))
         # Features come from inference mode; autograd keeps only what does not.
-        loss, accuracy = judge(self._logits(images.clone(), text), labels, self._config.optimizer.loss)[:, 0]
+        found = logits(self._clip.logit_scale, images.clone(), text)
+        loss, accuracy = judge(found, labels, self._config.optimizer.loss)[:, 0]
         (gradient,) = torch.autograd.grad(loss, context)
         pulled = self._space.pullback(ask.w, gradient.double().numpy())
-        return GradientResult(ask.id, loss.item(), accuracy.item(), pulled)
+        return AskResult((loss.item(),), accuracy.item(), pulled)
 
-    def _shard(self, work: Slice) -> tuple[Shard, int, slice]:
+    def _shard(self, part: Slice) -> tuple[Shard, int, slice]:
         """The classes of a slice, the first of them, and the places in the mini-batch of its images."""
-        if work.over == "classes":
-            first, _ = shard_bounds(len(self._task.classnames), work.shard, work.shards)
-            return (work.shard, work.shards), first, slice(None)
+        if part.over == "classes":
+            first, _ = shard_bounds(len(self._task.classnames), part.shard, part.shards)
+            return (part.shard, part.shards), first, slice(None)
         images = min(self._config.task.batch_size, len(self._task.train))
-        return WHOLE, 0, slice(*shard_bounds(images, work.shard, work.shards))
+        return WHOLE, 0, slice(*shard_bounds(images, part.shard, part.shards))
 
-    def _mini_batch(self, ask: Ask, prompts: Sequence[Prompt] = (), part: slice = slice(None)) -> tuple[Tensor, Int64]:
+    def _mini_batch(self, ask: Ask, prompts: Sequence[Prompt] = (), part: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Features (images, embed), of visual prompts (prompts, images, embed), and labels (images,)."""
-        task, seed, images = self._config.task, self._config.seed, self._task.train
-        chosen = mini_batch(len(images), task.batch_size, seed, ask.batch)
+        task, seed = self._config.task, self._config.seed
+        chosen = mini_batch(len(self._labels), task.batch_size, seed, ask.batch)
+        places = to_device(torch.from_numpy(chosen), self._clip.device)
         if self._batches is not None:
             visual = [prompt.visual for prompt in prompts if prompt.visual is not None]
             features = torch.stack([self._batches.features(ask.batch, one, part) for one in visual])
         elif ask.features is not None:
             features = to_device(torch.from_numpy(ask.features), self._clip.device)
+        elif len(self._train) == 1:
+            features = self._train[0, places]
         else:
             views = mini_batch_views(len(chosen), len(self._train), seed, ask.batch)
-            view, image = (to_device(torch.from_numpy(x), self._clip.device) for x in (views, chosen))
-            features = self._train[view, image]
-        return features, images.labels[chosen][part]
-
-    def _logits(self, images: Tensor, text: Tensor) -> Tensor:
-        return logits(self._clip.logit_scale, images, text)
+            features = self._train[to_device(torch.from_numpy(views), self._clip.device), places]
+        return features, self._labels[places][part]
 
     @torch.inference_mode()
-    def _evaluate(self, work: Evaluation) -> EvaluationResult:
+    def _evaluate(self, evaluation: Evaluation) -> EvaluationResult:
         splits: dict[Split, ImageSet] = {"train": self._task.train, "val": self._task.val, "test": self._task.test}
-        images, visual = splits[work.split], None
-        if work.part is not None:
-            images = images.subset(np.arange(*work.part))
-        if isinstance(work.prompt, str):
-            text = self._texts.sentences(work.prompt).unsqueeze(0)
+        images, visual = splits[evaluation.split], None
+        if evaluation.part is not None:
+            images = images.subset(np.arange(*evaluation.part))
+        if isinstance(evaluation.prompt, str):
+            text = self._texts.sentences(evaluation.prompt).unsqueeze(0)
         else:
-            prompt = work.prompt if isinstance(work.prompt, Prompt) else self._deployed(work.prompt)
+            given = evaluation.prompt
+            prompt = given if isinstance(given, Prompt) else self._deployed(given)
             text, visual = self._texts.encode([prompt]), prompt.visual
         if visual is not None:
             features = prompted_features(self._clip, split_pixels(self._clip, images), visual)
         else:
-            key = (work.split, work.part)
+            key = (evaluation.split, evaluation.part)
             if key not in self._features:
                 self._features[key] = split_features(self._clip, images, self._cache)
             features = self._features[key]
-        (loss,), (accuracy,) = judge(self._logits(features, text), images.labels, "cross-entropy").tolist()
-        return EvaluationResult(work.id, loss, accuracy, len(images))
+        labels = to_device(torch.from_numpy(images.labels), self._clip.device)
+        found = logits(self._clip.logit_scale, features, text)
+        (loss,), (accuracy,) = judge(found, labels, "cross-entropy").tolist()
+        return EvaluationResult(loss, accuracy, len(images))
 
     def _deployed(self, w: Float64) -> Prompt:
         """The prompt at parameters `w`, as it is used on single images."""
@@ -274,18 +274,24 @@ class Scorer:
         """What the configured precision does to the loss differences of the first pairs."""
         if len(self._task.train) == 0:
             return "not judged, without training images"
-        optimizer, seed = self._config.optimizer, self._config.seed
-        judged = optimizer if isinstance(optimizer, PairOptions) else PairOptions()
-        scale = judged.perturbation_scale
-        w = self._space.initial()
+        seed, (law, scale) = self._config.seed, self._config.optimizer.probe
+        w, features = self._space.initial(), self._judged_features()
         pairs = tuple(
-            Pair(k, 1, 0, w, scale, Perturbation(judged.perturbation, seed, 1, k), 1, self._judged_features())
+            Pair(
+                index=k,
+                step=1,
+                version=0,
+                w=w,
+                batch=1,
+                scale=scale,
+                perturbation=Perturbation(law, seed, 1, k),
+                features=features,
+            )
             for k in range(JUDGED_PAIRS)
         )
 
         def differences(precision: Precision) -> list[float]:
-            results = self._score(pairs, precision).results
-            return [result.plus - result.minus for result in results if isinstance(result, PairResult)]
+            return [plus - minus for plus, minus in (result.losses for result in self._score(pairs, precision))]
 
         return str(compare(differences("fp32"), differences(self._config.model.precision)))
 
@@ -293,11 +299,3 @@ class Scorer:
         if not self._config.encodes_crops:
             return None
         return fresh_features(self._clip, self._task.train, self._config.task, self._config.seed, 1).cpu().numpy()
-
-
-def _result(ask: Ask, losses: list[float], accuracies: list[float]) -> AskResult:
-    """What came of a pair or a query, from the figures of its points."""
-    if isinstance(ask, Pair):
-        plus, minus = losses
-        return PairResult(ask.id, plus, minus, sum(accuracies) / len(accuracies))
-    return QueryResult(ask.id, losses[0], accuracies[0])

@@ -11,7 +11,7 @@ from zip_ray.config.threads import auto_threads, cores, threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import TEMPLATE_ONCE
+from zip_ray.protocol.facts import TEMPLATE_ONCE
 from zip_ray.scorer.scorer import build_scorer
 from zip_ray.tasks import load_task
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zip_ray.errors import InputError
-from zip_ray.protocol.messages import Int64
+from zip_ray.protocol.arrays import Int64
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks.images import ImageSet
 from zip_ray.tasks.source import Source

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from zip_ray.errors import InputError
-from zip_ray.protocol.messages import PHOTO, Int64
+from zip_ray.protocol.arrays import Int64
+from zip_ray.protocol.facts import PHOTO
 from zip_ray.tasks.images import LazyImages
 from zip_ray.tasks.source import Source
 

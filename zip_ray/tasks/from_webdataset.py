@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from zip_ray.errors import InputError
-from zip_ray.protocol.messages import PHOTO, Int64
+from zip_ray.protocol.arrays import Int64
+from zip_ray.protocol.facts import PHOTO
 from zip_ray.tasks.images import decode
 from zip_ray.tasks.source import Source
 

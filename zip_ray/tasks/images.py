@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from zip_ray.errors import InputError
-from zip_ray.protocol.messages import Int64
+from zip_ray.protocol.arrays import Int64
 
 
 class ImageSet(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 
 from zip_ray.config.task import BUILT_IN, TaskConfig
 from zip_ray.errors import InputError
-from zip_ray.protocol.messages import PHOTO
+from zip_ray.protocol.facts import PHOTO
 from zip_ray.tasks.builtin.catalogue import built_in
 from zip_ray.tasks.coop.few_shot_task import coop
 from zip_ray.tasks.few_shot import draw

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from zip_ray.errors import InputError
-from zip_ray.protocol.messages import PHOTO
+from zip_ray.protocol.facts import PHOTO
 from zip_ray.tasks.source import Item, Lists, Source, listed
 from zip_ray.tasks.splits import located
 

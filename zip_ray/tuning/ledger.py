@@ -1,8 +1,7 @@
 """The account of queries: each is charged once, whatever was re-issued, lost or duplicated."""
 
+import math
 from dataclasses import dataclass, replace
-
-from zip_ray.protocol.messages import Ask, AskResult
 
 
 @dataclass(frozen=True)
@@ -32,63 +31,51 @@ def settle(account: Account, answered: int = 0) -> Account:
 
 
 class Ledger:
-    """Accounts for asks between issue and completion.
+    """Accounts for queries between issue and completion.
 
-    An ask is charged when its answer is told; what is in flight is held against the budget, so that `charged` cannot
-    pass it whatever arrives.
+    Queries are charged when their answer is used or dropped; what is in flight is held against the budget, so that
+    `charged` cannot pass it whatever arrives.
     """
 
     def __init__(self, budget: int | None, account: Account | None = None) -> None:
-        self._budget = budget
-        self._account = account or Account()
-        self._in_flight: set[int] = set()
-        self._held = 0
-
-    @property
-    def in_flight(self) -> int:
-        """Asks issued and not yet answered."""
-        return len(self._in_flight)
-
-    @property
-    def account(self) -> Account:
-        """The counters now."""
-        return self._account
-
-    def admits(self, queries: int) -> bool:
-        """Whether the budget has room for that many more queries, beside those in flight."""
-        return self._budget is None or self._account.charged + self._held + queries <= self._budget
-
-    def issue(self, ask: Ask) -> None:
-        """Hold an ask's queries against the budget.
-
-        Raises:
-            ValueError: the ask is in flight already, or the budget has no room for it.
-        """
-        if ask.id in self._in_flight:
-            raise ValueError(f"ask {ask.id} is in flight already")
-        if not self.admits(ask.queries):
-            raise ValueError(f"no room in the budget of {self._budget} queries for ask {ask.id}")
-        self._in_flight.add(ask.id)
-        self._held += ask.queries
-        self._add(issued=ask.queries)
-
-    def complete(self, result: AskResult, attempts: int) -> bool:
-        """Charge an answered ask; False for an answer that is not awaited, which counts as issued in vain.
+        """Nothing is in flight.
 
         Args:
-            result: the answer.
-            attempts: how often the ask was issued until it was answered.
+            budget: queries that may be charged; None for no limit.
+            account: of the run so far.
         """
-        queries = result.queries
-        if result.id not in self._in_flight:
-            self._add(issued=queries, wasted=queries)
-            return False
-        self._in_flight.remove(result.id)
-        self._held -= queries
-        again = queries * (attempts - 1)
-        self._add(issued=again, completed=queries, charged=queries, wasted=again)
-        return True
+        self._budget = budget
+        self.account = account or Account()
+        """The counters now."""
+        self.held = 0
+        """Queries issued and not yet answered."""
+        self.left = math.inf if budget is None else budget - self.account.charged
+        """Queries for which the budget has room, beside those in flight."""
 
-    def _add(self, issued: int = 0, completed: int = 0, charged: int = 0, wasted: int = 0) -> None:
-        a = self._account
-        self._account = Account(a.issued + issued, a.completed + completed, a.charged + charged, a.wasted + wasted)
+    def issue(self, queries: int) -> None:
+        """Hold queries against the budget.
+
+        Raises:
+            ValueError: the budget has no room for them.
+        """
+        if queries > self.left:
+            raise ValueError(f"no room in the budget of {self._budget} queries for {queries} more")
+        a = self.account
+        self.held, self.left = self.held + queries, self.left - queries
+        self.account = Account(a.issued + queries, a.completed, a.charged, a.wasted)
+
+    def complete(self, queries: int, attempts: int) -> None:
+        """Charge queries that are answered.
+
+        Args:
+            queries: how many.
+            attempts: how often they were issued until they were answered.
+
+        Raises:
+            ValueError: more than are in flight.
+        """
+        if queries > self.held:
+            raise ValueError(f"{queries} queries are answered, but only {self.held} are in flight")
+        a, again = self.account, queries * (attempts - 1)
+        self.held -= queries
+        self.account = Account(a.issued + again, a.completed + queries, a.charged + queries, a.wasted + again)

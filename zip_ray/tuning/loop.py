@@ -1,45 +1,36 @@
 """The loop: ask, submit, collect, tell, until a budget says stop.
 
-Both modes run it. Synchronously the optimiser gives no more asks until a step has all its answers, and nothing is
-asked while a validation is out; asynchronously asks, validations and crops are in flight side by side.
+Both modes run it. Synchronously the queue gives no more asks until a step has all its results, and nothing is asked
+while a validation is in flight; asynchronously asks, validations and crops are in flight side by side.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from itertools import count
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
 
 from zip_ray.config.threads import one_blas_thread
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.optimizers import METHODS, Optimizer, StepReport
+from zip_ray.optimizers import METHODS, Optimizer
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Pool, PoolError
-from zip_ray.pool.membership import PoolWatch
-from zip_ray.protocol.messages import (
-    Answer,
-    Ask,
-    Crops,
-    CropsResult,
-    Evaluation,
-    EvaluationResult,
-    Float32,
-    Pass,
-    PassResult,
-)
-from zip_ray.runs.checkpoint import Best, RunState
-from zip_ray.runs.event_log import Event
+from zip_ray.pool.membership import PoolReport, PoolWatch
+from zip_ray.protocol.messages import Answer, Ask, Body, Evaluation, EvaluationResult, Pass, Priority, Work, new_work
+from zip_ray.tuning.crops import CropStream
+from zip_ray.tuning.events import Event, PoolEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Ledger, settle
+from zip_ray.tuning.queue import Queue, StepResults
+from zip_ray.tuning.state import Best, RunState
 
 POLL_SECONDS = 0.5
 """Longest wait for an answer before the loop looks at budgets and signals again."""
-FIRST_CROPS_ID = 2**40
-"""Asks count from 0, evaluations down from -1: a pool that takes the lowest first encodes crops in its idle time."""
 CROPS_AHEAD = 8
 """Mini-batches of fresh crops asked for ahead, where the config does not say how many actors there are."""
 RATE_SECONDS = 5.0
-"""Time over which queries a second are averaged."""
+"""Time over which queries per second are averaged."""
 
 
 class Interrupted(Exception):
@@ -65,40 +56,6 @@ def cut_off_by(error: Interrupted | PoolError) -> dict[str, str]:
     return {"pool": str(error)} if isinstance(error, PoolError) else {"interrupted": "on request"}
 
 
-class CropStream:
-    """Fresh crops of the coming mini-batches, asked for ahead of the loop: their order does not depend on `w`."""
-
-    def __init__(self, pool: Pool, ahead: int, last: int | None) -> None:
-        """Ask for nothing yet.
-
-        Args:
-            pool: encodes them.
-            ahead: mini-batches asked for beyond the current one.
-            last: the last mini-batch that the budget allows, if it says.
-        """
-        self._pool, self._ahead, self._last = pool, ahead, last
-        self._asked = 0
-        self._ready: dict[int, Float32] = {}
-
-    def get(self, batch: int) -> Float32 | None:
-        """Features of a mini-batch, None while they are not there; those of earlier ones are let go."""
-        self._request(batch)
-        for earlier in [b for b in self._ready if b < batch]:
-            del self._ready[earlier]
-        return self._ready.get(batch)
-
-    def take(self, result: CropsResult) -> None:
-        """Keep what came in."""
-        self._ready[result.batch] = result.features
-
-    def _request(self, batch: int) -> None:
-        """Have this mini-batch and those after it encoded, as far as they have not been asked for."""
-        end = batch + self._ahead if self._last is None else min(batch + self._ahead, self._last)
-        for wanted in range(max(batch, self._asked + 1), end + 1):
-            self._pool.submit(Crops(FIRST_CROPS_ID + wanted, wanted))
-            self._asked = wanted
-
-
 class Tuning:
     """One run of an optimiser over a pool.
 
@@ -116,11 +73,11 @@ class Tuning:
         interrupted: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Go on from `state`.
+        """Continue from `state`.
 
         Args:
             config: the run.
-            pool: answers asks and evaluations; has been asked for its facts.
+            pool: answers asks and evaluations.
             state: a fresh state, or that of a checkpoint.
             emit: receives each event, in order; must not wait.
             checkpoint: receives the state now and then, and at the end; must not wait.
@@ -128,28 +85,31 @@ class Tuning:
             clock: seconds, monotonic.
         """
         one_blas_thread()
-        self._config, self._pool = config, pool
         facts = pool.facts()
-        self._device = facts.device if config.execution.pairs_per_pass == "auto" else ""
+        self._config, self._pool, self._device = config, pool, facts.device
         self._state = state
         self._emit, self._checkpoint, self._interrupted, self._clock = emit, checkpoint, interrupted, clock
-        self._optimizer: Optimizer = METHODS[config.optimizer.method](
-            config.optimizer,
-            config.execution,
-            state.optimizer,
-            config.seed,
-            config.schedule_steps(facts.images["train"]),
-        )
+        schedule = config.schedule_steps(facts.images["train"])
+        self._optimizer: Optimizer = METHODS[config.optimizer.method](config.optimizer, config.seed, schedule)
         self._ledger = Ledger(config.budget.queries, state.account)
-        self._evaluation_ids = count(-1, -1)  # asks have the numbers from 0 up
-        self._validating: dict[int, RunState] = {}
-        """Validations that are out: the state when each was asked."""
+        self._queue = Queue(
+            self._optimizer, config.execution, self._ledger, state.optimizer.steps, state.asked, config.budget.steps
+        )
+        self._synchronous = config.execution.mode == "sync"
+        together = config.execution.pairs_per_pass
+        self._together = None if together == "auto" else min(together, config.asks_in_flight)
+        """Asks of a pass, where that does not depend on the actors."""
+        self._expected: dict[int, Callable[[Answer], None]] = {}
+        """All that is in flight, by the id of the work: what is done with its answer."""
+        self._outbox: list[Work] = []
+        self._validating = 0
+        """Validations in flight."""
         self._validated_step = state.validated_step
-        """Step of the validation that was asked last."""
+        """Step of the latest validation that was asked for."""
         self._started = clock() - state.seconds
         self._recent: deque[tuple[float, int]] = deque()
         self._crops = self._crop_stream() if config.encodes_crops else None
-        self._watch = PoolWatch(pool, self._tell_of_pool, clock)
+        self._watch = PoolWatch(pool, self._emit_pool, clock)
 
     def run(self) -> Outcome:
         """Tune until a budget, a signal or the pool ends the run; the last state is given to `checkpoint`, in any case.
@@ -160,7 +120,7 @@ class Tuning:
         try:
             reasons = self._loop()
         except (Interrupted, PoolError, InputError) as error:
-            # What is out is given up, and an unfinished step undone: whoever resumes asks again, and pays then, once.
+            # What is in flight is given up, and an unfinished step undone: a resumed run asks again, and pays once.
             account = settle(replace(self._state.account, issued=self._ledger.account.issued))
             self._state = replace(self._state, account=account, seconds=self._seconds())
             if isinstance(error, InputError):
@@ -171,32 +131,34 @@ class Tuning:
         return Outcome(self._state, reasons)
 
     def _loop(self) -> dict[str, str]:
+        if self._validated_step < 0:
+            self._validate()
         while True:
-            self._watch.look()
-            self._validate_if_due()
+            if (now := self._clock()) >= self._watch.due:
+                self._watch.look(now)
             reasons = self._reasons()
             if not reasons:
-                self._fill()
-            elif not self._ledger.in_flight:
+                self._ask()
+            elif not self._queue.out:
                 if self._validated_step != self._state.optimizer.steps:
                     self._validate()
                 elif not self._validating:
-                    self._state = replace(
-                        self._state,
-                        account=self._ledger.account,
-                        seconds=self._seconds(),
-                        dropped_results=self._state.dropped_results + self._optimizer.dropped,
-                    )
+                    self._close_account()
                     return reasons
+            if self._outbox:
+                self._pool.submit(self._outbox)
+                self._outbox = []
             if self._interrupted():
                 raise Interrupted
             for answer in self._pool.collect(POLL_SECONDS):
-                self._fold(answer)
+                if handle := self._expected.pop(answer.id, None):  # else it was asked before this run
+                    handle(answer)
 
     def _reasons(self) -> dict[str, str]:
         """Why to ask no more; empty while there is no reason."""
-        budget, state, reasons = self._config.budget, self._state, self._optimizer.stop()
-        if not self._ledger.admits(self._optimizer.queries_to_ask):
+        budget, state = self._config.budget, self._state
+        reasons = self._optimizer.stop(state.optimizer) if state.optimizer.nonfinite_streak else {}
+        if not self._queue.admits_step:
             reasons["queries"] = f"{self._ledger.account.charged} of {budget.queries} queries used"
         if budget.seconds is not None and self._seconds() >= budget.seconds:
             reasons["seconds"] = f"{budget.seconds:g} seconds used"
@@ -207,138 +169,120 @@ class Tuning:
             reasons["target_accuracy"] = f"validation accuracy {best} reached {budget.target_accuracy:g}"
         return reasons
 
-    def _fill(self) -> None:
-        """Put out as much as the optimiser gives, in passes of `pairs_per_pass`.
-
-        Asynchronously only whole ones, as far as the budget allows: answers come one pass at a time, and what each
-        frees would go out in passes of its size for ever.
-        """
-        synchronous = self._config.execution.mode == "sync"
-        if synchronous and self._validating:
+    def _ask(self) -> None:
+        """Send as many passes as the queue gives."""
+        if self._synchronous and self._validating:
             return  # it may end the run
-        most = asks_per_pass(self._config, self._device, self._watch.ready)
-        while self._optimizer.room >= (1 if synchronous else most) and (bundle := self._bundle(most)):
-            self._pool.submit(Pass(bundle))
+        most = self._together or asks_per_pass(self._config, self._device, self._watch.ready)
+        crops = self._crops.get if self._crops else None
+        while asks := self._queue.next_pass(self._state.optimizer, most, crops):
+            self._send(Pass(asks), Priority.QUERY, partial(self._take_results, asks))
 
-    def _bundle(self, most: int) -> tuple[Ask, ...]:
-        """The next asks for one pass: at most so many, fewer where the optimiser waits, the budget ends or crops are
-        not there yet.
+    def _send(self, body: Body, priority: Priority, handle: Callable[[Answer], None]) -> None:
+        """Put out a work; `handle` takes its answer."""
+        work = new_work(body, priority)
+        self._expected[work.id] = handle
+        self._outbox.append(work)
 
-        Synchronously they are of one mini-batch: else the crops that happen to be there would have a say in the bits.
-        """
-        bundle: list[Ask] = []
-        apart = self._config.execution.mode == "sync"
-        while len(bundle) < most:
-            batch = self._optimizer.next_batch
-            if apart and bundle and bundle[-1].batch != batch:
-                break
-            features = self._crops.get(batch) if self._crops else None
-            waiting = self._crops is not None and features is None
-            if waiting or not self._admits():
-                break
-            asked = self._optimizer.ask()
-            if asked is None:
-                break
-            self._ledger.issue(asked)
-            bundle.append(asked if features is None else replace(asked, features=features))
-        return tuple(bundle)
+    def _take_results(self, asks: Sequence[Ask], answer: Answer) -> None:
+        assert isinstance(answer.value, tuple)
+        for results in self._queue.take(asks, answer.value, answer.attempts):
+            self._step(results)
 
-    def _admits(self) -> bool:
-        """Whether the budget has room for another ask: beside those in flight, and for steps that will be counted."""
-        steps, each = self._config.budget.steps, self._config.optimizer.asks_per_step
-        ahead = self._state.optimizer.steps * each + self._optimizer.waiting + self._ledger.in_flight
-        return self._ledger.admits(self._optimizer.queries_to_ask) and (steps is None or ahead < steps * each)
-
-    def _fold(self, answer: Answer) -> None:
-        """Take in whatever a scorer has answered."""
-        match answer.result:
-            case PassResult(results):
-                for result in results:
-                    if self._ledger.complete(result, answer.attempts):
-                        report = self._optimizer.tell(result)
-                        if report is not None:
-                            self._take(report)
-            case EvaluationResult() as result:
-                self._take_validation(result)
-            case CropsResult() as result if self._crops is not None:
-                self._crops.take(result)
-
-    def _take(self, report: StepReport) -> None:
-        """Make a finished step the state, and tell of it."""
-        seconds, account = self._seconds(), self._ledger.account
-        self._state = replace(
-            self._state,
-            optimizer=self._optimizer.state,
+    def _step(self, results: StepResults) -> None:
+        """Make a step, and tell of it."""
+        before, account, seconds = self._state, self._ledger.account, self._seconds()
+        optimizer, report = self._optimizer.tell(before.optimizer, results.told)
+        self._state = state = replace(
+            before,
+            optimizer=optimizer,
+            asked=self._queue.asked,
             account=account,
             seconds=seconds,
-            clipped_steps=self._state.clipped_steps + report.clipped,
-            nonfinite_results=self._state.nonfinite_results + report.nonfinite,
-            dropped_results=self._state.dropped_results + report.dropped,
+            nonfinite_results=before.nonfinite_results + report.nonfinite,
+            dropped_results=before.dropped_results + results.dropped,
         )
-        self._event(
-            "step",
-            self._state,
-            loss=report.loss,
-            accuracy=report.accuracy,
-            gradient_norm=report.gradient_norm,
-            clipped=self._state.clipped_steps / report.step,
-            nonfinite=self._state.nonfinite_results,
-            staleness=report.staleness,
-            dropped=self._state.dropped_results,
-            wasted=account.wasted,
-            queries_per_second=self._rate(seconds, account.charged),
+        self._emit(
+            StepEvent(
+                step=optimizer.steps,
+                queries=account.charged,
+                seconds=seconds,
+                loss=report.loss,
+                accuracy=report.accuracy,
+                gradient_norm=report.gradient_norm,
+                clipped=report.clipped,
+                nonfinite=state.nonfinite_results,
+                staleness=results.staleness,
+                dropped=state.dropped_results,
+                wasted=account.wasted,
+                queries_per_second=self._rate(seconds, account.charged),
+            )
         )
-        if report.step % self._config.output.checkpoint_every_steps == 0:
-            self._checkpoint(self._state)
-
-    def _validate_if_due(self) -> None:
-        """Validate at the start, and at each step that passes a multiple of `every_queries`."""
-        every, per_step = self._config.validation.every_queries, self._optimizer.queries_per_step
-        passed = self._state.optimizer.steps * per_step // every > self._validated_step * per_step // every
-        if self._validated_step < 0 or passed:
+        if optimizer.steps % self._config.output.checkpoint_every_steps == 0:
+            self._checkpoint(state)
+        every, each = self._config.validation.every_queries, self._optimizer.queries_per_step
+        if optimizer.steps * each // every > self._validated_step * each // every:
             self._validate()
 
     def _validate(self) -> None:
-        """Put out a validation of the parameters as they are now."""
-        work = Evaluation(next(self._evaluation_ids), "val", self._state.optimizer.w)
-        self._validating[work.id] = self._state
-        self._validated_step = self._state.optimizer.steps
-        self._pool.submit(work)
+        """Ask for a validation of the parameters as they are now."""
+        state = self._state
+        self._validating += 1
+        self._validated_step = state.optimizer.steps
+        self._send(Evaluation("val", state.optimizer.w), Priority.EVALUATION, partial(self._take_validation, state))
 
-    def _take_validation(self, result: EvaluationResult) -> None:
-        """Tell of a validation, at the step at which it was asked."""
-        asked = self._validating.pop(result.id)
+    def _take_validation(self, asked: RunState, answer: Answer) -> None:
+        """Tell of a validation, at the step at which it was asked for."""
+        result = answer.value
+        assert isinstance(result, EvaluationResult)
+        self._validating -= 1
         step, best = asked.optimizer.steps, self._state.best
         if best is None or (result.accuracy, -step) > (best.accuracy, -best.step):
             best = Best(result.accuracy, step, asked.optimizer.w)
         self._state = replace(self._state, best=best)
-        if step >= self._state.validated_step:  # with several out, an older one may come in late
+        if step >= self._state.validated_step:  # with several in flight, an older one may come in late
             self._state = replace(self._state, validated_step=step, accuracy=result.accuracy)
-        self._event("validation", asked, loss=result.loss, accuracy=result.accuracy)
+        self._emit(
+            ValidationEvent(
+                step=step,
+                queries=asked.account.charged,
+                seconds=asked.seconds,
+                loss=result.loss,
+                accuracy=result.accuracy,
+            )
+        )
 
-    def _tell_of_pool(self, found: dict[str, object]) -> None:
-        self._event("pool", replace(self._state, seconds=self._seconds()), **found)
-
-    def _event(self, kind: str, state: RunState, **values: object) -> None:
-        head: Event = {"event": kind, "step": state.optimizer.steps, "queries": state.account.charged}
-        self._emit({**head, "seconds": state.seconds, **values})
+    def _emit_pool(self, found: PoolReport) -> None:
+        state = self._state
+        step, queries = state.optimizer.steps, state.account.charged
+        self._emit(PoolEvent(step=step, queries=queries, seconds=self._seconds(), **asdict(found)))
 
     def _crop_stream(self) -> CropStream:
-        config, optimizer = self._config, self._config.optimizer
-        out = config.execution.in_flight if config.execution.mode == "async" else 0
+        config, optimizer = self._config, self._optimizer
+        out = 0 if self._synchronous else config.execution.in_flight
         ahead = (config.cluster.most or CROPS_AHEAD) + out // optimizer.asks_per_step
         last = None
         if config.budget.queries is not None:  # counted from here: a resumed asynchronous run has skipped some
             left = config.budget.queries - self._state.account.charged
             steps = left // optimizer.queries_per_step
-            last = self._optimizer.next_batch - 1 + steps * optimizer.batches_per_step
-        return CropStream(self._pool, ahead, last)
+            last = self._queue.next_batch - 1 + steps * optimizer.batches_per_step
+        send: Any = self._send
+        return CropStream(send, ahead, last)
+
+    def _close_account(self) -> None:
+        self._state = replace(
+            self._state,
+            asked=self._queue.asked,
+            account=self._ledger.account,
+            seconds=self._seconds(),
+            dropped_results=self._state.dropped_results + self._queue.dropped,
+        )
 
     def _seconds(self) -> float:
         return self._clock() - self._started
 
     def _rate(self, seconds: float, charged: int) -> float:
-        """Queries a second of late; 0 before there are two steps."""
+        """Queries per second of late; 0 before there are two steps."""
         self._recent.append((seconds, charged))
         while len(self._recent) > 2 and seconds - self._recent[1][0] > RATE_SECONDS:
             self._recent.popleft()

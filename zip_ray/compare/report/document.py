@@ -3,12 +3,13 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from zip_ray.files import write_whole
 
 PAGE, MARKDOWN = "report.html", "report.md"
-TEMPLATE = Path(__file__).with_name("page.html")
+TEMPLATE = "page.html"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def to_html(document: Document) -> str:
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     environment.tests["table"] = lambda part: isinstance(part, Table)
     environment.tests["picture"] = lambda part: isinstance(part, Picture)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(document=document)
+    template = resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(template).render(document=document)
 
 
 def _markdown(part: Table | Picture | Code) -> list[str]:

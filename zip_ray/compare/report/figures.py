@@ -9,7 +9,7 @@ from typing import Any
 from zip_ray.compare.report.tables import PLAIN, over_tasks, zero_shot
 from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import Curve, band, mean_and_deviation, smoothed
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 
 # Okabe and Ito's palette: told apart by colour-blind readers too; yellow is too light for a line on white.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")

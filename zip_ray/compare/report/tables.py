@@ -156,8 +156,8 @@ def seeds_table(results: Results) -> Table:
                 percent(one.accuracy),
                 percent(one.zero_shot[PLAIN]),
                 f"{one.parameters:,}",
-                f"{one.account['charged']:,}",
-                f"{one.account['wasted']:,}",
+                f"{one.account.charged:,}",
+                f"{one.account.wasted:,}",
                 f"{one.seconds:.1f}",
             ],
         )

@@ -155,7 +155,7 @@ def _record(results: Results) -> list[Section]:
         )
         sections.append(Section("Failures", text, (Table(("run", "why"), lines),)))
     first = results.finished[0]
-    facts = {"git revision": ", ".join(results.revisions) or "unknown", **first.environment}
+    facts = {"code": ", ".join(results.revisions) or "unknown", **first.environment}
     rows = tuple(row(name, [str(value)]) for name, value in facts.items())
     configs = tuple(
         Code(_config(run.config.model_dump(mode="json")), f"{run.method}: config of {run.label}")

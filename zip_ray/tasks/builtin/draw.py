@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 from zip_ray.tasks.builtin.strokes import handwritten_digit
 
 SIZE = 64

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 from zip_ray.tasks.builtin import draw
 from zip_ray.tasks.builtin.draw import SIZE, Rng
 from zip_ray.tasks.builtin.render import COLOURS, shade

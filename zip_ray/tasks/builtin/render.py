@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 from zip_ray.tasks.builtin import draw
 
 Images = npt.NDArray[np.uint8]

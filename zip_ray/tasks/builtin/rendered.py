@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zip_ray.protocol.messages import Float64, Int64
+from zip_ray.protocol.arrays import Float64, Int64
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks.builtin import draw, pictures
 from zip_ray.tasks.builtin.draw import Rng

@@ -5,7 +5,7 @@ Coordinates are (x, y) in the unit square, y downwards. Drawn for this project.
 
 import numpy as np
 
-from zip_ray.protocol.messages import Float64
+from zip_ray.protocol.arrays import Float64
 
 Stroke = tuple[tuple[float, float], ...]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from zip_ray.protocol.messages import PHOTO
+from zip_ray.protocol.facts import PHOTO
 from zip_ray.tasks.coop import split_files as files
 from zip_ray.tasks.source import Lists
 

@@ -1,0 +1,32 @@
+"""Where a user begins: a clone of the project, and an environment in which it is not installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+
+def clone(folder: Path) -> Path:
+    """A copy of the files that git tracks, or will: what it ignores is not there, and links are links."""
+    listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0"):
+        if name and os.path.lexists(ROOT / name):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    return folder
+
+
+def environment_without_zip_ray(folder: Path) -> Path:
+    """The Python of a new virtual environment, which sees what this one has, except for zip-ray.
+
+    An editable zip-ray is a .pth file, and Python reads those of its own site-packages only.
+    """
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    seen = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (site / "dependencies.pth").write_text("\n".join(seen))
+    return folder / "bin" / "python"

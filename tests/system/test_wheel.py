@@ -1,0 +1,80 @@
+"""The wheel: installed into an environment without a clone, it works from any folder."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.clone import clone, environment_without_zip_ray
+from zip_ray import __version__
+
+SETTINGS = ("--budget.queries=20", "--validation.every-queries=20", "--tracking.no-enabled")
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    python = environment_without_zip_ray(folder / "environment")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+    build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))
+    subprocess.run([*pip, *build, str(clone(folder / "clone"))], check=True)
+    (wheel,) = folder.glob("zip_ray-*.whl")
+    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True)
+    return python
+
+
+@pytest.fixture
+def run(installed: Path, tmp_path: Path) -> Run:
+    """Runs a program of that environment in an empty folder; what it prints."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(program: str, *arguments: str) -> str:
+        command = [str(installed.with_name(program)), *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_nothing_else_is_installed(installed: Path) -> None:
+    """Above all no top-level package `actors` or `tests`, and no program that trains the shipped model."""
+    (site,) = installed.parent.parent.glob("lib/python*/site-packages")
+    assert {path.name for path in site.iterdir()} == {
+        "dependencies.pth",
+        "zip_ray",
+        f"zip_ray-{__version__}.dist-info",
+    }
+    assert not (site / "zip_ray" / "actors").is_symlink()
+    assert not [path for path in site.rglob("*") if path.stem in ("train", "card")]
+
+
+def test_the_command_shows_its_help(run: Run) -> None:
+    said = run("zip-ray", "--help")
+    assert "tune" in said
+    assert said == run("python", "-m", "zip_ray", "--help")
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("pool", ["--cluster.pool=in-process", "--cluster.actors=2"])
+def test_a_prompt_is_tuned_from_an_empty_folder(run: Run, tmp_path: Path, pool: str) -> None:
+    run("zip-ray", "tune", "quickstart", *SETTINGS, pool, "--output.dir=out")
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert (tmp_path / "out" / "tuned_prompt.safetensors").is_file()
+
+
+def test_a_suite_names_shipped_methods(run: Run, tmp_path: Path) -> None:
+    base = {"budget": {"queries": 20}, "cluster": {"pool": "in-process"}, "tracking": {"enabled": False}}
+    methods = ["configs/methods/zip.yaml", "configs/methods/spsa.yaml"]
+    suite = {"name": "two", "shots": [1], "seeds": [1], "tasks": ["digits"], "methods": methods, "base": base}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+    run("zip-ray", "compare", "suite.yaml", "--output=out")
+    assert (tmp_path / "out" / "report.html").is_file()

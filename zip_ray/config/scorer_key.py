@@ -1,0 +1,16 @@
+"""What of a config a scorer depends on."""
+
+from zip_ray.config.tree import Config
+from zip_ray.optimizers.spsa import ZipOptions
+
+
+def scorer_key(config: Config) -> str:
+    """The config as a scorer needs it, as JSON: runs with the same key share a scorer."""
+    optimizer = config.optimizer
+    own = ZipOptions(loss=optimizer.loss)
+    if config.model.precision != "fp32":  # it is judged by the run's own pairs
+        law, scale = optimizer.probe
+        own = own.model_copy(update={"perturbation_scale": scale, "perturbation": law})
+    rest = {name: Config.model_fields[name].default for name in ("budget", "validation", "output", "tracking")}
+    execution = config.execution.model_copy(update={"mode": "sync", "in_flight": 8, "max_staleness": 256})
+    return config.model_copy(update={"optimizer": own, "execution": execution, **rest}).model_dump_json()

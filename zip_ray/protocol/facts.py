@@ -1,0 +1,102 @@
+"""What the driver knows of the model and the task, and what a prompt is."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zip_ray.protocol.arrays import Float32
+
+Split = Literal["train", "val", "test"]
+VisualKind = Literal["frame", "decoder", "tokens"]
+
+PHOTO = "a photo of a {}."
+"""The generic template (Radford et al., 2021), and that of a data set that has none of its own."""
+SHARED_PREFIX = "shared prefix"
+"""`Facts.text_pass` where texts take the shared-prefix pass."""
+TEMPLATE_ONCE = "template, encoded once"
+"""`Facts.text_pass` where only images are prompted; anything else is the plain pass, and why."""
+
+
+@dataclass(frozen=True)
+class VisualPrompt:
+    """What is done to an image before or inside the image tower."""
+
+    kind: VisualKind
+    tensors: dict[str, Float32]
+    """By the names that the prompt space gives them (see `prompts.visual`)."""
+    encoder: str = ""
+    """Of a decoder: the frozen image encoder, as `prompt.encoder` names it."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What parameters mean to the model."""
+
+    context: Float32 | None
+    """Context token embeddings, shape (m, width); None where the task's plain template is the text."""
+    visual: VisualPrompt | None = None
+    suffix: str | None = None
+    """Text after the class name; None for the scorer's own."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """How an image tower cuts images up."""
+
+    width: int
+    """Of a token of the image tower."""
+    mean: float
+    """Of the patch embedding's weights."""
+    std: float
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a prompt space must know of the frozen model."""
+
+    initial_context: Float32
+    """c0, shape (m, width)."""
+    token_std: float
+    """Standard deviation of the numbers in the token embeddings."""
+    image_size: tuple[int, int]
+    """Height and width of a preprocessed image."""
+    patches: Patches | None
+    """None for an image tower that has no patch embedding."""
+    encoder_features: int = 0
+    """Numbers that the frozen encoder of a decoder makes of an image; 0 where there is none."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the driver must know of the model and the task; the same on every actor of a run."""
+
+    shape: ModelShape
+    classnames: tuple[str, ...]
+    template: str
+    """The task's plain template."""
+    templates: tuple[str, ...]
+    """Hand-written templates of the task, the plain one first."""
+    suffix: str
+    """Text after the class name in a tuned prompt."""
+    images: dict[Split, int]
+    """Images in each split."""
+    model: str
+    pretrained: str | None
+    weights_digest: str
+    """SHA-256 over names, shapes and values of the weights."""
+    preprocess: dict[str, object]
+    """Preprocessing of images, as open_clip describes it."""
+    logit_scale: float
+    """Factor of the cosine, already exponentiated."""
+    device: str
+    text_pass: str
+    """How texts are encoded: `shared prefix`, `template, encoded once`, or the plain pass and why."""
+    precision: str
+    """What a reduced precision does to loss differences, in words; empty for float32."""
+
+    def difference(self, other: "Facts") -> str:
+        """What makes another scorer answer other questions than this one, in words; empty where nothing does."""
+        if self.weights_digest != other.weights_digest:
+            return "other weights"
+        if self.classnames != other.classnames:
+            return "other class names"
+        return "other images" if self.images != other.images else ""

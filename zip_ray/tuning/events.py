@@ -1,0 +1,116 @@
+"""What a run says while it goes on, in the order in which it happens: the event log keeps it, all views show it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from zip_ray.tuning.ledger import Account
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Where in its run an event belongs."""
+
+    step: int
+    """Updates of `w` made."""
+    queries: int
+    """Queries charged."""
+    seconds: float
+    """Seconds of tuning, over all resumes."""
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Test accuracy of hand-written templates, each by its name (generic, plain, best)."""
+
+    templates: dict[str, str]
+    """Their texts."""
+    test: dict[str, float]
+    """Share of the test images classified correctly, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartEvent(Moment):
+    """A run has been opened: the first event of its log."""
+
+    time: float
+    """Seconds since 1970."""
+    config: dict[str, Any]
+    """The whole config, as JSON has it."""
+    environment: dict[str, str | int | None]
+    """Versions, platform and device, for whoever compares runs."""
+    weights_digest: str
+    """Of the frozen model."""
+    parameters: int
+    """Dimension d of `w`."""
+    images: dict[str, int]
+    """Images by split."""
+    zero_shot: ZeroShot
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEvent(Moment):
+    """One update of `w`."""
+
+    loss: float
+    """Mean loss of the step's finite results; NaN when there is none."""
+    accuracy: float
+    """Mean mini-batch accuracy of the finite results, 0 to 1; NaN when there is none."""
+    gradient_norm: float
+    """Norm of the estimate before clipping; NaN for a method without one."""
+    clipped: bool
+    """Whether this step's estimate was clipped."""
+    nonfinite: int
+    """Answers without a finite loss, since the start."""
+    staleness: float
+    """Mean number of updates made since the step's queries were asked; 0 in synchronous mode."""
+    dropped: int
+    """Answers that were too stale to be used, since the start."""
+    wasted: int
+    """Queries issued without use, since the start."""
+    queries_per_second: float
+    """Queries per second over the latest seconds; 0 at the first step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationEvent(Moment):
+    """The parameters of one step have been tried on the validation images."""
+
+    loss: float
+    accuracy: float
+    """Share of the images classified correctly, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolEvent(Moment):
+    """Who is in the pool: whenever that changes, and once per minute."""
+
+    ready: int
+    """Actors that have loaded their model."""
+    pending: int
+    """Actors that have not yet."""
+    given_up: int
+    """Actors that are not replaced any more, after too many failed starts."""
+    last_error: str
+    """Why an actor failed last; empty if none did."""
+    paces: tuple[float, float] | None
+    """Seconds per pass of the fastest and of the slowest actor; None before the first pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndEvent(Moment):
+    """The run has come to its end, and its prompt has been tested: the last event of its log."""
+
+    reasons: dict[str, str]
+    """Why it ended, by kind: queries, seconds, steps, target_accuracy, nonfinite."""
+    deployed_step: int
+    """Step whose parameters became the tuned prompt."""
+    test_accuracy: float
+    """Share of the test images that the tuned prompt classifies correctly, 0 to 1."""
+    account: Account
+    dropped: int
+    """Answers that were too stale to be used."""
+    left_over: int
+    """Answers charged and neither used nor dropped: too few for a step when the run ended."""
+
+
+Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | EndEvent
