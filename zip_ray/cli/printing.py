@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from zip_ray.cli.options import RUN, form
+from zip_ray.cli.flags import RUN, form
 from zip_ray.compare.execute import SuiteOutcome
 from zip_ray.compare.report.document import PAGE as REPORT
 from zip_ray.config.tree import Config
