@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tests.support.fakes import FakeScorer
-from zip_ray.pool.contract import Pool, PoolError, ScorerLike
+from tests.support.fakes import FACTS, FakeScorer
+from zip_ray.pool.contract import Member, Pool, PoolError, ScorerLike
 from zip_ray.pool.in_process import InProcessPool
+from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Answer, Body, Pass, Slice, Work
 
 POOL_LOST = "no actor is left after 7 failed starts; last: out of luck"
@@ -71,6 +73,24 @@ class FailingPool(InProcessPool):
             raise PoolError(POOL_LOST)
         self._left -= 1
         return super().collect(timeout)
+
+
+class PacedPool(InProcessPool):
+    """Says that it has actors of these paces (seconds per pass), and a task of so many classes."""
+
+    now = 0.0
+
+    def __init__(self, paces: list[float], classes: int = 10) -> None:
+        super().__init__(FakeScorer)
+        self.paces, self.looks = paces, 0
+        self._facts = replace(FACTS, classnames=tuple(map(str, range(classes))))
+
+    def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002
+        return self._facts
+
+    def members(self) -> list[Member]:
+        self.looks += 1
+        return [Member(number, "ready", 0, pace) for number, pace in enumerate(self.paces)]
 
 
 class RecordingPool:
