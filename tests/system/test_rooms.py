@@ -85,6 +85,11 @@ def test_only_actors_know_ray_and_only_scorers_know_torch() -> None:
             assert not packages(path) & {"torch", "torchvision", "open_clip"}, path
 
 
+def test_the_rules_of_the_fleet_know_no_ray() -> None:
+    assert not packages(ROOT / "actors" / "fleet.py") & {"ray", "grpc", "time"}
+    assert not any(name.startswith("zip_ray.actors") for name in imports(ROOT / "actors" / "fleet.py"))
+
+
 def test_the_driver_does_not_load_torch() -> None:
     """Not even by way of something else: a driver on a head node must not touch CUDA."""
     code = "import sys, run, zip_ray.runs.lifecycle, zip_ray.actors.ray_pool; print('torch' in sys.modules)"
