@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RpcError, RuntimeEnvSetupError
 
-from tests.contracts.test_pool_contract import drain
 from tests.support.fake_ray import FakeRay, FakeRef, NodeDied
 from tests.support.fakes import FACTS, FakeScorer, make_pairs, refused_build
+from tests.support.pools import drain
 from zip_ray.actors import RayPool
 from zip_ray.actors.ray_pool import STARTS_PER_ACTOR
 from zip_ray.pool.contract import PoolError

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import FACTS, FakeScorer
-from tests.tuning.test_loop import fresh, make_config
+from tests.support.loop import fresh, make_config
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import InProcessPool, Member
 from zip_ray.protocol.facts import Facts

@@ -4,48 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.dispatching import answer, assigned, calls, dispatcher, practised, result_of
 from tests.support.fakes import FakeScorer, make_pairs
 from tests.support.simulated import Faults, SimulatedPool
 from zip_ray.pool.contract import PoolError
-from zip_ray.pool.dispatcher import FAILURES_PER_WORK, MOST_TOGETHER, PREFETCH, Dispatcher
+from zip_ray.pool.dispatcher import FAILURES_PER_WORK, MOST_TOGETHER, PREFETCH
 from zip_ray.pool.pace import LATE, LATE_SECONDS
 from zip_ray.pool.splitting import Layout
-from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Hosted, Result
-
-
-def result_of(number: int) -> Result:
-    return FakeScorer().answer(make_pairs(number))
-
-
-def dispatcher(members: int = 2, timeout: float = 100.0, call_seconds: float = 0.0) -> Dispatcher:
-    made = Dispatcher(timeout, call_seconds)
-    for number in range(members):
-        made.join(number, 0.0)
-    return made
-
-
-def assigned(made: Dispatcher, now: float = 0.0) -> list[tuple[int, int]]:
-    return [(member, work.id) for member, works in made.assignments(now) for work in works]
-
-
-def calls(made: Dispatcher, now: float = 0.0) -> list[tuple[int, list[int]]]:
-    return [(member, [work.id for work in works]) for member, works in made.assignments(now)]
-
-
-def answer(made: Dispatcher, member: int, number: int, seconds: float, now: float) -> list[Answer]:
-    """A member answers a call of one work."""
-    return made.answered(member, [(result_of(number), seconds)], now)
-
-
-def practised(*paces: float, call_seconds: float = 0.0) -> Dispatcher:
-    """Members that have each done one work."""
-    made = dispatcher(len(paces), call_seconds=call_seconds)
-    for member in range(len(paces)):
-        made.submit(make_pairs(1000 + member))
-    assert assigned(made) == [(member, 1000 + member) for member in range(len(paces))]
-    for member, pace in enumerate(paces):
-        answer(made, member, 1000 + member, pace, pace)
-    return made
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, Hosted
 
 
 def test_work_is_spread_before_it_is_stacked() -> None:

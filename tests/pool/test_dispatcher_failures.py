@@ -4,7 +4,7 @@ import heapq
 
 import pytest
 
-from tests.pool.test_dispatcher import assigned, dispatcher, practised, result_of
+from tests.support.dispatching import assigned, dispatcher, practised, result_of
 from tests.support.fakes import make_pairs
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, Dispatcher
 from zip_ray.pool.pace import FIRST_SHARE

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from tests.support.fakes import FACTS, FakeScorer, make_pairs
+from tests.support.loop import make_config, tune
+from tests.support.pools import ShuffledPool
 from tests.support.simulated import Faults, SimulatedPool
-from tests.tuning.test_loop import ShuffledPool, make_config, tune
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import InProcessPool, Member
 from zip_ray.pool.splitting import Layout, SplitPool, Whole, choose, combine, shard_bounds

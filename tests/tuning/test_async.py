@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from zip_ray.config.UNKNOWN import OptimizerConfig
 
 from tests.support.fakes import FakeScorer
-from tests.tuning.test_loop import FailingPool, ShuffledPool, fresh, make_config, tune, without_time
+from tests.support.loop import fresh, make_config, tune, without_time
+from tests.support.pools import FailingPool, ShuffledPool
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState, make_optimizer, perturbation
 from zip_ray.pool.contract import InProcessPool

@@ -1,83 +1,24 @@
 """The loop over a fake scorer: budgets, bitwise trajectories, interruption and resume, faults of losses."""
 
 import itertools
-import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
 from tests.support.fakes import FakeScorer
-from zip_ray.config.reading import validate
-from zip_ray.config.tree import Config
+from tests.support.loop import fresh, make_config, tune, without_time
+from tests.support.pools import FailingPool, ShuffledPool
 from zip_ray.errors import InputError
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool.contract import InProcessPool, PoolError
+from zip_ray.pool.contract import InProcessPool
 from zip_ray.pool.splitting import SplitPool
-from zip_ray.protocol.messages import Answer, Crops, Pass, Work
-from zip_ray.tuning.events import Event, PoolEvent, StepEvent, ValidationEvent
+from zip_ray.protocol.messages import Crops, Pass, Work
+from zip_ray.tuning.events import StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Account
-from zip_ray.tuning.loop import Outcome, Tuning
+from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
-
-
-class ShuffledPool(InProcessPool):
-    """Answers in random order, in random portions; now and then an answer is late, or says it was issued twice."""
-
-    def __init__(self, seed: int, scorer: FakeScorer | None = None) -> None:
-        super().__init__(lambda: scorer or FakeScorer())
-        self._random = random.Random(seed)
-        self._held: list[Work] = []
-
-    def submit(self, work: Work) -> None:
-        self._held.append(work)
-
-    def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002
-        self._random.shuffle(self._held)
-        portion = [self._held.pop() for _ in range(self._random.randint(0, len(self._held)))]
-        return [Answer(self._scorer.answer(work), attempts=self._random.choice([1, 1, 2])) for work in portion]
-
-
-class FailingPool(InProcessPool):
-    """Loses its last scorer after so many answers."""
-
-    def __init__(self, answers: int) -> None:
-        super().__init__(FakeScorer)
-        self._left = answers
-
-    def collect(self, timeout: float) -> list[Answer]:
-        if self._left == 0:
-            raise PoolError("no actor is left after 7 deaths; last error: out of luck")
-        self._left -= 1
-        return super().collect(timeout)
-
-
-def make_config(**sections: dict) -> Config:
-    return validate({"budget": {"queries": 300}, "validation": {"every_queries": 50}, **sections}, "test")
-
-
-def fresh() -> RunState:
-    return RunState(OptimizerState(np.zeros(6)))
-
-
-def tune(config: Config, pool=None, state: RunState | None = None, **options) -> tuple[Outcome, list[Event]]:
-    events: list[Event] = []
-    saved: list[RunState] = []
-    tuning = Tuning(config, pool or InProcessPool(FakeScorer), state or fresh(), events.append, saved.append, **options)
-    outcome = tuning.run()
-    assert saved[-1] is outcome.state
-    return outcome, events
-
-
-def without_time(events: list[Event]) -> list[dict]:
-    """What must not depend on the pool."""
-    outside = ("seconds", "queries_per_second", "wasted")
-    return [
-        {"event": type(e), **{k: v for k, v in asdict(e).items() if k not in outside}}
-        for e in events
-        if not isinstance(e, PoolEvent)
-    ]
 
 
 def test_uses_its_queries_and_no_more() -> None:
