@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from tests.conftest import wait_for
 from tests.support.events import end_event, pool_event, step_event
+from tests.support.processes import wait_for
 from zip_ray.actors import RayMetrics
 from zip_ray.cli.main import main
 from zip_ray.cli.status import status
@@ -44,7 +44,7 @@ def test_a_run_that_goes_on(folder: Path) -> None:
 
 def test_a_run_that_nobody_here_holds(folder: Path) -> None:
     assert "not running on this machine" in status(folder)[0]
-    assert f"zip-ray resume {folder}" in status(folder)[0]
+    assert f"run.py resume {folder}" in status(folder)[0]
 
 
 def test_a_finished_run(folder: Path) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.cli.test_cli import assert_same_run
-from tests.contracts.test_pool_contract import drain
+from tests.support.command_line import assert_same_run
 from tests.support.fake_ray import FakeRay
 from tests.support.fakes import FACTS, FakeScorer, make_pairs
+from tests.support.pools import drain
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError

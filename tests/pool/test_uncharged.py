@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tests.scorer.test_scorer import make_config
 from tests.support.fakes import FakeScorer
-from tests.tuning.test_loop import ShuffledPool
+from tests.support.pools import ShuffledPool
+from zip_ray.config.reading import validate
 from zip_ray.pool import uncharged as evaluation
 from zip_ray.pool.contract import InProcessPool
 from zip_ray.pool.uncharged import TESTED_TOGETHER, accuracy_on_test
@@ -37,7 +37,7 @@ def test_parts_are_put_together_exactly() -> None:
 @pytest.mark.parametrize("space", ["low-rank", "frame"])
 def test_the_figure_is_that_of_one_piece(monkeypatch: pytest.MonkeyPatch, space: str) -> None:
     """Of texts and of images that are changed; and of all images, not of a part."""
-    config = make_config(prompt={"space": space})
+    config = validate({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, "prompt": {"space": space}}, "test")
     scorer = build_scorer(config)
     facts, pool = scorer.facts(), InProcessPool(lambda: scorer)
     w, images = make_space(config, facts.shape).initial(), facts.images["test"]

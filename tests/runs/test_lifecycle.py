@@ -17,8 +17,8 @@ from rich.console import Console
 from run import console
 from tests.support.events import step_event
 from tests.support.fakes import FACTS, SHAPE, FakeScorer
+from tests.support.pools import CountingPool
 from tests.support.simulated import DriverKilled
-from tests.system.chaos import CountingPool
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.cli.printing import accuracy_table, show_run
 from zip_ray.cli.status import status

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import open_clip
-import pytest
 
 from tests.support.coop_miniatures import EXPECTED, LAYOUTS
+from tests.support.faults import check_each
 from tests.support.paths import ROOT
 from zip_ray.config.reading import load_config
 from zip_ray.tasks.coop.data_sets import SETS
@@ -16,8 +16,11 @@ def test_every_set_has_a_miniature_and_a_config() -> None:
     assert {path.stem for path in (ROOT / "configs" / "datasets").glob("*.yaml")} == SETS.keys()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "datasets").glob("*.yaml")), ids=lambda p: p.stem)
-def test_configs_open_with_their_command_and_name_their_set(path: Path) -> None:
+def test_configs_open_with_their_command_and_name_their_set() -> None:
+    check_each((ROOT / "configs" / "datasets").glob("*.yaml"), opens_with_its_command_and_names_its_set)
+
+
+def opens_with_its_command_and_names_its_set(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     testing_only = EXPECTED[path.stem][2][0] == []
     command = f"evaluate RUN --task.name coop:{path.stem}" if testing_only else f"tune configs/datasets/{path.name}"
