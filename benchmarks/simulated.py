@@ -19,7 +19,7 @@ from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.facts import Facts
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, PairResult, Pass, PassResult, Result, Work
+from zip_ray.protocol.messages import AskResult, Evaluation, EvaluationResult, Pass, Value, Work
 from zip_ray.tuning.events import Event, StepEvent
 from zip_ray.tuning.loop import Outcome, Tuning
 from zip_ray.tuning.state import RunState
@@ -29,7 +29,7 @@ SIZE = 417
 
 
 class TimedScorer:
-    """Answers after a fixed time a pass; the losses differ a little from pair to pair."""
+    """Answers after a fixed time per pass; the losses differ a little from pair to pair."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -37,14 +37,13 @@ class TimedScorer:
     def facts(self) -> Facts:
         return FACTS
 
-    def answer(self, work: Work) -> Result:
-        if isinstance(work, Evaluation):
-            return EvaluationResult(work.id, 1.0, 0.5, FACTS.images[work.split])
-        assert isinstance(work, Pass)
+    def answer(self, work: Work) -> Value:
+        if isinstance(work.body, Evaluation):
+            return EvaluationResult(1.0, 0.5, FACTS.images[work.body.split])
+        assert isinstance(work.body, Pass)
         if self._seconds:
             time.sleep(self._seconds)
-        results = [PairResult(pair.id, 1.0 + 1e-3 * (pair.id % 7), 1.0, 0.5) for pair in work.asks]
-        return PassResult(tuple(results))
+        return tuple([AskResult((1.0 + 1e-3 * (pair.index % 7), 1.0), 0.5) for pair in work.body.asks])
 
 
 class HostedPool(RayPool):

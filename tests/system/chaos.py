@@ -52,12 +52,12 @@ PAIRS = 153
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"mode": "sync", "pairs_per_step": 5},
     {"mode": "sync", "pairs_per_step": 3},
-    {"mode": "sync", "pairs_per_step": 2, "parallel": (2, 2)},
-    {"mode": "async", "pairs_per_step": 1, "in_flight": 12, "parallel": (1, 1)},
-    {"mode": "async", "pairs_per_step": 5, "in_flight": 24, "parallel": (1, 1)},
-    {"mode": "async", "pairs_per_step": 1, "in_flight": 4, "parallel": "auto"},
+    {"mode": "sync", "pairs_per_step": 2, "split": (2, 2)},
+    {"mode": "async", "pairs_per_step": 1, "in_flight": 12, "split": (1, 1)},
+    {"mode": "async", "pairs_per_step": 5, "in_flight": 24, "split": (1, 1)},
+    {"mode": "async", "pairs_per_step": 1, "in_flight": 4, "split": "auto"},
 )
-"""Of the optimiser, and how passes are split."""
+"""Pairs per step, and the section `execution`."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Story:
 def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> Config:
     optimizer = dict(setting)
     sections = {
-        "prompt": {"intrinsic_dim": 8, "rank": 2},
-        "model": {"pairs_per_pass": pass_size, "parallel": optimizer.pop("parallel", None)},
-        "optimizer": {"a": 0.3, "method": "spsa", **optimizer},
+        "prompt": {"intrinsic_dimension": 8, "rank": 2},
+        "optimizer": {"step_size": 0.3, "method": "spsa", "pairs_per_step": optimizer.pop("pairs_per_step")},
+        "execution": {"pairs_per_pass": pass_size, **optimizer},
         "budget": {"queries": 2 * PAIRS + 1},
         "validation": {"every_queries": 60},
         "output": {"checkpoint_every_steps": 3},
@@ -92,7 +92,7 @@ def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> C
 
 def start(config: Config) -> RunState:
     """Where a run of this config begins."""
-    return RunState(OptimizerState(make_space(config, FACTS.shape).initial()))
+    return RunState(OptimizerState(make_space(config.prompt, FACTS.shape, config.seed).initial()))
 
 
 def live(config: Config, state: RunState, open_pool: Callable[[int, float], SimulatedPool]) -> Story:
@@ -110,7 +110,7 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
         drivers += 1
         assert drivers < 200, "the run does not end"
         pool, events, saved, killed = open_pool(drivers, now), [], [state], False
-        counting = CountingPool(split_if_asked(pool, config, lambda p=pool: p.now), told, state.optimizer.asked)
+        counting = CountingPool(split_if_asked(pool, config, lambda p=pool: p.now), told, state.asked)
         try:
             tuning = Tuning(
                 config, counting, state, events.append, saved.append, pool.interrupted, clock=lambda p=pool: p.now
@@ -131,7 +131,7 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
 
 
 def _as_resumed(state: RunState, events: list[Event]) -> RunState:
-    """What `run.py resume` makes of the last checkpoint and the record."""
+    """What `zip-ray resume` makes of the last checkpoint and the record."""
     answered = max((event.queries for event in events), default=0) - state.account.charged
     return replace(state, account=settle(state.account, max(answered, 0)))
 
@@ -148,7 +148,7 @@ def judge(config: Config, story: Story, nan_at: tuple[int, ...] = ()) -> None:
     assert account.issued >= story.issued, (account, story.issued)
     assert set(story.told.values()) == {1}, "a pair was told twice"
     assert len(story.told) >= account.charged // 2, "a pair was not told"
-    if config.optimizer.mode == "sync":
+    if config.execution.mode == "sync":
         assert sorted(story.told) == list(range(account.charged // 2))
         np.testing.assert_array_equal(state.optimizer.w, undisturbed(config, nan_at))
     else:
@@ -267,7 +267,7 @@ def scorer_faults(marks: Path, broken: int, slow: int) -> Counter[str]:
 def asked_before(folder: Path) -> int:
     """Number of the next pair, as the run in a folder stands."""
     path = folder / CHECKPOINT
-    return load_checkpoint(path).optimizer.asked if path.exists() else 0
+    return load_checkpoint(path).asked if path.exists() else 0
 
 
 def drive(config: Config, pool: Pool, interrupted: Callable[[], bool]) -> Outcome:
