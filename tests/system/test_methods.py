@@ -56,12 +56,12 @@ def test_each_opens_with_its_command_and_runs() -> None:
 
 def opens_with_its_command_and_runs(parts: tuple[FrozenClip, Task], path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first == f"# python run.py tune configs/methods/{path.name}"
+    assert first == f"# zip-ray tune methods/{path.stem}"
     steps = load_config(path).optimizer.queries_per_step
     tree = {**yaml.safe_load(path.read_text(encoding="utf-8")), "budget": {"queries": steps}, "task": TASK}
     config = validate({**tree, "cluster": {"pool": "in-process"}}, path.name)
     scorer = Scorer(*parts, config)
-    space = make_space(config, scorer.facts().shape)
+    space = make_space(config.prompt, scorer.facts().shape, config.seed)
     if path.stem in SIZES:
         assert (space.dimension, steps) == SIZES[path.stem]
     start = RunState(OptimizerState(space.initial()))
