@@ -15,10 +15,10 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.conftest import free_port, wait_for
 from tests.support.fakes import FakeScorer, UnevenScorer, broken_build, dying_build, hanging_build, numbered_pair
 from tests.support.paths import ROOT
 from tests.support.pools import drain
+from tests.support.processes import free_port, wait_for
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import connect
 from zip_ray.config.resources import ClusterConfig
