@@ -1,6 +1,7 @@
 """What every method must keep, whatever it asks."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_ask_and_tell_depend_on_their_arguments_alone(options: MethodOptions) ->
     for _ in range(4):
         straight.do_step()
         states.append(straight.state)
-    for state, after in [*zip(states, states[1:], strict=False), (states[1], states[2]), (states[1], states[2])]:
+    for state, after in [*pairwise(states), (states[1], states[2]), (states[1], states[2])]:
         before = OptimizerState(state.w.copy(), state.steps, state.nonfinite_streak, dict(state.memory))
         for stepper in (straight, other):
             stepper.state = state
