@@ -1,4 +1,4 @@
-"""Whom the Ray pool replaces, gives up and waits for: without Ray, in a time of its own."""
+"""Which actors the Ray pool replaces, gives up and waits for: without Ray, in a time of its own."""
 
 import itertools
 from collections.abc import Callable
@@ -8,33 +8,32 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RpcError, RuntimeEnvSetupError
 
-from tests.contracts.test_pool_contract import drain
 from tests.support.fake_ray import FakeRay, FakeRef, NodeDied
-from tests.support.fakes import FACTS, FakeScorer, make_pairs, refused_build
+from tests.support.fakes import FACTS, FakeScorer, numbered_pair, refused_build
+from tests.support.pools import drain
 from zip_ray.actors import RayPool
 from zip_ray.actors.ray_pool import STARTS_PER_ACTOR
 from zip_ray.pool.contract import PoolError
-from zip_ray.pool.dispatcher import FAILURES_PER_WORK
+from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
 from zip_ray.protocol.facts import Facts
-from zip_ray.protocol.messages import Result, Work
+from zip_ray.protocol.messages import Value, Work
 
 
 def test_answers_that_come_while_it_waits_for_facts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch)
     pool = fake.pool(FakeScorer, actors=(2, 3))
     pool.facts()
-    for number in range(6):
-        pool.submit(make_pairs(number))
+    pool.submit([numbered_pair(number) for number in range(6)])
     fake.lose(*fake.actors[:2])
     answers = pool.collect(1.0)
     pool.facts()
     assert len(pool.pids()) >= 2
     answers += drain(pool, 6 - len(answers))
-    assert sorted(answer.result.id for answer in answers) == list(range(6))
+    assert sorted(answer.id for answer in answers) == list(range(6))
     assert pool.collect(1.0) == []
 
 
-def test_who_waits_for_facts_can_look_around(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_waits_for_facts_can_look_around(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = FakeRay(monkeypatch).pool(FakeScorer, actors=1)
     seen: list[str] = []
     assert pool.facts(lambda: seen.append(pool.members()[0].state)) == FACTS
@@ -44,7 +43,7 @@ def test_who_waits_for_facts_can_look_around(monkeypatch: pytest.MonkeyPatch) ->
 class FailingScorer(FakeScorer):
     """Has no memory for a pass."""
 
-    def answer(self, work: Work) -> Result:
+    def answer(self, work: Work) -> Value:
         raise RuntimeError(f"CUDA out of memory at {work.id}")
 
 
@@ -74,8 +73,7 @@ def proven(fake: FakeRay, build: Callable[[], FakeScorer], actors: int) -> RayPo
 
 def work(pool: RayPool, first: int, count: int) -> None:
     """Have so many works done."""
-    for number in range(first, first + count):
-        pool.submit(make_pairs(number))
+    pool.submit([numbered_pair(number) for number in range(first, first + count)])
     assert len(drain(pool, count)) == count
 
 
@@ -100,7 +98,9 @@ def test_an_actor_that_never_starts_is_given_up_while_the_others_work(
     ]
 
 
-def test_who_was_given_up_is_tried_again_when_another_starts_or_a_node_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actors_that_were_given_up_are_tried_again_when_another_starts_or_a_node_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fake = FakeRay(monkeypatch)
     failed = STARTS_PER_ACTOR * "x"
     pool = fake.pool(builds(f"sxx{failed}s{failed}s"), actors=2)
@@ -158,7 +158,7 @@ def test_ends_that_ray_does_not_call_deaths_count_as_such(monkeypatch: pytest.Mo
         return get(ref, timeout)
 
     monkeypatch.setattr(fake, "get", killed_at_work)
-    pool.submit(make_pairs(7))
+    pool.submit([numbered_pair(7)])
     with pytest.raises(
         PoolError, match=f"work 7 failed {FAILURES_PER_WORK} times, last with: actor failed: {type(death).__name__}"
     ):
@@ -185,7 +185,7 @@ def test_an_actor_that_loads_and_fails_at_each_work_is_given_up_while_the_others
 def test_a_node_that_dies_before_its_actors_have_answered_is_not_their_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch)
     pool = fake.pool(FakeScorer, actors=1)
-    pool.submit(make_pairs(0))
+    pool.submit([numbered_pair(0)])
     for number in range(1, 3 * STARTS_PER_ACTOR):
         while not pool.members() or pool.members()[0].held == 0:
             pool._wait(0.0)
@@ -196,11 +196,10 @@ def test_a_node_that_dies_before_its_actors_have_answered_is_not_their_fault(mon
 
 
 @pytest.mark.parametrize("actors", [1, 2, 8])
-def test_a_work_that_brings_down_whoever_tries_it_is_named(monkeypatch: pytest.MonkeyPatch, actors: int) -> None:
+def test_a_work_that_brings_down_every_actor_is_named(monkeypatch: pytest.MonkeyPatch, actors: int) -> None:
     fake = FakeRay(monkeypatch)
     pool = fake.pool(lambda: FakeScorer(raise_at=(3,)), actors=actors)
-    for number in range(8 * actors):
-        pool.submit(make_pairs(number))
+    pool.submit([numbered_pair(number) for number in range(8 * actors)])
     with pytest.raises(PoolError, match=f"^work 3 failed {FAILURES_PER_WORK} times, last with: .*fault at 3$"):
         drain(pool, 8 * actors)
 
@@ -218,14 +217,14 @@ def test_auto_waits_for_a_node_when_the_last_is_gone(monkeypatch: pytest.MonkeyP
     pass_time(fake, pool, range(5))
     fake.lose(*fake.actors)
     fake.places = 0
-    pool.submit(make_pairs(5))
+    pool.submit([numbered_pair(5)])
     while fake.now < 1040:
         assert pool.collect(1.0) == []
     fake.places = 2
     assert len(drain(pool, 1)) == 1
     fake.lose(*fake.actors)
     fake.places = 0
-    pool.submit(make_pairs(6))
+    pool.submit([numbered_pair(6)])
     with pytest.raises(PoolError, match=r"^0 of at least 1 actors were ready for cluster.start_timeout = 60 s"):
         drain(pool, 1)
 
@@ -250,12 +249,27 @@ def test_a_lost_cluster_is_named_and_closing_is_quiet(monkeypatch: pytest.Monkey
     fake = FakeRay(monkeypatch)
     pool = fake.pool(FakeScorer, actors=2)
     work(pool, 0, 2)
-    pool.submit(make_pairs(2))
+    pool.submit([numbered_pair(2)])
     fake.cluster_fault = fault
-    with pytest.raises(PoolError, match=rf"^the Ray cluster is lost \(.*{fault}\): once one is up, `run.py resume"):
+    lost = rf"^the Ray cluster is lost \(.*{fault}\): once one is up, `zip-ray resume"
+    with pytest.raises(PoolError, match=lost):
         pool.collect(1.0)
+    with pytest.raises(PoolError, match=lost):
+        pool.submit([numbered_pair(3)])
     pool.close()
     pool.close()
+
+
+def test_what_is_submitted_is_sent_at_once_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(FakeScorer, actors=(2, 2))
+    pool.submit([numbered_pair(0)])
+    assert [member.held for member in pool.members()] == [0, 0], "none is ready"
+    pool.facts()
+    pool.submit([numbered_pair(number) for number in range(1, 7)])
+    assert [member.held for member in pool.members()] == [PREFETCH, PREFETCH]
+    pool.facts()  # answers are taken in meanwhile, and what waits takes their place
+    assert len(drain(pool, 7)) == 7
 
 
 def test_an_idle_actor_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +285,7 @@ def test_an_idle_actor_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) ->
 def test_without_an_actor_it_looks_again_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch, places=0)
     pool = fake.pool(FakeScorer, actors="auto")
-    pool.submit(make_pairs(0))
+    pool.submit([numbered_pair(0)])
     began, fake.looks = fake.now, 0
     assert pool.collect(10.0) == []
     assert fake.now - began == pytest.approx(10.0)
