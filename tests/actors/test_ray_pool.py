@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import PoolError
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
-from zip_ray.protocol.messages import Answer, Work
+from zip_ray.protocol.messages import Answer, Value
 
 
 @pytest.fixture
@@ -34,25 +33,21 @@ def joined(ray_cluster: str) -> ClusterConfig:
     return ClusterConfig(address=ray_cluster, actors=2, start_timeout=60)
 
 
-def ids(answers: list[Answer]) -> list[int]:
-    return sorted(answer.id for answer in answers)
-
-
-def numbered_pairs(numbers: Iterable[int]) -> list[Work]:
-    return [numbered_pair(number) for number in numbers]
+def values(answers: list[Answer]) -> dict[int, Value]:
+    return {answer.id: answer.value for answer in answers}
 
 
 def test_work_of_a_killed_actor_is_answered_once(joined: ClusterConfig) -> None:
     pool = RayPool(partial(FakeScorer, delay=0.1), joined)
     try:
         pool.facts()
-        pairs = numbered_pairs(range(12))
-        pool.submit(pairs)
+        works = [numbered_pair(number) for number in range(12)]
+        pool.submit(works)
         answers = drain(pool, 2)
         os.kill(pool.pids()[0], signal.SIGKILL)
         answers += drain(pool, 12 - len(answers))
-        assert ids(answers) == list(range(12))
-        assert {answer.id: answer.value for answer in answers} == {pair.id: FakeScorer().answer(pair) for pair in pairs}
+        assert sorted(answer.id for answer in answers) == list(range(12))
+        assert values(answers) == {work.id: FakeScorer().answer(work) for work in works}
         again = sum(answer.attempts - 1 for answer in answers)
         assert 1 <= again <= PREFETCH, "what the dead actor held, and no more, was issued again"
         assert pool.collect(0.5) == []
@@ -77,8 +72,8 @@ def test_a_dead_actor_is_replaced(joined: ClusterConfig) -> None:
 def test_process_that_ends_itself_mid_work(joined: ClusterConfig, tmp_path: Path) -> None:
     pool = RayPool(partial(FakeScorer, die_at=(3, 4), marks=tmp_path), joined)
     try:
-        pool.submit(numbered_pairs(range(8)))
-        assert ids(drain(pool, 8)) == list(range(8))
+        pool.submit([numbered_pair(number) for number in range(8)])
+        assert sorted(values(drain(pool, 8))) == list(range(8))
     finally:
         pool.close()
 
@@ -106,7 +101,7 @@ def test_actors_that_never_start_are_given_up(joined: ClusterConfig, build, erro
 def test_an_exception_is_tried_again_and_then_named(joined: ClusterConfig, tmp_path: Path) -> None:
     pool = RayPool(partial(FakeScorer, raise_at=(1,), marks=tmp_path), joined)
     try:
-        pool.submit(numbered_pairs(range(3)))
+        pool.submit([numbered_pair(number) for number in range(3)])
         attempts = {answer.id: answer.attempts for answer in drain(pool, 3)}
         assert attempts[1] == 2
         assert sorted(attempts) == [0, 1, 2]
@@ -131,13 +126,13 @@ def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfi
     pool = RayPool(partial(UnevenScorer, tmp_path, slow=1.0), joined)
     try:
         all_ready(pool)
-        for i in range(20):
-            pool.submit([numbered_pair(i)])
-            if i == 1:
-                assert [member.held for member in pool.members()] == [1, 1], "the second goes to the idle actor"
+        pool.submit([numbered_pair(0)])
+        pool.submit([numbered_pair(1)])
+        assert [member.held for member in pool.members()] == [1, 1], "the second goes to the idle actor"
+        pool.submit([numbered_pair(number) for number in range(2, 20)])
         assert [member.held for member in pool.members()] == [PREFETCH, PREFETCH]
-        slow = sum(answer.value[0].accuracy == 1.0 for answer in drain(pool, 20))
-        assert slow == 0, "the fast actor took all that waited, and copies of what the slow one held"
+        slow = [number for number, value in values(drain(pool, 20)).items() if value[0].accuracy == 1.0]
+        assert slow == [], "the fast actor took all that waited, and copies of what the slow one held"
     finally:
         pool.close()
 
@@ -146,7 +141,7 @@ def test_an_actor_that_hangs_while_it_loads_is_replaced(joined: ClusterConfig, t
     pool = RayPool(partial(hanging_build, tmp_path), joined)
     try:
         pool.facts()
-        pool._fleet.cluster = joined.model_copy(update={"start_timeout": 1})  # from here on
+        pool._cluster = joined.model_copy(update={"start_timeout": 1})  # from here on
         all_ready(pool)
         assert "not loaded within cluster.start_timeout = 1 s" in pool.last_error()
     finally:
@@ -159,11 +154,11 @@ def test_killed_node(cluster: Cluster) -> None:
     pool = RayPool(partial(FakeScorer, delay=0.2), ClusterConfig(address=cluster.address, actors=2, cpus_per_actor=4))
     try:
         all_ready(pool)
-        pool.submit(numbered_pairs(range(12)))
+        pool.submit([numbered_pair(number) for number in range(12)])
         answers = drain(pool, 1)
         cluster.remove_node(node, allow_graceful=False)
         answers += drain(pool, 12 - len(answers))
-        assert ids(answers) == list(range(12))
+        assert sorted(answer.id for answer in answers) == list(range(12))
         assert max(answer.attempts for answer in answers) == 2
         extra = itertools.count(12)
 
@@ -196,7 +191,7 @@ sys.path.insert(0, sys.argv[1])  # of this process only: Ray gives workers the s
 from zip_ray.actors import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.facts import Facts
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, Work
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, new_work
 
 class Scorer:
     def facts(self):
@@ -205,7 +200,7 @@ class Scorer:
         return EvaluationResult(0.5, 1.0, 7)
 
 pool = RayPool(Scorer, ClusterConfig(address=sys.argv[2], actors=1))
-pool.submit([Work(number, Priority.EVALUATION, Evaluation("val", "a {}.")) for number in range(5)])
+pool.submit([new_work(Evaluation("val", "a {}."), Priority.EVALUATION) for _ in range(5)])
 answers = []
 while len(answers) < 5:
     answers += pool.collect(1.0)
