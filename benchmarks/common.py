@@ -75,7 +75,7 @@ def run(config: Config, scorer: Scorer | None = None) -> Figures:
     """Tune with the loop, the ledger and the scorer of the program itself, in this process, on its thread."""
     scorer = scorer or build_scorer(config)
     facts = scorer.facts()
-    space = make_space(config, facts.shape)
+    space = make_space(config.prompt, facts.shape, config.seed)
     scorer.answer(Evaluation(-1, "test", facts.template))  # features of the test images are not part of the time
     start = time.perf_counter()
     pool = InProcessPool(lambda: scorer)

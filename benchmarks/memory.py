@@ -71,7 +71,8 @@ def configure(model: str, actors: int, shared: bool) -> Config:
         {
             "model": {"name": model},
             "prompt": {"init": "template"},
-            "cluster": {"actors": actors, "cache": shared},
+            "cluster": {"actors": actors},
+            "execution": {"cache": shared},
         },
         "benchmark",
     )
@@ -91,7 +92,7 @@ def measure(config: Config) -> list[float]:
 
 def work(pool: RayPool, config: Config) -> list[int]:
     """Rounds of a few pairs an actor until every actor is ready, then one more; their process ids."""
-    space = make_space(config, pool.facts().shape)
+    space = make_space(config.prompt, pool.facts().shape, config.seed)
     actors = config.cluster.most or 1
     each = 4 * actors
     for k in itertools.count():

@@ -75,11 +75,13 @@ def pool(scorer: partial[Any], actors: int, seats: int = 1) -> Iterator[RayPool]
         opened.close()
 
 
-def configure(seconds: float | None = None, queries: int | None = None, together: int = 1, **optimizer: Any) -> Config:
+def configure(
+    seconds: float | None = None, queries: int | None = None, pairs_per_step: int = 1, **execution: Any
+) -> Config:
     """A run that validates at its start and end only."""
     sections = {
-        "optimizer": {"max_staleness": 10**6, **optimizer},
-        "model": {"pairs_per_pass": together, "parallel": (1, 1)},
+        "optimizer": {"pairs_per_step": pairs_per_step},
+        "execution": {"max_staleness": 10**6, **execution},
         "budget": {"queries": queries, "seconds": seconds},
         "validation": {"every_queries": 10**9},
         "output": {"checkpoint_every_steps": 10**9},

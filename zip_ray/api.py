@@ -39,6 +39,11 @@ def build_scorer(config: Config) -> ScorerLike:
     return build_scorer(config)
 
 
+def scorer_builder(config: Config) -> Callable[[], ScorerLike]:
+    """What a pool builds: the scorer of a run."""
+    return partial(build_scorer, config)
+
+
 def build_host(keys: list[str]) -> ScorerLike:
     """The scorers of the runs of a suite, in the process that scores."""
     from zip_ray.scorer.scorer import ScorerBuilder
@@ -48,7 +53,7 @@ def build_host(keys: list[str]) -> ScorerLike:
 
 def open_pool(config: Config) -> Pool:
     """The pool of one run."""
-    return split_if_asked(_open(config, partial(build_scorer, config)), config)
+    return split_if_asked(_open(config, scorer_builder(config)), config)
 
 
 def open_hosts(config: Config, keys: list[str]) -> Pool:

@@ -5,21 +5,17 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file
 
+from tests.support.command_line import assert_same_run, command, run, steps_done, wait_for_step
 from tests.support.paths import ROOT
-from tests.support.saboteur import below, is_actor, require_gone
+from tests.support.processes import below, is_actor, require_gone
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.runs.event_log import read_record
-from zip_ray.tuning.events import EndEvent, PoolEvent, StartEvent, StepEvent
+from zip_ray.tuning.events import EndEvent, StartEvent
 
 SMALL = [
     "--task.shots=4",
@@ -31,60 +27,15 @@ SMALL = [
 IN_PROCESS = ["--cluster.pool=in-process"]
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "run.py"), *arguments]
-
-
-def run(cwd: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=240)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
 def tune(cwd: Path, folder: str, *arguments: str) -> Path:
     run(cwd, "tune", str(ROOT / "configs" / "quickstart.yaml"), *SMALL, f"--output.dir={folder}", *arguments)
     return cwd / folder
-
-
-def essence(folder: Path) -> tuple[dict, list]:
-    """All of a run that must not depend on where and when: tensors, and events without their times."""
-    events = read_record(folder / "metrics.jsonl")[1:]
-    dull = {"seconds", "queries_per_second", "account", "wasted"}
-    return load_file(folder / "tuned_prompt.safetensors"), [
-        {k: v for k, v in asdict(event).items() if k not in dull}
-        for event in events
-        if not isinstance(event, PoolEvent)
-    ]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    (tensors, events), (other_tensors, other_events) = essence(one), essence(other)
-    assert events == other_events
-    assert tensors.keys() == other_tensors.keys()
-    for name, tensor in tensors.items():
-        np.testing.assert_array_equal(tensor, other_tensors[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run with the in-process pool."""
     return tune(tmp_path_factory.mktemp("reference"), "run", *IN_PROCESS)
-
-
-def steps_done(folder: Path) -> int:
-    try:
-        return sum(isinstance(event, StepEvent) for event in read_record(folder / "metrics.jsonl"))
-    except Exception:
-        return 0
-
-
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
-    for _ in range(24_000):
-        if steps_done(folder) >= step:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError("the run did not get there")
 
 
 def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -224,8 +175,8 @@ def test_faults_of_a_run_folder(reference: Path, tmp_path: Path) -> None:
     assert "execution.threads: differs from what " in done.stderr
     config = spoiled("old") / "config.yaml"
     config.write_text("optimizer: {a: 0.01}\n")
-    for command in ("resume", "status", "replay", "evaluate"):
-        assert "written by an earlier version of zip-ray (schema 1," in run(tmp_path, command, "old", code=2).stderr
+    for verb in ("resume", "status", "replay", "evaluate"):
+        assert "written by an earlier version of zip-ray (schema 1," in run(tmp_path, verb, "old", code=2).stderr
 
 
 def test_unreadable_image_stops_before_anything_is_written(tmp_path: Path) -> None:

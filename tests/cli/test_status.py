@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from tests.conftest import wait_for
 from tests.support.events import end_event, pool_event, step_event
+from tests.support.processes import wait_for
 from zip_ray.actors import RayMetrics
 from zip_ray.cli.main import main
 from zip_ray.cli.status import status

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.faults import check_each
 from tests.support.paths import ROOT
 from tests.support.suite_files import BASE, suite_file
 from zip_ray.compare.plan import plan
@@ -18,8 +19,11 @@ from zip_ray.errors import InputError
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", SUITES, ids=lambda p: p.name)
-def test_suites_open_with_their_command_and_can_be_planned(path: Path) -> None:
+def test_suites_open_with_their_command_and_can_be_planned() -> None:
+    check_each(SUITES, opens_with_its_command_and_can_be_planned)
+
+
+def opens_with_its_command_and_can_be_planned(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith(f"# zip-ray compare suites/{path.stem}\n")
     suite = load_suite(path)
     assert suite.name == path.stem
@@ -73,9 +77,12 @@ CLASSES = {
 """Of the papers' data sets (reference: ZIP.md, section 6)."""
 
 
-@pytest.mark.parametrize("path", [path for path in SUITES if path.name.startswith("paper")], ids=lambda p: p.name)
-def test_bpt_vlm_and_bar_as_published_know_the_length_of_an_epoch(path: Path) -> None:
+def test_bpt_vlm_and_bar_as_published_know_the_length_of_an_epoch() -> None:
     """A fitness is a mean over an epoch; BAR's rate falls over 900 of them."""
+    check_each((path for path in SUITES if path.name.startswith("paper")), knows_the_length_of_an_epoch)
+
+
+def knows_the_length_of_an_epoch(path: Path) -> None:
     for one in plan(load_suite(path), Path("x")):
         classes = CLASSES[one.task] if one.config.task.classes == "all" else math.ceil(CLASSES[one.task] / 2)
         batches = max(1, 16 * classes // 128)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fakes import FACTS, FakeScorer, make_pairs, refused_build
+from tests.support.pools import drain
 from zip_ray.actors import RayPool
 from zip_ray.config.reading import validate
 from zip_ray.config.resources import ClusterConfig
@@ -17,7 +18,7 @@ from zip_ray.pool.contract import InProcessPool, Pool, ScorerLike
 from zip_ray.pool.multi_scorer import ScorerHost, scorer_key
 from zip_ray.pool.shared import Channel, PoolHub
 from zip_ray.pool.splitting import SplitPool
-from zip_ray.protocol.messages import Answer, Encoding, Evaluation, EvaluationResult, PassResult
+from zip_ray.protocol.messages import Encoding, Evaluation, EvaluationResult, PassResult
 
 Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
@@ -69,15 +70,6 @@ def open_pool(request: pytest.FixtureRequest) -> Iterator[Opener]:
     yield opener
     for pool in pools:
         pool.close()
-
-
-def drain(pool: Pool, count: int) -> list[Answer]:
-    answers: list[Answer] = []
-    for _ in range(600):
-        if len(answers) >= count:
-            break
-        answers += pool.collect(0.5)
-    return answers
 
 
 def test_each_id_is_answered_exactly_once(open_pool: Opener) -> None:

@@ -24,9 +24,11 @@ import numpy as np
 import tyro
 from ray.cluster_utils import Cluster
 
-from tests.conftest import free_port
+from tests.support.environment import isolate_environment
 from tests.support.fakes import FACTS, FakeScorer, loss, uneven_build
-from tests.support.saboteur import MEMBERS, Disk, Saboteur, real_cluster, require_gone, tear
+from tests.support.pools import CountingPool
+from tests.support.processes import free_port, require_gone
+from tests.support.saboteur import MEMBERS, Disk, Saboteur, real_cluster, tear
 from tests.support.simulated import KINDS, DriverKilled, Faults, SimulatedPool
 from zip_ray.actors import RayPool
 from zip_ray.config.reading import validate
@@ -37,7 +39,6 @@ from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import Answer, Work
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.lifecycle import resume, tune
@@ -72,44 +73,6 @@ class Story:
     """Queries that the pools were given, as far as the drivers can have told: at least so many have been issued."""
     struck: Counter[str] = field(default_factory=Counter)
     """The faults that came, by kind."""
-
-
-class CountingPool:
-    """The pool of one driver, and an account of its pairs beside that of the run."""
-
-    def __init__(self, pool: Pool, told: Counter[int], asked: int, meanwhile: Callable[[], None] = lambda: None):
-        """Nothing has been asked of it yet.
-
-        Args:
-            pool: does the work.
-            told: how often each pair has been told; those of this driver are added.
-            asked: number of the first pair that the driver may ask; from there on, nothing has been told that counts.
-            meanwhile: is called before each wait.
-        """
-        self._pool, self._told, self._meanwhile = pool, told, meanwhile
-        self._given = self._answered = 0
-        for pair in [pair for pair in told if pair >= asked]:
-            del told[pair]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pool, name)
-
-    def submit(self, work: Work) -> None:
-        self._given += len(getattr(work, "asks", ()))
-        self._pool.submit(work)
-
-    def collect(self, timeout: float) -> list[Answer]:
-        self._meanwhile()
-        answers = self._pool.collect(timeout)
-        pairs = [r.id for a in answers for r in getattr(a.result, "results", ())]
-        self._told.update(pairs)
-        self._answered += len(pairs)
-        return answers
-
-    def issued(self, config: Config, killed: bool) -> int:
-        """Queries that were put out, as far as it can be known: one that was killed has recorded whole steps only."""
-        size = config.optimizer.pairs_per_step
-        return 2 * (self._answered // size * size if killed else self._given)
 
 
 def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> Config:
@@ -362,6 +325,7 @@ def main(simulated: int = 2000, real: int = 100, first: int = 0) -> int:
         real: schedules over a real cluster of three nodes.
         first: seed of the first; a long run may be had in parts.
     """
+    isolate_environment()
     logging.getLogger("zip_ray.pool.splitting").setLevel(logging.ERROR)  # the planner tells of each choice
     virtual, actual = Tally("simulated", every=100), Tally("real", every=1)
     for seed in range(first, first + simulated):

@@ -9,9 +9,9 @@ from rich.console import Console
 from tyro.conf import Positional, UseAppendAction
 
 from zip_ray import api
-from zip_ray.cli import options, settings
+from zip_ray.cli import flags, settings
+from zip_ray.cli.flags import ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
 from zip_ray.cli.live_view import ProgressView
-from zip_ray.cli.options import ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
 from zip_ray.cli.printing import accuracy_table, show_run, show_suite
 from zip_ray.cli.signals import stop_on_signal
 from zip_ray.compare.suite import load_suite
@@ -49,7 +49,7 @@ def command(
     return register
 
 
-@command("tune", options.RUN, settings.of_file)
+@command("tune", flags.RUN, settings.of_file)
 def tune(config: Positional[str], given: RunOptions) -> int:
     """Tune a prompt as a config says; every field is an option.
 
@@ -62,7 +62,7 @@ def tune(config: Positional[str], given: RunOptions) -> int:
     return show_run(console, result, run)
 
 
-@command("resume", options.RESUME, settings.of_run)
+@command("resume", flags.RESUME, settings.of_run)
 def resume(run_dir: Positional[str], given: ResumeOptions) -> int:
     """Continue a run that was stopped, or one that is finished with a larger budget; no query is charged twice.
 
@@ -90,7 +90,7 @@ def status(run_dir: Positional[str]) -> int:
     return 0
 
 
-@command("evaluate", options.TEST, settings.of_prompt)
+@command("evaluate", flags.TEST, settings.of_prompt)
 def evaluate(prompt: Positional[Path], given: TestOptions) -> int:
     """Test a tuned prompt on its own task (of the config.yaml beside it), or on any other with the same model.
 
@@ -120,7 +120,7 @@ def classify(
     return 0
 
 
-@command("doctor", options.RUN, settings.of_file)
+@command("doctor", flags.RUN, settings.of_file)
 def doctor(config: Positional[str | None] = None, given: RunOptions = {}) -> int:  # noqa: B006 - not changed
     """Check environment, devices, model, task, cluster and tracking server, and say what to do about faults.
 
@@ -132,7 +132,7 @@ def doctor(config: Positional[str | None] = None, given: RunOptions = {}) -> int
     return show_findings(console, examine(api.checks(settings.of_file(config, given))))
 
 
-@command("compare", options.SUITE, settings.of_suite)
+@command("compare", flags.SUITE, settings.of_suite)
 def compare(suite: Positional[str], given: SuiteOptions, output: Path | None = None, data: Path | None = None) -> int:
     """Run methods x tasks x seeds on one pool, and report; the same command continues after a stop.
 
@@ -161,7 +161,7 @@ def report(suite_dir: Positional[Path]) -> int:
     return 0
 
 
-@command("replay", options.TRACKING, settings.of_run)
+@command("replay", flags.TRACKING, settings.of_run)
 def replay(run_dir: Positional[Path], given: TrackingOptions) -> int:
     """Send to MLflow what it lacks of a run, say after its server was down; doing it again changes nothing.
 
@@ -181,7 +181,7 @@ def configs() -> int:
     return 0
 
 
-@command("config show", options.RUN, settings.of_file)
+@command("config show", flags.RUN, settings.of_file)
 def config_show(config: Positional[str | None] = None, given: RunOptions = {}) -> int:  # noqa: B006 - not changed
     """Print the config that a run would have, as YAML; what differs from the defaults comes first and is marked.
 

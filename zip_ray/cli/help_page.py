@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from tyro.conf import Positional
 
 from zip_ray.cli.commands import Command
-from zip_ray.cli.options import SHORT_FORMS, form, kind
+from zip_ray.cli.flags import SHORT_FORMS, form, kind
 from zip_ray.config.fields import class_of
 from zip_ray.config.tree import CHOOSERS, Config
 from zip_ray.config.writing import effective, flow

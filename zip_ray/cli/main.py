@@ -14,8 +14,8 @@ import tyro
 
 from zip_ray.cli import settings
 from zip_ray.cli.commands import COMMANDS
+from zip_ray.cli.flags import RUN, SHORT_FORMS, with_pairs_joined
 from zip_ray.cli.help_page import command_page, top_page
-from zip_ray.cli.options import RUN, SHORT_FORMS, with_pairs_joined
 from zip_ray.cli.printing import INTERRUPTED, parse_failure
 from zip_ray.config.old_names import refuse_old_names
 from zip_ray.config.tree import Config

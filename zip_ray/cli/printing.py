@@ -6,12 +6,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from zip_ray.cli.options import RUN, form
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED
+from zip_ray.cli.flags import RUN, form
 from zip_ray.compare.execute import SuiteOutcome
 from zip_ray.compare.report.document import PAGE as REPORT
 from zip_ray.config.tree import Config
 from zip_ray.runs.folder import lasting
 from zip_ray.runs.lifecycle import RunResult
+from zip_ray.runs.zero_shot import shortfall
 
 INTERRUPTED = 130
 
@@ -25,6 +27,8 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
         console.print(text, soft_wrap=True)
         return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
     console.print(accuracy_table(result.accuracies, result.templates))
+    if text := shortfall(result.accuracies, config):
+        console.print(text, soft_wrap=True)
     console.print(
         f"{state.account.charged} queries in {state.seconds:.1f} s ({'; '.join(result.outcome.reasons.values())})\n"
         f"tuned prompt  {result.folder / 'tuned_prompt.safetensors'}\n"
@@ -60,11 +64,12 @@ def _next_command(result: RunResult, config: Config) -> str:
 
 
 def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> Table:
-    """Test accuracies as rows, with the templates where there are any."""
+    """Test accuracies as rows, with the templates where there are any; a tuned prompt below the plain one is marked."""
     table = Table("prompt", "test accuracy", *(["text"] if templates else []))
     for name, accuracy in accuracies.items():
-        kind = name if name == "tuned" else f"zero-shot, {name}"
-        table.add_row(kind, f"{accuracy:.1%}", *([templates.get(name, "")] if templates else []))
+        kind = name if name == TUNED else f"zero-shot, {name}"
+        mark = " (below the plain template)" if name == TUNED and accuracy < accuracies.get(PLAIN_TEMPLATE, 0.0) else ""
+        table.add_row(kind, f"{accuracy:.1%}{mark}", *([templates.get(name, "")] if templates else []))
     return table
 
 

@@ -4,16 +4,15 @@ import itertools
 import re
 from pathlib import Path
 
-import zip_ray
+from zip_ray.files import packaged
 
-PACKAGE = Path(zip_ray.__file__).parent
-CONFIGS = PACKAGE / "configs"
+CONFIGS = packaged("configs")
 
 
 def find_config(name: str) -> Path:
     """A file where the user stands; or else one that ships, by its name or by its path in a clone."""
     path = Path(name)
-    places = (path, PACKAGE / path, CONFIGS / f"{name}.yaml")
+    places = (path, packaged(name), CONFIGS / f"{name}.yaml")
     return next((place for place in places if place.is_file()), path)
 
 
