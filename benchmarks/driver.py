@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, tune
-from zip_ray.pool.contract import InProcessPool, Pool
+from zip_ray.pool.contract import Pool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.tuning.events import Event, StepEvent
 

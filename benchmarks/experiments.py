@@ -16,7 +16,8 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, table
-from zip_ray.optimizers import OptimizerState, make_optimizer, points
+from zip_ray.optimizers import METHODS, OptimizerState
+from zip_ray.optimizers.base import Told
 from zip_ray.optimizers.spsa import PairOptions, SpsaOptions, ZipOptions
 from zip_ray.prompts import SPACES, TextSpace
 from zip_ray.prompts.full import FullOptions
@@ -24,7 +25,8 @@ from zip_ray.prompts.low_rank import LowRankOptions
 from zip_ray.prompts.per_token import PerTokenOptions
 from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.facts import ModelShape
-from zip_ray.protocol.messages import Pair, PairResult
+from zip_ray.protocol.messages import AskResult
+from zip_ray.protocol.perturbations import points
 
 TOKENS, WIDTH, TARGET_RANK = 8, 128, 2
 WANTED_RATIO = 1.0
@@ -56,15 +58,13 @@ class Options(BenchmarkOptions):
 
 def descend(config: PairOptions, start: Float64, loss: Loss, seed: int, queries: int) -> Float64:
     """Losses at the iterates, after 0, 1, 2, ... steps."""
-    optimizer = make_optimizer(config, OptimizerState(start), seed)
-    losses = [loss(start)]
-    for _ in range(queries // config.queries_per_step):
-        asks = [optimizer.ask() for _ in range(config.asks_per_step)]
-        for ask in asks:
-            assert isinstance(ask, Pair)
-            plus, minus = (loss(w) for w in points(ask))
-            optimizer.tell(PairResult(ask.id, plus, minus, 0.0))
-        losses.append(loss(optimizer.state.w))
+    optimizer, state = METHODS[config.method](config, seed), OptimizerState(start)  # type: ignore[attr-defined]
+    losses, each = [loss(start)], config.asks_per_step
+    for step in range(queries // config.queries_per_step):
+        asks = [optimizer.ask(state, step * each + place) for place in range(each)]
+        told = [Told(ask, AskResult(tuple(loss(w) for w in points(ask)), 0.0)) for ask in asks]
+        state, _ = optimizer.tell(state, told)
+        losses.append(loss(state.w))
     return np.array(losses)
 
 

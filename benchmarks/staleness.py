@@ -26,14 +26,15 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, BenchmarkOptions, configure, machine, parallel, table
+from benchmarks.common import DOCS, BenchmarkOptions, configure, evaluate, machine, parallel, table
 from zip_ray.config.execution import ExecutionConfig
 from zip_ray.config.reading import load_config
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool.contract import InProcessPool, Pool
-from zip_ray.pool.splitting import SplitPool, Whole, choose
+from zip_ray.pool.contract import Pool
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.split_planner import Whole, choose
+from zip_ray.pool.splitting import SplitPool
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import Evaluation
 from zip_ray.scorer.scorer import build_scorer
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
@@ -104,11 +105,11 @@ def measure(job: tuple[str, int, Way, Options]) -> Curve:
     pool: Pool = InProcessPool(lambda: scorer)
     if way.planned:
         classes = Whole("classes", len(scorer.facts().classnames))
-        layout, _ = choose(ACTORS, PASS_SECONDS, classes, DEFAULT, synchronous=False)
-        execution = config.execution.model_copy(update={"split": (layout.sides, layout.shards)})
+        partition, _ = choose(ACTORS, PASS_SECONDS, classes, DEFAULT, synchronous=False)
+        execution = config.execution.model_copy(update={"split": (partition.sides, partition.shards)})
         pool = SplitPool(pool, config.model_copy(update={"execution": execution}))
     Tuning(config, pool, start, lambda _: None, states.append).run()
-    found = {s.account.charged: scorer.answer(Evaluation(-1, "test", s.optimizer.w)).accuracy for s in states}
+    found = {s.account.charged: evaluate(scorer, "test", s.optimizer.w).accuracy for s in states}
     return np.interp(np.arange(0, options.queries + 1, EVERY), list(found), list(found.values()))
 
 
