@@ -29,7 +29,7 @@ SIZE = 417
 
 
 class TimedScorer:
-    """Answers after a fixed time per pass; the losses differ a little from pair to pair."""
+    """Answers after a fixed time a pass; the losses differ a little from pair to pair."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -43,22 +43,22 @@ class TimedScorer:
         assert isinstance(work.body, Pass)
         if self._seconds:
             time.sleep(self._seconds)
-        return tuple([AskResult((1.0 + 1e-3 * (pair.index % 7), 1.0), 0.5) for pair in work.body.asks])
+        return tuple(AskResult((1.0 + 1e-3 * (ask.index % 7), 1.0), 0.5) for ask in work.body.asks)
 
 
 class HostedPool(RayPool):
     """Several members in one process, each a thread of it: more of them than a machine holds processes."""
 
     def __init__(self, build: Any, cluster: ClusterConfig, seats: int) -> None:
-        self._seats = seats
+        self._seats, self._taken = seats, 0
         self._hosts: list[Any] = []
         super().__init__(build, cluster)
 
     def _start_actor(self) -> Any:
-        taken = self._numbers - 1
-        if taken % self._seats == 0:
+        if self._taken % self._seats == 0:
             host = ray.remote(ScorerActor).options(num_cpus=0, max_concurrency=self._seats, **OPTIONS)
             self._hosts.append(host.remote())
+        self._taken += 1
         return self._hosts[-1]
 
 

@@ -114,8 +114,10 @@ def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> No
             "tasks": {"one": {"name": "folder", "root": "here"}, "two": {"name": "digits"}},
             "targets": {"three": {"name": "coop:dtd", "root": "here"}, "four": {"name": "letter", "root": None}},
             "methods": {"ZIP": {}},
+            "base": {"task": {"root": "here", "views": 3}},
         }
     ).rooted(tmp_path)
+    assert suite.base == {"task": {"root": str(tmp_path), "views": 3}}
     roots = {label: task.get("root") for label, task in (suite.tasks | suite.targets).items()}
     assert roots == {"one": str(tmp_path), "two": None, "three": str(tmp_path), "four": None}
 

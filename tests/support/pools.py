@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -120,54 +120,6 @@ class RecordingPool:
     @property
     def slices(self) -> list[Slice]:
         return [body for body in self.bodies if isinstance(body, Slice)]
-
-
-class CountingPool:
-    """The pool of one driver, and an account of its pairs beside that of the run."""
-
-    def __init__(self, pool: Pool, told: Counter[int], asked: int, meanwhile: Callable[[], None] = lambda: None):
-        """Nothing has been submitted yet.
-
-        Args:
-            pool: does the work.
-            told: how often each pair has been answered; those of this driver are added.
-            asked: number of the first pair that the driver may ask; from there on, earlier answers do not count.
-            meanwhile: is called before each wait.
-        """
-        self._pool, self._told, self._meanwhile = pool, told, meanwhile
-        self._pairs: dict[int, list[int]] = {}
-        """Numbers of the pairs in flight, by the id of their work."""
-        self._given = self._answered = 0
-        for pair in [pair for pair in told if pair >= asked]:
-            del told[pair]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pool, name)
-
-    def submit(self, works: Sequence[Work]) -> None:
-        passes = {work.id: work.body.asks for work in works if isinstance(work.body, Pass)}
-        self._pairs |= {identity: [ask.index for ask in asks] for identity, asks in passes.items()}
-        self._given += sum(map(len, passes.values()))
-        self._pool.submit(works)
-
-    def collect(self, timeout: float) -> list[Answer]:
-        self._meanwhile()
-        answers = self._pool.collect(timeout)
-        pairs = [pair for answer in answers for pair in self._pairs.pop(answer.id, ())]
-        self._told.update(pairs)
-        self._answered += len(pairs)
-        return answers
-
-    def issued(self, config: Config, killed: bool) -> int:
-        """Queries that were put out, as far as it can be known: one that was killed has recorded whole steps only."""
-        size = config.optimizer.pairs_per_step
-        return 2 * (self._answered // size * size if killed else self._given)
-
-
-def submit_each(pool: Pool, works: Iterable[Work]) -> None:
-    """One call each."""
-    for work in works:
-        pool.submit([work])
 
 
 class CountingPool:

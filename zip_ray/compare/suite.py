@@ -1,6 +1,6 @@
 """A suite: methods x tasks x shots x seeds under one protocol, as YAML."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,12 +134,15 @@ class Suite(Section):
         return Config().model_copy(update=dict(common))
 
     def rooted(self, root: Path) -> "Suite":
-        """The suite with its data in another place: the root of every task and target that has one."""
+        """The suite with its data in another place: the root of every task and target that has one, and of `base`."""
 
-        def moved(tasks: Mapping[str, Tree]) -> dict[str, Tree]:
-            return {label: {**task, "root": str(root)} if task.get("root") else task for label, task in tasks.items()}
+        def moved(task: Tree) -> Tree:
+            return {**task, "root": str(root)} if task.get("root") else task
 
-        return self.model_copy(update={"tasks": moved(self.tasks), "targets": moved(self.targets)})
+        tasks, targets = ({label: moved(task) for label, task in group.items()} for group in (self.tasks, self.targets))
+        common = self.base.get("task")
+        base = {**self.base, "task": moved(common)} if isinstance(common, dict) else self.base
+        return self.model_copy(update={"base": base, "tasks": tasks, "targets": targets})
 
     def changed(self, given: Tree) -> "Suite":
         """The suite with `base` changed; a method's own budget, and that of its file where `base` has none, is lowered
