@@ -17,7 +17,8 @@ from ray.cluster_utils import Cluster
 from tests.support.fakes import FakeScorer, UnevenScorer, broken_build, dying_build, hanging_build, numbered_pair
 from tests.support.paths import ROOT
 from tests.support.pools import drain
-from tests.support.processes import free_port, wait_for
+from tests.support.processes import HANG_SECONDS, free_port, wait_for
+from tests.support.ray_cluster import add_node
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import connect
 from zip_ray.config.resources import ClusterConfig
@@ -149,7 +150,7 @@ def test_an_actor_that_hangs_while_it_loads_is_replaced(joined: ClusterConfig, t
 
 
 def test_killed_node(cluster: Cluster) -> None:
-    node = cluster.add_node(num_cpus=4, object_store_memory=80 * 2**20)
+    node = add_node(cluster, num_cpus=4)
     # Four CPUs an actor: one on each node.
     pool = RayPool(partial(FakeScorer, delay=0.2), ClusterConfig(address=cluster.address, actors=2, cpus_per_actor=4))
     try:
@@ -167,7 +168,7 @@ def test_killed_node(cluster: Cluster) -> None:
             drain(pool, 1)
             return sorted(member.state for member in pool.members()) == ["pending", "ready"]
 
-        wait_for(waits_for_a_node, 30)  # copies of its work were answered before the node was known to be dead
+        wait_for(waits_for_a_node)  # copies of its work were answered before the node was known to be dead
     finally:
         pool.close()
 
@@ -188,6 +189,7 @@ def test_no_actor_for_too_long_is_an_end_with_the_numbers(joined: ClusterConfig)
 FOREIGN_DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[1])  # of this process only: Ray gives workers the script's and the working directory
+from tests.support.ray_cluster import add_node
 from zip_ray.actors import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.facts import Facts
@@ -214,7 +216,7 @@ def test_code_is_shipped_to_a_joined_cluster(cluster: Cluster, tmp_path: Path, r
     script = tmp_path / "driver.py"
     script.write_text(FOREIGN_DRIVER)
     command = [sys.executable, str(script), str(ROOT), getattr(cluster, road)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECONDS)
     told = run.stdout.splitlines()[-1:]  # Ray may tell of nodes that earlier tests took from the cluster
     assert told == ["shipped [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]"], run.stdout + run.stderr
 
@@ -265,7 +267,7 @@ def test_local_cluster_answers_and_leaves_nothing_behind() -> None:
     assert started
     pool.close()
     assert not ray.is_initialized()
-    _, alive = psutil.wait_procs(started, timeout=30)
+    _, alive = psutil.wait_procs(started, timeout=HANG_SECONDS)
     assert not alive
 
 

@@ -98,6 +98,6 @@ def test_ray_metrics(ray_cluster: str) -> None:
             values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in lines if 'run="first"' in line}
             return wanted.items() <= values.items()
 
-        wait_for(shown, 60)
+        wait_for(shown)
     finally:
         ray.shutdown()
