@@ -31,7 +31,7 @@ from zip_ray.protocol.messages import Answer, Value
 @pytest.fixture
 def joined(ray_cluster: str) -> ClusterConfig:
     """A cluster that outlives every pool that joins it: the tests of this module share it, one after another."""
-    return ClusterConfig(address=ray_cluster, actors=2, start_timeout=60)
+    return ClusterConfig(address=ray_cluster, actors=2, start_timeout=HANG_SECONDS)
 
 
 def values(answers: list[Answer]) -> dict[int, Value]:

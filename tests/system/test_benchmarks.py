@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+import tyro
 
 from benchmarks import accuracy, gains, scaling
 from benchmarks.common import Figures
@@ -24,7 +25,7 @@ def test_quick_prints_a_table_and_its_figure_last(
     module = importlib.import_module(f"benchmarks.{program}")
     if hasattr(module, "parallel"):
         monkeypatch.setattr(module, "parallel", lambda function, jobs, _: map(function, jobs))
-    assert module.main(module.Options(quick=True)) == 0
+    assert module.main(tyro.cli(module.Options, args=["--quick"])) == 0
     said = capsys.readouterr().out
     assert "\n| --- |" in said
     assert "wanted" in said.splitlines()[-1]

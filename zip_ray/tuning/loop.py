@@ -131,7 +131,7 @@ class Tuning:
         return Outcome(self._state, reasons)
 
     def _loop(self) -> dict[str, str]:
-        if self._validated_step < 0:
+        if self._validation_is_due():  # of a new run, or of one that was lost between a checkpoint and its validation
             self._validate()
         while True:
             if (now := self._clock()) >= self._watch.due:
@@ -220,9 +220,13 @@ class Tuning:
         )
         if optimizer.steps % self._config.output.checkpoint_every_steps == 0:
             self._checkpoint(state)
-        every, each = self._config.validation.every_queries, self._optimizer.queries_per_step
-        if optimizer.steps * each // every > self._validated_step * each // every:
+        if self._validation_is_due():
             self._validate()
+
+    def _validation_is_due(self) -> bool:
+        """Whether `validation.every_queries` have been charged, or more, since a validation was asked for."""
+        every, each = self._config.validation.every_queries, self._optimizer.queries_per_step
+        return self._state.optimizer.steps * each // every > self._validated_step * each // every
 
     def _validate(self) -> None:
         """Ask for a validation of the parameters as they are now."""
