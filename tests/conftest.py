@@ -18,6 +18,15 @@ settings.register_profile("zip-ray", deadline=None, suppress_health_check=[Healt
 settings.load_profile("zip-ray")
 
 
+LONG_ROOMS = ("system", "cli", "compare", "contracts", "actors", "runs")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the rooms that take longest: several processes share the files, and end together."""
+    rooms = {room: place for place, room in enumerate(LONG_ROOMS)}
+    items.sort(key=lambda item: rooms.get(item.path.parent.name, len(rooms)))
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running Ray cluster of one node with 4 CPUs, which all tests of this process share.

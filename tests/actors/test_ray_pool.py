@@ -124,7 +124,7 @@ def all_ready(pool: RayPool) -> None:
 
 
 def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfig, tmp_path: Path) -> None:
-    pool = RayPool(partial(UnevenScorer, tmp_path, slow=1.0), joined)
+    pool = RayPool(partial(UnevenScorer, tmp_path, slow=20.0), joined)
     try:
         all_ready(pool)
         pool.submit([numbered_pair(0)])
@@ -132,7 +132,7 @@ def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfi
         assert [member.held for member in pool.members()] == [1, 1], "the second goes to the idle actor"
         pool.submit([numbered_pair(number) for number in range(2, 20)])
         assert [member.held for member in pool.members()] == [PREFETCH, PREFETCH]
-        slow = [number for number, value in values(drain(pool, 20)).items() if value[0].accuracy == 1.0]
+        slow = [number for number, value in values(drain(pool, 20)).items() if value[0].accuracy == 20.0]
         assert slow == [], "the fast actor took all that waited, and copies of what the slow one held"
     finally:
         pool.close()
@@ -142,7 +142,10 @@ def test_an_actor_that_hangs_while_it_loads_is_replaced(joined: ClusterConfig, t
     pool = RayPool(partial(hanging_build, tmp_path), joined)
     try:
         pool.facts()
-        pool._cluster = joined.model_copy(update={"start_timeout": 1})  # from here on
+        pool._fleet.cluster = joined.model_copy(update={"start_timeout": 1})
+        while not pool.last_error():
+            pool._wait(0.5)
+        pool._fleet.cluster = joined  # the next one may take its time
         all_ready(pool)
         assert "not loaded within cluster.start_timeout = 1 s" in pool.last_error()
     finally:

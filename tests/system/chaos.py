@@ -220,7 +220,7 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
                         "address": cluster.address,
                         "actors": actors,
                         "answer_timeout": 2,
-                        "start_timeout": HANG_SECONDS,
+                        "start_timeout": 60,
                     }
                 ),
             }
