@@ -4,22 +4,26 @@ import math
 import os
 import re
 from collections import Counter
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]
 import ray
 from ray._private.state import available_resources_per_node
 from ray.util import client
 
-import zip_ray
 from zip_ray.actors.jobs import in_job
 from zip_ray.config.resources import ClusterConfig, per_gpu
 from zip_ray.errors import InputError
+from zip_ray.files import packaged
+from zip_ray.pool.contract import PoolError
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a local cluster: work and answers are small and travel inline."""
 CONNECT_SECONDS = 10.0
+START_TRIES = 2
+"""Of a local cluster."""
 
 
 def connect(cluster: ClusterConfig) -> bool:
@@ -30,20 +34,12 @@ def connect(cluster: ClusterConfig) -> bool:
 
     Raises:
         InputError: the cluster cannot be reached.
+        PoolError: a local one does not start.
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # More actors than cores is the user's choice on one machine: Ray would leave the rest pending for ever.
-        cpus = max(os.cpu_count() or 1, math.ceil((cluster.most or 1) * cluster.cpus_per_actor))
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **quiet,
-        )
+        _start_local(cluster, quiet)
         return True
     _probe(address)
     try:
@@ -56,11 +52,44 @@ def connect(cluster: ClusterConfig) -> bool:
     return False
 
 
+def _start_local(cluster: ClusterConfig, quiet: dict[str, Any]) -> None:
+    """Start Ray on this machine, with a second try: it may be late where other programs take the cores.
+
+    Raises:
+        PoolError: it does not start.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # More actors than cores is the user's choice on one machine: Ray would leave the rest pending for ever.
+    cpus = max(os.cpu_count() or 1, math.ceil((cluster.most or 1) * cluster.cpus_per_actor))
+    size = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES}
+    for tries in range(1, START_TRIES + 1):
+        try:
+            ray.init(address="local", include_dashboard=False, **size, **quiet)
+            return
+        except (Exception, SystemExit) as error:
+            _end_started()
+            if tries == START_TRIES:
+                raise PoolError(
+                    f"Ray does not start on this machine ({_short(error)}): free memory or cores, use --cluster.pool "
+                    "in-process, or join a cluster by --cluster.address"
+                ) from error
+
+
+def _end_started() -> None:
+    """End what a failed start leaves behind: Ray itself forgets it, and it would take the cores of the next try."""
+    ray.shutdown()
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if process.name() in ("gcs_server", "raylet"):
+                process.kill()
+                process.wait()
+
+
 def _code() -> dict[str, Any]:
     """The runtime environment that brings this code to the workers; a job's working_dir has brought it already."""
     if in_job():
         return {}
-    return {"py_modules": [str(Path(package.__file__ or "").parent) for package in (zip_ray,)]}
+    return {"py_modules": [str(packaged("."))]}
 
 
 def _probe(address: str) -> None:

@@ -16,7 +16,7 @@ from unittest.mock import ANY, MagicMock
 import pytest
 from PIL import Image
 
-from tests.cli.test_cli import assert_same_run, command, run, steps_done
+from tests.support.command_line import assert_same_run, command, run, steps_done
 from tests.support.fakes import FakeScorer
 from tests.support.suite_files import BASE, suite_file
 from zip_ray.artifact.classifier import evaluate
@@ -30,17 +30,19 @@ from zip_ray.compare.statistics import (
 )
 from zip_ray.compare.suite import load_suite
 from zip_ray.compare.suite_view import SuiteView
+from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import InProcessPool, Pool, ScorerLike
-from zip_ray.pool.multi_scorer import ScorerHost, scorer_key
+from zip_ray.pool.contract import Pool, ScorerLike
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.shared import PoolHub
 from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import locked
 from zip_ray.runs.lifecycle import Listener
 from zip_ray.scorer.scorer import ScorerBuilder
 from zip_ray.tasks.builtin.rendered import TASKS, render_split
-from zip_ray.tuning.events import Event, StepEvent
+from zip_ray.tuning.events import EndEvent, Event, StepEvent
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,9 @@ def test_a_suite_leaves_its_report(finished: Path) -> None:
     assert len(results.finished) == 8
     for one in results.finished:
         end = read_record(one.run.folder / "metrics.jsonl")[-1]
+        assert isinstance(end, EndEvent)
         row = f"{one.run.task}, {one.run.shots} shots, {one.run.method}"
-        cells = (row, str(one.run.seed), f"{100 * end['test_accuracy']:.1f}")
+        cells = (row, str(one.run.seed), f"{100 * end.test_accuracy:.1f}")
         assert re.search(r"\s*".join(f"<td>{re.escape(cell)}</td>" for cell in cells), page)
         assert "| " + " | ".join(cells) in text
     for shots in (1, 2):
@@ -88,9 +91,9 @@ def test_a_finished_suite_is_only_reported_again(finished: Path) -> None:
 
 def test_a_changed_suite_needs_another_folder(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "out")
-    suite_file(tmp_path, shots=[1, 2], methods={"ZIP": {"optimizer": {"a": 0.5}}})
+    suite_file(tmp_path, shots=[1, 2], methods={"ZIP": {"optimizer": {"step_size": 0.5}}})
     done = run(tmp_path, "compare", "mini.yaml", "--output=out", code=2)
-    assert "optimizer.a: differs from what" in done.stderr
+    assert "optimizer.step_size: differs from what" in done.stderr
 
 
 def test_a_suite_does_not_go_into_the_folder_of_a_run(tmp_path: Path) -> None:
@@ -109,7 +112,7 @@ def test_runs_of_another_budget_are_not_taken_for_this_suites(tmp_path: Path) ->
 
 def test_a_suite_whose_threads_are_auto_goes_on(tmp_path: Path) -> None:
     """A run keeps the number that it was started with."""
-    base = {**SMALLER, "cluster": {"pool": "in-process", "threads_per_actor": "auto"}}
+    base = {**SMALLER, "execution": {"threads": "auto"}}
     assert carry_out(tmp_path, build_fake, stop_after=13, at_once=1, base=base).left == 3
     assert carry_out(tmp_path, build_fake, at_once=1, base=base).finished == 3
     assert carry_out(tmp_path, build_fake, base=base).finished == 0
@@ -140,7 +143,7 @@ def test_runs_that_are_cut_off_go_on_and_the_finished_stay(finished: Path, tmp_p
         assert_same_run(tmp_path / "out" / path.parent.relative_to(finished), path.parent)
 
 
-SMALLER = {**BASE, "prompt": {"intrinsic_dim": 12}}
+SMALLER = {**BASE, "prompt": {"intrinsic_dimension": 12}}
 """For scorers without a model."""
 
 
@@ -159,9 +162,14 @@ def carry_out(
         return hear
 
     def open_pool(_: Config, keys: list[str]) -> Pool:
-        return InProcessPool(partial(ScorerHost, build, keys))
+        return InProcessPool(partial(MultiScorer, by_key(build), keys))
 
     return run_suite(suite, folder / "out", open_pool, lambda: len(steps) > stop_after, listen)
+
+
+def by_key(build: Callable[[Config], ScorerLike]) -> Callable[[str], ScorerLike]:
+    """The same, given the key of a run."""
+    return lambda key: build(Config.model_validate_json(key))
 
 
 def build_fake(_: Config) -> FakeScorer:
@@ -230,7 +238,7 @@ def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int
     runs = prepare(tmp_path / "out", suite, plan(suite, tmp_path / "out"))
     keys = [scorer_key(run.config) for run in runs]
     with (
-        closing(InProcessPool(partial(ScorerHost, lambda _: FakeScorer(delay=0.005), keys))) as pool,
+        closing(InProcessPool(partial(MultiScorer, lambda _: FakeScorer(delay=0.005), keys))) as pool,
         closing(PoolHub(pool)) as hub,
         Watched(len(runs)) as view,
     ):

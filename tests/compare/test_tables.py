@@ -120,6 +120,19 @@ def test_accuracies(results: Results) -> None:
     ]
 
 
+def test_a_tuned_prompt_below_the_plain_template_is_marked(results: Results) -> None:
+    assert "below" not in document(results).summary
+    better = {"plain template": 0.55, "best template": 0.55}
+    some = [replace(one, zero_shot=better) if one.run.task == "letter" else one for one in results.finished]
+    changed = replace(results, finished=some)
+    assert "Tuned prompts below their task's plain template: 2 (see Every seed)." in document(changed).summary
+    marked = [[cell.text for cell in row] for row in tables.seeds_table(changed).rows if "below" in row[2].text]
+    assert [row[:4] for row in marked] == [
+        ["letter, 16 shots, A", "1", "30.0 (below)", "55.0"],
+        ["letter, 16 shots, A", "2", "50.0 (below)", "55.0"],
+    ]
+
+
 def test_gains(results: Results) -> None:
     assert cells(tables.grid_table(results, tables.gains(results, 16), "points", "+")) == {
         "A": ["*+45.0 ± 7.1*", "*+25.0 ± 7.1*", "*+35.0*"],

@@ -17,7 +17,8 @@ def make_state(step: int = 7, best: bool = True) -> RunState:
     rng = np.random.default_rng(step)
     memory = {"momentum": rng.standard_normal(40), "losses": rng.random((3, 4))}
     return RunState(
-        OptimizerState(rng.standard_normal(40), step, 2, 5 * step + 3, memory),
+        OptimizerState(rng.standard_normal(40), step, 2, memory),
+        5 * step + 3,
         Account(issued=80, completed=70, charged=70, wasted=10),
         seconds=12.3456789,
         nonfinite_results=1,
@@ -32,9 +33,9 @@ def assert_same(one: RunState, other: RunState) -> None:
     assert one.optimizer.memory.keys() == other.optimizer.memory.keys()
     for name, tensor in one.optimizer.memory.items():
         np.testing.assert_array_equal(tensor, other.optimizer.memory[name])
-    for name in ("steps", "nonfinite_streak", "asked"):
+    for name in ("steps", "nonfinite_streak"):
         assert getattr(one.optimizer, name) == getattr(other.optimizer, name)
-    for name in ("account", "seconds", "nonfinite_results", "validated_step"):
+    for name in ("asked", "account", "seconds", "nonfinite_results", "validated_step"):
         assert getattr(one, name) == getattr(other, name)
     np.testing.assert_equal(one.accuracy, other.accuracy)
     assert (one.best is None) == (other.best is None)

@@ -4,9 +4,8 @@ import errno
 import io
 import json
 import os
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,21 +13,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from run import console
 from tests.support.events import step_event
-from tests.support.fakes import FACTS, SHAPE, FakeScorer
+from tests.support.fakes import SHAPE, FakeScorer
 from tests.support.simulated import DriverKilled
-from tests.system.chaos import CountingPool
+from tests.support.small_runs import make_config, open_pool
 from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.cli.commands import console
 from zip_ray.cli.printing import accuracy_table, show_run
 from zip_ray.cli.status import status
-from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError, OutputError
-from zip_ray.pool.contract import InProcessPool, PoolError
+from zip_ray.pool.contract import PoolError
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space
-from zip_ray.protocol.facts import Facts
-from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Result, Work
+from zip_ray.protocol.messages import Answer, Body, Evaluation, Pass, Work
 from zip_ray.runs.accuracy_plot import draw_accuracy
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
@@ -36,16 +34,6 @@ from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import locked, run_config
 from zip_ray.runs.lifecycle import resume, tune
 from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StepEvent
-
-
-def make_config(folder: Path, queries: int = 12, **sections: dict) -> Config:
-    prompt = sections.pop("prompt", {"intrinsic_dimension": 8, "rank": 1})
-    rest = {"output": {"dir": str(folder)}, "tracking": {"enabled": False}, "budget": {"queries": queries}}
-    return validate({"prompt": prompt, **rest, **sections}, "test")
-
-
-def open_pool(_: Config) -> InProcessPool:
-    return InProcessPool(FakeScorer)
 
 
 @pytest.mark.parametrize(
@@ -138,15 +126,18 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(tmp_path: Path) -> None:
 def test_a_last_test_that_is_cut_off_is_made_up_for(tmp_path: Path) -> None:
     config = make_config(tmp_path / "run")
 
+    def is_last_test(body: Body) -> bool:
+        return isinstance(body, Evaluation) and body.split == "test" and not isinstance(body.prompt, str)
+
     class Cut(InProcessPool):
         """Is lost, or is asked to stop, over the test of the tuned prompt."""
 
-        def submit(self, work: Work) -> None:
-            if isinstance(work, Evaluation) and work.split == "test" and not isinstance(work.prompt, str):
+        def submit(self, works: Sequence[Work]) -> None:
+            if any(is_last_test(work.body) for work in works):
                 if how == "pool":
                     raise PoolError("no actor is left")
                 asked.append(True)
-            super().submit(work)
+            super().submit(works)
 
     asked: list[bool] = []
     for how in ("pool", "interrupted"):
@@ -196,7 +187,8 @@ class SlowPool(InProcessPool):
         self._pause = pause
 
     def collect(self, timeout: float) -> list[Answer]:
-        if self._queue and isinstance(self._queue[0], Evaluation) and isinstance(self._queue[0].prompt, str):
+        bodies = [work.body for _, _, work in self._waiting]
+        if any(isinstance(body, Evaluation) and isinstance(body.prompt, str) for body in bodies):
             self._pause()
         return super().collect(timeout)
 
@@ -243,13 +235,23 @@ def test_a_resume_reads_the_run_only_when_it_holds_it(tmp_path: Path) -> None:
         resume(tmp_path / "run", config, open_pool, lambda: False)
 
 
+class CountedPool(InProcessPool):
+    """Knows how many queries it was sent, in pairs."""
+
+    queries = 0
+
+    def submit(self, works: Sequence[Work]) -> None:
+        self.queries += sum(2 * len(work.body.asks) for work in works if isinstance(work.body, Pass))
+        super().submit(works)
+
+
 def test_what_several_killed_drivers_wasted_stays_in_the_account(tmp_path: Path) -> None:
     config = make_config(tmp_path / "run", 120)
     config = config.model_copy(update={"output": config.output.model_copy(update={"checkpoint_every_steps": 5})})
-    pools: list[CountingPool] = []
+    pools: list[CountedPool] = []
 
-    def open_counting(_: Config) -> CountingPool:
-        pools.append(CountingPool(InProcessPool(FakeScorer), Counter(), 0))
+    def open_counted(_: Config) -> CountedPool:
+        pools.append(CountedPool(FakeScorer))
         return pools[-1]
 
     def killed_at(step: int) -> Callable[[Event], None]:
@@ -260,12 +262,12 @@ def test_what_several_killed_drivers_wasted_stays_in_the_account(tmp_path: Path)
         return listen
 
     with pytest.raises(DriverKilled):
-        tune(config, open_counting, lambda: False, killed_at(8))
+        tune(config, open_counted, lambda: False, killed_at(8))
     for step in (7, 7):
         with pytest.raises(DriverKilled):
-            resume(tmp_path / "run", config, open_counting, lambda: False, killed_at(step))
-    account = resume(tmp_path / "run", config, open_counting, lambda: False).outcome.state.account
-    assert account.issued == sum(pool.issued(config, killed=False) for pool in pools) == 190
+            resume(tmp_path / "run", config, open_counted, lambda: False, killed_at(step))
+    account = resume(tmp_path / "run", config, open_counted, lambda: False).outcome.state.account
+    assert account.issued == sum(pool.queries for pool in pools) == 190
     assert (account.charged, account.wasted) == (120, 70)
 
 
@@ -324,49 +326,3 @@ def test_a_stopped_run_names_its_copy_where_it_has_one(tmp_path: Path, capsys: p
 def test_a_table_has_texts_where_there_are_templates() -> None:
     assert [column.header for column in accuracy_table({"tuned": 0.5}, {}).columns] == ["prompt", "test accuracy"]
     assert [*accuracy_table({"a": 0.5}, {"a": "a {}"}).columns[2].cells] == ["a {}"]
-
-
-@dataclass(frozen=True)
-class Judge(FakeScorer):
-    """Its templates are right on so many training, validation and test images."""
-
-    right: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-
-    def facts(self) -> Facts:
-        return replace(FACTS, template="the {}.", templates=("the {}.", "one {}."))
-
-    def answer(self, work: Work) -> Result:
-        if isinstance(work, Evaluation) and isinstance(work.prompt, str):
-            images = FACTS.images[work.split]
-            right = self.right[work.prompt][("train", "val", "test").index(work.split)]
-            return EvaluationResult(work.id, 1.0, right / images, images)
-        return super().answer(work)
-
-
-@pytest.mark.parametrize(
-    ("plain", "other", "generic", "best"),
-    [
-        ((3, 2, 6), (4, 2, 1), (4, 1, 6), "one {}."),  # not by test images
-        ((3, 2, 6), (3, 3, 1), (8, 0, 2), "a photo of a {}."),
-        ((4, 2, 3), (5, 1, 6), (2, 4, 6), "the {}."),
-    ],
-)
-def test_zero_shot_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain, other, generic, best) -> None:
-    right = {"the {}.": plain, "one {}.": other, "a photo of a {}.": generic}
-    drawn = []
-    monkeypatch.setattr("matplotlib.axes.Axes.axhline", lambda _, level, **style: drawn.append((level, style["label"])))
-    result = tune(make_config(tmp_path / "run"), lambda _: InProcessPool(lambda: Judge(right=right)), lambda: False)
-    texts = {"generic template": "a photo of a {}.", "plain template": "the {}.", "best template": best}
-    test = {name: right[text][2] / 6 for name, text in texts.items()}
-    assert [*result.templates.items()] == [*texts.items()], "in this order"
-    assert [*result.accuracies.items()][:-1] == [*test.items()]
-    assert json.loads((tmp_path / "run" / RECORD).read_text().split("\n")[0])["zero_shot"] == {
-        "templates": texts,
-        "test": test,
-    }
-    card = TunedPrompt.load(tmp_path / "run").card.accuracies
-    assert {name: card[f"test/{name}"] for name in test} == test
-    assert [label.split(",")[1].split(":")[0].strip() for _, label in drawn] == [*result.accuracies]
-    table = accuracy_table(result.accuracies, result.templates)
-    assert [*table.columns[0].cells] == [*(f"zero-shot, {name}" for name in texts), "tuned"]
-    assert [*table.columns[2].cells] == [*texts.values(), ""]

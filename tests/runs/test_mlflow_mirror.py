@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_port
 from tests.support.events import end_event, start_event, step_event, validation_event
+from tests.support.processes import free_port
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Record, cut_record, read_record
@@ -108,7 +108,7 @@ def test_server_has_what_the_lines_say(alive: Server, tmp_path: Path) -> None:
     tracker.start()
     write(tmp_path, step_events(1, 12))
     time.sleep(3)
-    write(tmp_path, [*step_events(13, 20), end_event(20)])
+    write(tmp_path, [*step_events(13, 20), end_event(20, zero_shot_accuracy=0.75, below_zero_shot=True)])
     assert tracker.close(60)
     assert on_server(alive.uri, tracker.run_id) == expected(tmp_path)
     client = MlflowClient(tracking_uri=alive.uri)
@@ -119,6 +119,7 @@ def test_server_has_what_the_lines_say(alive: Server, tmp_path: Path) -> None:
     assert {file.path for file in client.list_artifacts(tracker.run_id)} == {"config.yaml", "metrics.jsonl"}
     points = on_server(alive.uri, tracker.run_id)
     assert (len(points["train/loss"]), run.data.metrics["test/accuracy"]) == (20, 0.625)
+    assert (run.data.metrics["test/zero_shot_accuracy"], run.data.tags["below_zero_shot"]) == (0.75, "true")
     assert [int(step / 10) for step, clipped in points["train/clipped"] if clipped] == [3, 6, 9, 12, 15, 18]
 
 

@@ -12,14 +12,14 @@ import fsspec
 import numpy as np
 import pytest
 
-from tests.conftest import wait_for
 from tests.support.fakes import FakeScorer
 from tests.support.paths import ROOT
+from tests.support.processes import wait_for
 from zip_ray.cli.status import status_of_copy
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import InProcessPool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.lifecycle import resume, tune

@@ -71,6 +71,8 @@ def end_event(step: int, **fields: Any) -> EndEvent:
         "reasons": {"queries": "all used"},
         "deployed_step": step,
         "test_accuracy": 0.625,
+        "zero_shot_accuracy": 0.5,
+        "below_zero_shot": False,
         "account": Account(10 * step, 10 * step, 10 * step, 0),
         "dropped": 0,
         "left_over": 0,

@@ -1,15 +1,17 @@
 """Pools that answer out of order, fail or remember, for tests of what stands above a pool."""
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tests.support.fakes import FACTS, FakeScorer
+from zip_ray.config.tree import Config
 from zip_ray.pool.contract import Member, Pool, PoolError, ScorerLike
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.protocol.facts import Facts
-from zip_ray.protocol.messages import Answer, Body, Pass, Slice, Work
+from zip_ray.protocol.messages import Answer, Ask, Body, Pass, Slice, Work
 
 POOL_LOST = "no actor is left after 7 failed starts; last: out of luck"
 """What a `FailingPool` says in the end."""
@@ -120,7 +122,41 @@ class RecordingPool:
         return [body for body in self.bodies if isinstance(body, Slice)]
 
 
-def submit_each(pool: Pool, works: Iterable[Work]) -> None:
-    """One call each."""
-    for work in works:
-        pool.submit([work])
+class CountingPool:
+    """The pool of one driver, and an account of its pairs beside that of the run."""
+
+    def __init__(self, pool: Pool, told: Counter[int], asked: int, meanwhile: Callable[[], None] = lambda: None):
+        """Nothing has been asked of it yet.
+
+        Args:
+            pool: does the work.
+            told: how often each pair has been told, by its index; those of this driver are added.
+            asked: index of the first pair that the driver may ask; from there on, nothing has been told that counts.
+            meanwhile: is called before each wait.
+        """
+        self._pool, self._told, self._meanwhile = pool, told, meanwhile
+        self._asks: dict[int, tuple[Ask, ...]] = {}
+        self._given = self._answered = 0
+        for pair in [pair for pair in told if pair >= asked]:
+            del told[pair]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def submit(self, works: Sequence[Work]) -> None:
+        self._asks.update((work.id, work.body.asks) for work in works if isinstance(work.body, Pass))
+        self._given = sum(map(len, self._asks.values()))
+        self._pool.submit(works)
+
+    def collect(self, timeout: float) -> list[Answer]:
+        self._meanwhile()
+        answers = self._pool.collect(timeout)
+        pairs = [ask.index for answer in answers for ask in self._asks.get(answer.id, ())]
+        self._told.update(pairs)
+        self._answered += len(pairs)
+        return answers
+
+    def issued(self, config: Config, killed: bool) -> int:
+        """Queries that were put out, as far as it can be known: one that was killed has recorded whole steps only."""
+        size = config.optimizer.pairs_per_step
+        return 2 * (self._answered // size * size if killed else self._given)

@@ -1,18 +1,20 @@
-"""Ray jobs on a real head with a dashboard: submitted, followed, stopped, resumed; fleeting outputs refused."""
+"""Ray jobs from a clone, on a real head with a dashboard where nothing is installed: submitted, followed, stopped,
+resumed; fleeting outputs refused."""
 
 import contextlib
 import json
 import re
 import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from run import main
-from tests.conftest import wait_for
-from tests.support.paths import ROOT
+from tests.support.clone import clone
+from tests.support.paths import RAY, ROOT
+from tests.support.processes import wait_for
 from zip_ray.actors import require_lasting
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
@@ -20,7 +22,6 @@ from zip_ray.errors import InputError
 from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.event_log import read_record
 
-RAY = str(Path(sys.executable).with_name("ray"))
 QUERIES = "4000"
 """Enough for the run to be on its way when `ray job stop`, which takes seconds to start, comes."""
 SETTINGS = (
@@ -29,36 +30,46 @@ SETTINGS = (
 )
 
 
-def ray_job(job_head: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [RAY, "job", arguments[0], "--address", job_head, *arguments[1:]], cwd=ROOT, capture_output=True, text=True
-    )
-    return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+@dataclass
+class Jobs:
+    """A user who stands in a clone of the project."""
+
+    head: str
+    project: Path
+
+    def ray_job(self, command: str, *arguments: str) -> str:
+        line = [RAY, "job", command, "--address", self.head, *arguments]
+        done = subprocess.run(line, cwd=self.project, capture_output=True, text=True)
+        return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+
+    def submit(self, *command: str, name: str, wait: bool = True) -> str:
+        options = ("--submission-id", name, "--working-dir", ".", *(() if wait else ("--no-wait",)))
+        return self.ray_job("submit", *options, "--", "python", "run.py", *command)
 
 
-def submit(job_head: str, *command: str, name: str, wait: bool = True) -> str:
-    options = ("--submission-id", name, "--working-dir", ".", *(() if wait else ("--no-wait",)))
-    return ray_job(job_head, "submit", *options, "--", sys.executable, "run.py", *command)
+@pytest.fixture(scope="module")
+def jobs(job_head: str, tmp_path_factory: pytest.TempPathFactory) -> Jobs:
+    return Jobs(job_head, clone(tmp_path_factory.mktemp("clone")))
 
 
 @pytest.mark.timeout(280)
-def test_submit_stop_resume_gives_the_undisturbed_result(job_head: str, tmp_path: Path) -> None:
+def test_submit_stop_resume_gives_the_undisturbed_result(jobs: Jobs, tmp_path: Path) -> None:
     straight = tmp_path / "straight"
-    log = submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, "--output.dir", str(straight), name="straight")
+    log = jobs.submit("tune", "configs/quickstart.yaml", *SETTINGS, "--output.dir", str(straight), name="straight")
     assert "'straight' succeeded" in log, log
     assert "tuned prompt" in log, "the log of the job is followed"
 
     cut = tmp_path / "cut"
     # Slow enough to be stopped in the middle of it.
     slow = ("--output.dir", str(cut), "--cluster.actors", "1")
-    submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, *slow, name="cut", wait=False)
+    jobs.submit("tune", "configs/quickstart.yaml", *SETTINGS, *slow, name="cut", wait=False)
     wait_for(lambda: len(read_record(cut / "metrics.jsonl")) > 5 if (cut / "metrics.jsonl").exists() else False, 90)
-    ray_job(job_head, "stop", "cut")
-    assert "stopped: on request" in ray_job(job_head, "logs", "cut")
+    jobs.ray_job("stop", "cut")
+    assert "stopped: on request" in jobs.ray_job("logs", "cut")
     stopped = load_checkpoint(cut / "checkpoint.safetensors")
     assert 0 < stopped.account.charged < int(QUERIES)
 
-    log = submit(job_head, "resume", str(cut), "--cluster.actors", "2", name="again")
+    log = jobs.submit("resume", str(cut), "--cluster.actors", "2", name="again")
     assert "'again' succeeded" in log, log
     ends = [load_checkpoint(folder / "checkpoint.safetensors") for folder in (straight, cut)]
     np.testing.assert_array_equal(ends[0].optimizer.w, ends[1].optimizer.w)
@@ -66,8 +77,8 @@ def test_submit_stop_resume_gives_the_undisturbed_result(job_head: str, tmp_path
     assert json.loads((cut / "tuned_prompt.json").read_text())["queries"] == int(QUERIES)
 
 
-def test_outputs_that_the_job_would_take_with_it_are_refused(job_head: str) -> None:
-    log = submit(job_head, "tune", "configs/quickstart.yaml", *SETTINGS, name="fleeting")
+def test_outputs_that_the_job_would_take_with_it_are_refused(jobs: Jobs) -> None:
+    log = jobs.submit("tune", "configs/quickstart.yaml", *SETTINGS, name="fleeting")
     assert "'fleeting' failed" in log
     assert "error: output.dir: 'runs/...' lies in the job's working directory" in log
 

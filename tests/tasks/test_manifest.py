@@ -15,7 +15,7 @@ from tests.support.painted import COLOURS, assert_images_are_of_their_class, loa
 from zip_ray.config.reading import validate
 from zip_ray.config.task import TaskConfig
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import InProcessPool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.runs.lifecycle import tune
 from zip_ray.scorer.scorer import build_scorer
 from zip_ray.tasks import ImageSet, load_task

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED, TunedPrompt
 from zip_ray.clip.image_features import split_features, split_pixels
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.plain_text import encode_texts
@@ -51,7 +51,7 @@ def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, floa
     def accuracy(images: Tensor, text: Tensor) -> float:
         return float(((images @ text.T).argmax(dim=1) == labels).double().mean())
 
-    return {"plain template": accuracy(images, plain), "tuned": accuracy(prompted, tuned)}
+    return {PLAIN_TEMPLATE: accuracy(images, plain), TUNED: accuracy(prompted, tuned)}
 
 
 def classify(prompt: TunedPrompt, path: Path, classnames: tuple[str, ...] | None = None) -> Iterator[Prediction]:

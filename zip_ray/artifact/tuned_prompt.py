@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE_NAME = "tuned_prompt.safetensors"
+TUNED, PLAIN_TEMPLATE = "tuned", "plain template"
+"""Names of accuracies: of the tuned prompt, and of the task's own template, which it is compared with."""
 FROZEN, VISUAL = "frozen.", "visual."
 """Before the names of what the prompt space drew once, and of what a visual prompt is made of."""
 

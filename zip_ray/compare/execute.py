@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED, TunedPrompt
 from zip_ray.compare.plan import Planned, plan
 from zip_ray.compare.report.write import write_report
 from zip_ray.compare.results import FACTS, SUITE, read_applied, read_facts, read_run, write_applied
@@ -41,6 +41,7 @@ from zip_ray.runs.folder import CONFIG, locked
 from zip_ray.runs.lifecycle import Listener, resume, tune
 from zip_ray.runs.mlflow_mirror import close_parent, open_parent
 from zip_ray.runs.opening import read_start
+from zip_ray.runs.progress import accuracy_text
 from zip_ray.runs.resume_rules import require_same, started_with
 from zip_ray.tuning.events import EndEvent
 
@@ -265,7 +266,7 @@ class Runner:
             self._apply(run)
         end = _end(run.folder)
         assert end is not None
-        return f"{end.test_accuracy:.1%}"
+        return accuracy_text(end)
 
     def _apply(self, run: Planned) -> None:
         """Test the tuned prompt on every target that it has not been tested on.
@@ -289,7 +290,7 @@ class Runner:
         with closing(self._hub.channel(scorer_key(target))) as pool:
             facts = pool.facts()
             tuned, plain = (accuracy_on_test(pool, one, facts.images["test"]) for one in (prompt, facts.template))
-        return {"tuned": tuned, "plain template": plain}
+        return {TUNED: tuned, PLAIN_TEMPLATE: plain}
 
     def _open(self, config: Config) -> Pool:
         return split_if_asked(self._hub.channel(scorer_key(config)), config)

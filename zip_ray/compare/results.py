@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE
 from zip_ray.compare.plan import Planned, plan
 from zip_ray.compare.statistics import Curve
 from zip_ray.compare.suite import Suite, load_suite
@@ -49,6 +50,11 @@ class Finished:
     account: Account
     seconds: float
     environment: dict[str, str | int | None]
+
+    @property
+    def below_zero_shot(self) -> bool:
+        """Whether the tuned prompt is below the task's plain template."""
+        return self.accuracy < self.zero_shot[PLAIN_TEMPLATE]
 
     @property
     def whole(self) -> bool:
@@ -105,8 +111,8 @@ def read_results(folder: Path) -> Results:
         InputError: it holds no suite, or a damaged file.
     """
     if not (folder / SUITE).is_file():
-        raise InputError(f"{folder}: no {SUITE}: give the folder of a suite that `run.py compare` ran")
-    suite = load_suite(folder / SUITE)
+        raise InputError(f"{folder}: no {SUITE}: give the folder of a suite that `zip-ray compare` ran")
+    suite = load_suite(folder / SUITE, written=True)
     planned = plan(suite, folder)
     facts = read_facts(folder)
     finished = [one for run in planned if (one := read_run(run)) is not None]

@@ -136,18 +136,20 @@ class Optimizer(ABC):
             state: before the step.
             told: `asks_per_step` results, in the order of their asks.
         """
-        finite = [one for one in told if one.result.finite]
+        finite, loss, accuracy = [], 0.0, 0.0
+        for one in told:
+            if one.result.finite:
+                finite.append(one)
+                loss += one.result.loss
+                accuracy += one.result.accuracy
         move = self._move(state, finite) if finite else None
         if move is None:
             after = OptimizerState(state.w, state.steps + 1, state.nonfinite_streak + 1, state.memory)
         else:
             after = OptimizerState(move.w, state.steps + 1, 0, move.memory)
-        loss = accuracy = math.nan
-        if finite:
-            loss = sum([one.result.loss for one in finite]) / len(finite)
-            accuracy = sum([one.result.accuracy for one in finite]) / len(finite)
+        number = len(finite) or math.nan
         norm, clipped = (math.nan, False) if move is None else (move.gradient_norm, move.clipped)
-        return after, StepReport(loss, accuracy, norm, clipped, len(told) - len(finite))
+        return after, StepReport(loss / number, accuracy / number, norm, clipped, len(told) - len(finite))
 
     def stop(self, state: OptimizerState) -> dict[str, str]:
         """Reasons why going on is of no use; empty while there is none."""

@@ -28,7 +28,7 @@ FAILURES_PER_WORK = 4
 
 
 @dataclass
-class _Awaited:
+class Awaited:
     """A work that was submitted and is not answered."""
 
     work: Work
@@ -60,14 +60,10 @@ class Dispatcher:
         """Members with room for another call, the longest so first."""
         self._fastest, self._speed = 1.0, 1.0
         self._looked = float("-inf")
-        self._awaited: dict[int, _Awaited] = {}
+        self.awaited: dict[int, Awaited] = {}
+        """Works submitted and not answered, by id."""
         self._waiting: list[tuple[Priority, int]] = []
         """A heap of the ids that wait; what is answered meanwhile stays until it is the first."""
-
-    @property
-    def outstanding(self) -> int:
-        """Works submitted and not answered."""
-        return len(self._awaited)
 
     def submit(self, work: Work) -> None:
         """Queue a work.
@@ -75,9 +71,9 @@ class Dispatcher:
         Raises:
             ValueError: its id is in flight already.
         """
-        if work.id in self._awaited:
+        if work.id in self.awaited:
             raise ValueError(f"work {work.id} is in flight already")
-        self._awaited[work.id] = _Awaited(work, copies=1)
+        self.awaited[work.id] = Awaited(work, copies=1)
         heapq.heappush(self._waiting, (work.priority, work.id))
 
     def join(self, member: int, now: float) -> None:
@@ -102,12 +98,12 @@ class Dispatcher:
         self._looked = float("-inf")
         if load is None:
             return
-        for identity in load.held & self._awaited.keys():
-            self._lose_copy(self._awaited[identity])
+        for identity in load.held & self.awaited.keys():
+            self._lose_copy(self.awaited[identity])
         if blameless:
             return
         for work in next(iter(load.calls.values()), ()):
-            if (awaited := self._awaited.get(work.id)) is not None:
+            if (awaited := self.awaited.get(work.id)) is not None:
                 awaited.failures += 1
                 if awaited.failures >= FAILURES_PER_WORK:
                     raise PoolError(f"work {work.id} failed {FAILURES_PER_WORK} times, last with: {reason}")
@@ -129,10 +125,10 @@ class Dispatcher:
         answers = []
         for work, (value, _) in zip(works, values, strict=True):
             load.held.discard(work.id)
-            awaited = self._awaited.get(work.id)
-            if awaited is None or self._is_tried_again(awaited, member, value):
+            awaited = self.awaited.get(work.id)
+            if awaited is None or (isinstance(value, Failure) and self._is_tried_again(awaited, member, value)):
                 continue
-            del self._awaited[work.id]
+            del self.awaited[work.id]
             answers.append(Answer(work.id, value, awaited.attempts))
         return answers
 
@@ -141,7 +137,7 @@ class Dispatcher:
         if now - self._looked >= LOOK_SECONDS:
             self._look(now)
         sent = []
-        while self._free and (first := self._next()) is not None:
+        while self._free and self._waiting and (first := self._next()) is not None:
             member = self._choose(first, now)
             if member is None:
                 break
@@ -150,7 +146,8 @@ class Dispatcher:
             if not load.calls:
                 load.since = now
             load.calls[call[0].id] = call
-            load.held.update([work.id for work in call])
+            for work in call:
+                load.held.add(work.id)
             if len(load.calls) == PREFETCH:
                 del self._free[member]
             sent.append((member, call))
@@ -168,15 +165,15 @@ class Dispatcher:
         """Seconds per pass of a member, of late; None while unknown."""
         return self._members[member].pace
 
-    def _next(self) -> _Awaited | None:
+    def _next(self) -> Awaited | None:
         """The first work that waits; copies that are no longer needed are dropped."""
         while self._waiting:
-            if (first := self._awaited.get(self._waiting[0][1])) is not None:
+            if (first := self.awaited.get(self._waiting[0][1])) is not None:
                 return first
             heapq.heappop(self._waiting)
         return None
 
-    def _call(self, load: Load, first: _Awaited, now: float) -> tuple[Work, ...]:
+    def _call(self, load: Load, first: Awaited, now: float) -> tuple[Work, ...]:
         """The first work that waits and, if it is a pass, passes behind it up to this member's share.
 
         What has failed travels alone, so that it is known which work fails.
@@ -184,7 +181,7 @@ class Dispatcher:
         heapq.heappop(self._waiting)
         first.attempts += 1
         call = [first.work]
-        if first.work.body.kind == "pass" and not first.failures and load.pace is not None:
+        if self._waiting and first.work.body.kind == "pass" and not first.failures and load.pace is not None:
             most = self._together(load, first.work, now)
             while len(call) < most and (another := self._next()) is not None:
                 if another.work.body.kind != "pass" or another.failures or another.work.id in load.held:
@@ -199,9 +196,9 @@ class Dispatcher:
         of the work."""
         seconds = self._paces.expected(load, now) * work.body.share
         long_enough = len(self._members) * self._call_seconds / seconds
-        return max(1, int(min(long_enough, len(self._awaited) / len(self._members), MOST_TOGETHER)))
+        return max(1, int(min(long_enough, len(self.awaited) / len(self._members), MOST_TOGETHER)))
 
-    def _choose(self, first: _Awaited, now: float) -> int | None:
+    def _choose(self, first: Awaited, now: float) -> int | None:
         """The member that would finish a work first; None where it is worth waiting for one that is full.
 
         A slow member gets work only where the others could not have done all of it before.
@@ -217,12 +214,12 @@ class Dispatcher:
                 if finish < soonest and not (load.calls and paces.is_late(load, now)):
                     best, soonest = number, finish
             # The fastest, were it full, would do it as its third; all together will be through by `cleared`.
-            cleared = len(self._awaited) / self._speed
+            cleared = len(self.awaited) / self._speed
             if best is not None and soonest <= max((PREFETCH + 1) * self._fastest, cleared):
                 return best
         return None
 
-    def _may_retry(self, member: int, waits: _Awaited, now: float) -> bool:
+    def _may_retry(self, member: int, waits: Awaited, now: float) -> bool:
         """Whether a member may try what has failed: not what it has failed at itself while others have not."""
         if member not in waits.failed_by:
             return True
@@ -237,7 +234,7 @@ class Dispatcher:
         ]
         if paces:
             self._fastest, self._speed = min(paces), sum([1 / pace for pace in paces])
-        if self._awaited and self._free:
+        if self.awaited and self._free:
             self._copy_late(now)
 
     def _copy_late(self, now: float) -> None:
@@ -251,16 +248,16 @@ class Dispatcher:
         if not any((busy or not load.calls) and not self._paces.is_late(load, now) for load in free):
             return
         late = [load for load in self._members.values() if self._paces.is_late(load, now, by_own_pace=busy)]
-        held = Counter(identity for load in late for identity in load.held & self._awaited.keys())
+        held = Counter(identity for load in late for identity in load.held & self.awaited.keys())
         for identity, copies in held.items():
-            awaited = self._awaited[identity]
+            awaited = self.awaited[identity]
             if copies == awaited.copies:  # else one waits, or is with a member that is in time
                 awaited.copies += 1
                 heapq.heappush(self._waiting, (awaited.work.priority, identity))
 
-    def _is_tried_again(self, awaited: _Awaited, member: int, value: Value) -> bool:
-        """Whether an answer is a failure that may succeed on another member."""
-        if not isinstance(value, Failure) or value.is_input:
+    def _is_tried_again(self, awaited: Awaited, member: int, failure: Failure) -> bool:
+        """Whether what has failed may succeed on another member."""
+        if failure.is_input:
             return False
         awaited.failures += 1
         awaited.failed_by.add(member)
@@ -269,7 +266,7 @@ class Dispatcher:
         self._lose_copy(awaited)
         return True
 
-    def _lose_copy(self, awaited: _Awaited) -> None:
+    def _lose_copy(self, awaited: Awaited) -> None:
         """One copy less of a work that is not done; the last is queued again."""
         awaited.copies -= 1
         if awaited.copies == 0:

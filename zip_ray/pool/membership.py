@@ -43,17 +43,18 @@ class PoolWatch:
             clock: seconds, monotonic.
         """
         self._pool, self._tell, self._clock = pool, tell, clock
-        self._looked = self._told = float("-inf")
+        self.due = self._told = float("-inf")
+        """When to look next."""
         self._before: PoolReport | None = None
         self.ready = 0
         """Members that were ready when they were looked at last."""
 
-    def look(self) -> None:
-        """Look, if it is time to; tell what is new, or what has not been told for long."""
-        now = self._clock()
-        if now - self._looked < LOOK_SECONDS:
+    def look(self, now: float | None = None) -> None:
+        """Look, if it is due; tell what is new, or what has not been told for long."""
+        now = self._clock() if now is None else now
+        if now < self.due:
             return
-        self._looked = now
+        self.due = now + LOOK_SECONDS
         members = self._pool.members()
         states = Counter(member.state for member in members)
         self.ready = states["ready"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zip_ray.artifact.tuned_prompt import PromptCard, TunedPrompt
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED, PromptCard, TunedPrompt
 from zip_ray.config.threads import with_threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
@@ -32,9 +32,10 @@ from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import Record, cut_record, each_event
 from zip_ray.runs.folder import create, locked, needing_room, removed_on_error, write_config
 from zip_ray.runs.mlflow_mirror import Tracker
-from zip_ray.runs.opening import facts_of, read_start, start_event, watch_of, zero_shot
+from zip_ray.runs.opening import facts_of, read_start, start_event, watch_of
 from zip_ray.runs.remote_copy import RemoteCopy, require_free
 from zip_ray.runs.resume_rules import require_same, require_same_schedule
+from zip_ray.runs.zero_shot import evaluate_templates
 from zip_ray.tuning.events import EndEvent, Event, StartEvent
 from zip_ray.tuning.ledger import settle
 from zip_ray.tuning.loop import Interrupted, Outcome, Tuning, cut_off_by
@@ -95,7 +96,7 @@ def tune(
         state = RunState(OptimizerState(space.initial()))
         with locked(folder):
             with removed_on_error(folder):
-                start = start_event(config, facts, space, zero_shot(pool, facts, watch))
+                start = start_event(config, facts, space, evaluate_templates(pool, facts, watch))
             return _Run(folder, config, pool, facts, space, start).go(state, interrupted, listen)
 
 
@@ -213,7 +214,8 @@ class _Run:
         w, step = self._deployed(outcome.state)
         tuned = accuracy_on_test(self._pool, w, self._facts.images["test"], look)
         encoding = ask(self._pool, Encoding(w), EncodingResult, look)
-        accuracies = {**self._start.zero_shot.test, "tuned": tuned}
+        accuracies = {**self._start.zero_shot.test, TUNED: tuned}
+        plain = accuracies[PLAIN_TEMPLATE]
         card = self._card(outcome.state, step, accuracies, encoding.prompt.visual)
         prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, self._space.tensors())
         state = outcome.state
@@ -228,6 +230,8 @@ class _Run:
                     reasons=outcome.reasons,
                     deployed_step=step,
                     test_accuracy=tuned,
+                    zero_shot_accuracy=plain,
+                    below_zero_shot=tuned < plain,
                     account=state.account,
                     dropped=state.dropped_results,
                     left_over=self._left_over(state),

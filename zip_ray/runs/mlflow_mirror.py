@@ -28,6 +28,8 @@ from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StartEvent, StepEv
 
 ARTIFACTS = ("config.yaml", "tuned_prompt.safetensors", "tuned_prompt.json", "accuracy.png", RECORD)
 STATE = "tracking.json"
+BELOW_ZERO_SHOT = "below_zero_shot"
+"""Tag of a run that has ended: `true` where its tuned prompt is below the task's plain template."""
 BATCH = 1000
 """Metrics in one request: MLflow's limit."""
 POLL_SECONDS = 2.0
@@ -69,7 +71,7 @@ def metrics_of(event: Event) -> dict[str, float]:
             counts = {"ready": event.ready, "pending": event.pending, "given-up": event.given_up}
             figures = {f"actors/{state}": float(count) for state, count in counts.items()}
         case EndEvent():
-            figures = {"test/accuracy": event.test_accuracy}
+            figures = {"test/accuracy": event.test_accuracy, "test/zero_shot_accuracy": event.zero_shot_accuracy}
         case StartEvent():
             figures = {}
     return {name: value for name, value in figures.items() if math.isfinite(value)}
@@ -86,7 +88,7 @@ class Mirror:
         """Steps of the points, by metric, that the server had when it was connected to."""
         self._offset = 0
         self._started = 0.0
-        self._ended = False
+        self._end: EndEvent | None = None
         self.run_id = ""
 
     def sync(self) -> int:
@@ -104,23 +106,24 @@ class Mirror:
         for start in range(0, len(points), BATCH):
             self._client.log_batch(self.run_id, metrics=points[start : start + BATCH])
         self._offset = offset
-        self._ended = self._ended or any(isinstance(event, EndEvent) for event in events)
+        self._end = next((event for event in events if isinstance(event, EndEvent)), self._end)
         return len(points)
 
     def finish(self) -> int:
         """Upload the artifacts that exist and close the run, if the record says it ended; how many were sent."""
-        if not self._ended:
+        if self._end is None:
             self._client.set_terminated(self.run_id, "KILLED")
             return 0
         present = [self._folder / name for name in ARTIFACTS if (self._folder / name).is_file()]
         for path in present:
             self._client.log_artifact(self.run_id, str(path))
+        self._client.set_tag(self.run_id, BELOW_ZERO_SHOT, str(self._end.below_zero_shot).lower())
         self._client.set_terminated(self.run_id, "FINISHED")
         return len(present)
 
     def forget(self) -> None:
         """After an error: what the server has is not known any more."""
-        self._client, self._offset, self._has, self._ended = None, 0, {}, False
+        self._client, self._offset, self._has, self._end = None, 0, {}, None
 
     def _connect(self, start: StartEvent) -> None:
         client = _client(self._uri)

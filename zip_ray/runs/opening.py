@@ -1,4 +1,4 @@
-"""What a run opens with: the facts of its scorers, the zero-shot prompts, the environment; its first event."""
+"""What a run opens with: the facts of its scorers, the environment, its first event."""
 
 import logging
 import os
@@ -13,10 +13,8 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolReport, PoolWatch
-from zip_ray.pool.uncharged import accuracy_on_test, ask
 from zip_ray.prompts import PromptSpace
-from zip_ray.protocol.facts import PHOTO, SHARED_PREFIX, TEMPLATE_ONCE, Facts, Split
-from zip_ray.protocol.messages import Evaluation, EvaluationResult
+from zip_ray.protocol.facts import SHARED_PREFIX, TEMPLATE_ONCE, Facts
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import each_event
 from zip_ray.tuning.events import Event, PoolEvent, StartEvent, ZeroShot
@@ -62,25 +60,6 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
     if facts.precision:
         _log.warning("model.precision %s", facts.precision)
     return facts
-
-
-def zero_shot(pool: Pool, facts: Facts, watch: PoolWatch) -> ZeroShot:
-    """Test accuracy of hand-written templates: the generic one, the task's plain one, and the best of these and the
-    task's others.
-
-    Choosing that on the test images would flatter it; training and validation images are what the user has.
-    """
-
-    def correct(template: str) -> float:
-        """On all images but the test images."""
-        splits: tuple[Split, ...] = ("train", "val")
-        found = [ask(pool, Evaluation(split, template), EvaluationResult, watch.look) for split in splits]
-        return sum(result.accuracy * result.images for result in found)
-
-    best = max(dict.fromkeys((*facts.templates, PHOTO)), key=correct)
-    chosen = {"generic template": PHOTO, "plain template": facts.template, "best template": best}
-    tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.look) for text in {*chosen.values()}}
-    return ZeroShot(templates=chosen, test={name: tested[text] for name, text in chosen.items()})
 
 
 def start_event(config: Config, facts: Facts, space: PromptSpace, tested: ZeroShot) -> StartEvent:

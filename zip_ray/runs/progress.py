@@ -1,7 +1,7 @@
 """How far a run is, in a few lines: what the live view, `status`, suites and Ray's metrics show."""
 
 from zip_ray.config.budget import BudgetConfig
-from zip_ray.tuning.events import Event, PoolEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StepEvent, ValidationEvent
 
 LINE_SECONDS = 5.0
 """Between two lines where there is no terminal."""
@@ -16,6 +16,7 @@ class Summary:
         self._step: StepEvent | None = None
         self._pool: PoolEvent | None = None
         self._validation = ""
+        self._end: EndEvent | None = None
 
     @property
     def mean_rate(self) -> float:
@@ -42,11 +43,13 @@ class Summary:
                 self._validation = f"  validation {event.accuracy:.1%}"
             case PoolEvent():
                 self._pool = event
+            case EndEvent():
+                self._end = event
             case StepEvent():
                 self._first, self._step = self._first or event, event
 
     def lines(self, silent: float = 0.0) -> list[str]:
-        """How far it is; how fast, and for how long yet; who works on it.
+        """How far it is; how fast, and for how long yet; who works on it; what the tuned prompt reaches.
 
         Args:
             silent: seconds since the latest step.
@@ -61,7 +64,7 @@ class Summary:
         stale = f"  staleness {step.staleness:.1f}" if step.staleness else ""
         wasted = f"  {step.wasted} queries wasted" if step.wasted else ""
         dropped = f"  {step.dropped} answers too stale" if step.dropped else ""
-        return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._actors()]
+        return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._actors(), *self._test()]
 
     def _actors(self) -> list[str]:
         if self._pool is None:
@@ -72,6 +75,9 @@ class Summary:
         speed = f"  {pool.paces[0]:.3g} to {pool.paces[1]:.3g} s per pass" if pool.paces else ""
         error = f"  last error: {pool.last_error}" if pool.last_error else ""
         return [f"actors: {pool.ready} ready{pending}{lost}{speed}{error}"]
+
+    def _test(self) -> list[str]:
+        return [f"tuned prompt: {accuracy_text(self._end)}"] if self._end else []
 
     def _queries(self, step: StepEvent) -> str:
         limit = self._budget.queries
@@ -97,6 +103,12 @@ class Summary:
     def _limits(self) -> list[tuple[str, float]]:
         limits = {"queries": self._budget.queries, "seconds": self._budget.seconds, "step": self._budget.steps}
         return [(name, limit) for name, limit in limits.items() if limit is not None]
+
+
+def accuracy_text(end: EndEvent) -> str:
+    """Test accuracy of a tuned prompt, beside that of the plain template where it is below."""
+    below = f", below the plain template ({end.zero_shot_accuracy:.1%})" if end.below_zero_shot else ""
+    return f"test accuracy {end.test_accuracy:.1%}{below}"
 
 
 def _clock(seconds: float) -> str:

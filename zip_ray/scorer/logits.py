@@ -30,7 +30,8 @@ def judge(found: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     # The mean in float64: a loss difference at c ~ 0.01 is a few thousand float32 roundings wide.
     entropies = functional.cross_entropy(found.double().transpose(1, 2), target, reduction="none")
     accuracy = (found.argmax(dim=2) == target).double().mean(dim=1)
-    return torch.stack([image_losses(entropies, loss).mean(dim=1), accuracy])
+    losses = entropies if loss == "cross-entropy" else image_losses(entropies, loss)
+    return torch.stack([losses.mean(dim=1), accuracy])
 
 
 def shard_statistics(found: Tensor, labels: Tensor, first: int) -> Tensor:

@@ -106,6 +106,10 @@ class EndEvent(Moment):
     """Step whose parameters became the tuned prompt."""
     test_accuracy: float
     """Share of the test images that the tuned prompt classifies correctly, 0 to 1."""
+    zero_shot_accuracy: float
+    """The same of the task's plain template."""
+    below_zero_shot: bool
+    """Whether the tuned prompt classifies fewer images correctly than the plain template."""
     account: Account
     dropped: int
     """Answers that were too stale to be used."""

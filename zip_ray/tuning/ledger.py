@@ -1,5 +1,6 @@
 """The account of queries: each is charged once, whatever was re-issued, lost or duplicated."""
 
+import math
 from dataclasses import dataclass, replace
 
 
@@ -48,10 +49,8 @@ class Ledger:
         """The counters now."""
         self.held = 0
         """Queries issued and not yet answered."""
-
-    def admits(self, queries: int) -> bool:
-        """Whether the budget has room for that many more queries, beside those in flight."""
-        return self._budget is None or self.account.charged + self.held + queries <= self._budget
+        self.left = math.inf if budget is None else budget - self.account.charged
+        """Queries for which the budget has room, beside those in flight."""
 
     def issue(self, queries: int) -> None:
         """Hold queries against the budget.
@@ -59,10 +58,10 @@ class Ledger:
         Raises:
             ValueError: the budget has no room for them.
         """
-        if not self.admits(queries):
+        if queries > self.left:
             raise ValueError(f"no room in the budget of {self._budget} queries for {queries} more")
         a = self.account
-        self.held += queries
+        self.held, self.left = self.held + queries, self.left - queries
         self.account = Account(a.issued + queries, a.completed, a.charged, a.wasted)
 
     def complete(self, queries: int, attempts: int) -> None:

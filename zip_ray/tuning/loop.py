@@ -96,6 +96,9 @@ class Tuning:
             self._optimizer, config.execution, self._ledger, state.optimizer.steps, state.asked, config.budget.steps
         )
         self._synchronous = config.execution.mode == "sync"
+        together = config.execution.pairs_per_pass
+        self._together = None if together == "auto" else min(together, config.asks_in_flight)
+        """Asks of a pass, where that does not depend on the actors."""
         self._expected: dict[int, Callable[[Answer], None]] = {}
         """All that is in flight, by the id of the work: what is done with its answer."""
         self._outbox: list[Work] = []
@@ -131,7 +134,8 @@ class Tuning:
         if self._validated_step < 0:
             self._validate()
         while True:
-            self._watch.look()
+            if (now := self._clock()) >= self._watch.due:
+                self._watch.look(now)
             reasons = self._reasons()
             if not reasons:
                 self._ask()
@@ -153,7 +157,7 @@ class Tuning:
     def _reasons(self) -> dict[str, str]:
         """Why to ask no more; empty while there is no reason."""
         budget, state = self._config.budget, self._state
-        reasons = self._optimizer.stop(state.optimizer)
+        reasons = self._optimizer.stop(state.optimizer) if state.optimizer.nonfinite_streak else {}
         if not self._queue.admits_step:
             reasons["queries"] = f"{self._ledger.account.charged} of {budget.queries} queries used"
         if budget.seconds is not None and self._seconds() >= budget.seconds:
@@ -166,19 +170,12 @@ class Tuning:
         return reasons
 
     def _ask(self) -> None:
-        """Send as many passes as the queue gives.
-
-        Asynchronously only whole ones, as far as the budget allows: answers come one pass at a time, and what each
-        frees would go out in passes of its size for ever.
-        """
+        """Send as many passes as the queue gives."""
         if self._synchronous and self._validating:
             return  # it may end the run
-        most = self._config.execution.pairs_per_pass
-        if most == "auto":
-            most = asks_per_pass(self._config, self._device, self._watch.ready)
-        least = 1 if self._synchronous else min(most, self._config.asks_in_flight)
+        most = self._together or asks_per_pass(self._config, self._device, self._watch.ready)
         crops = self._crops.get if self._crops else None
-        while self._queue.room >= least and (asks := self._queue.next_pass(self._state.optimizer, most, crops)):
+        while asks := self._queue.next_pass(self._state.optimizer, most, crops):
             self._send(Pass(asks), Priority.QUERY, partial(self._take_results, asks))
 
     def _send(self, body: Body, priority: Priority, handle: Callable[[Answer], None]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import NamedTuple
 
 from zip_ray.config.execution import ExecutionConfig
@@ -58,6 +59,8 @@ class Queue:
         self.out = 0
         """Asks in flight."""
         self._told: list[Told] = []
+        self._versions = 0
+        """Sum of the versions of those."""
         self.dropped = 0
         """Results since the latest step that were too stale to be used."""
 
@@ -72,7 +75,7 @@ class Queue:
     def admits_step(self) -> bool:
         """Whether the budget of queries has room for what is missing of the step that is being asked."""
         missing = self._each - self.asked % self._each
-        return self._ledger.admits(missing * self._optimizer.queries_per_ask)
+        return missing * self._optimizer.queries_per_ask <= self._ledger.left
 
     @property
     def next_batch(self) -> int:
@@ -85,17 +88,22 @@ class Queue:
         """The next asks that share a pass: at most so many, fewer at the end of a step, of the budget, or of the crops
         that are ready; none where nothing can be asked now.
 
+        Asynchronously only whole passes, as far as the budget allows: answers come one pass at a time, and what each
+        frees would go out in passes of its size for ever.
+
         Args:
             state: of the optimiser.
             most: asks of a pass.
             crops: features of a mini-batch's fresh crops, None while they are not ready; None for fixed views.
         """
         asks: list[Ask] = []
-        while len(asks) < most and self.room > 0 and self._admits():
-            batch = self._optimizer.batch(self.asked)
-            if self._synchronous and asks and asks[-1].batch != batch:
+        room = self.room
+        if room < (1 if self._synchronous else most):
+            return ()
+        while len(asks) < min(most, room) and self._admits():
+            if self._synchronous and asks and asks[-1].batch != self.next_batch:
                 break  # else the crops that happen to be ready would have a say in the bits
-            features = crops(batch) if crops else None
+            features = crops(self.next_batch) if crops else None
             if crops and features is None:
                 break
             ask = self._optimizer.ask(state, self.asked)
@@ -114,18 +122,16 @@ class Queue:
                 self.dropped += 1
                 continue
             self._told.append(Told(ask, result))
+            self._versions += ask.version
             if len(self._told) == self._each:
-                yield self._step()
+                told = sorted(self._told, key=attrgetter("ask.index"))
+                staleness = (self._steps * self._each - self._versions) / self._each
+                step = StepResults(told, staleness, self.dropped)
+                self._told, self._versions, self.dropped = [], 0, 0
+                self._steps += 1
+                yield step
 
     def _admits(self) -> bool:
         """Whether the budget has room for another ask: beside those in flight, and for steps that will be counted."""
         ahead = self._steps * self._each + len(self._told) + self.out
         return self.admits_step and (self._last is None or ahead < self._last)
-
-    def _step(self) -> StepResults:
-        told = sorted(self._told, key=lambda one: one.ask.index)
-        staleness = sum([self._steps - one.ask.version for one in told]) / len(told)
-        results = StepResults(told, staleness, self.dropped)
-        self._told, self.dropped = [], 0
-        self._steps += 1
-        return results

@@ -6,7 +6,8 @@ from io import BytesIO
 from itertools import cycle
 from typing import Any
 
-from zip_ray.compare.report.tables import PLAIN, over_tasks, zero_shot
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE
+from zip_ray.compare.report.tables import over_tasks, zero_shot
 from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import Curve, band, mean_and_deviation, smoothed
 from zip_ray.protocol.arrays import Float64
@@ -69,9 +70,9 @@ def tasks(results: Results) -> bytes:
     shots = max(results.suite.shots)
     looks = styles(results)
     for place, task in enumerate(names):
-        level = mean_and_deviation(zero_shot(results, PLAIN, task, shots))[0]
+        level = mean_and_deviation(zero_shot(results, PLAIN_TEMPLATE, task, shots))[0]
         if not math.isnan(level):
-            label = "zero-shot, plain template"
+            label = f"zero-shot, {PLAIN_TEMPLATE}"
             axes.vlines(100 * level, place - 0.42, place + 0.42, color=GREY, linestyle="--", label=label)
         for number, method in enumerate(methods):
             y = place + 0.36 - 0.72 * (number + 0.5) / len(methods)
@@ -102,8 +103,8 @@ def against_shots(results: Results) -> bytes:
         found = [mean_and_deviation(cell) for cell in cells]
         y, spread = [100 * mean for mean, _ in found], [0.0 if math.isnan(d) else 100 * d for _, d in found]
         axes.errorbar(shots, y, yerr=spread, capsize=3, **look)
-    levels = [mean_and_deviation(zero_shot(results, PLAIN, task, shots[-1]))[0] for task in results.shared]
-    axes.axhline(100 * mean_and_deviation(levels)[0], color=GREY, linestyle="--", label="zero-shot, plain template")
+    levels = [mean_and_deviation(zero_shot(results, PLAIN_TEMPLATE, task, shots[-1]))[0] for task in results.shared]
+    axes.axhline(100 * mean_and_deviation(levels)[0], color=GREY, linestyle="--", label=f"zero-shot, {PLAIN_TEMPLATE}")
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, [str(n) for n in shots])
     axes.set_xlabel("shots (training images a class)")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED
 from zip_ray.compare.plan import NEW_CLASSES, Planned
 from zip_ray.compare.report.document import Table, row
 from zip_ray.compare.results import Finished, Results
@@ -15,7 +16,6 @@ from zip_ray.compare.statistics import (
     smoothed,
 )
 
-PLAIN = "plain template"
 OWN = "own test set"
 NONE = "n/a"
 Grid = Mapping[str, Mapping[str, Sequence[float]]]
@@ -92,7 +92,7 @@ def gains(results: Results, shots: int) -> Grid:
     """Accuracy less that of the plain template, by method and task."""
     return {
         method: {
-            task: [one.accuracy - one.zero_shot[PLAIN] for one in results.of(method, task, shots)]
+            task: [one.accuracy - one.zero_shot[PLAIN_TEMPLATE] for one in results.of(method, task, shots)]
             for task in results.suite.tasks
         }
         for method in results.suite.methods
@@ -147,14 +147,14 @@ def _best_bold(header: Sequence[str], scores: Mapping[str, Sequence[Score]], apa
 
 def seeds_table(results: Results) -> Table:
     """Every run by itself."""
-    header = ("run", "seed", "test accuracy", "plain template", "parameters", "queries", "wasted", "seconds")
+    header = ("run", "seed", "test accuracy", PLAIN_TEMPLATE, "parameters", "queries", "wasted", "seconds")
     rows = [
         row(
             f"{one.run.task}, {one.run.shots} shots, {one.run.method}",
             [
                 str(one.run.seed),
-                percent(one.accuracy),
-                percent(one.zero_shot[PLAIN]),
+                percent(one.accuracy) + " (below)" * one.below_zero_shot,
+                percent(one.zero_shot[PLAIN_TEMPLATE]),
                 f"{one.parameters:,}",
                 f"{one.account.charged:,}",
                 f"{one.account.wasted:,}",
@@ -225,9 +225,9 @@ def tests_table(results: Results) -> Table:
     for one in results.finished:
         key = f"{one.run.task} {one.run.shots} {one.run.seed}"
         by_method[one.run.method][key] = one.accuracy
-        plain[key] = one.zero_shot[PLAIN]
+        plain[key] = one.zero_shot[PLAIN_TEMPLATE]
     reference = next(iter(by_method))
-    tests = paired_tests({**by_method, f"zero-shot, {PLAIN}": plain}, reference)
+    tests = paired_tests({**by_method, f"zero-shot, {PLAIN_TEMPLATE}": plain}, reference)
     rows = [
         row(test.method, [str(test.pairs), percent(test.difference, "+"), _p(test.p), _p(test.holm)]) for test in tests
     ]
@@ -272,10 +272,10 @@ def applied_table(results: Results, shots: int) -> Table:
 def _elsewhere(results: Results, shots: int) -> dict[str, Elsewhere]:
     """By row: zero-shot, of all runs, then the methods."""
     at = [one for one in results.finished if one.run.shots == shots]
-    plain = [(one.run, {OWN: one.zero_shot[PLAIN], **_figures(one, PLAIN)}) for one in at]
-    tuned = [(one.run, {OWN: one.accuracy, **_figures(one, "tuned")}) for one in at]
+    plain = [(one.run, {OWN: one.zero_shot[PLAIN_TEMPLATE], **_figures(one, PLAIN_TEMPLATE)}) for one in at]
+    tuned = [(one.run, {OWN: one.accuracy, **_figures(one, TUNED)}) for one in at]
     by_method = {method: [one for one in tuned if one[0].method == method] for method in results.suite.methods}
-    return {f"zero-shot, {PLAIN}": plain, **by_method}
+    return {f"zero-shot, {PLAIN_TEMPLATE}": plain, **by_method}
 
 
 def _figures(one: Finished, kind: str) -> dict[str, float]:

@@ -36,12 +36,14 @@ def document(results: Results) -> Document:
     untested = f", {partial} of them not tested on every target" if partial else ""
     failures = results.failures.keys() - {one.run.label for one in results.finished}
     failed = f", {len(failures)} failed" if failures else ""
+    below = sum(one.below_zero_shot for one in results.finished)
+    fallen = f" Tuned prompts below their task's plain template: {below} (see Every seed)." if below else ""
     seeds = ", ".join(map(str, suite.seeds))
     shots = ", ".join(map(str, suite.shots))
     summary = (
         f"Protocol {suite.protocol}, {shots} training images a class, seeds {seeds}, at most {results.budget:,} "
         f"queries a run. {done}{untested}{failed}. A query is one evaluation of the model on one mini-batch at one "
-        f"prompt.{_left_out(results)}"
+        f"prompt.{fallen}{_left_out(results)}"
     )
     sections = (*_accuracy(results), *_protocol(results), *_course(results), *_tests(results), *_record(results))
     return Document(f"Comparison: {suite.name}", summary, sections)
@@ -147,7 +149,8 @@ def _tests(results: Results) -> list[Section]:
 
 
 def _record(results: Results) -> list[Section]:
-    sections = [Section("Every seed", "All runs, the bad ones too.", (tables.seeds_table(results),))]
+    text = "All runs, the bad ones too. (below): the tuned prompt is below the plain template."
+    sections = [Section("Every seed", text, (tables.seeds_table(results),))]
     if results.failures:
         lines = tuple(row(label, [error]) for label, error in results.failures.items())
         text = (

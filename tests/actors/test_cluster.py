@@ -1,0 +1,47 @@
+"""A local Ray that does not start: tried again, nothing left behind, one line with the remedy."""
+
+import psutil
+import pytest
+import ray
+
+from run import main
+from tests.support.paths import ROOT
+from zip_ray.actors import connect
+from zip_ray.config.resources import ClusterConfig
+from zip_ray.pool.contract import PoolError
+
+LATE = Exception("The current node timed out during startup.\nThis could happen because ...")
+
+
+@pytest.mark.parametrize("fault", [LATE, SystemExit(1)])
+def test_a_late_start_is_tried_once_more(monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> None:
+    outcomes = [fault, None]
+
+    def init(**_: object) -> None:
+        if error := outcomes.pop(0):
+            raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    assert connect(ClusterConfig())
+    assert not outcomes
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_start_that_fails_twice_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")  # its first process has no time to come up
+    assert main(["tune", str(ROOT / "configs/quickstart.yaml"), "--tracking.no-enabled"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: Ray does not start on this machine (Timed out waiting")
+    assert said.endswith("use --cluster.pool in-process, or join a cluster by --cluster.address\n")
+    assert said.count("\n") == 1
+
+
+def test_a_failed_start_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")
+    before = set(psutil.Process().children())
+    with pytest.raises(PoolError):
+        connect(ClusterConfig())
+    left = set(psutil.Process().children()) - before
+    assert not [process.name() for process in left if process.name() in ("gcs_server", "raylet")]

@@ -1,0 +1,21 @@
+"""Runs of a few steps over a scorer without a model."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.support.fakes import FakeScorer
+from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config
+from zip_ray.pool.in_process import InProcessPool
+
+
+def make_config(folder: Path, queries: int = 12, **sections: Any) -> Config:
+    """A run into that folder, one step of ten queries, no tracking; each section overridable."""
+    prompt = sections.pop("prompt", {"intrinsic_dimension": 8, "rank": 1})
+    rest = {"output": {"dir": str(folder)}, "tracking": {"enabled": False}, "budget": {"queries": queries}}
+    return validate({"prompt": prompt, **rest, **sections}, "test")
+
+
+def open_pool(_: Config) -> InProcessPool:
+    """In process, without faults."""
+    return InProcessPool(FakeScorer)
