@@ -19,9 +19,11 @@ from zip_ray.clip.device import processor
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool.contract import InProcessPool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import Evaluation
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.facts import Prompt, Split
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, new_work
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
@@ -75,16 +77,16 @@ def run(config: Config, scorer: Scorer | None = None) -> Figures:
     """Tune with the loop, the ledger and the scorer of the program itself, in this process, on its thread."""
     scorer = scorer or build_scorer(config)
     facts = scorer.facts()
-    space = make_space(config, facts.shape)
-    scorer.answer(Evaluation(-1, "test", facts.template))  # features of the test images are not part of the time
+    space = make_space(config.prompt, facts.shape, config.seed)
+    evaluate(scorer, "test", facts.template)  # features of the test images are not part of the time
     start = time.perf_counter()
     pool = InProcessPool(lambda: scorer)
     outcome = Tuning(config, pool, RunState(OptimizerState(space.initial())), lambda _: None, lambda _: None).run()
     seconds = time.perf_counter() - start
     state = outcome.state
-    zero_shot = scorer.answer(Evaluation(-1, "test", facts.template))
-    tuned = scorer.answer(Evaluation(-1, "test", state.optimizer.w))
-    validation = scorer.answer(Evaluation(-1, "val", state.optimizer.w))
+    zero_shot = evaluate(scorer, "test", facts.template)
+    tuned = evaluate(scorer, "test", state.optimizer.w)
+    validation = evaluate(scorer, "val", state.optimizer.w)
     return Figures(
         zero_shot.accuracy,
         tuned.accuracy,
@@ -94,6 +96,13 @@ def run(config: Config, scorer: Scorer | None = None) -> Figures:
         seconds,
         state.account.charged,
     )
+
+
+def evaluate(scorer: Scorer, split: Split, prompt: Float64 | str | Prompt) -> EvaluationResult:
+    """Loss and accuracy on a split."""
+    result = scorer.answer(new_work(Evaluation(split, prompt), Priority.EVALUATION))
+    assert isinstance(result, EvaluationResult)
+    return result
 
 
 Job = TypeVar("Job")

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, tune
-from zip_ray.pool.contract import InProcessPool, Pool
+from zip_ray.pool.contract import Pool
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.tuning.events import Event, StepEvent
 
@@ -50,11 +51,10 @@ class Options(BenchmarkOptions):
 def capacity(opened: Pool, pairs: int, together: int, auto: bool = False) -> tuple[float, float, dict[str, float]]:
     """Pairs a second, processor seconds of the driver a pair, and shares of the driver's time; with the layout left to
     the planner, or whole passes."""
-    config = configure(
-        queries=2 * pairs, together=together, mode="async", in_flight=16 * ACTORS * together, pairs_per_step=1
-    )
+    split = "auto" if auto else (1, 1)
+    flight = 16 * ACTORS * together
+    config = configure(queries=2 * pairs, mode="async", in_flight=flight, pairs_per_pass=together, split=split)
     if auto:
-        config = config.model_copy(update={"model": config.model.model_copy(update={"parallel": "auto"})})
         opened = split_if_asked(opened, config)
     process, profile = psutil.Process(), cProfile.Profile()
     before, start = sum(process.cpu_times()[:2]), time.perf_counter()
@@ -108,7 +108,7 @@ def main(options: Options) -> int:
             best = max(best, rate)
             rows.append(
                 [
-                    f"Ray, {together} pairs a pass{', parallel: auto' if auto else ''}",
+                    f"Ray, {together} pairs a pass{', split auto' if auto else ''}",
                     f"{rate:.0f}",
                     f"{1e6 * cost:.0f}",
                     *(f"{share[p]:.0%}" for p in parts),

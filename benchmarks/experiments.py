@@ -15,14 +15,18 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from zip_ray.config.UNKNOWN import OptimizerConfig, PromptConfig
-
 from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, table
-from zip_ray.optimizers import OptimizerState, make_optimizer, points
+from zip_ray.optimizers import METHODS, OptimizerState
+from zip_ray.optimizers.base import Told
+from zip_ray.optimizers.spsa import SpsaOptions, ZipOptions
 from zip_ray.prompts import SPACES, TextSpace
+from zip_ray.prompts.full import FullOptions
+from zip_ray.prompts.low_rank import LowRankOptions
+from zip_ray.prompts.per_token import PerTokenOptions
 from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.facts import ModelShape
-from zip_ray.protocol.messages import Pair, PairResult
+from zip_ray.protocol.messages import AskResult
+from zip_ray.protocol.perturbations import points
 
 TOKENS, WIDTH, TARGET_RANK = 8, 128, 2
 WANTED_RATIO = 1.0
@@ -39,6 +43,7 @@ FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)
 """(b): thresholds in units of the intrinsic one, sqrt(d)."""
 Loss = Callable[[Float64], float]
 Space = Literal["low-rank", "full"]
+OPTIONS: dict[Space, type[PerTokenOptions]] = {"low-rank": LowRankOptions, "full": FullOptions}
 
 
 @dataclass(frozen=True)
@@ -51,17 +56,15 @@ class Options(BenchmarkOptions):
     """One run each."""
 
 
-def descend(config: OptimizerConfig, start: Float64, loss: Loss, seed: int, queries: int) -> Float64:
+def descend(config: ZipOptions | SpsaOptions, start: Float64, loss: Loss, seed: int, queries: int) -> Float64:
     """Losses at the iterates, after 0, 1, 2, ... steps."""
-    optimizer = make_optimizer(config, OptimizerState(start), seed)
+    optimizer, state, each = METHODS[config.method](config, seed), OptimizerState(start), config.asks_per_step
     losses = [loss(start)]
-    for _ in range(queries // config.queries_per_step):
-        asks = [optimizer.ask() for _ in range(config.asks_per_step)]
-        for ask in asks:
-            assert isinstance(ask, Pair)
-            plus, minus = (loss(w) for w in points(ask))
-            optimizer.tell(PairResult(ask.id, plus, minus, 0.0))
-        losses.append(loss(optimizer.state.w))
+    for step in range(queries // config.queries_per_step):
+        asks = [optimizer.ask(state, step * each + place) for place in range(each)]
+        told = [Told(ask, AskResult(tuple(loss(w) for w in points(ask)), 0.0)) for ask in asks]
+        state, _ = optimizer.tell(state, told)
+        losses.append(loss(state.w))
     return np.array(losses)
 
 
@@ -70,7 +73,7 @@ def prompt_space(kind: Space, dimension: int, seed: int) -> TextSpace:
     draw = np.random.default_rng(seed)
     context = (0.02 * draw.standard_normal((TOKENS, WIDTH))).astype(np.float32)
     shape = ModelShape(context, 0.02, (32, 32), None)
-    space = SPACES[kind](PromptConfig(space=kind, intrinsic_dim=dimension, tokens=TOKENS), shape, seed)
+    space = SPACES[kind](OPTIONS[kind](intrinsic_dimension=dimension, tokens=TOKENS), shape, seed)
     assert isinstance(space, TextSpace)
     return space
 
@@ -91,7 +94,7 @@ def queries_needed(job: tuple[Space, int, int, int, float, int]) -> float:
     """(a): queries until the loss is `REACHED`; the budget where it never is."""
     kind, dimension, rank, seed, a, queries = job
     space = prompt_space(kind, dimension, seed)
-    config = OptimizerConfig(method="zip", pairs_per_step=1, a=a)
+    config = ZipOptions(pairs_per_step=1, step_size=a)
     losses = descend(config, space.initial(), distance(space, rank, dimension, seed), seed, queries)
     there = np.flatnonzero(losses <= REACHED)
     return float(there[0] * config.queries_per_step if there.size else queries)
@@ -101,8 +104,8 @@ def final_loss(job: tuple[int, float, int, int]) -> float:
     """(b): share of the first loss that is left of the quadratic |w - w*|^2 / 2 with w* ~ N(0, 1)."""
     size, factor, seed, queries = job
     target = np.random.default_rng([seed, 11]).standard_normal(size)
-    clip = {"method": "zip", "clip": factor * np.sqrt(size)} if np.isfinite(factor) else {"method": "spsa"}
-    config = OptimizerConfig(pairs_per_step=1, **clip)
+    clipped = ZipOptions(pairs_per_step=1, clip_norm=factor * np.sqrt(size)) if np.isfinite(factor) else None
+    config = clipped or SpsaOptions(pairs_per_step=1)
 
     def loss(w: Float64) -> float:
         return float(((w - target) ** 2).sum()) / 2

@@ -24,11 +24,16 @@ from zip_ray.config.tree import Config
 Method = Literal["zip", "spsa", "spsa-gc", "blackvip"]
 Grid = dict[str, tuple[float, ...]]
 """Values to try, by field of the config's optimizer section."""
+SPSA: Grid = {
+    "step_size": (0.001, 0.003, 0.01, 0.03),
+    "perturbation_scale": (0.003, 0.01, 0.03),
+    "pairs_per_step": (1, 5),
+}
 GRIDS: dict[Method, Grid] = {
-    "zip": {"a": (0.01, 0.02, 0.05), "c": (0.01, 0.03), "pairs_per_step": (1, 5)},
-    "spsa": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01, 0.03), "pairs_per_step": (1, 5)},
-    "spsa-gc": {"a": (0.001, 0.003, 0.01, 0.03), "c": (0.003, 0.01, 0.03), "pairs_per_step": (1, 5)},
-    "blackvip": {"a": (0.003, 0.01, 0.03), "c": (0.01, 0.03)},
+    "zip": {"step_size": (0.01, 0.02, 0.05), "perturbation_scale": (0.01, 0.03), "pairs_per_step": (1, 5)},
+    "spsa": SPSA,
+    "spsa-gc": SPSA,
+    "blackvip": {"step_size": (0.003, 0.01, 0.03), "perturbation_scale": (0.01, 0.03)},
 }
 """The configuration of ZIP's authors is a point of each."""
 Point = tuple[float, ...]

@@ -27,7 +27,7 @@ from zip_ray.config.reading import validate
 from zip_ray.config.task import TaskConfig
 from zip_ray.config.tree import Config
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import Pair, Pass, Perturbation
+from zip_ray.protocol.messages import Pair, Pass, Perturbation, Priority, new_work
 from zip_ray.scorer.scorer import build_scorer
 from zip_ray.tasks import load_task
 
@@ -71,7 +71,8 @@ def configure(model: str, actors: int, shared: bool) -> Config:
         {
             "model": {"name": model},
             "prompt": {"init": "template"},
-            "cluster": {"actors": actors, "cache": shared},
+            "cluster": {"actors": actors},
+            "execution": {"cache": shared},
         },
         "benchmark",
     )
@@ -90,15 +91,25 @@ def measure(config: Config) -> list[float]:
 
 
 def work(pool: RayPool, config: Config) -> list[int]:
-    """Rounds of a few pairs an actor until every actor is ready, then one more; their process ids."""
-    space = make_space(config, pool.facts().shape)
+    """Rounds of a few pairs per actor until every actor is ready, then one more; their process ids."""
+    space = make_space(config.prompt, pool.facts().shape, config.seed)
     actors = config.cluster.most or 1
     each = 4 * actors
     for k in itertools.count():
         all_ready = len(pool.pids()) == actors
-        for identity in range(k * each, (k + 1) * each):
-            perturbation = Perturbation("random-sign", 1, 1, identity)
-            pool.submit(Pass((Pair(identity, 1, 0, space.initial(), 0.01, perturbation, 1),)))
+        pairs = [
+            Pair(
+                index=index,
+                step=1,
+                version=0,
+                w=space.initial(),
+                batch=1,
+                scale=0.01,
+                perturbation=Perturbation("random-sign", 1, 1, index),
+            )
+            for index in range(k * each, (k + 1) * each)
+        ]
+        pool.submit([new_work(Pass((pair,)), Priority.QUERY) for pair in pairs])
         done = 0
         while done < each:
             done += len(pool.collect(0.5))

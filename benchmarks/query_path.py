@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -102,7 +103,7 @@ def driver_calls(config: Config) -> tuple[list[Call], Work]:
 def actor_calls(config: Config, work: Work) -> list[Call]:
     """An actor's calls for the same pair."""
     actor, calls = ScorerActor(), list[Call]()
-    actor.load(api.scorer_builder(config))
+    actor.load(partial(api.build_scorer, config))
     actor.answer([work])
     with traced(calls):
         actor.answer([work])

@@ -55,21 +55,20 @@ def simulated(actors: int, service: float, in_flight: Sequence[int], seconds: fl
     """Queries a second of simulated scorers, by pairs in flight; the first third as long again does not count."""
     skip = seconds / 3
     with pool(partial(TimedScorer, service), actors, seats=1 if actors <= PROCESSES else SEATS) as opened:
-        kind = {"seconds": skip + seconds, "mode": "async", "pairs_per_step": 1}
-        configs = [configure(in_flight=each * actors, **kind) for each in in_flight]
+        configs = [configure(skip + seconds, mode="async", in_flight=each * actors) for each in in_flight]
         return [queries_per_second(config, opened, skip) for config in configs]
 
 
 def real(actors: int, queries: int) -> float:
     """Queries a second of the quickstart in asynchronous mode, its small CLIP on so many actors."""
     shipped = load_config(DOCS.parent / "configs" / "quickstart.yaml")
-    optimizer = shipped.optimizer.model_copy(update={"mode": "async", "in_flight": REAL_IN_FLIGHT * actors})
+    execution = shipped.execution.model_copy(update={"mode": "async", "in_flight": REAL_IN_FLIGHT * actors})
     cluster = shipped.cluster.model_copy(update={"actors": (actors, actors), "address": "local"})
     budget = shipped.budget.model_copy(update={"queries": queries})
-    config = shipped.model_copy(update={"optimizer": optimizer, "cluster": cluster, "budget": budget})
+    config = shipped.model_copy(update={"execution": execution, "cluster": cluster, "budget": budget})
     opened = RayPool(partial(build_scorer, config), config.cluster)
     try:
-        space = make_space(config, opened.facts().shape)
+        space = make_space(config.prompt, opened.facts().shape, config.seed)
         state = RunState(OptimizerState(space.initial()))
         end = Tuning(config, opened, state, lambda _: None, lambda _: None).run().state
         return end.account.charged / end.seconds

@@ -19,7 +19,7 @@ from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.facts import Facts
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, PairResult, Pass, PassResult, Result, Work
+from zip_ray.protocol.messages import AskResult, Evaluation, EvaluationResult, Pass, Value, Work
 from zip_ray.tuning.events import Event, StepEvent
 from zip_ray.tuning.loop import Outcome, Tuning
 from zip_ray.tuning.state import RunState
@@ -37,29 +37,28 @@ class TimedScorer:
     def facts(self) -> Facts:
         return FACTS
 
-    def answer(self, work: Work) -> Result:
-        if isinstance(work, Evaluation):
-            return EvaluationResult(work.id, 1.0, 0.5, FACTS.images[work.split])
-        assert isinstance(work, Pass)
+    def answer(self, work: Work) -> Value:
+        if isinstance(work.body, Evaluation):
+            return EvaluationResult(1.0, 0.5, FACTS.images[work.body.split])
+        assert isinstance(work.body, Pass)
         if self._seconds:
             time.sleep(self._seconds)
-        results = [PairResult(pair.id, 1.0 + 1e-3 * (pair.id % 7), 1.0, 0.5) for pair in work.asks]
-        return PassResult(tuple(results))
+        return tuple(AskResult((1.0 + 1e-3 * (ask.index % 7), 1.0), 0.5) for ask in work.body.asks)
 
 
 class HostedPool(RayPool):
     """Several members in one process, each a thread of it: more of them than a machine holds processes."""
 
     def __init__(self, build: Any, cluster: ClusterConfig, seats: int) -> None:
-        self._seats = seats
+        self._seats, self._taken = seats, 0
         self._hosts: list[Any] = []
         super().__init__(build, cluster)
 
     def _start_actor(self) -> Any:
-        taken = self._numbers - 1
-        if taken % self._seats == 0:
+        if self._taken % self._seats == 0:
             host = ray.remote(ScorerActor).options(num_cpus=0, max_concurrency=self._seats, **OPTIONS)
             self._hosts.append(host.remote())
+        self._taken += 1
         return self._hosts[-1]
 
 
@@ -75,11 +74,13 @@ def pool(scorer: partial[Any], actors: int, seats: int = 1) -> Iterator[RayPool]
         opened.close()
 
 
-def configure(seconds: float | None = None, queries: int | None = None, together: int = 1, **optimizer: Any) -> Config:
+def configure(
+    seconds: float | None = None, queries: int | None = None, pairs_per_step: int = 1, **execution: Any
+) -> Config:
     """A run that validates at its start and end only."""
     sections = {
-        "optimizer": {"max_staleness": 10**6, **optimizer},
-        "model": {"pairs_per_pass": together, "parallel": (1, 1)},
+        "optimizer": {"pairs_per_step": pairs_per_step},
+        "execution": {"max_staleness": 10**6, **execution},
         "budget": {"queries": queries, "seconds": seconds},
         "validation": {"every_queries": 10**9},
         "output": {"checkpoint_every_steps": 10**9},

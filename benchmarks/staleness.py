@@ -26,15 +26,16 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from zip_ray.config.UNKNOWN import OptimizerConfig
-
 from benchmarks.common import DOCS, BenchmarkOptions, configure, machine, parallel, table
+from zip_ray.config.execution import ExecutionConfig
 from zip_ray.config.reading import load_config
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool.contract import InProcessPool, Pool
-from zip_ray.pool.splitting import SplitPool, Whole, choose
+from zip_ray.pool.contract import Pool
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.split_planner import Whole, choose
+from zip_ray.pool.splitting import SplitPool
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import Evaluation
+from zip_ray.protocol.messages import Evaluation, Priority, new_work
 from zip_ray.scorer.scorer import build_scorer
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
@@ -44,7 +45,7 @@ WANTED_COST = 1.10
 ACTORS = 32
 PASS_SECONDS = 0.05
 """A pass of the model that the planner lays out for so many actors: where it is much shorter, fewer are as fast."""
-DEFAULT = OptimizerConfig().in_flight
+DEFAULT = ExecutionConfig().in_flight
 """Pairs in flight by default, whatever the number of actors."""
 SHARE = 0.75
 """Of what the queries gain without delay: the target."""
@@ -88,28 +89,29 @@ def measure(job: tuple[str, int, Way, Options]) -> Curve:
     """Test accuracy at every so many queries, from zero queries on."""
     task, seed, way, options = job
     shipped = load_config(DOCS.parent / "configs" / "quickstart.yaml")
-    changes = {"mode": "async", "in_flight": way.pairs, "pairs_per_step": options.pairs_per_step}
     config = configure(
         task,
         seed,
         options.queries,
         prompt=shipped.prompt.model_dump(),
-        optimizer={**shipped.optimizer.model_dump(), **changes},
+        optimizer={**shipped.optimizer.model_dump(), "pairs_per_step": options.pairs_per_step},
+        execution={"mode": "async", "in_flight": way.pairs},
         output={"checkpoint_every_steps": EVERY // 2 // options.pairs_per_step},
         validation={"every_queries": options.queries},
     )
     scorer = build_scorer(config)
-    space = make_space(config, scorer.facts().shape)
+    space = make_space(config.prompt, scorer.facts().shape, config.seed)
     start = RunState(OptimizerState(space.initial()))
     states = [start]
     pool: Pool = InProcessPool(lambda: scorer)
     if way.planned:
         classes = Whole("classes", len(scorer.facts().classnames))
-        layout, _ = choose(ACTORS, PASS_SECONDS, classes, DEFAULT, synchronous=False)
-        model = config.model.model_copy(update={"parallel": (layout.sides, layout.shards)})
-        pool = SplitPool(pool, config.model_copy(update={"model": model}))
+        partition, _ = choose(ACTORS, PASS_SECONDS, classes, DEFAULT, synchronous=False)
+        execution = config.execution.model_copy(update={"split": (partition.sides, partition.shards)})
+        pool = SplitPool(pool, config.model_copy(update={"execution": execution}))
     Tuning(config, pool, start, lambda _: None, states.append).run()
-    found = {s.account.charged: scorer.answer(Evaluation(-1, "test", s.optimizer.w)).accuracy for s in states}
+    tests = {s.account.charged: new_work(Evaluation("test", s.optimizer.w), Priority.EVALUATION) for s in states}
+    found = {queries: scorer.answer(work).accuracy for queries, work in tests.items()}
     return np.interp(np.arange(0, options.queries + 1, EVERY), list(found), list(found.values()))
 
 
@@ -175,7 +177,7 @@ def write(
     note = (
         "Made by `python benchmarks/staleness.py --write`: asynchronous mode with configs/quickstart.yaml's settings, "
         "queries until the mean of the seeds has reached the target, and test accuracy after 5,000 queries by seed. "
-        "Sides and class shards (`model.parallel`) add work in flight without staleness: the last row is what "
+        "Sides and class shards (`execution.split`) add work in flight without staleness: the last row is what "
         f"{ACTORS} actors do by default, as the planner lays a pass of {1000 * PASS_SECONDS:.0f} ms out for them."
     )
     picture = "![Test accuracy against queries](staleness.png)"

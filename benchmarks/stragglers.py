@@ -63,10 +63,10 @@ def with_stragglers(mode: str, options: Options, marks: str, seconds: float) -> 
     """Queries a second, and what the sum of the actors' speeds would be."""
     service, skip = options.milliseconds / 1000, seconds / 6
     with pool(partial(Uneven, service, f"{marks}-{mode}"), options.actors) as opened:
-        update = {"in_flight": 2 * options.actors, "pairs_per_step": 1}
-        if mode == "sync":
-            update = {"pairs_per_step": STEP * options.actors}
-        rate = queries_per_second(configure(seconds=skip + seconds, mode=mode, **update), opened, skip)
+        config = configure(skip + seconds, pairs_per_step=STEP * options.actors)
+        if mode == "async":
+            config = configure(skip + seconds, mode=mode, in_flight=2 * options.actors)
+        rate = queries_per_second(config, opened, skip)
     slow = options.actors // 10
     return rate, 2 * (options.actors - slow + slow / SLOWER) / service
 
@@ -116,7 +116,7 @@ def after_a_lost_node(options: Options, seconds: float) -> LostNode:
         while len(opened.pids()) < 2 * half:
             opened.facts()
             opened._wait(0.5)
-        config = configure(seconds=seconds, mode="async", in_flight=4 * half, pairs_per_step=1)
+        config = configure(seconds, mode="async", in_flight=4 * half)
         begin = time.monotonic()
         # The driver's loop goes into a thread: Ray starts nodes from none but the main one.
         driver = threading.Thread(target=lambda: ended.append(tune(config, opened, events.append)))

@@ -11,7 +11,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.support.fakes import FACTS, FakeScorer, make_pairs
+from tests.support.fakes import FACTS, FakeScorer, numbered_pair
 from tests.support.simulated import Faults, SimulatedPool
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import free_places, places
@@ -111,7 +111,7 @@ def test_actors_fill_the_gpus_that_are_there(gpus: str, tmp_path: Path, share: f
         assert sorted(sum(seen.values()) for seen in found.values()) == sorted(map(sum, on_each))
         if share >= 1:
             assert all(set(seen.values()) == {1} for seen in found.values()), "none shares a whole GPU"
-        pool.submit(make_pairs(0))
+        pool.submit([numbered_pair(0)])
         assert pool.collect(20.0)
     finally:
         pool.close()
@@ -128,12 +128,11 @@ def test_unlike_gpus_are_given_work_by_their_speed() -> None:
     """One of half the speed and one of a tenth, among fast ones: each does its share, where there is work for all."""
     paces = {1: 1.0, 2: 1.0, 3: 2.0, 4: 10.0}
     pool = SimulatedPool(1, len(paces), Faults(), paces=paces.__getitem__)
-    for number in range(40):
-        pool.submit(make_pairs(number))
+    pool.submit([numbered_pair(number) for number in range(40)])
     submitted, start, seconds = 40, 60.0, 1000
     while pool.now < start + seconds:
         for _ in pool.collect(1.0):
-            pool.submit(make_pairs(submitted))
+            pool.submit([numbered_pair(submitted)])
             submitted += 1
     did = Counter(member for time, member in pool.done if time >= start)
     for member, pace in paces.items():

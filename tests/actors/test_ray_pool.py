@@ -14,15 +14,17 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from tests.conftest import free_port, wait_for
-from tests.contracts.test_pool_contract import drain
-from tests.support.fakes import FakeScorer, UnevenScorer, broken_build, dying_build, hanging_build, make_pairs
+from tests.support.fakes import FakeScorer, UnevenScorer, broken_build, dying_build, hanging_build, numbered_pair
+from tests.support.paths import ROOT
+from tests.support.pools import drain
+from tests.support.processes import free_port, wait_for
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import connect
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import PoolError
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
+from zip_ray.protocol.messages import Answer, Value
 
 
 @pytest.fixture
@@ -31,22 +33,21 @@ def joined(ray_cluster: str) -> ClusterConfig:
     return ClusterConfig(address=ray_cluster, actors=2, start_timeout=60)
 
 
-def results(answers: list) -> dict:
-    return {answer.result.id: answer.result for answer in answers}
+def values(answers: list[Answer]) -> dict[int, Value]:
+    return {answer.id: answer.value for answer in answers}
 
 
 def test_work_of_a_killed_actor_is_answered_once(joined: ClusterConfig) -> None:
     pool = RayPool(partial(FakeScorer, delay=0.1), joined)
     try:
         pool.facts()
-        pairs = [make_pairs(i) for i in range(12)]
-        for pair in pairs:
-            pool.submit(pair)
+        works = [numbered_pair(number) for number in range(12)]
+        pool.submit(works)
         answers = drain(pool, 2)
         os.kill(pool.pids()[0], signal.SIGKILL)
         answers += drain(pool, 12 - len(answers))
-        assert sorted(answer.result.id for answer in answers) == list(range(12))
-        assert results(answers) == {pair.id: FakeScorer().answer(pair) for pair in pairs}
+        assert sorted(answer.id for answer in answers) == list(range(12))
+        assert values(answers) == {work.id: FakeScorer().answer(work) for work in works}
         again = sum(answer.attempts - 1 for answer in answers)
         assert 1 <= again <= PREFETCH, "what the dead actor held, and no more, was issued again"
         assert pool.collect(0.5) == []
@@ -60,7 +61,7 @@ def test_a_dead_actor_is_replaced(joined: ClusterConfig) -> None:
         pool.facts()
         before = pool.pids()
         os.kill(before[0], signal.SIGKILL)
-        pool.submit(make_pairs(0))
+        pool.submit([numbered_pair(0)])
         assert len(drain(pool, 1)) == 1
         assert pool.pids()
         assert pool.pids() != before
@@ -71,9 +72,8 @@ def test_a_dead_actor_is_replaced(joined: ClusterConfig) -> None:
 def test_process_that_ends_itself_mid_work(joined: ClusterConfig, tmp_path: Path) -> None:
     pool = RayPool(partial(FakeScorer, die_at=(3, 4), marks=tmp_path), joined)
     try:
-        for i in range(8):
-            pool.submit(make_pairs(i))
-        assert sorted(results(drain(pool, 8))) == list(range(8))
+        pool.submit([numbered_pair(number) for number in range(8)])
+        assert sorted(values(drain(pool, 8))) == list(range(8))
     finally:
         pool.close()
 
@@ -81,7 +81,7 @@ def test_process_that_ends_itself_mid_work(joined: ClusterConfig, tmp_path: Path
 def test_deaths_without_end_stop_the_pool_with_the_last_error(joined: ClusterConfig) -> None:
     pool = RayPool(partial(FakeScorer, die_at=(0,)), joined.model_copy(update={"actors": 1}))
     try:
-        pool.submit(make_pairs(0))
+        pool.submit([numbered_pair(0)])
         with pytest.raises(PoolError, match=rf"work 0 failed {FAILURES_PER_WORK} times.*ActorDiedError"):
             drain(pool, 1)
     finally:
@@ -101,9 +101,8 @@ def test_actors_that_never_start_are_given_up(joined: ClusterConfig, build, erro
 def test_an_exception_is_tried_again_and_then_named(joined: ClusterConfig, tmp_path: Path) -> None:
     pool = RayPool(partial(FakeScorer, raise_at=(1,), marks=tmp_path), joined)
     try:
-        for i in range(3):
-            pool.submit(make_pairs(i))
-        attempts = {answer.result.id: answer.attempts for answer in drain(pool, 3)}
+        pool.submit([numbered_pair(number) for number in range(3)])
+        attempts = {answer.id: answer.attempts for answer in drain(pool, 3)}
         assert attempts[1] == 2
         assert sorted(attempts) == [0, 1, 2]
         assert 3 in [member.number for member in pool.members()], "the actor that failed was replaced"
@@ -111,7 +110,7 @@ def test_an_exception_is_tried_again_and_then_named(joined: ClusterConfig, tmp_p
         pool.close()
     pool = RayPool(partial(FakeScorer, raise_at=(1,)), joined)
     try:
-        pool.submit(make_pairs(1))
+        pool.submit([numbered_pair(1)])
         with pytest.raises(PoolError, match=f"work 1 failed {FAILURES_PER_WORK} times.*RuntimeError: fault at 1"):
             drain(pool, 1)
     finally:
@@ -127,15 +126,13 @@ def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfi
     pool = RayPool(partial(UnevenScorer, tmp_path, slow=1.0), joined)
     try:
         all_ready(pool)
-        for i in range(20):
-            pool.submit(make_pairs(i))
-            if i == 1:
-                pool._send()
-                assert [member.held for member in pool.members()] == [1, 1], "the second goes to the idle actor"
-        pool._send()
+        pool.submit([numbered_pair(0)])
+        pool.submit([numbered_pair(1)])
+        assert [member.held for member in pool.members()] == [1, 1], "the second goes to the idle actor"
+        pool.submit([numbered_pair(number) for number in range(2, 20)])
         assert [member.held for member in pool.members()] == [PREFETCH, PREFETCH]
-        slow = sum(answer.result.results[0].accuracy == 1.0 for answer in drain(pool, 20))
-        assert slow == 0, "the fast actor took all that waited, and copies of what the slow one held"
+        slow = [number for number, value in values(drain(pool, 20)).items() if value[0].accuracy == 1.0]
+        assert slow == [], "the fast actor took all that waited, and copies of what the slow one held"
     finally:
         pool.close()
 
@@ -157,17 +154,16 @@ def test_killed_node(cluster: Cluster) -> None:
     pool = RayPool(partial(FakeScorer, delay=0.2), ClusterConfig(address=cluster.address, actors=2, cpus_per_actor=4))
     try:
         all_ready(pool)
-        for i in range(12):
-            pool.submit(make_pairs(i))
+        pool.submit([numbered_pair(number) for number in range(12)])
         answers = drain(pool, 1)
         cluster.remove_node(node, allow_graceful=False)
         answers += drain(pool, 12 - len(answers))
-        assert sorted(answer.result.id for answer in answers) == list(range(12))
+        assert sorted(answer.id for answer in answers) == list(range(12))
         assert max(answer.attempts for answer in answers) == 2
         extra = itertools.count(12)
 
         def waits_for_a_node() -> bool:
-            pool.submit(make_pairs(next(extra)))
+            pool.submit([numbered_pair(next(extra))])
             drain(pool, 1)
             return sorted(member.state for member in pool.members()) == ["pending", "ready"]
 
@@ -194,23 +190,21 @@ import sys
 sys.path.insert(0, sys.argv[1])  # of this process only: Ray gives workers the script's and the working directory
 from zip_ray.actors import RayPool
 from zip_ray.config.resources import ClusterConfig
-from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
-from zip_ray.protocol.messages import Evaluation, EvaluationResult
 from zip_ray.protocol.facts import Facts
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, new_work
 
 class Scorer:
     def facts(self):
         return Facts(None, (), "", (), "", {}, "shipped", None, "", {}, 1.0, "cpu", "", "")
     def answer(self, work):
-        return EvaluationResult(work.id, 0.5, 1.0, 7)
+        return EvaluationResult(0.5, 1.0, 7)
 
 pool = RayPool(Scorer, ClusterConfig(address=sys.argv[2], actors=1))
-for number in range(5):
-    pool.submit(Evaluation(number, "val", "a {}."))
+pool.submit([new_work(Evaluation("val", "a {}."), Priority.EVALUATION) for _ in range(5)])
 answers = []
 while len(answers) < 5:
     answers += pool.collect(1.0)
-print(pool.facts().model, sorted((answer.result.id, answer.attempts) for answer in answers))
+print(pool.facts().model, sorted((answer.id, answer.attempts) for answer in answers))
 pool.close()
 """
 
@@ -219,7 +213,7 @@ pool.close()
 def test_code_is_shipped_to_a_joined_cluster(cluster: Cluster, tmp_path: Path, road: str) -> None:
     script = tmp_path / "driver.py"
     script.write_text(FOREIGN_DRIVER)
-    command = [sys.executable, str(script), str(Path(__file__).parent.parent), getattr(cluster, road)]
+    command = [sys.executable, str(script), str(ROOT), getattr(cluster, road)]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     told = run.stdout.splitlines()[-1:]  # Ray may tell of nodes that earlier tests took from the cluster
     assert told == ["shipped [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]"], run.stdout + run.stderr
@@ -265,7 +259,7 @@ def test_a_cluster_that_is_up_but_refuses_is_told_apart(ray_cluster: str, monkey
 def test_local_cluster_answers_and_leaves_nothing_behind() -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     pool = RayPool(FakeScorer, ClusterConfig(actors=2))
-    pool.submit(make_pairs(0))
+    pool.submit([numbered_pair(0)])
     assert [answer.attempts for answer in drain(pool, 1)] == [1]
     started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
     assert started

@@ -1,25 +1,21 @@
-"""The command line from outside: whole runs, faults of input in one line, and runs that are killed."""
+"""The command line from outside: whole runs, runs that are killed, and faults of a run folder."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
-import time
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file
 
-from run import main
+from tests.support.command_line import assert_same_run, command, run, steps_done, wait_for_step
 from tests.support.paths import ROOT
-from tests.support.saboteur import below, is_actor, require_gone
+from tests.support.processes import below, is_actor, require_gone
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.runs.event_log import read_record
-from zip_ray.tuning.events import EndEvent, PoolEvent, StartEvent, StepEvent
+from zip_ray.tuning.events import EndEvent, StartEvent
 
 SMALL = [
     "--task.shots=4",
@@ -31,60 +27,15 @@ SMALL = [
 IN_PROCESS = ["--cluster.pool=in-process"]
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "run.py"), *arguments]
-
-
-def run(cwd: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=240)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
 def tune(cwd: Path, folder: str, *arguments: str) -> Path:
     run(cwd, "tune", str(ROOT / "configs" / "quickstart.yaml"), *SMALL, f"--output.dir={folder}", *arguments)
     return cwd / folder
-
-
-def essence(folder: Path) -> tuple[dict, list]:
-    """All of a run that must not depend on where and when: tensors, and events without their times."""
-    events = read_record(folder / "metrics.jsonl")[1:]
-    dull = {"seconds", "queries_per_second", "account", "wasted"}
-    return load_file(folder / "tuned_prompt.safetensors"), [
-        {k: v for k, v in asdict(event).items() if k not in dull}
-        for event in events
-        if not isinstance(event, PoolEvent)
-    ]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    (tensors, events), (other_tensors, other_events) = essence(one), essence(other)
-    assert events == other_events
-    assert tensors.keys() == other_tensors.keys()
-    for name, tensor in tensors.items():
-        np.testing.assert_array_equal(tensor, other_tensors[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run with the in-process pool."""
     return tune(tmp_path_factory.mktemp("reference"), "run", *IN_PROCESS)
-
-
-def steps_done(folder: Path) -> int:
-    try:
-        return sum(isinstance(event, StepEvent) for event in read_record(folder / "metrics.jsonl"))
-    except Exception:
-        return 0
-
-
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
-    for _ in range(24_000):
-        if steps_done(folder) >= step:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError("the run did not get there")
 
 
 def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -168,14 +119,14 @@ def test_a_stopped_run_says_how_to_go_on(reference: Path, tmp_path: Path) -> Non
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "run.py resume run" in out
+    assert "zip-ray resume run" in out
     run(tmp_path, "resume", "run")
     assert_same_run(tmp_path / "run", reference)
 
 
 def test_more_budget_on_resume(reference: Path, tmp_path: Path) -> None:
     tune(tmp_path, "run", *IN_PROCESS, "--budget.queries=200")
-    run(tmp_path, "resume", "run", "--budget.queries=400")
+    run(tmp_path, "resume", "--budget.queries=400", "run")
     assert_same_run(tmp_path / "run", reference)
 
 
@@ -185,6 +136,7 @@ def test_evaluate_and_classify(reference: Path, tmp_path: Path) -> None:
     assert f"{events[-1].test_accuracy:.1%}" in out
     assert f"{events[0].zero_shot.test['plain template']:.1%}" in out
     run(tmp_path, "evaluate", str(reference), "--task.name=letter", "--task.shots=2")
+    assert run(tmp_path, "evaluate", "--seed=1", str(reference)).stdout == out, "the positional is found anywhere"
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
     Image.new("L", (30, 20), 200).save(tmp_path / "a.jpg")
     lines = run(tmp_path, "classify", str(reference), str(tmp_path)).stdout.splitlines()
@@ -193,119 +145,21 @@ def test_evaluate_and_classify(reference: Path, tmp_path: Path) -> None:
         _, name, probability = line.split("\t")
         assert name in "0123456789"
         assert 0.1 <= float(probability) <= 1
-    line = run(tmp_path, "classify", str(reference), str(tmp_path / "b.png"), "--classes", "cat", "dog").stdout
+    line = run(tmp_path, "classify", "--classes=cat", "--classes=dog", str(reference), str(tmp_path / "b.png")).stdout
     assert line.split("\t")[1] in ("cat", "dog")
 
 
 def test_doctor(tmp_path: Path) -> None:
     done = run(tmp_path, "doctor", str(ROOT / "configs" / "quickstart.yaml"))
     assert done.stdout.count(" ok ") == 7
+    assert run(tmp_path, "doctor").stdout.count(" ok ") == 7, "of the defaults"
     bad = ["--cluster.address=127.0.0.1:1", "--tracking.uri=http://127.0.0.1:1", "--task.name=nope"]
     done = run(tmp_path, "doctor", *bad, code=1)
     assert done.stdout.count(" fault ") == 4  # the prompt cannot be checked without its task
     assert "ray start --head" in " ".join(done.stdout.split())
 
 
-def test_help_teaches(tmp_path: Path) -> None:
-    top = run(tmp_path, "--help").stdout
-    for name in ("tune", "resume", "evaluate", "classify", "doctor", "replay"):
-        assert name in top
-    text = run(tmp_path, "tune", "--help").stdout
-    for flag in ("--budget.queries", "--optimizer.pairs-per-step", "--cluster.gpus-per-actor", "--prompt.init"):
-        assert flag in text
-
-
-QUICK = str(ROOT / "configs" / "quickstart.yaml")
-SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
-
-
-@pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["tune", "nope.yaml"], "nope.yaml: No such file"),
-        (["tune", "unknown_key.yaml"], "unknown_key.yaml: optimizer.lr: unknown key; known here: method,"),
-        (["tune", "method.yaml"], "method.yaml: optimizer.method: 'adam': Input should be 'zip', 'spsa', 'spsa-gc',"),
-        (["tune", "type.yaml"], "type.yaml: task.shots: 'many': Input should be a valid integer"),
-        (["tune", "list.yaml"], "list.yaml: holds a list; a config is a mapping"),
-        (["tune", "broken.yaml"], "broken.yaml: not YAML"),
-        (
-            ["tune", QUICK, "--budget.queries=-5"],
-            "budget.queries: -5: Input should be greater than or equal to 1 (see run.",
-        ),
-        (["tune", QUICK, "--budget.queries=many"], "instantiated from ['many']. (see run.py tune --help)"),
-        (["tune", QUICK, "--cluster.actors", "4", "2"], "error: cluster: actors is [4, 2]: give the least, then"),
-        (
-            ["tune", QUICK, "--budget.querys=9"],
-            "querys=9; Perhaps you meant: --budget.queries (see run.py tune --help)",
-        ),
-        (["tune", SMOKE], "smoke.yaml: 'methods' is of a suite, not of one run: give it to `run.py compare`"),
-        (
-            ["compare", QUICK],
-            "quickstart.yaml: no suite, it has no 'methods': give a config of one run to `run.py tune`",
-        ),
-        (
-            ["tune", QUICK, "--budget.queries=3", "--optimizer.pairs-per-step=5"],
-            "budget.queries is 3, less than one step: give at least 10",
-        ),
-        (["tune", QUICK, "--optimizer.foo=3"], "Unrecognized options: --optimizer.foo"),
-        (["tune", QUICK, *IN_PROCESS, "--task.name=nope"], "task.name: 'nope' is unknown: choose digits"),
-        (["tune", QUICK, *IN_PROCESS, "--task.shots=90"], "task.shots: 90 for training and 4 for validation"),
-        (["tune", QUICK, *IN_PROCESS, "--model.name=local-dir:x"], "model.name: 'local-dir:x': no open_clip_config"),
-        (["tune", QUICK, *IN_PROCESS, "--prompt.init=random", "--prompt.tokens=30"], "the model reads 32"),
-        (["tune", QUICK, *IN_PROCESS, "--output.dir=taken"], "output.dir: 'taken' exists: choose another"),
-        (["tune", QUICK, "--task.name=folder", "--task.root=none", *IN_PROCESS], "task.root: 'none' is not a folder"),
-        (["tune", QUICK, *IN_PROCESS, "--task.name=nope", "--model.name=local-dir:x"], "task.name: 'nope' is unknown"),
-        (["tune", QUICK, "--cluster.address=127.0.0.1:1"], "cluster.address: no Ray cluster answers at '127.0.0.1:1'"),
-        (["resume", "taken"], "taken: no config.yaml: give the folder of a run that `run.py tune` made"),
-        (["status", "taken"], "taken: no config.yaml: give the folder of a run that `run.py tune` made"),
-        (["report", "taken"], "taken: no suite.yaml: give the folder of a suite that `run.py compare` ran"),
-        (["evaluate", "none"], "none: no tuned prompt"),
-        (["classify", "damaged.safetensors", "."], "damaged.safetensors: not a tuned prompt"),
-        (["replay", "taken"], "taken: no config.yaml: give the folder of a run"),
-        (["frobnicate"], "report, replay (see run.py --help)"),
-        (["tune", QUICK, *IN_PROCESS, "--model.name=ViT-B-99"], "'ViT-B-99' is unknown to open_clip: give ViT-B-"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else None,
-)
-def test_bad_input_is_one_line(
-    tmp_path: Path,
-    arguments: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    (tmp_path / "unknown_key.yaml").write_text("optimizer: {lr: 3}")
-    (tmp_path / "method.yaml").write_text("optimizer: {method: adam}")
-    (tmp_path / "type.yaml").write_text("task: {shots: many}")
-    (tmp_path / "list.yaml").write_text("- 1")
-    (tmp_path / "broken.yaml").write_text("a: [")
-    (tmp_path / "damaged.safetensors").write_bytes(b"\x10" + bytes(40))
-    (tmp_path / "taken").mkdir()
-    before = sorted(tmp_path.rglob("*"))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == 2
-    _, said = capsys.readouterr()
-    assert message in said
-    assert said.count("\n") == 1
-    assert sorted(tmp_path.rglob("*")) == before, "nothing is half written"
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_the_line_is_the_same_in_any_encoding(tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONIOENCODING", encoding)
-    fault = "error: budget.queries: -5: Input should be greater than or equal to 1 (see run.py tune --help)\n"
-    assert run(tmp_path, "tune", QUICK, "--budget.queries=-5", code=2).stderr == fault
-    commands = "tune, resume, status, evaluate, classify, doctor, compare, report, replay"
-    fault = f"error: Unrecognized options: frobnicate; Available subcommands: {commands} (see run.py --help)\n"
-    assert run(tmp_path, "frobnicate", code=2).stderr == fault
-
-
 def test_faults_of_a_run_folder(reference: Path, tmp_path: Path) -> None:
-    import shutil
-
     def spoiled(name: str) -> Path:
         shutil.copytree(reference, tmp_path / name)
         return tmp_path / name
@@ -313,11 +167,16 @@ def test_faults_of_a_run_folder(reference: Path, tmp_path: Path) -> None:
     folder = spoiled("torn")
     (folder / "checkpoint.safetensors").write_bytes((folder / "checkpoint.safetensors").read_bytes()[:200])
     assert "damaged checkpoint" in run(tmp_path, "resume", "torn", code=2).stderr
-    spoiled("other")
-    done = run(tmp_path, "resume", "other", "--optimizer.a=0.7", code=2)
-    assert "optimizer.a: differs from what other was started with" in done.stderr
-    done = run(tmp_path, "resume", "other", "--cluster.threads-per-actor=auto", code=2)
-    assert "cluster.threads_per_actor: differs from what other was started with" in done.stderr
+    config = spoiled("other") / "config.yaml"
+    config.write_text(config.read_text().replace("step_size: 0.01", "step_size: 0.7"))
+    done = run(tmp_path, "resume", "other", code=2)
+    assert "optimizer.step_size: differs from what other was started with" in done.stderr
+    done = run(tmp_path, "resume", "--execution.threads=auto", str(spoiled("threads")), code=2)
+    assert "execution.threads: differs from what " in done.stderr
+    config = spoiled("old") / "config.yaml"
+    config.write_text("optimizer: {a: 0.01}\n")
+    for verb in ("resume", "status", "replay", "evaluate"):
+        assert "written by an earlier version of zip-ray (schema 1," in run(tmp_path, verb, "old", code=2).stderr
 
 
 def test_unreadable_image_stops_before_anything_is_written(tmp_path: Path) -> None:
@@ -328,7 +187,7 @@ def test_unreadable_image_stops_before_anything_is_written(tmp_path: Path) -> No
                 Image.new("RGB", (8, 8), (i * 80, 0, 0)).save(tmp_path / "images" / part / name / f"{i}.png")
     (tmp_path / "images" / "test" / "dog" / "1.png").write_bytes(b"not a picture")
     options = ["--task.name=folder", "--task.root=images", "--task.shots=1", "--output.dir=run", *IN_PROCESS]
-    done = run(tmp_path, "tune", QUICK, *options, code=2)
+    done = run(tmp_path, "tune", "quickstart", *options, code=2)
     assert "1.png: unreadable image" in done.stderr
     assert not (tmp_path / "run").exists()
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.conftest import wait_for
 from tests.support.events import pool_event, step_event, validation_event
+from tests.support.processes import wait_for
 from zip_ray.cli.live_view import LINE_SECONDS, ProgressView
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.tuning.events import Event, StepEvent

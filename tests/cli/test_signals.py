@@ -4,9 +4,10 @@ import signal
 
 import pytest
 
-import run
 from tests.support.fakes import FakeScorer
+from zip_ray.cli.main import main
 from zip_ray.cli.printing import INTERRUPTED
+from zip_ray.cli.signals import stop_on_signal
 from zip_ray.pool.in_process import InProcessPool
 
 
@@ -17,7 +18,7 @@ def pythons_own(handlers: None) -> None:  # noqa: ARG001 - asked for so that it 
 
 
 def test_the_first_ctrl_c_asks_a_run_to_stop_and_the_second_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
-    with run.stop_on_signal(lambda: InProcessPool(FakeScorer)) as (interrupted, opener):
+    with stop_on_signal(lambda: InProcessPool(FakeScorer)) as (interrupted, opener):
         opener()
         assert not interrupted()
         signal.raise_signal(signal.SIGINT)
@@ -29,12 +30,12 @@ def test_the_first_ctrl_c_asks_a_run_to_stop_and_the_second_ends_it(capfd: pytes
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_while_a_run_starts_up_the_first_ends_it(number: signal.Signals) -> None:
-    with run.stop_on_signal(lambda: InProcessPool(FakeScorer)) as (_, opener):
+    with stop_on_signal(lambda: InProcessPool(FakeScorer)) as (_, opener):
         opener()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
 
 
 def test_an_interrupted_command_line_has_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "base_config", lambda _: signal.raise_signal(signal.SIGINT))
-    assert run.main(["status", "run"]) == INTERRUPTED
+    monkeypatch.setattr("zip_ray.cli.status.status", lambda _: signal.raise_signal(signal.SIGINT))
+    assert main(["status", "run"]) == INTERRUPTED

@@ -1,4 +1,4 @@
-"""`run.py status` from the folder alone, and the same figures among Ray's metrics."""
+"""`zip-ray status` from the folder alone, and the same figures among Ray's metrics."""
 
 import fcntl
 import urllib.request
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import ray
-import yaml
 
-from run import main
-from tests.conftest import wait_for
 from tests.support.events import end_event, pool_event, step_event
+from tests.support.processes import wait_for
 from zip_ray.actors import RayMetrics
+from zip_ray.cli.main import main
 from zip_ray.cli.status import status
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Record
+from zip_ray.runs.folder import write_config
 
 STEP = step_event(4, loss=1.5, staleness=1.5, wasted=6)
 POOL = pool_event(pending=1, last_error="actor 2: killed", paces=(0.1, 0.4))
@@ -24,7 +24,7 @@ POOL = pool_event(pending=1, last_error="actor 2: killed", paces=(0.1, 0.4))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(Config().model_dump(mode="json")))
+    write_config(tmp_path, Config())
     record = Record(tmp_path / "metrics.jsonl")
     for event in (POOL, replace(STEP, step=1, queries=10, seconds=0.5), STEP):
         record.append(event)

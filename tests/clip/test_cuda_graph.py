@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.clip.test_shared_prefix import CAUSAL, TOKENIZER, model_of
+from tests.support.text_towers import CAUSAL, TOKENIZER, model_of
 from zip_ray.clip.cuda_graph import Function, Graph, Memory, Recorded, to_device
 from zip_ray.clip.plain_text import PromptEncoder
 from zip_ray.clip.precision import products

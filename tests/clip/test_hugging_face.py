@@ -10,7 +10,7 @@ import torch
 from open_clip.model import CustomTextCLIP
 from torch import nn
 
-from tests.clip.test_plain_text import VISION
+from tests.support.text_towers import VISION
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts, word_embeddings
 from zip_ray.clip.shared_prefix import make_encoder
 from zip_ray.errors import InputError

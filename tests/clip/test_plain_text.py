@@ -1,45 +1,15 @@
 """Soft prompts against the library's own `encode_text`, for every text-tower class of open_clip."""
 
-from collections.abc import Callable
-
 import numpy as np
 import open_clip
 import pytest
 import torch
-from open_clip.coca_model import CoCa
-from open_clip.model import CLIP, CustomTextCLIP
 from torch import nn
 
+from tests.support.text_towers import TOWERS
 from zip_ray.clip.loading import weights_digest
 from zip_ray.clip.plain_text import PLACEHOLDER, PromptEncoder, encode_texts, token_embedding, tokenize, word_embeddings
 from zip_ray.errors import InputError
-
-VISION = {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16}
-EVA_VISION = {"image_size": 28, "timm_model_name": "eva02_tiny_patch14_224", "timm_pool": "token", "timm_proj": None}
-TEXT = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-MULTIMODAL = {**TEXT, "mlp_ratio": 2, "attn_pooler_heads": 2, "dim_head": 16, "heads": 2, "n_queries": 4}
-
-TOWERS: dict[str, Callable[[], nn.Module]] = {
-    "CLIP": lambda: CLIP(16, VISION, TEXT),
-    "CLIP with QuickGELU": lambda: CLIP(16, VISION, TEXT, quick_gelu=True),
-    "CLIP with a ResNet": lambda: CLIP(16, {**VISION, "image_size": 32, "layers": [1, 1, 1, 1]}, TEXT),
-    "CLIP that pools by id, with LayerScale": lambda: CLIP(
-        16, VISION, {**TEXT, "pool_type": "eos", "eos_id": 49407, "ls_init_value": 0.5}
-    ),
-    "CustomTextCLIP": lambda: CustomTextCLIP(16, VISION, TEXT),
-    "EVA": lambda: CustomTextCLIP(16, EVA_VISION, TEXT),
-    "CoCa": lambda: CoCa(
-        16,
-        MULTIMODAL,
-        {**TEXT, "embed_cls": True, "output_tokens": True},
-        {**VISION, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
-    ),
-    "MobileCLIP": lambda: CustomTextCLIP(16, VISION, {**TEXT, "no_causal_mask": True}),
-    "other blocks": lambda: CustomTextCLIP(16, VISION, {**TEXT, "qk_norm": True}),
-    "SigLIP": lambda: CustomTextCLIP(
-        16, VISION, {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True}, init_logit_bias=-10
-    ),
-}
 
 
 @pytest.fixture(scope="module", params=TOWERS)

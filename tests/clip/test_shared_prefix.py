@@ -1,41 +1,19 @@
 """The engine against the plain pass, for every text-tower class of open_clip."""
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.nn import functional
 
-from tests.clip.test_plain_text import TOWERS
+from tests.support.text_towers import CAUSAL, PLAIN, TOKENIZER, TOWERS, model_of
 from zip_ray.clip.plain_text import PromptEncoder
 from zip_ray.clip.precision import Agreement, compare, products
 from zip_ray.clip.shared_prefix import CausalEncoder, Layout, TextEncoder, make_encoder
 from zip_ray.protocol.facts import SHARED_PREFIX
 
 WORDS = ["a", "dog", "ultramarine", "3", "forget-me-not", "X", "of", "the", "photosynthesis", "B-52"]
-TOKENIZER = open_clip.SimpleTokenizer(context_length=24)
-PLAIN = {
-    "SigLIP": "the tower is not causal",
-    "MobileCLIP": "the tower is not causal",
-    "other blocks": "TextTransformer has other blocks than open_clip's standard ones",
-}
-CAUSAL = [name for name in TOWERS if name not in PLAIN]
-MODELS: dict[str, nn.Module] = {}
-
-
-def model_of(name: str) -> nn.Module:
-    """Built once; its weights are spread, so that attention has something to choose between."""
-    if name not in MODELS:
-        torch.manual_seed(0)
-        model = TOWERS[name]().float().eval().requires_grad_(False)
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(3)
-        MODELS[name] = model
-    return MODELS[name]
 
 
 def fitting(name: str, tokens: int) -> str:

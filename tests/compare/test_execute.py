@@ -16,7 +16,7 @@ from unittest.mock import ANY, MagicMock
 import pytest
 from PIL import Image
 
-from tests.cli.test_cli import assert_same_run, command, run, steps_done
+from tests.support.command_line import assert_same_run, command, run, steps_done
 from tests.support.fakes import FakeScorer
 from tests.support.suite_files import BASE, suite_file
 from zip_ray.artifact.classifier import evaluate

@@ -8,27 +8,32 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from run import base_config
-from tests.cli.test_cli import ROOT
-from tests.support.suite_files import suite_file
-from zip_ray.compare.layers import merge
+from tests.support.faults import check_each
+from tests.support.paths import ROOT
+from tests.support.suite_files import BASE, suite_file
 from zip_ray.compare.plan import plan
 from zip_ray.compare.suite import Suite, dump, load_suite
+from zip_ray.config.merging import merge
 from zip_ray.errors import InputError
 
 SUITES = sorted((ROOT / "configs" / "suites").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", SUITES, ids=lambda p: p.name)
-def test_suites_open_with_their_command_and_can_be_planned(path: Path) -> None:
-    assert path.read_text(encoding="utf-8").startswith(f"# python run.py compare configs/suites/{path.name}\n")
+def test_suites_open_with_their_command_and_can_be_planned() -> None:
+    check_each(SUITES, opens_with_its_command_and_can_be_planned)
+
+
+def opens_with_its_command_and_can_be_planned(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith(f"# zip-ray compare suites/{path.stem}\n")
     suite = load_suite(path)
     assert suite.name == path.stem
     assert len(plan(suite, Path("x"))) == (len(suite.tasks) * len(suite.shots) * len(suite.seeds) * len(suite.methods))
 
 
 def test_a_config_is_put_together_in_its_order(tmp_path: Path) -> None:
-    (tmp_path / "method.yaml").write_text("optimizer: {method: spsa, a: 0.1, c: 0.1}\nbudget: {queries: 99}")
+    (tmp_path / "method.yaml").write_text(
+        "optimizer: {method: spsa, step_size: 0.1, perturbation_scale: 0.1}\nbudget: {queries: 99}"
+    )
     suite = Suite.model_validate(
         {
             "name": "s",
@@ -36,13 +41,18 @@ def test_a_config_is_put_together_in_its_order(tmp_path: Path) -> None:
             "shots": [4],
             "seeds": [3],
             "tasks": {"numbers": {"name": "digits", "batch_size": 30}},
-            "methods": {"M (1)": {"file": str(tmp_path / "method.yaml"), "optimizer": {"c": 0.3}}},
-            "base": {"budget": {"queries": 50}, "optimizer": {"c": 0.2, "alpha": 0.5}, "task": {"batch_size": 10}},
+            "methods": {"M (1)": {"file": str(tmp_path / "method.yaml"), "optimizer": {"perturbation_scale": 0.3}}},
+            "base": {
+                "budget": {"queries": 50},
+                "optimizer": {"perturbation_scale": 0.2, "step_size_decay": 0.5},
+                "task": {"batch_size": 10},
+            },
         }
     )
     (planned,) = plan(suite, Path("here"))
     config, optimizer = planned.config, planned.config.optimizer
-    assert (optimizer.method, optimizer.a, optimizer.c, optimizer.alpha) == ("spsa", 0.1, 0.3, 0.5)
+    gains = (optimizer.step_size, optimizer.perturbation_scale, optimizer.step_size_decay)
+    assert (optimizer.method, gains) == ("spsa", (0.1, 0.3, 0.5))
     assert (config.budget.queries, config.seed, config.task.shots, config.task.batch_size) == (50, 3, 4, 30)
     assert planned.folder == Path("here/runs/numbers/4-shot/m-1/seed-3")
     assert config.task.classes == "base"
@@ -67,29 +77,33 @@ CLASSES = {
 """Of the papers' data sets (reference: ZIP.md, section 6)."""
 
 
-@pytest.mark.parametrize("path", [path for path in SUITES if path.name.startswith("paper")], ids=lambda p: p.name)
-def test_bpt_vlm_and_bar_as_published_know_the_length_of_an_epoch(path: Path) -> None:
+def test_bpt_vlm_and_bar_as_published_know_the_length_of_an_epoch() -> None:
     """A fitness is a mean over an epoch; BAR's rate falls over 900 of them."""
+    check_each((path for path in SUITES if path.name.startswith("paper")), knows_the_length_of_an_epoch)
+
+
+def knows_the_length_of_an_epoch(path: Path) -> None:
     for one in plan(load_suite(path), Path("x")):
         classes = CLASSES[one.task] if one.config.task.classes == "all" else math.ceil(CLASSES[one.task] / 2)
         batches = max(1, 16 * classes // 128)
         if one.method == "BPT-VLM":
             assert one.config.optimizer.fitness_batches == batches, one.label
         if one.method == "BAR":
-            assert one.config.optimizer.schedule_steps == 900 * batches, one.label
+            assert one.config.schedule_steps(16 * classes) == 900 * batches, one.label
 
 
 def test_what_is_kept_of_a_suite_needs_none_of_its_files(tmp_path: Path) -> None:
     method = tmp_path / "method.yaml"
-    method.write_text("optimizer: {method: spsa, a: 0.5, c: 0.5}")
-    methods = {"M": {"file": str(method), "optimizer": {"c": 0.25}}}
+    method.write_text("optimizer: {method: spsa, step_size: 0.5, perturbation_scale: 0.5}")
+    methods = {"M": {"file": str(method), "optimizer": {"perturbation_scale": 0.25}}}
     suite = load_suite(tmp_path / suite_file(tmp_path, methods=methods))
     (tmp_path / "kept.yaml").write_bytes(dump(suite))
     planned = plan(suite, tmp_path)
     method.unlink()
-    assert plan(load_suite(tmp_path / "kept.yaml"), tmp_path) == planned
+    assert plan(load_suite(tmp_path / "kept.yaml", written=True), tmp_path) == planned
     optimizer = planned[0].config.optimizer
-    assert (optimizer.method, optimizer.a, optimizer.c, optimizer.pairs_per_step) == ("spsa", 0.5, 0.25, 1)
+    gains = (optimizer.step_size, optimizer.perturbation_scale)
+    assert (optimizer.method, gains, optimizer.pairs_per_step) == ("spsa", (0.5, 0.25), 1)
 
 
 def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> None:
@@ -100,8 +114,10 @@ def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> No
             "tasks": {"one": {"name": "folder", "root": "here"}, "two": {"name": "digits"}},
             "targets": {"three": {"name": "coop:dtd", "root": "here"}, "four": {"name": "letter", "root": None}},
             "methods": {"ZIP": {}},
+            "base": {"task": {"root": "here", "views": 3}},
         }
     ).rooted(tmp_path)
+    assert suite.base == {"task": {"root": str(tmp_path), "views": 3}}
     roots = {label: task.get("root") for label, task in (suite.tasks | suite.targets).items()}
     assert roots == {"one": str(tmp_path), "two": None, "three": str(tmp_path), "four": None}
 
@@ -161,10 +177,9 @@ def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
     }
     tree = {"name": "s", "tasks": ["digits"], "seeds": [1], "methods": methods, "base": {"budget": {"queries": 500}}}
     suite = Suite.model_validate(tree)
-    before = suite.common(Path("s.yaml"))
 
     def budgets(**changes: object) -> list[int | None]:
-        changed = suite.changed(before, budget=before.budget.model_copy(update=changes))
+        changed = suite.changed({"budget": changes})
         return [run.config.budget.queries for run in plan(changed, Path("x"))]
 
     assert budgets() == [100, 1000, None, 500, 1000]
@@ -183,9 +198,9 @@ def test_base_need_not_be_a_config_by_itself(tmp_path: Path) -> None:
     base = {"task": {"root": "data"}, "budget": {"queries": 4}, "cluster": {"actors": 3}}
     suite = Suite.model_validate({**tree, "base": base})
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(suite.model_dump(mode="json")))
-    common = base_config(["compare", str(tmp_path / "s.yaml")])
+    common = load_suite(tmp_path / "s.yaml").common(tmp_path / "s.yaml")
     assert (common.budget.queries, common.cluster.actors) == (4, 3)
-    assert {run.config.task.root for run in plan(suite.changed(common), Path("x"))} == {Path("data")}
+    assert {run.config.task.root for run in plan(suite, Path("x"))} == {Path("data")}
     with pytest.raises(InputError, match=r"^s\.yaml: base\.cluster\.actor: unknown key; known here: pool, "):
         Suite.model_validate({**tree, "base": {"cluster": {"actor": 3}}}).common(Path("s.yaml"))
 
@@ -194,11 +209,29 @@ def test_base_need_not_be_a_config_by_itself(tmp_path: Path) -> None:
 def test_the_budget_of_the_command_line_does_not_raise_that_of_a_methods_file(option: int, steps: int) -> None:
     """As published, BPT-VLM stops after 67 generations; its tuned form, of another file, has no such limit."""
     suite = load_suite(ROOT / "configs/suites/images.yaml")
-    before = suite.common(Path("s.yaml"))
-    changed = suite.changed(before, budget=before.budget.model_copy(update={"steps": option}))
+    changed = suite.changed({"budget": {"steps": option}})
     found = {run.method: run.config.budget for run in plan(changed, Path("x"))}
     assert (found["BPT-VLM"].steps, found["BPT-VLM, tuned"].steps) == (steps, option)
     assert {budget.queries for budget in found.values()} == {5000}
+
+
+def test_a_run_takes_of_base_what_has_an_effect_beside_its_method() -> None:
+    """And a later layer that makes another choice leaves out what an earlier one says for the alternative."""
+    methods = {
+        "ZIP": {},
+        "BBT": {"file": {"optimizer": {"method": "cma-es", "population": 4}}},
+        "no map": {"prompt": {"projection": "none"}},
+        "spread": {"execution": {"mode": "async"}},
+    }
+    base = {"optimizer": {"step_size": 0.3}, "prompt": {"intrinsic_dimension": 30}, "execution": {"in_flight": 3}}
+    base["cluster"] = {"actors": 3}
+    tree = {"name": "s", "tasks": ["digits"], "seeds": [1], "methods": methods, "base": base}
+    zip_, bbt, no_map, spread = plan(Suite.model_validate(tree), Path("x"))
+    assert zip_.config.optimizer.step_size == no_map.config.optimizer.step_size == 0.3
+    assert bbt.config.optimizer.population == 4
+    assert (zip_.config.execution.in_flight, spread.config.execution.in_flight) == (8, 3)
+    changed = Suite.model_validate(tree).changed({"cluster": {"pool": "in-process"}})
+    assert {run.config.cluster.pool for run in plan(changed, Path("x"))} == {"in-process"}
 
 
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner), max_leaves=8)
@@ -237,9 +270,23 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
             "mini: ZIP, digits, night: task: test_set is 'dark': 'digits' has test, inverted, noisy, rotated, moved",
         ),
         ({"methods": {"A": {"optimizer": {"lr": 3}}}}, "mini: A, digits: optimizer.lr: unknown key"),
+        (
+            {"methods": {"A": {"optimizer": {"a": 3}}}},
+            "mini: A, digits: optimizer.a: this is now optimizer.step_size",
+        ),
+        (
+            {"methods": {"A": {"optimizer": {"initial_std": 3}}}},
+            "mini: A, digits: optimizer.initial_std: does nothing with optimizer.method zip: it belongs to cma-es",
+        ),
+        (
+            {"methods": {"A": {"by_task": {"digits": {"execution": {"in_flight": 3}}}}}},
+            "mini: A, digits: execution.in_flight: does nothing with execution.mode sync",
+        ),
+        ({"base": {**BASE, "optimizer": {"points": 3}}}, "mini: base.optimizer.points: does nothing in any run"),
+        ({"base": {"cluster": {"cache": False}}}, "mini: ZIP, digits: cluster.cache: this is now execution.cache"),
         ({"methods": {"A": {"file": "none.yaml"}}}, "none.yaml: No such file"),
         ({"methods": {"A b": {}, "a B": {}}}, "labels that differ in signs only"),
-        ({"methods": {"A": {}, "B": {"cluster": {"actors": 7}}}}, "cluster differs between methods"),
+        ({"methods": {"A": {}, "B": {"cluster": {"pool": "ray"}}}}, "cluster differs between methods"),
     ],
 )
 def test_faults_of_a_suite_are_one_line(tmp_path: Path, fields: dict, message: str) -> None:

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
-from zip_ray.config.UNKNOWN import threads
 
 from tests.support.fakes import FakeScorer
-from zip_ray.cli import doctor
-from zip_ray.config.reading import load_config, validate
+from zip_ray.config import threads
+from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.pool.in_process import InProcessPool
-from zip_ray.runs.folder import CONFIG
+from zip_ray.runs.folder import run_config
 from zip_ray.runs.lifecycle import tune
+from zip_ray.scorer import self_checks
 
 
 @pytest.mark.parametrize(
@@ -25,39 +25,43 @@ from zip_ray.runs.lifecycle import tune
         ({"actors": 1, "pool": "in-process"}, 16),
         ({"actors": 1, "address": "head:6379", "cpus_per_actor": 4}, 4),
         ({"actors": 1, "address": "head:6379", "cpus_per_actor": 0}, 1),
-        ({"actors": 1, "threads_per_actor": 7}, 7),
     ],
 )
 def test_auto_fills_the_machine_and_no_more(
     monkeypatch: pytest.MonkeyPatch, cluster: dict[str, object], expected: int
 ) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 16)
-    config = validate({"cluster": {"threads_per_actor": "auto", **cluster}}, "test")
-    assert threads.with_threads(config).cluster.threads_per_actor == threads.threads(config.cluster) == expected
+    config = validate({"execution": {"threads": "auto"}, "cluster": cluster}, "test")
+    assert threads.with_threads(config).execution.threads == threads.threads(config) == expected
+
+
+def test_a_number_stays() -> None:
+    assert threads.with_threads(validate({"execution": {"threads": 7}}, "test")).execution.threads == 7
 
 
 def test_a_cluster_of_the_environment_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert threads.threads(validate({"cluster": {"threads_per_actor": "auto"}}, "test").cluster) == 1
+    assert threads.threads(validate({"execution": {"threads": "auto"}}, "test")) == 1
 
 
 def test_the_default_does_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 16)
-    monkeypatch.setattr(doctor, "cores", lambda: 16)
+    monkeypatch.setattr(self_checks, "cores", lambda: 16)
     config = validate({"cluster": {"actors": 2}}, "test")
-    assert threads.threads(config.cluster) == 1
-    assert "1 threads an actor; cluster.threads_per_actor auto would give it 8" in doctor._devices(config)
-    config = validate({"cluster": {"actors": 2, "threads_per_actor": "auto"}}, "test")
-    assert doctor._devices(config).endswith("8 threads an actor")
+    assert threads.threads(config) == 1
+    assert self_checks.devices(config).endswith("1 threads per actor; execution.threads auto would give it 8")
+    config = validate({"cluster": {"actors": 2}, "execution": {"threads": "auto"}}, "test")
+    assert self_checks.devices(config).endswith("8 threads per actor")
 
 
 def test_a_run_keeps_the_number_it_was_started_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 16)
     config = validate(
         {
-            "cluster": {"actors": 2, "threads_per_actor": "auto"},
+            "cluster": {"actors": 2},
+            "execution": {"threads": "auto"},
             "budget": {"queries": 20},
-            "prompt": {"intrinsic_dim": 8},
+            "prompt": {"intrinsic_dimension": 8},
             "output": {"dir": tmp_path / "run"},
             "tracking": {"enabled": False},
         },
@@ -66,8 +70,8 @@ def test_a_run_keeps_the_number_it_was_started_with(monkeypatch: pytest.MonkeyPa
     seen = []
 
     def opener(config: Config) -> InProcessPool:
-        seen.append(config.cluster.threads_per_actor)
+        seen.append(config.execution.threads)
         return InProcessPool(FakeScorer)
 
     tune(config, opener, lambda: False)
-    assert [*seen, load_config(tmp_path / "run" / CONFIG).cluster.threads_per_actor] == [8, 8]
+    assert [*seen, run_config(tmp_path / "run").execution.threads] == [8, 8]

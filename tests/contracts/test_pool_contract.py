@@ -1,23 +1,43 @@
-"""What every pool keeps: each submitted id answered exactly once, in whatever order, and faults of input named."""
+"""What every pool keeps: each submitted id answered exactly once, the lowest (priority, id) first, faults of input
+named."""
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fakes import FACTS, FakeScorer, make_pairs, refused_build
+from tests.support.fakes import FACTS, FakeScorer, evaluation_work, make_pair, pair_work, refused_build
+from tests.support.pools import drain
 from zip_ray.actors import RayPool
 from zip_ray.config.reading import validate
 from zip_ray.config.resources import ClusterConfig
-from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import InProcessPool, Pool, ScorerLike
-from zip_ray.pool.multi_scorer import ScorerHost, scorer_key
+from zip_ray.pool.contract import Pool, ScorerLike
+from zip_ray.pool.dispatcher import PREFETCH
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.shared import Channel, PoolHub
 from zip_ray.pool.splitting import SplitPool
-from zip_ray.protocol.messages import Answer, Encoding, Evaluation, EvaluationResult, PassResult
+from zip_ray.protocol.messages import (
+    Crops,
+    CropsResult,
+    Encoding,
+    EncodingResult,
+    Evaluation,
+    EvaluationResult,
+    Pass,
+    Priority,
+    Slice,
+    Value,
+    Work,
+    new_work,
+)
 
 Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
@@ -25,22 +45,22 @@ Opener = Callable[[Callable[[], ScorerLike]], Pool]
 KINDS = ["in-process", "ray", "split in-process", "split ray", "channel in-process", "channel ray"]
 
 
-def make_opener(kind: str, request: pytest.FixtureRequest) -> Opener:
+def make_opener(kind: str, request: pytest.FixtureRequest, actors: int = 2) -> Opener:
     """What opens a pool of that kind; split = 2 sides and 2 class shards, channel = of a hub over the pool."""
     address = request.getfixturevalue("ray_cluster") if kind.endswith("ray") else None
 
     def opener(build: Callable[[], ScorerLike]) -> Pool:
         if "channel" in kind:
-            build = partial(ScorerHost, partial(whatever_config, build), [scorer_key(Config())])
-        pool: Pool = RayPool(build, ClusterConfig(address=address, actors=2)) if address else InProcessPool(build)
+            build = partial(MultiScorer, partial(whatever_key, build), ["a run"])
+        pool: Pool = RayPool(build, ClusterConfig(address=address, actors=actors)) if address else InProcessPool(build)
         if "channel" in kind:
             return LoneChannel(pool)
-        return SplitPool(pool, validate({"model": {"parallel": [2, 2]}}, "test")) if "split" in kind else pool
+        return SplitPool(pool, validate({"execution": {"split": [2, 2]}}, "test")) if "split" in kind else pool
 
     return opener
 
 
-def whatever_config(build: Callable[[], ScorerLike], _: Config) -> ScorerLike:
+def whatever_key(build: Callable[[], ScorerLike], _: str) -> ScorerLike:
     return build()
 
 
@@ -49,7 +69,7 @@ class LoneChannel(Channel):
 
     def __init__(self, pool: Pool) -> None:
         self._pool, self._own_hub = pool, PoolHub(pool)
-        super().__init__(self._own_hub, scorer_key(Config()))
+        super().__init__(self._own_hub, "a run")
 
     def close(self) -> None:
         super().close()
@@ -59,8 +79,18 @@ class LoneChannel(Channel):
 
 @pytest.fixture(params=KINDS)
 def open_pool(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    yield from closing_all(make_opener(request.param, request))
+
+
+@pytest.fixture(params=KINDS)
+def open_lone(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    """Opens a pool with one scorer."""
+    yield from closing_all(make_opener(request.param, request, actors=1))
+
+
+def closing_all(make: Opener) -> Iterator[Opener]:
+    """An opener whose pools are closed in the end."""
     pools: list[Pool] = []
-    make = make_opener(request.param, request)
 
     def opener(build: Callable[[], ScorerLike]) -> Pool:
         pools.append(make(build))
@@ -71,44 +101,147 @@ def open_pool(request: pytest.FixtureRequest) -> Iterator[Opener]:
         pool.close()
 
 
-def drain(pool: Pool, count: int) -> list[Answer]:
-    answers: list[Answer] = []
-    for _ in range(600):
-        if len(answers) >= count:
-            break
-        answers += pool.collect(0.5)
-    return answers
-
-
 def test_each_id_is_answered_exactly_once(open_pool: Opener) -> None:
     pool = open_pool(FakeScorer)
-    pairs = [make_pairs(i, step=1 + i // 5) for i in range(23)]
-    for pair in pairs[:13]:
-        pool.submit(pair)
+    works = {work.id: work for work in (pair_work(index, step=1 + index // 5) for index in range(23))}
+    ids = list(works)
+    pool.submit([works[identity] for identity in ids[:13]])
     answers = drain(pool, 5)
-    for pair in pairs[13:]:
-        pool.submit(pair)
+    pool.submit([works[identity] for identity in ids[13:]])
     assert pool.facts().template == FACTS.template, "asked with work in flight"
     answers += drain(pool, 23 - len(answers))
-    assert sorted(answer.result.id for answer in answers) == list(range(23))
+    assert sorted(answer.id for answer in answers) == ids
     assert pool.collect(0.1) == []
     for answer in answers:
         assert answer.attempts == 1
-        assert isinstance(answer.result, PassResult)
-        ((result,), (expected,)) = answer.result.results, FakeScorer().answer(pairs[answer.result.id]).results
-        assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-12)
+        value, expected = answer.value, FakeScorer().answer(works[answer.id])
+        assert isinstance(value, tuple)
+        assert isinstance(expected, tuple)
+        assert value[0].losses == pytest.approx(expected[0].losses, rel=1e-12)
+
+
+def test_a_pass_is_answered_in_the_order_of_its_asks(open_pool: Opener) -> None:
+    pool = open_pool(FakeScorer)
+    work = new_work(Pass((make_pair(7), make_pair(2), make_pair(5))), Priority.QUERY)
+    pool.submit([work])
+    (answer,) = drain(pool, 1)
+    expected = FakeScorer().answer(work)
+    assert isinstance(answer.value, tuple)
+    assert isinstance(expected, tuple)
+    for result, alone in zip(answer.value, expected, strict=True):
+        assert result.losses == pytest.approx(alone.losses, rel=1e-12)
 
 
 def test_answers_every_kind_of_work(open_pool: Opener) -> None:
     pool = open_pool(FakeScorer)
-    pool.submit(make_pairs(0))
-    pool.submit(Evaluation(-1, "test", "a drawing of a {}."))
-    pool.submit(Encoding(-2, make_pairs(0).asks[0].w))
-    results = {answer.result.id: answer.result for answer in drain(pool, 3)}
-    assert isinstance(results[0], PassResult)
-    assert isinstance(results[-1], EvaluationResult)
-    assert results[-1].images == 6
-    assert results[-2].text_features.shape == (2, 8)
+    works = [
+        pair_work(0),
+        evaluation_work("test", "a drawing of a {}."),
+        new_work(Encoding(np.zeros(6)), Priority.EVALUATION),
+        new_work(Crops(3), Priority.PREFETCH),
+    ]
+    pool.submit(works)
+    values = {answer.id: answer.value for answer in drain(pool, 4)}
+    passed, evaluated, encoded, cropped = (values[work.id] for work in works)
+    assert isinstance(passed, tuple)
+    assert isinstance(evaluated, EvaluationResult)
+    assert evaluated.images == 6
+    assert isinstance(encoded, EncodingResult)
+    assert encoded.text_features.shape == (2, 8)
+    assert isinstance(cropped, CropsResult)
+    assert cropped.features.shape == (3, 2)
+
+
+@dataclass(frozen=True)
+class DiaryScorer(FakeScorer):
+    """Writes down what it begins, in a file: several parts of one pass in a row are one."""
+
+    def answer(self, work: Work) -> Value:
+        assert self.marks is not None
+        with (self.marks / "diary").open("a") as file:
+            print(name_of(work), file=file)
+        return super().answer(work)
+
+
+def name_of(work: Work) -> str:
+    """What it is, and which."""
+    match work.body:
+        case Pass(asks) | Slice(asks):
+            return f"pass {asks[0].index}"
+        case Crops(batch):
+            return f"crops {batch}"
+        case Evaluation(_, prompt):
+            return f"evaluation {prompt}"
+    return work.body.kind
+
+
+def diary(marks: Path) -> list[str]:
+    """What was begun, in order."""
+    lines = (marks / "diary").read_text().splitlines()
+    return [line for place, line in enumerate(lines) if place == 0 or line != lines[place - 1]]
+
+
+def begins(works: Iterable[Work]) -> list[str]:
+    """In which order works that wait are to be begun."""
+    return [name_of(work) for work in sorted(works, key=lambda work: (work.priority, work.id))]
+
+
+def crops_work(batch: int) -> Work:
+    return new_work(Crops(batch), Priority.PREFETCH)
+
+
+def numbered_question(number: int) -> Work:
+    return evaluation_work(prompt=f"question {number}: {{}}")
+
+
+def test_of_what_waits_the_lowest_priority_and_id_is_begun_first(open_lone: Opener, tmp_path: Path) -> None:
+    pool = open_lone(partial(DiaryScorer, delay=0.02, marks=tmp_path))
+    pool.facts()
+    works = [make(number) for number in range(4) for make in (pair_work, crops_work, numbered_question)]
+    pool.submit(works)
+    assert len(drain(pool, len(works))) == len(works)
+    assert diary(tmp_path) == begins(works)
+
+
+def test_what_is_urgent_is_begun_before_what_waits(open_lone: Opener, tmp_path: Path) -> None:
+    pool = open_lone(partial(DiaryScorer, delay=0.05, marks=tmp_path))
+    pool.facts()
+    pool.submit([pair_work(number) for number in range(20)])
+    answers = drain(pool, 1)
+    urgent = evaluation_work()
+    pool.submit([urgent])
+    answers += drain(pool, 21 - len(answers))
+    assert len(answers) == 21
+    assert diary(tmp_path)[-1] != name_of(urgent)
+
+
+@pytest.mark.parametrize(("kind", "held"), [("in-process", 0), ("ray", PREFETCH)])
+def test_nothing_is_begun_before_what_ranks_lower_but_what_is_held(
+    kind: str, held: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Ids in any order; an actor goes through the works that it holds already."""
+    pool = make_opener(kind, request, actors=1)(partial(DiaryScorer, delay=0.05, marks=tmp_path))
+    try:
+        pool.facts()
+        works = [make(number) for number in range(6) for make in (pair_work, numbered_question)]
+        random.Random(2).shuffle(works)
+        pool.submit(works[:6])
+        count = len(drain(pool, 1))
+        pool.submit(works[6:])
+        assert len(drain(pool, 12 - count)) == 12 - count
+    finally:
+        pool.close()
+    first = begins(works[:6])[: count + held]
+    assert diary(tmp_path) == first + [name for name in begins(works) if name not in first]
+
+
+def test_an_id_cannot_be_in_flight_twice(open_pool: Opener) -> None:
+    pool = open_pool(partial(FakeScorer, delay=0.05))
+    works = [pair_work(index) for index in range(8)]
+    pool.submit(works)
+    with pytest.raises(ValueError, match=f"work {works[7].id} is in flight already"):
+        pool.submit([works[7]])
+    assert sorted(answer.id for answer in drain(pool, 8)) == [work.id for work in works]
 
 
 def test_facts_are_those_of_the_scorer(open_pool: Opener) -> None:
@@ -127,8 +260,7 @@ def test_a_refusal_while_building_reaches_the_user(open_pool: Opener) -> None:
 
 def test_a_refusal_while_working_reaches_the_user(open_pool: Opener) -> None:
     pool = open_pool(partial(FakeScorer, input_error_at=1))
-    for i in range(3):
-        pool.submit(make_pairs(i))
+    pool.submit([pair_work(index) for index in range(3)])
     with pytest.raises(InputError, match=r"^images/cat.png: unreadable image: replace it$"):
         drain(pool, 3)
 
@@ -148,15 +280,15 @@ def test_any_schedule_of_submitting_and_collecting(kind: str, request: pytest.Fi
     @settings(max_examples=15, deadline=None, database=None)
     @given(st.lists(st.integers(-3, 7), max_size=12))
     def check(schedule: list[int]) -> None:
-        submitted, answers = 0, []
+        submitted, answers = list[int](), []
         for move in schedule:
-            for _ in range(move):
-                pool.submit(make_pairs(submitted))
-                submitted += 1
+            works = [pair_work(index) for index in range(move)]
+            submitted += [work.id for work in works]
+            pool.submit(works)
             if move <= 0:
                 answers += pool.collect(-move / 100)
-        answers += drain(pool, submitted - len(answers))
-        assert sorted(answer.result.id for answer in answers) == list(range(submitted))
+        answers += drain(pool, len(submitted) - len(answers))
+        assert sorted(answer.id for answer in answers) == submitted
         assert pool.collect(0.0) == []
 
     try:
@@ -168,7 +300,7 @@ def test_any_schedule_of_submitting_and_collecting(kind: str, request: pytest.Fi
 def test_collecting_does_not_wait_longer_than_asked(ray_cluster: str) -> None:
     pool = RayPool(partial(FakeScorer, delay=1.0), ClusterConfig(address=ray_cluster, actors=1))
     try:
-        pool.submit(make_pairs(0))
+        pool.submit([pair_work(0)])
         assert pool.collect(0.0) == []
         assert pool.members()[0].state == "pending", "it came back before the actor was there"
         assert len(drain(pool, 1)) == 1

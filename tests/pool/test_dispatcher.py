@@ -1,57 +1,24 @@
-"""Who is given what: the rules of the pool without its transport, in a time of their own."""
+"""Which member is sent what: the rules of the pool without its transport, in a time of their own."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fakes import FakeScorer, make_pairs
+from tests.support.dispatching import answer, assigned, calls, dispatcher, practised, value_of
+from tests.support.fakes import FakeScorer, make_pair, numbered_evaluation, numbered_pair
 from tests.support.simulated import Faults, SimulatedPool
 from zip_ray.pool.contract import PoolError
-from zip_ray.pool.dispatcher import FAILURES_PER_WORK, MOST_TOGETHER, PREFETCH, Dispatcher
+from zip_ray.pool.dispatcher import FAILURES_PER_WORK, MOST_TOGETHER, PREFETCH
 from zip_ray.pool.pace import LATE, LATE_SECONDS
-from zip_ray.pool.splitting import Layout
-from zip_ray.protocol.messages import Answer, Evaluation, EvaluationResult, Hosted, Result
-
-
-def result_of(number: int) -> Result:
-    return FakeScorer().answer(make_pairs(number))
-
-
-def dispatcher(members: int = 2, timeout: float = 100.0, call_seconds: float = 0.0) -> Dispatcher:
-    made = Dispatcher(timeout, call_seconds)
-    for number in range(members):
-        made.join(number, 0.0)
-    return made
-
-
-def assigned(made: Dispatcher, now: float = 0.0) -> list[tuple[int, int]]:
-    return [(member, work.id) for member, works in made.assignments(now) for work in works]
-
-
-def calls(made: Dispatcher, now: float = 0.0) -> list[tuple[int, list[int]]]:
-    return [(member, [work.id for work in works]) for member, works in made.assignments(now)]
-
-
-def answer(made: Dispatcher, member: int, number: int, seconds: float, now: float) -> list[Answer]:
-    """A member answers a call of one work."""
-    return made.answered(member, [(result_of(number), seconds)], now)
-
-
-def practised(*paces: float, call_seconds: float = 0.0) -> Dispatcher:
-    """Members that have each done one work."""
-    made = dispatcher(len(paces), call_seconds=call_seconds)
-    for member in range(len(paces)):
-        made.submit(make_pairs(1000 + member))
-    assert assigned(made) == [(member, 1000 + member) for member in range(len(paces))]
-    for member, pace in enumerate(paces):
-        answer(made, member, 1000 + member, pace, pace)
-    return made
+from zip_ray.pool.split_planner import Partition
+from zip_ray.pool.splitting import slices
+from zip_ray.protocol.messages import Crops, EvaluationResult, Pass, Priority, Work
 
 
 def test_work_is_spread_before_it_is_stacked() -> None:
     made = dispatcher(members=3)
     for number in range(10):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     sent = assigned(made)
     assert [work for _, work in sent] == list(range(3 * PREFETCH))
     assert [member for member, _ in sent[:3]] == [0, 1, 2]
@@ -59,10 +26,35 @@ def test_work_is_spread_before_it_is_stacked() -> None:
     assert made.outstanding == 10
 
 
-def test_the_oldest_work_goes_first_and_lost_work_goes_before_new() -> None:
+@given(st.permutations(range(9)))
+def test_of_what_waits_the_lowest_priority_and_id_is_sent_first(order: list[int]) -> None:
+    made, kinds = dispatcher(members=1), list(Priority)
+    for number in order:
+        priority = kinds[number % 3]
+        made.submit(Work(number, priority, Crops(number)))
+    sent = []
+    while works := [work for _, work in assigned(made)]:
+        sent += works
+        for number in works:
+            made.answered(0, number, [(value_of(number), 1.0)], 1.0)
+    assert sent == [0, 3, 6, 1, 4, 7, 2, 5, 8]
+
+
+def test_work_that_comes_later_goes_before_what_waits_if_it_is_more_urgent() -> None:
+    made = dispatcher(members=1)
+    for number in range(5):
+        made.submit(numbered_pair(number))
+    assert assigned(made) == [(0, 0), (0, 1)]
+    made.submit(numbered_evaluation(77))
+    assert assigned(made) == [], "the member is full"
+    answer(made, 0, 0, 1.0, 1.0)
+    assert assigned(made, 1.0) == [(0, 77)]
+
+
+def test_lost_work_goes_before_new() -> None:
     made = dispatcher(members=1)
     for number in (3, 1, 2, 4):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     assert assigned(made) == [(0, 1), (0, 2)]
     made.leave(0, "killed")
     made.join(7, 1.0)
@@ -71,15 +63,15 @@ def test_the_oldest_work_goes_first_and_lost_work_goes_before_new() -> None:
 
 def test_an_id_cannot_be_in_flight_twice() -> None:
     made = dispatcher()
-    made.submit(make_pairs(1))
+    made.submit(numbered_pair(1))
     with pytest.raises(ValueError, match="work 1 is in flight"):
-        made.submit(make_pairs(1))
+        made.submit(numbered_pair(1))
 
 
-def test_late_work_goes_to_somebody_idle_and_the_first_answer_wins() -> None:
+def test_late_work_goes_to_an_idle_member_and_the_first_answer_counts() -> None:
     made = dispatcher(members=2)
-    made.submit(make_pairs(1))
-    made.submit(make_pairs(2))
+    made.submit(numbered_pair(1))
+    made.submit(numbered_pair(2))
     assert assigned(made) == [(0, 1), (1, 2)]
     answer(made, 1, 2, 1.0, 1.0)
     assert assigned(made, LATE * 1.0) == []
@@ -93,8 +85,8 @@ def test_late_work_goes_to_somebody_idle_and_the_first_answer_wins() -> None:
 
 def test_late_work_is_copied_once() -> None:
     made = dispatcher(members=3)
-    made.submit(make_pairs(1))
-    made.submit(make_pairs(2))
+    made.submit(numbered_pair(1))
+    made.submit(numbered_pair(2))
     assert assigned(made) == [(0, 1), (1, 2)]
     answer(made, 1, 2, 1.0, 1.0)
     (copy,) = assigned(made, 6.0)
@@ -106,7 +98,7 @@ def test_a_copy_that_is_late_too_is_copied_again() -> None:
     """A node that has fallen silent may hold both."""
     made = dispatcher(members=4)
     for number in range(4):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     assert assigned(made) == [(number, number) for number in range(4)]
     for member in (1, 2, 3):
         answer(made, member, member, 1.0, 1.0)
@@ -121,7 +113,7 @@ def test_a_copy_that_is_late_too_is_copied_again() -> None:
 def test_late_work_goes_before_what_waits() -> None:
     made = practised(1.0, 1.0)
     for number in range(8):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     assert assigned(made, 1.0) == [(0, 0), (1, 1), (0, 2), (1, 3)]
     answer(made, 1, 1, 1.0, 2.0)
     assert assigned(made, 2.0) == [(1, 4)]
@@ -135,11 +127,11 @@ def test_late_work_goes_before_what_waits() -> None:
 
 def test_while_other_work_waits_a_slow_member_is_late_by_its_own_pace() -> None:
     made = practised(1.0, 10.0)
-    made.submit(make_pairs(2000))
+    made.submit(numbered_pair(2000))
     assert assigned(made, 10.0) == [(0, 2000)]
     answer(made, 0, 2000, 1.0, 11.0)  # 1 s is typical
     for number in range(60):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     now = 11.0
     assert assigned(made, now) == [(0, 0), (0, 1), (1, 2), (1, 3)]
     answer(made, 0, 0, 1.0, now + 2 * LATE)
@@ -148,39 +140,39 @@ def test_while_other_work_waits_a_slow_member_is_late_by_its_own_pace() -> None:
     assert assigned(made, now + 10 * LATE + 1) == [(0, 2)], "a copy"
 
 
-def test_where_all_are_late_it_is_the_driver_that_was_and_nothing_is_copied() -> None:
+def test_where_all_members_are_late_the_driver_was_and_nothing_is_copied() -> None:
     made = practised(1.0, 1.0, 1.0)
     for number in range(5):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     assert len(assigned(made, 1.0)) == 5
-    made.submit(make_pairs(5))
-    made.submit(make_pairs(6))
+    made.submit(numbered_pair(5))
+    made.submit(numbered_pair(6))
     assert assigned(made, 2.0 + LATE) == []
     for member, number in enumerate(range(3)):
         answer(made, member, number, 1.0, 2.0 + LATE)
     assert [work for _, work in assigned(made, 2.0 + LATE)] == [5, 6], "each once"
 
 
-def test_a_copy_that_comes_late_does_not_answer_other_work_of_its_id() -> None:
-    """Ids count anew once they are answered: templates are all tried as -1."""
+def test_the_answer_to_a_copy_that_comes_too_late_is_dropped() -> None:
     made = dispatcher(members=2)
-    made.submit(make_pairs(1))
-    made.submit(make_pairs(2))
+    made.submit(numbered_pair(1))
+    made.submit(numbered_pair(2))
     assert assigned(made) == [(0, 1), (1, 2)]
     answer(made, 1, 2, 1.0, 1.0)
     assert assigned(made, 6.0) == [(1, 1)]
     answer(made, 1, 1, 1.0, 7.0)
-    made.submit(make_pairs(1, step=9))
-    assert assigned(made, 7.0) == [(1, 1)]
-    assert answer(made, 0, 1, 9.0, 9.0) == [], "the answer to the work that had the id before"
-    assert [one.attempts for one in answer(made, 1, 1, 1.0, 9.0)] == [1]
+    made.submit(numbered_pair(3))
+    assert assigned(made, 7.0) == [(1, 3)]
+    assert answer(made, 0, 1, 9.0, 9.0) == []
+    assert made.held(0) == 0
+    assert [(one.id, one.attempts) for one in answer(made, 1, 3, 1.0, 9.0)] == [(3, 1)]
     assert made.outstanding == 0
 
 
 def test_quick_work_is_not_late_within_a_round_trip() -> None:
     made = dispatcher(members=2)
-    made.submit(make_pairs(1))
-    made.submit(make_pairs(2))
+    made.submit(numbered_pair(1))
+    made.submit(numbered_pair(2))
     assigned(made)
     answer(made, 1, 2, 0.001, 0.001)
     assert assigned(made, LATE_SECONDS * 0.7) == []
@@ -190,17 +182,17 @@ def test_quick_work_is_not_late_within_a_round_trip() -> None:
 def test_a_slow_member_is_left_out_while_the_others_would_be_done_before_it() -> None:
     made = practised(1.0, 1.0, 10.0)
     for number in range(3):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     now = 10.0
     assert {member for member, _ in assigned(made, now)} == {0, 1}
     for number in range(3, 60):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     assert 2 in {member for member, _ in assigned(made, now)}
 
 
-def test_who_has_not_answered_for_the_timeout_is_hung() -> None:
+def test_a_member_that_has_not_answered_within_the_timeout_is_hung() -> None:
     made = dispatcher(members=2, timeout=5.0)
-    made.submit(make_pairs(1))
+    made.submit(numbered_pair(1))
     assigned(made, now=10.0)
     assert made.hung(15.0) == []
     assert made.hung(15.1) == [0]
@@ -210,8 +202,8 @@ def test_who_has_not_answered_for_the_timeout_is_hung() -> None:
 
 def test_the_timeout_starts_anew_with_each_work() -> None:
     made = dispatcher(members=1, timeout=5.0)
-    made.submit(make_pairs(1))
-    made.submit(make_pairs(2))
+    made.submit(numbered_pair(1))
+    made.submit(numbered_pair(2))
     assigned(made)
     answer(made, 0, 1, 4.0, 4.0)
     assert made.hung(8.9) == []
@@ -220,7 +212,7 @@ def test_the_timeout_starts_anew_with_each_work() -> None:
 
 def test_work_that_fails_again_and_again_ends_the_run_and_names_the_error() -> None:
     made = dispatcher(members=FAILURES_PER_WORK)
-    made.submit(make_pairs(1))
+    made.submit(numbered_pair(1))
     for member in range(FAILURES_PER_WORK - 1):
         assert assigned(made) == [(member, 1)]
         made.leave(member, "CUDA error")
@@ -231,8 +223,8 @@ def test_work_that_fails_again_and_again_ends_the_run_and_names_the_error() -> N
 
 def test_only_the_work_at_hand_is_blamed_and_none_where_a_node_died() -> None:
     made = dispatcher(members=1)
-    made.submit(make_pairs(1))
-    made.submit(make_pairs(2))
+    made.submit(numbered_pair(1))
+    made.submit(numbered_pair(2))
     for turn in range(3 * FAILURES_PER_WORK):
         assert assigned(made) == [(turn, 1), (turn, 2)]
         made.leave(turn, "node died", blameless=True)
@@ -255,27 +247,25 @@ def test_only_the_work_at_hand_is_blamed_and_none_where_a_node_died() -> None:
     works=st.integers(1, 60),
     call_seconds=st.sampled_from([0.0, 0.5, 5.0]),
 )
-def test_each_work_is_answered_once_whatever_happens(seed: int, members: int, works: int, call_seconds: float) -> None:
+def test_each_work_is_answered_once_whatever_fails(seed: int, members: int, works: int, call_seconds: float) -> None:
     faults = Faults(kill=0.02, kill_node=0.02, hang=0.02, slow=0.02, fail=0.02, until=60.0)
     pool = SimulatedPool(seed, members, faults, call_seconds=call_seconds)
-    for number in range(works):
-        pool.submit(make_pairs(number))
+    pool.submit([numbered_pair(number) for number in range(works)])
     seen: list[int] = []
     while len(seen) < works:
         assert pool.now < 10_000
-        seen += [answer.result.id for answer in pool.collect(1.0)]
+        seen += [answer.id for answer in pool.collect(1.0)]
     assert sorted(seen) == list(range(works))
 
 
 def test_one_member_in_ten_that_is_ten_times_slower_costs_little() -> None:
     """Kept busy, the members do at least 95% of the sum of their speeds, and hardly anything twice."""
     pool = SimulatedPool(1, 20, Faults(), paces=lambda number: 10.0 if number % 10 == 0 else 1.0)
-    for number in range(80):
-        pool.submit(make_pairs(number))
+    pool.submit([numbered_pair(number) for number in range(80)])
     number, again, start = 80, 0, 60.0
     while pool.now < start + 200:
         for one in pool.collect(1.0):
-            pool.submit(make_pairs(number))
+            pool.submit([numbered_pair(number)])
             number += 1
             again += one.attempts - 1
     rate = sum(time >= start for time, _ in pool.done) / 200
@@ -285,13 +275,12 @@ def test_one_member_in_ten_that_is_ten_times_slower_costs_little() -> None:
 
 def test_what_a_hung_member_holds_is_answered_elsewhere_while_all_are_busy() -> None:
     pool = SimulatedPool(1, 4, Faults())
-    for number in range(16):
-        pool.submit(make_pairs(number))
+    pool.submit([numbered_pair(number) for number in range(16)])
     number, held = 16, set[int]()
     while pool.now < 40:
         for one in pool.collect(1.0):
-            held.discard(one.result.id)
-            pool.submit(make_pairs(number))
+            held.discard(one.id)
+            pool.submit([numbered_pair(number)])
             number += 1
         if pool.now > 10 and not pool._workers[1].hung:
             pool._workers[1].hung = True
@@ -301,80 +290,85 @@ def test_what_a_hung_member_holds_is_answered_elsewhere_while_all_are_busy() -> 
     assert 1 in pool._workers, "before the timeout"
 
 
-def test_the_pace_is_that_of_passes_over_pairs() -> None:
+def test_the_pace_is_that_of_passes() -> None:
     made = practised(2.0)
     assert made.pace(0) == 2.0
-    made.submit(Evaluation(-1, "val", "a photo of a {}."))
-    assert assigned(made, 2.0) == [(0, -1)]
-    made.answered(0, [(EvaluationResult(-1, 1.0, 0.5, 4), 9.0)], 11.0)
+    made.submit(numbered_evaluation(1))
+    assert assigned(made, 2.0) == [(0, 1)]
+    made.answered(0, 1, [(EvaluationResult(1.0, 0.5, 4), 9.0)], 11.0)
     assert made.pace(0) == 2.0
+
+
+def slice_works(first: int, passes: int, scorer: str = "") -> list[Work]:
+    """The four slices of each pass of one pair, numbered from `first`."""
+    parts = [part for index in range(passes) for part in slices(Pass((make_pair(index),)), Partition(2, 2))]
+    return [Work(first + place, Priority.QUERY, part, scorer) for place, part in enumerate(parts)]
 
 
 def test_slices_count_for_their_share_of_a_pass() -> None:
-    """One layout may follow another: the pace and what is late are those of whole passes."""
+    """One partition may follow another: pace and lateness are those of whole passes."""
     made = dispatcher(members=2, call_seconds=0.02)
-    first, second = Layout(2, 2).slices(make_pairs(1))[:2]
+    first, second = slice_works(1, passes=1, scorer="a run")[:2]
     made.submit(first)
-    made.submit(Hosted(second.id, "a run", second))
-    assert assigned(made) == [(0, first.id), (1, second.id)]
-    made.answered(0, [(FakeScorer().answer(first), 0.25)], 0.25)
+    made.submit(second)
+    assert assigned(made) == [(0, 1), (1, 2)]
+    made.answered(0, 1, [(FakeScorer().answer(first), 0.25)], 0.25)
     assert made.pace(0) == 1.0
     assert assigned(made, LATE * 0.25) == []
-    assert assigned(made, LATE * 0.25 + 0.1) == [(0, second.id)], "a copy"
+    assert assigned(made, LATE * 0.25 + 0.1) == [(0, 2)], "a copy"
     made = practised(0.04, call_seconds=0.04)
-    slices = [piece for number in range(3) for piece in Layout(2, 2).slices(make_pairs(number))]
-    for piece in slices:
-        made.submit(piece)
+    for work in slice_works(1, passes=3):
+        made.submit(work)
     assert [len(works) for _, works in calls(made, 1.0)] == [4, 4], "as long as a pass"
 
 
 def test_short_passes_share_a_call_as_far_as_there_is_work_for_all() -> None:
     made = practised(0.01, 0.01, call_seconds=0.02)  # two members: a call ought to be 0.04 s long
     for number in range(3):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     assert calls(made, 1.0) == [(0, [0]), (1, [1]), (0, [2])], "while works are few they are spread"
     made = practised(0.01, 0.01, call_seconds=0.02)
     for number in range(100):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     sent = calls(made, 1.0)
     assert [works for _, works in sent] == [list(range(4 * k, 4 * k + 4)) for k in range(2 * PREFETCH)]
     assert made.held(0) == made.held(1) == 4 * PREFETCH
     made = practised(1e-6, call_seconds=0.02)
     for number in range(100):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     assert [len(works) for _, works in calls(made, 1.0)] == [MOST_TOGETHER] * PREFETCH
 
 
 def test_the_answers_of_a_call_come_together_and_each_counts_once() -> None:
     made = practised(0.01, call_seconds=0.04)
     for number in range(4):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     assert calls(made, 1.0) == [(0, [0, 1, 2, 3])]
     made.join(1, 1.0)
     assert calls(made, 1.0 + LATE_SECONDS * 0.7) == []
     assert calls(made, 1.0 + LATE_SECONDS * 1.1) == [(1, [number]) for number in range(PREFETCH)], "copies: it is late"
-    assert [one.result.id for one in answer(made, 1, 0, 0.01, 1.3)] == [0]
-    answers = made.answered(0, [(result_of(number), 0.01) for number in range(4)], 1.4)
-    assert [(one.result.id, one.attempts) for one in answers] == [(1, 2), (2, 1), (3, 1)]
+    assert [one.id for one in answer(made, 1, 0, 0.01, 1.3)] == [0]
+    answers = made.answered(0, 0, [(value_of(number), 0.01) for number in range(4)], 1.4)
+    assert [(one.id, one.attempts) for one in answers] == [(1, 2), (2, 1), (3, 1)]
     assert made.outstanding == 0
 
 
 def test_slow_members_and_long_works_travel_alone() -> None:
     made = practised(0.01, 0.1, call_seconds=0.02)
-    made.submit(Evaluation(-1, "val", "a photo of a {}."))
+    made.submit(numbered_evaluation(200))
     for number in range(100):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     sent = calls(made, 1.0)
-    assert sent[0] == (0, [-1])
+    assert sent[0] == (0, [200])
     assert {len(works) for member, works in sent[1:] if member == 0} == {4}
     assert {len(works) for member, works in sent if member == 1} == {1}
 
 
-def test_who_failed_in_company_is_tried_alone() -> None:
+def test_works_that_shared_a_call_that_failed_are_sent_alone() -> None:
     """The work that brings its members down ends the run; those that shared its first call are answered."""
     made = practised(0.01, call_seconds=0.04)
     for number in range(4):
-        made.submit(make_pairs(number))
+        made.submit(numbered_pair(number))
     assert calls(made, 1.0) == [(0, [0, 1, 2, 3])]
     made.leave(0, "raised")
     for turn in range(1, FAILURES_PER_WORK):

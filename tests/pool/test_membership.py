@@ -1,13 +1,18 @@
-"""Who is in a pool is told when it changes, and now and then."""
+"""Changes of a pool's members are reported at once, and the rest now and then."""
 
-from zip_ray.pool.contract import InProcessPool, Member
-from zip_ray.pool.membership import LOOK_SECONDS, TELL_SECONDS, PoolWatch
+from dataclasses import replace
+
+from tests.support.fakes import FakeScorer
+from zip_ray.pool.contract import Member
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.membership import LOOK_SECONDS, TELL_SECONDS, PoolReport, PoolWatch
 
 
-class Changing(InProcessPool):
+class ChangingPool(InProcessPool):
     """Has the members that it is given."""
 
     def __init__(self) -> None:
+        super().__init__(FakeScorer)
         self.present = [Member(1, "pending"), Member(2, "pending")]
 
     def members(self) -> list[Member]:
@@ -17,23 +22,24 @@ class Changing(InProcessPool):
         return "actor 3: killed" if any(member.state == "given up" for member in self.present) else ""
 
 
-def test_what_is_new_is_told_at_the_next_look_and_the_rest_now_and_then() -> None:
-    pool, told, now = Changing(), list[dict[str, object]](), 0.0
+def test_a_change_is_reported_at_the_next_look_and_the_rest_now_and_then() -> None:
+    pool, told, now = ChangingPool(), list[PoolReport](), 0.0
     watch = PoolWatch(pool, told.append, lambda: now)
 
-    def look(seconds: float) -> list[dict[str, object]]:
+    def look(seconds: float) -> list[PoolReport]:
         nonlocal now
         now += seconds
         told.clear()
         watch.look()
         return list(told)
 
-    waiting = {"ready": 0, "pending": 2, "given_up": 0, "last_error": "", "paces": ()}
-    assert look(0.0) == [waiting]
+    assert look(0.0) == [PoolReport(ready=0, pending=2, given_up=0, last_error="")]
     pool.present = [Member(1, "ready", 2, 0.5), Member(4, "ready", 1, 0.25), Member(3, "given up")]
     assert look(LOOK_SECONDS / 2) == [], "it is not time to look"
-    working = {"ready": 2, "pending": 0, "given_up": 1, "last_error": "actor 3: killed", "paces": (0.25, 0.5)}
+    assert watch.ready == 0
+    working = PoolReport(ready=2, pending=0, given_up=1, last_error="actor 3: killed", paces=(0.25, 0.5))
     assert look(LOOK_SECONDS) == [working]
+    assert watch.ready == 2
     pool.present[0] = Member(1, "ready", 2, 0.75)
     assert look(LOOK_SECONDS) == [], "a speed alone is no news"
-    assert look(TELL_SECONDS) == [{**working, "paces": (0.25, 0.75)}]
+    assert look(TELL_SECONDS) == [replace(working, paces=(0.25, 0.75))]

@@ -1,130 +1,103 @@
-"""Many runs on one pool: each gives what it gives alone, and one that fails takes nobody along."""
+"""Many runs on one pool: each gives what it gives alone, and the fault of one is raised there alone."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
-from tests.cli.test_cli import assert_same_run
-from tests.contracts.test_pool_contract import drain
 from tests.support.fake_ray import FakeRay
-from tests.support.fakes import FACTS, FakeScorer, make_pairs
+from tests.support.fakes import FakeScorer, evaluation_work, make_pair, pair_work
+from tests.support.loop import without_time
+from tests.support.pools import RecordingPool, drain
+from tests.support.scorer_keys import BUGGY, NO_IMAGES, STUCK, KeyedScorer
 from zip_ray.config.reading import validate
+from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import InProcessPool, PoolError
-from zip_ray.pool.multi_scorer import KEPT, ScorerHost, scorer_key
+from zip_ray.optimizers import OptimizerState
+from zip_ray.pool.contract import Pool, PoolError
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.shared import Channel, PoolHub
-from zip_ray.protocol.facts import Facts
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, Result, Work
-from zip_ray.runs.lifecycle import tune
+from zip_ray.pool.uncharged import accuracy_on_test, ask
+from zip_ray.prompts import make_space
+from zip_ray.protocol.messages import (
+    Answer,
+    Crops,
+    Encoding,
+    EncodingResult,
+    EvaluationResult,
+    Pass,
+    Priority,
+    Slice,
+    Value,
+    Work,
+    new_work,
+)
 from zip_ray.scorer import scorer as scoring
 from zip_ray.scorer.scorer import ScorerBuilder, build_scorer
-
-
-def config(seed: int = 1, **sections: object) -> Config:
-    return validate({"seed": seed, **sections}, "test")
-
-
-class SeedScorer(FakeScorer):
-    """Says which config it was built for: the seed is the loss of an evaluation."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        object.__setattr__(self, "config", config)
-        if config.seed == 13:
-            raise InputError("task.root: no such images: give another")
-
-    def facts(self) -> Facts:
-        return replace(FACTS, template=f"{self.config.seed} {{}}")
-
-    def answer(self, work: Work) -> Result:
-        if self.config.seed == 14:
-            raise ZeroDivisionError("a fault of\nthis method")
-        if self.config.seed == 15:
-            raise RuntimeError("CUDA error: device-side assert")
-        if isinstance(work, Evaluation):
-            return EvaluationResult(work.id, float(self.config.seed), 0.5, 6)
-        return super().answer(work)
+from zip_ray.tuning.events import Event
+from zip_ray.tuning.loop import Tuning
+from zip_ray.tuning.state import RunState
 
 
 @contextmanager
-def hub_of(build: Callable[[Config], FakeScorer], *seeds: int) -> Iterator[PoolHub]:
-    keys = [scorer_key(config(seed)) for seed in seeds]
-    with (
-        closing(InProcessPool(partial(ScorerHost, build, keys))) as pool,
-        closing(PoolHub(pool)) as hub,
-    ):
+def hub_over(build: Callable[[str], FakeScorer], *keys: str) -> Iterator[PoolHub]:
+    """A hub over an in-process pool of the scorers of these runs."""
+    with closing(InProcessPool(partial(MultiScorer, build, keys))) as pool, closing(PoolHub(pool)) as hub:
         yield hub
 
 
-def evaluate(channel: Channel, identity: int = -1) -> float:
-    channel.submit(Evaluation(identity, "test", "{}"))
-    while True:
-        for answer in channel.collect(5.0):
-            assert answer.result.id == identity
-            return answer.result.loss
+def evaluate(channel: Channel) -> float:
+    """The loss of an evaluation that is asked alone."""
+    work = evaluation_work()
+    channel.submit([work])
+    (answer,) = drain(channel, 1)
+    assert answer.id == work.id
+    assert isinstance(answer.value, EvaluationResult)
+    return answer.value.loss
 
 
 def test_each_run_is_answered_by_its_own_scorer() -> None:
-    seeds = range(1, 7)
-    with hub_of(SeedScorer, *seeds) as hub, ThreadPoolExecutor(6) as threads:
+    with hub_over(KeyedScorer, *"123456") as hub, ThreadPoolExecutor(6) as threads:
 
-        def work(seed: int) -> None:
-            channel = hub.channel(config(seed))
-            assert channel.facts().template == f"{seed} {{}}"
-            for identity in range(-1, -40, -1):  # the same ids in every run
-                assert evaluate(channel, identity) == seed
+        def work(key: str) -> None:
+            channel = hub.channel(key)
+            assert channel.facts().template == f"{key} {{}}"
+            for _ in range(40):
+                assert evaluate(channel) == float(key)
 
-        list(threads.map(work, seeds))
-
-
-def test_runs_that_differ_for_the_driver_alone_share_a_scorer() -> None:
-    one = config(1, optimizer={"method": "zip"}, budget={"queries": 100})
-    other = config(1, optimizer={"method": "spsa", "a": 0.5}, budget={"queries": 900}, output={"dir": "x"})
-    assert scorer_key(one) == scorer_key(other)
-    for section in ({"task": {"shots": 3}}, {"prompt": {"rank": 2}}, {"optimizer": {"loss": "focal"}}, {"seed": 2}):
-        assert scorer_key(validate(section, "test")) != scorer_key(config(1))
-    coarse, finer = (config(1, model={"precision": "tf32"}, optimizer={"c": c}) for c in (0.01, 0.02))
-    assert scorer_key(coarse) != scorer_key(finer), "the precision is judged at the run's own c"
-    fine = config(1, optimizer={"c": 0.02})
-    assert scorer_key(fine) == scorer_key(config(1))
+        list(threads.map(work, "123456"))
 
 
-def test_who_waits_for_facts_can_look_around() -> None:
+def test_a_run_that_waits_for_its_facts_can_look_around() -> None:
     looked = threading.Event()
 
-    def build(one: Config) -> SeedScorer:
+    def build(key: str) -> KeyedScorer:
         assert looked.wait(60.0)
-        return SeedScorer(one)
+        return KeyedScorer(key)
 
-    with hub_of(build, 1) as hub:
-        assert hub.channel(config(1)).facts(looked.set).template == "1 {}"
+    with hub_over(build, "1") as hub:
+        assert hub.channel("1").facts(looked.set).template == "1 {}"
 
 
-def test_a_host_keeps_the_last_scorers_only() -> None:
-    built: list[int] = []
-
-    def build(one: Config) -> SeedScorer:
-        built.append(one.seed)
-        return SeedScorer(one)
-
-    with hub_of(build, 100) as hub:
-        for seed in [*range(100, 100 + KEPT), 100, 100 + KEPT, 100, 101]:
-            evaluate(hub.channel(config(seed)))
-    assert built == [*range(100, 100 + KEPT), 100 + KEPT, 101]
+def test_answers_that_come_before_the_facts_are_kept() -> None:
+    with hub_over(KeyedScorer, "1") as hub:
+        channel = hub.channel("1")
+        works = [evaluation_work() for _ in range(3)]
+        channel.submit(works)
+        assert channel.facts().template == "1 {}"
+        assert [answer.id for answer in drain(channel, 3)] == [work.id for work in works]
 
 
 def test_a_fault_of_one_run_is_raised_there_alone() -> None:
-    with hub_of(SeedScorer, 1) as hub:
-        good, poor, broken = (hub.channel(config(seed)) for seed in (1, 13, 14))
+    with hub_over(KeyedScorer, "1") as hub:
+        good, poor, broken = (hub.channel(key) for key in ("1", NO_IMAGES, BUGGY))
         with pytest.raises(InputError, match=r"^task.root: no such images: give another$"):
             poor.facts()
         with pytest.raises(PoolError, match=r"^ZeroDivisionError: a fault of this method$"):
@@ -133,16 +106,16 @@ def test_a_fault_of_one_run_is_raised_there_alone() -> None:
         assert hub.error is None
 
 
-class FullAtFirst(SeedScorer):
-    """Has no memory for its first evaluations."""
+class FullAtFirst(KeyedScorer):
+    """Has no memory for its first evaluations: as many as its key says."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        object.__setattr__(self, "fails", config.seed)
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        object.__setattr__(self, "failures", int(key))
 
-    def answer(self, work: Work) -> Result:
-        object.__setattr__(self, "fails", self.fails - 1)
-        if self.fails >= 0:
+    def answer(self, work: Work) -> Value:
+        object.__setattr__(self, "failures", self.failures - 1)
+        if self.failures >= 0:
             raise RuntimeError("out of memory")
         return super().answer(work)
 
@@ -150,62 +123,65 @@ class FullAtFirst(SeedScorer):
 def test_a_failure_is_tried_on_every_actor_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRay(monkeypatch)
     with (
-        closing(fake.pool(partial(ScorerHost, FullAtFirst, [scorer_key(config(1))]), actors=2)) as pool,
+        closing(fake.pool(partial(MultiScorer, FullAtFirst, ["1"]), actors=2)) as pool,
         closing(PoolHub(pool)) as hub,
     ):
-        lucky, unlucky = hub.channel(config(1)), hub.channel(config(9))
-        lucky.submit(Evaluation(-1, "val", "a {}."))
+        lucky, unlucky = hub.channel("1"), hub.channel("9")
+        lucky.submit([evaluation_work()])
         (answer,) = drain(lucky, 1)
-        assert (answer.result.loss, answer.attempts) == (1.0, 3)
-        unlucky.submit(Evaluation(-1, "val", "a {}."))
+        assert isinstance(answer.value, EvaluationResult)
+        assert (answer.value.loss, answer.attempts) == (1.0, 3)
+        unlucky.submit([evaluation_work()])
         with pytest.raises(PoolError, match=r"^RuntimeError: out of memory$"):
             drain(unlucky, 1)
         assert len(fake.actors) == 2, "neither is at fault"
 
 
-def test_what_would_spoil_the_process_is_left_to_the_pool() -> None:
-    with hub_of(SeedScorer, 1) as hub:
+def test_what_would_spoil_the_process_ends_the_pool() -> None:
+    with hub_over(KeyedScorer, "1") as hub:
         with pytest.raises(PoolError, match="CUDA error"):
-            evaluate(hub.channel(config(15)))
+            evaluate(hub.channel(STUCK))
         with pytest.raises(PoolError, match="CUDA error"):
-            hub.channel(config(1)).facts()
+            hub.channel("1").facts()
 
 
-def test_the_facts_of_a_host_are_those_of_the_first_run_that_can_be_scored() -> None:
-    keys = [scorer_key(config(seed)) for seed in (13, 4, 5)]
-    assert ScorerHost(SeedScorer, keys).facts().template == "4 {}"
-    with pytest.raises(InputError, match="no such images"):
-        ScorerHost(SeedScorer, keys[:1]).facts()
+class LostPool(InProcessPool):
+    """Ends when three works wait, and does none of them."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeScorer)
+        self._submitted = 0
+
+    def submit(self, works: Sequence[Work]) -> None:
+        self._submitted += len(works)
+
+    def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002
+        if self._submitted < 3:
+            return []
+        raise PoolError("no actor is left")
 
 
-def test_a_pool_that_dies_is_told_to_every_run() -> None:
-    class Dying(InProcessPool):
-        def collect(self, timeout: float) -> list:  # noqa: ARG002
-            if len(self._queue) < 3:
-                return []
-            raise PoolError("no actor is left")
-
-    hub = PoolHub(Dying(partial(ScorerHost, SeedScorer, [])))
+def test_the_end_of_a_pool_is_raised_in_every_run() -> None:
+    hub = PoolHub(LostPool())
     with ThreadPoolExecutor(3) as threads:
-        waits = [threads.submit(evaluate, hub.channel(config(seed))) for seed in (1, 2, 3)]
-        for wait in waits:
+        for wait in [threads.submit(evaluate, hub.channel(key)) for key in "123"]:
             with pytest.raises(PoolError, match="no actor is left"):
                 wait.result(10)
     with pytest.raises(PoolError, match="no actor is left"):
-        hub.channel(config(1)).submit(make_pairs(0))
+        hub.channel("1").submit([pair_work(0)])
     hub.close()
 
 
 def test_closing_the_hub_ends_the_waiting() -> None:
-    class Silent(InProcessPool):
-        def collect(self, timeout: float) -> list:  # noqa: ARG002
+    class SilentPool(InProcessPool):
+        def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002
             asked.set()
             return []
 
     asked = threading.Event()
-    hub = PoolHub(Silent(partial(ScorerHost, SeedScorer, [])))
+    hub = PoolHub(SilentPool(FakeScorer))
     with ThreadPoolExecutor(1) as threads:
-        wait = threads.submit(evaluate, hub.channel(config(1)))
+        wait = threads.submit(evaluate, hub.channel("1"))
         assert asked.wait(10)
         hub.close()
         with pytest.raises(PoolError, match="closed"):
@@ -213,41 +189,64 @@ def test_closing_the_hub_ends_the_waiting() -> None:
 
 
 def test_a_closed_channel_leaves_the_pool_to_the_others() -> None:
-    with hub_of(SeedScorer, 1, 2) as hub:
-        gone, stays = hub.channel(config(1)), hub.channel(config(2))
-        for number in range(5):
-            gone.submit(make_pairs(number))
+    with hub_over(KeyedScorer, "1", "2") as hub:
+        gone, stays = hub.channel("1"), hub.channel("2")
+        gone.submit([pair_work(index) for index in range(5)])
         gone.close()
         assert gone.collect(0.0) == []
         assert evaluate(stays) == 2
 
 
-def test_work_of_all_runs_goes_out_in_the_order_of_asking_within_its_rank() -> None:
+def test_of_the_works_of_all_runs_the_lowest_priority_and_id_is_begun_first() -> None:
     """Evaluations before queries, as in a pool of one run's own; a run that is ahead does not starve."""
-    seen: list[int] = []
+    begun: list[tuple[str, int]] = []
+    gate = threading.Event()
 
-    class Watching(InProcessPool):
-        def submit(self, work: Work) -> None:
-            seen.append(work.id)
-            super().submit(work)
+    class GatedScorer(FakeScorer):
+        """Begins when all works are there, and remembers what it did."""
 
-    hub = PoolHub(Watching(partial(ScorerHost, SeedScorer, [])))
-    one, other = hub.channel(config(1)), hub.channel(config(2))
-    for channel, number in ((one, 900), (other, 0), (one, 901)):
-        channel.submit(make_pairs(number))
-    other.submit(Evaluation(-1, "val", "{}"))
-    one.submit(make_pairs(2**40 + 5))
-    for channel, count in ((one, 3), (other, 2)):
-        while count:
-            count -= len(channel.collect(5.0))
+        def answer(self, work: Work) -> Value:
+            assert gate.wait(60.0)
+            index = work.body.asks[0].index if isinstance(work.body, Pass | Slice) else -1
+            begun.append((work.body.kind, index))
+            return super().answer(work)
+
+    with hub_over(lambda _: GatedScorer(), "1", "2") as hub:
+        first, second = hub.channel("1"), hub.channel("2")
+        plug = evaluation_work()
+        first.submit([plug])  # the only one that is begun before the others are there
+        works = [
+            (first, pair_work(900)),
+            (second, pair_work(0)),
+            (first, new_work(Crops(5), Priority.PREFETCH)),
+            (first, pair_work(901)),
+            (second, evaluation_work()),
+        ]
+        for channel, work in works:
+            channel.submit([work])
+        gate.set()
+        assert len(drain(first, 4)) == 4
+        assert len(drain(second, 2)) == 2
+    assert begun == [("evaluation", -1), ("evaluation", -1), ("pass", 900), ("pass", 0), ("pass", 901), ("crops", -1)]
+
+
+def test_works_keep_their_ids_on_the_way_and_carry_the_key_of_their_run() -> None:
+    inner = RecordingPool(InProcessPool(partial(MultiScorer, KeyedScorer, [])))
+    hub = PoolHub(inner)
+    works = [new_work(Pass((make_pair(index),)), Priority.QUERY) for index in range(2)]
+    for key, work in zip("12", works, strict=True):
+        channel = hub.channel(key)
+        channel.submit([work])
+        assert [answer.id for answer in drain(channel, 1)] == [work.id]
     hub.close()
-    first, second, third, evaluation, crops = seen
-    assert evaluation < first < second < third < crops
+    assert [(work.id, work.body, work.scorer) for work in inner.submitted] == [
+        (work.id, work.body, key) for key, work in zip("12", works, strict=True)
+    ]
 
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "task": {"shots": 2, "batch_size": 20},
-    "prompt": {"init": "template", "intrinsic_dim": 60},
+    "prompt": {"init": "template", "intrinsic_dimension": 60},
     "optimizer": {"pairs_per_step": 2},
     "budget": {"queries": 40},
     "validation": {"every_queries": 20},
@@ -256,22 +255,37 @@ SMALL = {
 }
 
 
-def test_two_runs_on_one_pool_give_bit_for_bit_what_they_give_alone(tmp_path: Path) -> None:
-    def configs(place: str) -> list[Config]:
-        return [config(seed, **{**SMALL, "output": {"dir": str(tmp_path / place / str(seed))}}) for seed in (1, 2)]
+def small_config(seed: int) -> Config:
+    return validate({"seed": seed, **SMALL}, "test")
 
-    for one in configs("alone"):
-        tune(one, lambda c: InProcessPool(partial(build_scorer, c)), lambda: False)
-    keys = [scorer_key(one) for one in configs("together")]
+
+def all_of_a_run(config: Config, pool: Pool) -> tuple[list[object], list[np.ndarray]]:
+    """What is found from the zero-shot test to the tuned prompt: figures and events, and tensors."""
+    facts = pool.facts()
+    events: list[Event] = []
+    state = RunState(OptimizerState(make_space(config.prompt, facts.shape, config.seed).initial()))
+    plain = accuracy_on_test(pool, facts.template, facts.images["test"])
+    w = Tuning(config, pool, state, events.append, lambda _: None).run().state.optimizer.w
+    tuned = accuracy_on_test(pool, w, facts.images["test"])
+    encoding = ask(pool, Encoding(w), EncodingResult)
+    assert encoding.prompt.context is not None
+    return [plain, tuned, *without_time(events)], [w, encoding.prompt.context, encoding.text_features]
+
+
+def test_two_runs_on_one_pool_give_bit_for_bit_what_they_give_alone() -> None:
+    configs = [small_config(seed) for seed in (1, 2)]
+    alone = [all_of_a_run(one, InProcessPool(partial(build_scorer, one))) for one in configs]
+    keys = [scorer_key(one) for one in configs]
     with (
-        closing(PoolHub(InProcessPool(partial(ScorerHost, ScorerBuilder(), keys)))) as hub,
-        ThreadPoolExecutor(2) as t,
+        closing(PoolHub(InProcessPool(partial(MultiScorer, ScorerBuilder().of_key, keys)))) as hub,
+        ThreadPoolExecutor(2) as threads,
     ):
-        list(t.map(lambda one: tune(one, hub.channel, lambda: False), configs("together")))
-    for seed in "12":
-        assert_same_run(tmp_path / "together" / seed, tmp_path / "alone" / seed)
-    tensors = [load_file(tmp_path / "alone" / seed / "tuned_prompt.safetensors") for seed in "12"]
-    assert not np.array_equal(tensors[0]["parameters"], tensors[1]["parameters"])
+        together = list(threads.map(lambda one: all_of_a_run(one, hub.channel(scorer_key(one))), configs))
+    for (figures, tensors), (expected_figures, expected_tensors) in zip(together, alone, strict=True):
+        assert figures == expected_figures
+        for tensor, expected in zip(tensors, expected_tensors, strict=True):
+            np.testing.assert_array_equal(tensor, expected)
+    assert not np.array_equal(alone[0][1][0], alone[1][1][0])
 
 
 def test_the_frozen_model_is_loaded_once_for_many_scorers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +294,7 @@ def test_the_frozen_model_is_loaded_once_for_many_scorers(monkeypatch: pytest.Mo
     monkeypatch.setattr(scoring, "load_clip", lambda *args: loaded.append(args) or load(*args))
     build = ScorerBuilder()
     for seed in (1, 2):
-        build(config(seed, **SMALL))
+        build(small_config(seed))
     assert len(loaded) == 1
-    build(config(1, **{**SMALL, "model": {"pairs_per_pass": 2}}))
+    build(validate({**SMALL, "model": {"precision": "bf16"}}, "test"))
     assert len(loaded) == 2

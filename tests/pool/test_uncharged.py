@@ -3,14 +3,23 @@
 import numpy as np
 import pytest
 
-from tests.scorer.test_scorer import make_config
-from tests.support.fakes import FakeScorer
-from tests.tuning.test_loop import ShuffledPool
-from zip_ray.pool import uncharged as evaluation
-from zip_ray.pool.contract import InProcessPool
-from zip_ray.pool.uncharged import TESTED_TOGETHER, accuracy_on_test
+from tests.support.fakes import FakeScorer, evaluation_work, pair_work
+from tests.support.pools import RecordingPool, ShuffledPool
+from zip_ray.config.reading import validate
+from zip_ray.pool import uncharged
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.uncharged import TESTED_TOGETHER, accuracy_on_test, ask
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, Result, Work
+from zip_ray.protocol.messages import (
+    Encoding,
+    EncodingResult,
+    Evaluation,
+    EvaluationResult,
+    Priority,
+    Value,
+    Work,
+    new_work,
+)
 from zip_ray.scorer.scorer import build_scorer
 
 RIGHT = np.random.default_rng(1).random(2 * TESTED_TOGETHER + 452) < 0.3
@@ -19,30 +28,46 @@ RIGHT = np.random.default_rng(1).random(2 * TESTED_TOGETHER + 452) < 0.3
 class ManyImages(FakeScorer):
     """Right on some of its images, and never asked of more than it can do in time."""
 
-    def answer(self, work: Work) -> Result:
-        assert isinstance(work, Evaluation)
-        assert work.part is not None
-        mine = RIGHT[slice(*work.part)]
+    def answer(self, work: Work) -> Value:
+        assert isinstance(work.body, Evaluation)
+        assert work.body.part is not None
+        mine = RIGHT[slice(*work.body.part)]
         assert len(mine) <= TESTED_TOGETHER
-        return EvaluationResult(work.id, 1.0, float(np.float32(mine.mean())), len(mine))
+        return EvaluationResult(1.0, float(np.float32(mine.mean())), len(mine))
 
 
 def test_parts_are_put_together_exactly() -> None:
-    looks = []
-    found = accuracy_on_test(ShuffledPool(5, ManyImages()), "a {}.", len(RIGHT), lambda: looks.append(None))
+    looks: list[None] = []
+    pool = RecordingPool(ShuffledPool(5, ManyImages()))
+    found = accuracy_on_test(pool, "a {}.", len(RIGHT), lambda: looks.append(None))
     assert found == RIGHT.mean()
     assert len(looks) >= 1
+    assert len(pool.submitted) == 3
+    assert {work.priority for work in pool.submitted} == {Priority.EVALUATION}
+
+
+def test_answers_to_what_was_given_up_before_are_let_go() -> None:
+    pool = InProcessPool(FakeScorer)
+    pool.submit([evaluation_work(), pair_work(0)])
+    assert ask(pool, Encoding(np.zeros(6)), EncodingResult).text_features.shape == (2, 8)
+    assert accuracy_on_test(pool, np.ones(6), 6) == 1.0
 
 
 @pytest.mark.parametrize("space", ["low-rank", "frame"])
 def test_the_figure_is_that_of_one_piece(monkeypatch: pytest.MonkeyPatch, space: str) -> None:
     """Of texts and of images that are changed; and of all images, not of a part."""
-    config = make_config(prompt={"space": space})
+    config = validate({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, "prompt": {"space": space}}, "test")
     scorer = build_scorer(config)
     facts, pool = scorer.facts(), InProcessPool(lambda: scorer)
-    w, images = make_space(config, facts.shape).initial(), facts.images["test"]
+    w, images = make_space(config.prompt, facts.shape, config.seed).initial(), facts.images["test"]
+
+    def evaluate(part: tuple[int, int] | None) -> EvaluationResult:
+        value = scorer.answer(new_work(Evaluation("test", w, part), Priority.EVALUATION))
+        assert isinstance(value, EvaluationResult)
+        return value
+
     whole = accuracy_on_test(pool, w, images)
-    assert whole == scorer.answer(Evaluation(-1, "test", w)).accuracy
-    monkeypatch.setattr(evaluation, "TESTED_TOGETHER", images // 3)
+    assert whole == evaluate(None).accuracy
+    monkeypatch.setattr(uncharged, "TESTED_TOGETHER", images // 3)
     assert accuracy_on_test(pool, w, images) == pytest.approx(whole, abs=1e-7)
-    assert scorer.answer(Evaluation(-1, "test", w, (0, images // 3))).images == images // 3
+    assert evaluate((0, images // 3)).images == images // 3

@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import hadamard
-from zip_ray.config.UNKNOWN import PromptConfig
 
-from zip_ray.config.tree import Config
+from zip_ray.config.fields import section_classes
+from zip_ray.config.reading import validate
 from zip_ray.errors import InputError
 from zip_ray.prompts import FullSpace, LowRankSpace, RandomProjectionSpace, TextSpace, make_space
 from zip_ray.prompts.fastfood import fastfood_matrix, hadamard_transform
-from zip_ray.prompts.low_rank import random_context
+from zip_ray.prompts.full import FullOptions
+from zip_ray.prompts.low_rank import LowRankOptions, random_context
+from zip_ray.prompts.random_projection import RandomProjectionOptions
 from zip_ray.protocol.facts import ModelShape
 from zip_ray.protocol.random_keys import Stream, generator
 
@@ -66,7 +68,7 @@ def test_fastfood_approximately_preserves_norms() -> None:
 )
 def test_parameter_counts(tokens: int, rank: int, dim: int, width: int, expected: int) -> None:
     """417 is the published count; the others follow from m r + r + p r + p with p = floor(dim / m)."""
-    config = PromptConfig(tokens=tokens, rank=rank, intrinsic_dim=dim)
+    config = LowRankOptions(tokens=tokens, rank=rank, intrinsic_dimension=dim)
     space = LowRankSpace(config, shape(np.zeros((tokens, width), np.float32)), seed=1)
     assert space.dimension == space.initial().size == expected
 
@@ -76,8 +78,8 @@ def test_parameter_counts(tokens: int, rank: int, dim: int, width: int, expected
     [
         ({}, 417),
         ({"diagonal": False}, 412),
-        ({"shared": False}, 355),
-        ({"diagonal": False, "shared": False}, 350),
+        ({"shared_feature": False}, 355),
+        ({"diagonal": False, "shared_feature": False}, 350),
         ({"projection": "none"}, 40 + 5 + 2560 + 512),
         ({"space": "full"}, 8 * 62),
         ({"space": "full", "projection": "none"}, 8 * 512),
@@ -87,14 +89,14 @@ def test_parameter_counts(tokens: int, rank: int, dim: int, width: int, expected
 )
 def test_parameter_counts_of_spaces_and_ablations(prompt: dict, expected: int) -> None:
     """At width 512, m = 8: 417 = 40 + 5 + 310 + 62 less what a switch takes away."""
-    space = make_space(Config(prompt=prompt), shape(np.zeros((8, 512), np.float32)))
+    space = make_space(validate({"prompt": prompt}, "test").prompt, shape(np.zeros((8, 512), np.float32)), 1)
     assert space.dimension == space.initial().size == expected
 
 
 def test_whole_map_equals_a_dense_computation() -> None:
     m, r, p, width = 8, 5, 62, 512
     c0 = random_context(m, width, seed=7)
-    space = LowRankSpace(PromptConfig(), shape(c0), seed=7)
+    space = LowRankSpace(LowRankOptions(), shape(c0), seed=7)
     w = np.random.default_rng(0).standard_normal(417)
     u, s = w[:40].reshape(m, r), w[40:45]
     v, shared = w[45:355].reshape(p, r), w[355:]
@@ -107,7 +109,7 @@ def test_whole_map_equals_a_dense_computation() -> None:
 
 def test_initial_parameters_leave_the_initial_context() -> None:
     c0 = random_context(8, 512, seed=1)
-    space = LowRankSpace(PromptConfig(), shape(c0), seed=1)
+    space = LowRankSpace(LowRankOptions(), shape(c0), seed=1)
     w = space.initial()
     np.testing.assert_array_equal(space.context(w), c0)
     factors = space.factors(w)
@@ -120,7 +122,7 @@ def test_initial_parameters_leave_the_initial_context() -> None:
 
 def test_seed_decides_the_space() -> None:
     c0 = np.zeros((8, 64), np.float32)
-    one, again, other = (LowRankSpace(PromptConfig(intrinsic_dim=80), shape(c0), seed) for seed in (1, 1, 2))
+    one, again, other = (LowRankSpace(LowRankOptions(intrinsic_dimension=80), shape(c0), seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.projection, again.projection)
     assert np.abs(one.projection - other.projection).max() > 0.1
     assert np.abs(one.projection[0] - one.projection[1]).max() > 0.1, "each token has its own map"
@@ -128,17 +130,17 @@ def test_seed_decides_the_space() -> None:
 
 @pytest.mark.parametrize("dim", [7, 8 * 64 + 8])
 def test_impossible_intrinsic_dimension_is_named(dim: int) -> None:
-    with pytest.raises(InputError, match=rf"prompt.intrinsic_dim: {dim} .* choose between 8 and 512"):
-        LowRankSpace(PromptConfig(intrinsic_dim=dim), shape(np.zeros((8, 64), np.float32)), seed=1)
+    with pytest.raises(InputError, match=rf"prompt.intrinsic_dimension: {dim} .* choose between 8 and 512"):
+        LowRankSpace(LowRankOptions(intrinsic_dimension=dim), shape(np.zeros((8, 64), np.float32)), seed=1)
 
 
 SPACES_AND_SWITCHES = [
-    *({"space": "low-rank", "diagonal": d, "shared": s} for d in (True, False) for s in (True, False)),
+    *({"space": "low-rank", "diagonal": d, "shared_feature": s} for d in (True, False) for s in (True, False)),
     {"space": "low-rank", "projection": "none"},
     {"space": "full"},
     {"space": "full", "projection": "none"},
     {"space": "context"},
-    {"space": "random-projection", "intrinsic_dim": 7},
+    {"space": "random-projection", "intrinsic_dimension": 7},
 ]
 
 
@@ -147,8 +149,10 @@ class TestEveryTextSpace:
     TOKENS, WIDTH = 3, 12
 
     def make(self, prompt: dict, seed: int = 1) -> TextSpace:
-        config = Config(prompt={"rank": 2, "intrinsic_dim": 15, **prompt}, seed=seed)
-        space = make_space(config, shape(random_context(self.TOKENS, self.WIDTH, seed=5)))
+        kind = section_classes("prompt")[prompt["space"]]
+        small = {"rank": 2, "intrinsic_dimension": 15, **prompt}
+        options = kind(**{name: value for name, value in small.items() if name in kind.model_fields})
+        space = make_space(options, shape(random_context(self.TOKENS, self.WIDTH, seed=5)), seed)
         assert isinstance(space, TextSpace)
         return space
 
@@ -184,16 +188,20 @@ class TestEveryTextSpace:
 
 def test_without_low_rank_every_row_is_free() -> None:
     """Full W, and low rank at full rank, reach the same contexts."""
-    prompt = {"intrinsic_dim": 15, "rank": 3}
     c0 = shape(random_context(3, 12, seed=5))
-    low, full = LowRankSpace(PromptConfig(**prompt), c0, 1), FullSpace(PromptConfig(**prompt), c0, 1)
+    low, full = (
+        LowRankSpace(LowRankOptions(intrinsic_dimension=15, rank=3), c0, 1),
+        FullSpace(FullOptions(intrinsic_dimension=15), c0, 1),
+    )
     w = low.initial() + np.random.default_rng(1).standard_normal(low.dimension)
     np.testing.assert_array_equal(full.context(low.rows(w).ravel()), low.context(w))
 
 
 def test_random_projection_moves_tokens_in_units_of_an_embedding() -> None:
     """Parameters N(0, sigma^2) move each token by about sigma times the norm of N(0, 0.02^2 I): 0.02 sqrt(512)."""
-    space = RandomProjectionSpace(PromptConfig(intrinsic_dim=100), shape(np.zeros((8, 512), np.float32)), 3)
+    space = RandomProjectionSpace(
+        RandomProjectionOptions(intrinsic_dimension=100), shape(np.zeros((8, 512), np.float32)), 3
+    )
     draws = np.random.default_rng(0)
     moves = [np.linalg.norm(space.context(0.3 * draws.standard_normal(100)), axis=1) for _ in range(40)]
     assert np.mean(moves) == pytest.approx(0.3 * 0.02 * np.sqrt(512), rel=0.02)

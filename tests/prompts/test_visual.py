@@ -11,16 +11,24 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from zip_ray.config.UNKNOWN import PromptConfig
 
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.prompt_shape import model_shape
 from zip_ray.clip.visual_tower import encode_prompted, look, settle
 from zip_ray.config.model import ModelConfig
-from zip_ray.config.tree import Config
+from zip_ray.config.reading import validate
 from zip_ray.errors import InputError
 from zip_ray.prompts import make_space
-from zip_ray.prompts.visual import DecoderSpace, FrameSpace, TokensSpace, inner_size
+from zip_ray.prompts.options import ContextOptions
+from zip_ray.prompts.visual import (
+    DecoderOptions,
+    DecoderSpace,
+    FrameOptions,
+    FrameSpace,
+    TokensOptions,
+    TokensSpace,
+    inner_size,
+)
 from zip_ray.protocol.facts import ModelShape, Patches, VisualPrompt
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
@@ -61,7 +69,7 @@ def make_shape(size: int, features: int = 0, patch: Patches | None = None) -> Mo
 
 
 def patches(clip: FrozenClip) -> Patches | None:
-    return model_shape(clip, np.zeros((5, 16), np.float32), PromptConfig()).patches
+    return model_shape(clip, np.zeros((5, 16), np.float32), ContextOptions()).patches
 
 
 def plain(clip: FrozenClip, images: Tensor) -> Tensor:
@@ -90,8 +98,8 @@ def bicubic(source: int, target: int) -> np.ndarray:
 
 
 def test_a_frame_is_what_is_written_out(clip: FrozenClip) -> None:
-    images, w = make_images(2, 32), FrameSpace(PromptConfig(), make_shape(32), 1).initial()
-    visual = FrameSpace(PromptConfig(), make_shape(32), 1).prompt(w).visual
+    images, w = make_images(2, 32), FrameSpace(FrameOptions(), make_shape(32), 1).initial()
+    visual = FrameSpace(FrameOptions(), make_shape(32), 1).prompt(w).visual
     assert visual is not None
     resize = bicubic(32, 28)
     expected = np.empty((2, 3, 32, 32), np.float32)
@@ -107,7 +115,7 @@ def test_a_frame_is_what_is_written_out(clip: FrozenClip) -> None:
     assert (found - plain(clip, images)).abs().max() > 1e-2
     behind = w.reshape(3, 32, 32).copy()
     behind[:, 2:30, 2:30] = 7.0
-    hidden = FrameSpace(PromptConfig(), make_shape(32), 1).prompt(behind.ravel()).visual
+    hidden = FrameSpace(FrameOptions(), make_shape(32), 1).prompt(behind.ravel()).visual
     assert hidden is not None
     assert torch.equal(encode_prompted(clip, images, hidden), found)
 
@@ -129,7 +137,7 @@ def test_a_decoder_is_the_released_one(
     clip = request.getfixturevalue(which)
     images = make_images(3, size)
     seen = clip.model.encode_image(images)
-    space = DecoderSpace(PromptConfig(), make_shape(size, seen.shape[1]), 2)
+    space = DecoderSpace(DecoderOptions(), make_shape(size, seen.shape[1]), 2)
     w = space.initial() + 0.3 * np.random.default_rng(0).standard_normal(space.dimension)
     visual = space.prompt(w).visual
     assert visual is not None
@@ -162,7 +170,7 @@ def test_a_decoder_is_the_released_one(
 
 def test_a_decoder_that_draws_nothing_changes_nothing(clip: FrozenClip) -> None:
     images = make_images(2, 32)
-    visual = DecoderSpace(PromptConfig(), make_shape(32, 128), 2).prompt(np.zeros(7744)).visual
+    visual = DecoderSpace(DecoderOptions(), make_shape(32, 128), 2).prompt(np.zeros(7744)).visual
     assert visual is not None
     assert_same(encode_prompted(clip, images, visual), plain(clip, images))
 
@@ -198,7 +206,7 @@ def written_out_tower(clip: FrozenClip, images: Tensor, tokens: Tensor) -> Tenso
 def test_tokens_stand_behind_the_patches(clip: FrozenClip) -> None:
     images = make_images(3, 32)
     shape = make_shape(32, patch=patches(clip))
-    space = TokensSpace(PromptConfig(tokens=5, intrinsic_dim=40), shape, 4)
+    space = TokensSpace(TokensOptions(tokens=5, intrinsic_dimension=40), shape, 4)
     w = np.random.default_rng(1).standard_normal(40)
     prompt = space.prompt(w)
     assert prompt.context is not None
@@ -216,15 +224,15 @@ def test_tokens_stand_behind_the_patches(clip: FrozenClip) -> None:
 
 
 def test_texts_and_images_have_a_number_each(clip: FrozenClip) -> None:
-    with pytest.raises(InputError, match=r"prompt\.intrinsic_dim: 1 leaves .* at least 2"):
-        TokensSpace(PromptConfig(space="tokens", intrinsic_dim=1), make_shape(32, patch=patches(clip)), 1)
+    with pytest.raises(InputError, match=r"prompt\.intrinsic_dimension: 1 leaves .* at least 2"):
+        TokensSpace(TokensOptions(intrinsic_dimension=1), make_shape(32, patch=patches(clip)), 1)
 
 
 def test_a_tower_without_patches_is_refused() -> None:
     clip = make_clip(32, {"layers": (1, 1, 1, 1), "width": 8})
     assert patches(clip) is None
     with pytest.raises(InputError, match=r"model\.name: .* takes no tokens .* choose"):
-        TokensSpace(PromptConfig(), make_shape(32), 1)
+        TokensSpace(TokensOptions(), make_shape(32), 1)
     visual = VisualPrompt("tokens", {"tokens": np.zeros((5, 8), np.float32)})
     with pytest.raises(InputError, match=r"model\.name: .* takes no tokens"):
         encode_prompted(clip, make_images(1, 32), visual)
@@ -238,25 +246,27 @@ def test_patches_are_those_of_the_patch_embedding(clip: FrozenClip) -> None:
 
 
 def test_published_counts() -> None:
-    frame = FrameSpace(PromptConfig(), make_shape(224), 1)
+    frame = FrameSpace(FrameOptions(), make_shape(224), 1)
     assert frame.dimension == frame.initial().size == 150_528
     h, w = inner_size((224, 224))
     assert (h, w) == (194, 194)
     assert 3 * (224 * 224 - h * w) == 37_620
-    decoder = DecoderSpace(PromptConfig(), make_shape(224, 768), 1)
+    decoder = DecoderSpace(DecoderOptions(), make_shape(224, 768), 1)
     assert decoder.dimension == decoder.initial().size == 9_920
     visual = decoder.prompt(decoder.initial()).visual
     assert visual is not None
     assert visual.tensors["trigger"].size == 800
     assert sum(p.numel() for p in reference_decoder(5).parameters()) == 9_120
-    tokens = TokensSpace(PromptConfig(tokens=5, intrinsic_dim=4000), make_shape(224, patch=Patches(768, 0.0, 0.02)), 1)
+    tokens = TokensSpace(
+        TokensOptions(tokens=5, intrinsic_dimension=4000), make_shape(224, patch=Patches(768, 0.0, 0.02)), 1
+    )
     assert tokens.dimension == tokens.initial().size == 4_000
 
 
 def test_laws_of_the_starts() -> None:
-    w = FrameSpace(PromptConfig(), make_shape(64), 1).initial()
+    w = FrameSpace(FrameOptions(), make_shape(64), 1).initial()
     assert (w.mean(), w.std()) == pytest.approx((0, 1), abs=0.03)
-    decoder = DecoderSpace(PromptConfig(), make_shape(224, 768), 1)
+    decoder = DecoderSpace(DecoderOptions(), make_shape(224, 768), 1)
     w = decoder.initial()
     assert (w[:800].min(), w[:800].max()) == pytest.approx((0, 0.1), abs=1e-3)
     start = 800
@@ -270,7 +280,7 @@ def test_laws_of_the_starts() -> None:
             assert 0.8 / math.sqrt(fan) < np.abs(part).max() <= 1 / math.sqrt(fan)
             assert part.mean() == pytest.approx(0, abs=4 / math.sqrt(3 * fan * part.size))
     patch = Patches(128, 0.001, 0.03)
-    tokens = TokensSpace(PromptConfig(tokens=5, intrinsic_dim=1000), make_shape(32, patch=patch), 1)
+    tokens = TokensSpace(TokensOptions(tokens=5, intrinsic_dimension=1000), make_shape(32, patch=patch), 1)
     text, visual = tokens.text_projection, tokens.visual_projection
     assert (text.shape, visual.shape) == ((5 * 512, 500), (5 * 128, 500))
     assert (text.mean(), text.std()) == pytest.approx((0, 0.01 / math.sqrt(500)), abs=2e-6)
@@ -286,7 +296,7 @@ def test_laws_of_the_starts() -> None:
 )
 def test_a_decoder_that_does_not_fit_is_refused(size: int, feature: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        DecoderSpace(PromptConfig(), make_shape(size, feature), 1)
+        DecoderSpace(DecoderOptions(), make_shape(size, feature), 1)
 
 
 def test_an_encoder_of_timm_shows_its_class_token(clip: FrozenClip, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,8 +336,9 @@ def test_an_encoder_that_cannot_be_had_is_named(clip: FrozenClip) -> None:
 def test_every_visual_space_is_its_seeds(name: str) -> None:
     """The same seed gives the same start and the same map, another seed others; prompts are float32."""
     shape = make_shape(32, 128, Patches(128, 0.001, 0.03))
-    prompt = {"space": name, "tokens": 3, "intrinsic_dim": 12}
-    one, again, other = (make_space(Config(prompt=prompt, seed=seed), shape) for seed in (1, 1, 2))
+    prompt = {"space": name, **({"tokens": 3, "intrinsic_dimension": 12} if name == "tokens" else {})}
+    options = validate({"prompt": prompt}, "test").prompt
+    one, again, other = (make_space(options, shape, seed) for seed in (1, 1, 2))
     w = one.initial() + np.random.default_rng(0).standard_normal(one.dimension)
     assert one.initial().shape == (one.dimension,)
     np.testing.assert_array_equal(one.initial(), again.initial())

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from run import console
 from tests.support.events import step_event
 from tests.support.fakes import SHAPE, FakeScorer
 from tests.support.simulated import DriverKilled
 from tests.support.small_runs import make_config, open_pool
 from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.cli.commands import console
 from zip_ray.cli.printing import accuracy_table, show_run
 from zip_ray.cli.status import status
 from zip_ray.config.tree import Config

@@ -12,9 +12,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from tests.conftest import wait_for
 from tests.support.fakes import FakeScorer
 from tests.support.paths import ROOT
+from tests.support.processes import wait_for
 from zip_ray.cli.status import status_of_copy
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config

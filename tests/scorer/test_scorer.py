@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import open_clip
@@ -11,6 +12,7 @@ from PIL import Image
 from torch.nn import functional
 
 from tests.support.paths import SHARED
+from tests.support.scoring import encode, evaluate, gradient_at, pair_at, query_at, score, value_of
 from zip_ray.clip.class_texts import Texts
 from zip_ray.clip.image_features import crop_box, mini_batch, mini_batch_views, random_crop, train_features
 from zip_ray.clip.loading import load_clip, resolve_name
@@ -18,11 +20,12 @@ from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.optimizers import perturbation, points
-from zip_ray.pool.splitting import Layout, combine
+from zip_ray.pool.split_planner import Partition
+from zip_ray.pool.splitting import combine, slices
 from zip_ray.prompts import TextSpace, make_space
-from zip_ray.protocol.facts import SHARED_PREFIX, Prompt
-from zip_ray.protocol.messages import Crops, Encoding, Evaluation, Gradient, Pair, Pass, Perturbation, Query
+from zip_ray.protocol.facts import SHARED_PREFIX, Facts, Prompt
+from zip_ray.protocol.messages import Crops, CropsResult, FactsRequest, Pair, Pass, Perturbation, ShardStatistics, Slice
+from zip_ray.protocol.perturbations import perturbation, points
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tasks import Task, load_task
@@ -34,12 +37,22 @@ def make_config(**sections: dict) -> Config:
     return validate({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, **sections}, "test")
 
 
+def text_space(config: Config, scorer: Scorer) -> TextSpace:
+    space = make_space(config.prompt, scorer.facts().shape, config.seed)
+    assert isinstance(space, TextSpace)
+    return space
+
+
+def answer_slices(scorer: Scorer, parts: list[Slice]) -> list[ShardStatistics]:
+    return [value_of(scorer, part, ShardStatistics) for part in parts]
+
+
 @pytest.fixture(scope="module", params=["random", "template"])
 def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, TextSpace]:
     task = {"shots": 4, "template": "a photo of the digit {}."}
     config = make_config(prompt={"init": request.param}, task=task)
     scorer = build_scorer(config)
-    return config, scorer, make_space(config, scorer.facts().shape)
+    return config, scorer, text_space(config, scorer)
 
 
 def plain_loss(config: Config, context: np.ndarray, images: list[Image.Image], labels: np.ndarray) -> float:
@@ -64,26 +77,22 @@ def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer,
     rng = np.random.default_rng(5)
     w = space.initial() + 0.1 * rng.standard_normal(space.dimension)
     key = Perturbation("segmented-uniform", 1, 3, 2)
-    (result,) = scorer.answer(Pass((Pair(12, 3, 2, w, 0.5, key, batch=3),))).results
+    (result,) = score(scorer, Pair(index=12, step=3, version=2, w=w, scale=0.5, perturbation=key, batch=3))
     image = mini_batch(len(task.train), 128, config.seed, 3)
     images, labels = [task.train.image(i) for i in image], task.train.labels[image]
     z = 0.5 * perturbation(key, space.dimension)
-    for loss, point in ((result.plus, w + z), (result.minus, w - z)):
+    for loss, point in zip(result.losses, (w + z, w - z), strict=True):
         assert loss == pytest.approx(plain_loss(config, space.context(point), images, labels), rel=1e-5)
-    assert abs(result.plus - result.minus) > 1e-4
+    assert abs(result.losses[0] - result.losses[1]) > 1e-4
 
 
 def test_pairs_that_share_a_pass_score_as_alone(built: tuple[Config, Scorer, TextSpace]) -> None:
     _, scorer, space = built
-    pairs = tuple(
-        Pair(k, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, k), batch=1 + k % 2) for k in range(5)
-    )
-    together = scorer.answer(Pass(pairs))
-    assert together.id == 0
-    for pair, result in zip(pairs, together.results, strict=True):
-        (alone,) = scorer.answer(Pass((pair,))).results
-        assert result.id == pair.id
-        assert (result.plus, result.minus) == pytest.approx((alone.plus, alone.minus), rel=1e-6)
+    pairs = [pair_at(space.initial(), index, batch=1 + index % 2) for index in range(5)]
+    for pair, result in zip(pairs, score(scorer, *pairs), strict=True):
+        (alone,) = score(scorer, pair)
+        assert result.losses == pytest.approx(alone.losses, rel=1e-6)
+        assert result.accuracy == alone.accuracy
 
 
 def test_reduced_precision_is_judged() -> None:
@@ -94,20 +103,19 @@ def test_reduced_precision_is_judged() -> None:
 
 def test_same_work_same_bits(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, space = built
-    pair = Pass((Pair(0, 1, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), 1),))
-    assert scorer.answer(pair) == scorer.answer(pair) == build_scorer(config).answer(pair)
+    pair = pair_at(space.initial())
+    assert score(scorer, pair) == score(scorer, pair) == score(build_scorer(config), pair)
 
 
 def test_start_at_the_template_is_zero_shot_with_it() -> None:
     config = make_config(
-        prompt={"init": "template", "intrinsic_dim": 200}, task={"template": "a blurred {} in white on black."}
+        prompt={"init": "template", "intrinsic_dimension": 200}, task={"template": "a blurred {} in white on black."}
     )
     scorer = build_scorer(config)
     facts = scorer.facts()
     assert facts.suffix == " in white on black."
-    space = make_space(config, facts.shape)
-    soft = scorer.answer(Evaluation(-1, "test", space.initial()))
-    words = scorer.answer(Evaluation(-2, "test", facts.template))
+    soft = evaluate(scorer, "test", text_space(config, scorer).initial())
+    words = evaluate(scorer, "test", facts.template)
     assert soft.accuracy == words.accuracy
     assert soft.loss == pytest.approx(words.loss, rel=1e-6)
     assert soft.images == 898
@@ -127,14 +135,14 @@ def test_every_template_of_the_papers_has_words_to_start_from() -> None:
 def test_encoding_is_what_evaluation_uses(built: tuple[Config, Scorer, TextSpace]) -> None:
     config, scorer, space = built
     w = space.initial()
-    encoding = scorer.answer(Encoding(-1, w))
+    encoding = encode(scorer, w)
     np.testing.assert_array_equal(encoding.prompt.context, space.context(w))
     clip, task = load_clip(config.model, "cpu"), load_task(config.task, config.seed)
     with torch.no_grad():
         pixels = torch.stack([clip.preprocess(task.val.image(i)) for i in range(len(task.val))])
         images = functional.normalize(clip.model.encode_image(pixels), dim=-1).numpy()
     right = (images @ encoding.text_features.T).argmax(1) == task.val.labels
-    assert scorer.answer(Evaluation(-2, "val", w)).accuracy == pytest.approx(right.mean())
+    assert evaluate(scorer, "val", w).accuracy == pytest.approx(right.mean())
 
 
 def test_facts(built: tuple[Config, Scorer, TextSpace]) -> None:
@@ -146,6 +154,12 @@ def test_facts(built: tuple[Config, Scorer, TextSpace]) -> None:
     assert facts.shape.initial_context.shape == (tokens, 128)
     assert len(facts.weights_digest) == 64
     assert facts.text_pass == SHARED_PREFIX
+
+
+def test_the_facts_are_an_answer_too(built: tuple[Config, Scorer, TextSpace]) -> None:
+    _, scorer, _ = built
+    facts = value_of(scorer, FactsRequest(), Facts)
+    assert (facts.weights_digest, facts.images) == (scorer.facts().weights_digest, scorer.facts().images)
 
 
 def test_mini_batches_cover_an_epoch_once() -> None:
@@ -161,23 +175,23 @@ def test_mini_batches_cover_an_epoch_once() -> None:
 def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:
     config = make_config(task={"shots": 4, "batch_size": 12, "views": "fresh"})
     scorer = build_scorer(config)
-    space = make_space(config, scorer.facts().shape)
+    space = text_space(config, scorer)
     task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
     crop = random_crop(clip, config.task)
     seen = []
     for batch in (1, 2, 5):  # 40 images: three batches of 12 an epoch
-        crops = scorer.answer(Crops(0, batch))
+        crops = value_of(scorer, Crops(batch), CropsResult)
         chosen = mini_batch(40, 12, config.seed, batch)
         pixels = [crop(task.train.image(i), generator(1, Stream.CROP, batch, place)) for place, i in enumerate(chosen)]
         with torch.no_grad():
             expected = torch.cat([clip.model.encode_image(x.unsqueeze(0), normalize=True) for x in pixels])
         np.testing.assert_allclose(crops.features, expected.numpy(), atol=1e-5)
-        pair = Pair(batch, batch, 0, space.initial(), 0.01, Perturbation("random-sign", 1, 1, 0), batch, crops.features)
+        pair = pair_at(space.initial(), batch=batch, features=crops.features)
         z = 0.01 * perturbation(pair.perturbation, space.dimension)
-        text = scorer.answer(Encoding(-1, pair.w + z)).text_features
+        text = encode(scorer, pair.w + z).text_features
         logits = clip.logit_scale * expected.double() @ torch.from_numpy(text).double().T
         loss = functional.cross_entropy(logits, torch.from_numpy(task.train.labels[chosen]))
-        assert scorer.answer(Pass((pair,))).results[0].plus == pytest.approx(float(loss), rel=1e-6)
+        assert score(scorer, pair)[0].losses[0] == pytest.approx(float(loss), rel=1e-6)
         seen.append(crops.features)
     assert np.abs(seen[0] - seen[1]).max() > 1e-2
 
@@ -207,7 +221,7 @@ def test_crop_boxes_keep_to_the_image_and_the_scale() -> None:
     assert crop_box(1, 500, (0.9, 1.0), generator(1, Stream.VIEW, 0, 0)) == (0, 0, 1, 500), "never fits: whole image"
 
 
-def test_whoever_loads_a_model_has_image_features_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loaded_model_has_image_features_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tuned prompt is evaluated on the features that it was tuned on."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     load_clip(ModelConfig(), "cpu")
@@ -220,7 +234,7 @@ def test_another_local_checkpoint_loads() -> None:
     name = f"local-dir:{SHARED / 'models' / 'natural_tiny'}"
     root = SHARED / "data" / "cifar10"
     config = make_config(model={"name": name}, task={"name": "folder", "root": str(root)}, prompt={"init": "template"})
-    result = build_scorer(config).answer(Evaluation(-1, "test", "a photo of a {}."))
+    result = evaluate(build_scorer(config), "test", "a photo of a {}.")
     assert result.images == 1000
     assert result.accuracy == pytest.approx(0.55, abs=0.01)  # what the model's README says
 
@@ -251,48 +265,47 @@ def test_a_checkpoint_file_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("sides", "shards"), [(2, 1), (1, 3), (2, 4)])
-def test_slices_make_up_the_pass(built: tuple[Config, Scorer, TextSpace], sides, shards: int) -> None:
+def test_slices_make_up_the_pass(built: tuple[Config, Scorer, TextSpace], sides: Literal[1, 2], shards: int) -> None:
     _, scorer, space = built
-    w = space.initial()
-    pairs = Pass(tuple(Pair(k, 1, 0, w, 0.3, Perturbation("random-sign", 1, 1, k), batch=1 + k) for k in range(3)))
-    whole = scorer.answer(pairs)
-    slices = Layout(sides, shards).slices(pairs)
-    parts = [scorer.answer(part) for part in slices]
-    for result, expected in zip(combine(slices, parts).results, whole.results, strict=True):
-        assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-6)
+    pairs = Pass(tuple(pair_at(space.initial(), index, batch=1 + index, scale=0.3) for index in range(3)))
+    parts = slices(pairs, Partition(sides, shards))
+    combined = combine(parts, answer_slices(scorer, parts), "cross-entropy")
+    for result, expected in zip(combined, score(scorer, *pairs.asks), strict=True):
+        assert result.losses == pytest.approx(expected.losses, rel=1e-6)
         assert result.accuracy == expected.accuracy
-        assert abs(expected.plus - expected.minus) > 1e-4
+        assert abs(expected.losses[0] - expected.losses[1]) > 1e-4
 
 
 def test_a_query_scores_its_point(built: tuple[Config, Scorer, TextSpace]) -> None:
     _, scorer, space = built
-    pair = Pair(0, 1, 0, space.initial(), 0.3, Perturbation("random-sign", 1, 1, 0), batch=2)
-    (result,) = scorer.answer(Pass((pair,))).results
-    queries = Pass(tuple(Query(k, 1, 0, w, batch=2) for k, w in enumerate(points(pair))))
-    plus, minus = scorer.answer(queries).results
-    assert (plus.loss, minus.loss) == pytest.approx((result.plus, result.minus), rel=1e-6)
+    pair = pair_at(space.initial(), batch=2, scale=0.3)
+    (result,) = score(scorer, pair)
+    queries = Pass(tuple(query_at(w, index, batch=2) for index, w in enumerate(points(pair))))
+    plus, minus = score(scorer, *queries.asks)
+    assert (plus.loss, minus.loss) == pytest.approx(result.losses, rel=1e-6)
     assert (plus.accuracy + minus.accuracy) / 2 == result.accuracy
-    slices = Layout(2, 3).slices(queries)
-    assert len(slices) == 3, "a query has one side"
-    for part, whole in zip(combine(slices, [scorer.answer(s) for s in slices]).results, (plus, minus), strict=True):
-        assert part.loss == pytest.approx(whole.loss, rel=1e-6)
-        assert part.accuracy == whole.accuracy
+    parts = slices(queries, Partition(2, 3))
+    assert len(parts) == 3, "a query has one side"
+    combined = combine(parts, answer_slices(scorer, parts), "cross-entropy")
+    for found, whole in zip(combined, (plus, minus), strict=True):
+        assert found.loss == pytest.approx(whole.loss, rel=1e-6)
+        assert found.accuracy == whole.accuracy
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "focal"])
 def test_gradients_are_those_of_finite_differences(loss: str) -> None:
     config = make_config(prompt={"init": "template", "rank": 2}, optimizer={"loss": loss})
     scorer = build_scorer(config)
-    space = make_space(config, scorer.facts().shape)
+    space = text_space(config, scorer)
     w = space.initial() + 0.1 * np.random.default_rng(1).standard_normal(space.dimension)
-    (found,) = scorer.answer(Pass((Gradient(0, 1, 0, w, batch=1),))).results
-    (whole,) = scorer.answer(Pass((Query(0, 1, 0, w, batch=1),))).results
+    (found,) = score(scorer, gradient_at(w))
+    (whole,) = score(scorer, query_at(w))
+    assert found.gradient is not None
     assert found.loss == pytest.approx(whole.loss, rel=1e-6)
     assert found.accuracy == whole.accuracy
     for direction in np.random.default_rng(2).standard_normal((3, space.dimension)):
         h = 1e-3
-        ends = Pass(tuple(Query(k, 1, 0, w + s * h * direction, batch=1) for k, s in enumerate((1, -1))))
-        plus, minus = scorer.answer(ends).results
+        plus, minus = score(scorer, *(query_at(w + sign * h * direction) for sign in (1, -1)))
         slope = float(found.gradient @ direction)
         assert (plus.loss - minus.loss) / (2 * h) == pytest.approx(slope, rel=0.01, abs=1e-3)
         assert abs(slope) > 0.02
@@ -302,38 +315,35 @@ def test_focal_loss_weighs_down_what_is_right_already() -> None:
     """(1 - p)^2 times -log p, whole and in shards; validation stays the cross-entropy."""
     config = make_config(optimizer={"loss": "focal", "method": "one-sided"})
     scorer = build_scorer(config)
-    w = make_space(config, scorer.facts().shape).initial()
-    work = Pass((Query(0, 1, 0, w, batch=1),))
+    w = text_space(config, scorer).initial()
     chosen = mini_batch(40, 128, config.seed, 1)
     task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
     pixels = torch.stack([clip.preprocess(task.train.image(i)) for i in chosen])
-    text = torch.from_numpy(scorer.answer(Encoding(-1, w)).text_features)
+    text = torch.from_numpy(encode(scorer, w).text_features)
     with torch.no_grad():
         logits = clip.logit_scale * clip.model.encode_image(pixels, normalize=True) @ text.T
     p = logits.double().softmax(dim=1)[torch.arange(40), torch.from_numpy(task.train.labels[chosen])]
     expected = float(((1 - p) ** 2 * -p.log()).mean())
-    assert scorer.answer(work).results[0].loss == pytest.approx(expected, rel=1e-5)
-    slices = Layout(1, 3).slices(work)
-    (parts,) = combine(slices, [scorer.answer(part) for part in slices], "focal").results
-    assert parts.loss == pytest.approx(expected, rel=1e-5)
-    plain = build_scorer(make_config()).answer(Evaluation(-1, "val", w))
-    assert scorer.answer(Evaluation(-1, "val", w)).loss == plain.loss
+    assert score(scorer, query_at(w))[0].loss == pytest.approx(expected, rel=1e-5)
+    parts = slices(Pass((query_at(w),)), Partition(1, 3))
+    (combined,) = combine(parts, answer_slices(scorer, parts), "focal")
+    assert combined.loss == pytest.approx(expected, rel=1e-5)
+    plain = evaluate(build_scorer(make_config()), "val", w)
+    assert evaluate(scorer, "val", w).loss == plain.loss
 
 
 def test_a_prompt_from_elsewhere_keeps_its_own_length_and_suffix(built: tuple[Config, Scorer, TextSpace]) -> None:
     _, scorer, _ = built
     words = build_scorer(make_config(prompt={"init": "a blurred drawing of"})).facts().shape.initial_context
-    given = scorer.answer(Evaluation(-1, "val", Prompt(words, suffix=" on paper.")))
-    spelt = scorer.answer(Evaluation(-2, "val", "a blurred drawing of {} on paper."))
+    given = evaluate(scorer, "val", Prompt(words, suffix=" on paper."))
+    spelt = evaluate(scorer, "val", "a blurred drawing of {} on paper.")
     assert given.loss == pytest.approx(spelt.loss, rel=1e-6)
     assert given.accuracy == spelt.accuracy
 
 
 def test_without_a_context_the_template_is_the_text(built: tuple[Config, Scorer, TextSpace]) -> None:
     _, scorer, _ = built
-    assert scorer.answer(Evaluation(-1, "val", Prompt(None))) == scorer.answer(
-        Evaluation(-1, "val", scorer.facts().template)
-    )
+    assert evaluate(scorer, "val", Prompt(None)) == evaluate(scorer, "val", scorer.facts().template)
 
 
 def test_shape_of_the_model(built: tuple[Config, Scorer, TextSpace]) -> None:

@@ -1,6 +1,7 @@
 """Visual prompts through the real scorer: losses, shards of the images, evaluations, a short run of each."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.support.painted import COLOURS, paint
+from tests.support.scoring import encode, pair_at, query_at, score, value_of
+from tests.support.scoring import evaluate as evaluate_on
 from zip_ray.artifact.classifier import classify, evaluate
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.clip.image_features import fresh_pixels, mini_batch, mini_batch_views, view_pixels
@@ -20,13 +23,15 @@ from zip_ray.clip.visual_tower import encode_prompted
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
-from zip_ray.optimizers import points
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.in_process import InProcessPool
-from zip_ray.pool.splitting import Layout, SplitPool, combine
+from zip_ray.pool.split_planner import Partition
+from zip_ray.pool.splitting import combine, slices, split_if_asked
 from zip_ray.prompts import make_space
+from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.facts import TEMPLATE_ONCE, Prompt, VisualPrompt
-from zip_ray.protocol.messages import Encoding, Evaluation, EvaluationResult, Pair, Pass, Perturbation, Query
+from zip_ray.protocol.messages import Pass, ShardStatistics
+from zip_ray.protocol.perturbations import points
 from zip_ray.runs.lifecycle import RunResult, tune
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tasks import Task, load_task
@@ -34,14 +39,15 @@ from zip_ray.tasks import Task, load_task
 PROMPTS = {
     "frame": {"space": "frame"},
     "decoder": {"space": "decoder"},
-    "tokens": {"space": "tokens", "tokens": 3, "intrinsic_dim": 30},
+    "tokens": {"space": "tokens", "tokens": 3, "intrinsic_dimension": 30},
 }
 
 
 def make_config(space: str, **sections: dict) -> Config:
     task = {"shots": 1, "batch_size": 7, **sections.pop("task", {})}
-    cluster = {"pool": "in-process", "cache": False}
-    return validate({"cluster": cluster, "task": task, "prompt": PROMPTS[space], **sections}, "test")
+    execution = {"cache": False, **sections.pop("execution", {})}
+    fixed = {"cluster": {"pool": "in-process"}, "execution": execution, "task": task, "prompt": PROMPTS[space]}
+    return validate({**fixed, **sections}, "test")
 
 
 @pytest.fixture(scope="module", params=list(PROMPTS))
@@ -50,9 +56,15 @@ def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer]:
     return config, build_scorer(config)
 
 
-def make_pairs(scorer: Scorer, config: Config, count: int) -> Pass:
-    w = make_space(config, scorer.facts().shape).initial()
-    return Pass(tuple(Pair(k, 1, 0, w, 0.5, Perturbation("random-sign", 1, 1, k), batch=1 + k) for k in range(count)))
+def start(config: Config, scorer: Scorer) -> Float64:
+    """The parameters that a run begins with."""
+    return make_space(config.prompt, scorer.facts().shape, config.seed).initial()
+
+
+def two_pairs(config: Config, scorer: Scorer) -> Pass:
+    """On two mini-batches."""
+    w = start(config, scorer)
+    return Pass(tuple(pair_at(w, index, batch=1 + index, scale=0.5) for index in range(2)))
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +88,17 @@ def expected_loss(clip: FrozenClip, task: Task, prompt: Prompt, pixels: Tensor, 
 def test_losses_are_those_of_prompted_images(built: tuple[Config, Scorer], clip: FrozenClip) -> None:
     config, scorer = built
     task = load_task(config.task, config.seed)
-    work = make_pairs(scorer, config, 2)
-    results = scorer.answer(work).results
-    space = make_space(config, scorer.facts().shape)
-    for pair, result in zip(work.asks, results, strict=True):
+    pairs = two_pairs(config, scorer).asks
+    results = score(scorer, *pairs)
+    space = make_space(config.prompt, scorer.facts().shape, config.seed)
+    for pair, result in zip(pairs, results, strict=True):
         chosen = mini_batch(len(task.train), 7, config.seed, pair.batch)
         pixels, labels = torch.stack([clip.preprocess(task.train.image(i)) for i in chosen]), task.train.labels[chosen]
-        for loss, w in zip((result.plus, result.minus), points(pair), strict=True):
+        for loss, w in zip(result.losses, points(pair), strict=True):
             assert loss == pytest.approx(expected_loss(clip, task, space.prompt(w), pixels, labels), rel=1e-5)
-        assert abs(result.plus - result.minus) > 1e-4
-    query = scorer.answer(Pass((Query(0, 1, 0, points(work.asks[0])[0], batch=1),))).results[0]
-    assert query.loss == pytest.approx(results[0].plus, rel=1e-6)
+        assert abs(result.losses[0] - result.losses[1]) > 1e-4
+    (query,) = score(scorer, query_at(points(pairs[0])[0]))
+    assert query.loss == pytest.approx(results[0].losses[0], rel=1e-6)
     assert (scorer.facts().text_pass == TEMPLATE_ONCE) == (config.prompt.space != "tokens")
 
 
@@ -101,15 +113,14 @@ def test_bytes_are_kept_without_loss(clip: FrozenClip) -> None:
 
 
 @pytest.mark.parametrize(("sides", "shards"), [(1, 3), (2, 2)])
-def test_shards_of_the_images_make_up_the_pass(built: tuple[Config, Scorer], sides, shards: int) -> None:
+def test_shards_of_the_images_make_up_the_pass(built: tuple[Config, Scorer], sides: Literal[1, 2], shards: int) -> None:
     config, scorer = built
-    work = make_pairs(scorer, config, 2)
-    whole = scorer.answer(work)
-    slices = Layout(sides, shards, "images").slices(work)
-    parts = [scorer.answer(piece) for piece in slices]
-    assert {part.maxima.shape[1] for part in parts} <= {2, 3, 4}
-    for result, expected in zip(combine(slices, parts).results, whole.results, strict=True):
-        assert (result.plus, result.minus) == pytest.approx((expected.plus, expected.minus), rel=1e-6)
+    pairs = two_pairs(config, scorer)
+    parts = slices(pairs, Partition(sides, shards, "images"))
+    found = [value_of(scorer, part, ShardStatistics) for part in parts]
+    assert {one.maxima.shape[1] for one in found} <= {2, 3, 4}
+    for result, expected in zip(combine(parts, found, "cross-entropy"), score(scorer, *pairs.asks), strict=True):
+        assert result.losses == pytest.approx(expected.losses, rel=1e-6)
         assert result.accuracy == pytest.approx(expected.accuracy)
 
 
@@ -117,7 +128,7 @@ def test_shards_of_the_images_make_up_the_pass(built: tuple[Config, Scorer], sid
 def test_random_crops_are_prompted_too(views, clip: FrozenClip) -> None:
     config = make_config("decoder", task={"shots": 1, "batch_size": 7, "views": views})
     scorer, task = build_scorer(config), load_task(config.task, config.seed)
-    query = Query(0, 1, 0, make_space(config, scorer.facts().shape).initial(), batch=2)
+    query = query_at(start(config, scorer), batch=2)
     chosen = mini_batch(10, 7, config.seed, 2)
     if views == "fresh":
         assert not config.encodes_crops
@@ -125,25 +136,24 @@ def test_random_crops_are_prompted_too(views, clip: FrozenClip) -> None:
     else:
         fixed = [list(view) for view in view_pixels(clip, task.train, config.task, config.seed)]
         pixels = [fixed[v][i] for v, i in zip(mini_batch_views(7, 2, config.seed, 2), chosen, strict=True)]
-    prompt = make_space(config, scorer.facts().shape).prompt(query.w)
+    prompt = make_space(config.prompt, scorer.facts().shape, config.seed).prompt(query.w)
     expected = expected_loss(clip, task, prompt, torch.stack(pixels), task.train.labels[chosen])
-    assert scorer.answer(Pass((query,))).results[0].loss == pytest.approx(expected, rel=1e-5)
+    assert score(scorer, query)[0].loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_is_deployed_judges_each_image_for_itself(built: tuple[Config, Scorer], clip: FrozenClip) -> None:
     config, scorer = built
-    w = make_space(config, scorer.facts().shape).initial()
-    found = scorer.answer(Evaluation(-1, "val", w))
-    prompt = scorer.answer(Encoding(-2, w)).prompt
-    elsewhere = scorer.answer(Evaluation(-3, "val", prompt))
-    assert (elsewhere.loss, elsewhere.accuracy, elsewhere.images) == (found.loss, found.accuracy, found.images)
+    w = start(config, scorer)
+    found = evaluate_on(scorer, "val", w)
+    prompt = encode(scorer, w).prompt
+    assert evaluate_on(scorer, "val", prompt) == found
     task = load_task(config.task, config.seed)
     losses = [
         expected_loss(clip, task, prompt, clip.preprocess(task.val.image(i)).unsqueeze(0), task.val.labels[i : i + 1])
         for i in range(len(task.val))
     ]
     assert found.loss == pytest.approx(np.mean(losses), rel=1e-5)
-    assert found.loss != pytest.approx(scorer.answer(Evaluation(-4, "val", task.template)).loss, rel=1e-3)
+    assert found.loss != pytest.approx(evaluate_on(scorer, "val", task.template).loss, rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -161,21 +171,20 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(space: str, images: Path, folder: Path, parallel: tuple[int, int]) -> RunResult:
+def run(space: str, images: Path, folder: Path, split: tuple[int, int]) -> RunResult:
     config = make_config(
         space,
         task={"name": "folder", "root": str(images), "shots": 2, "batch_size": 6},
-        optimizer={"method": "spsa-gc", "pairs_per_step": 1, "c": 0.05},
+        optimizer={"method": "spsa-gc", "pairs_per_step": 1, "perturbation_scale": 0.05},
         budget={"queries": 8},
         validation={"every_queries": 8},
-        model={"parallel": parallel},
+        execution={"split": split},
         output={"dir": str(folder)},
         tracking={"enabled": False},
     )
 
     def open_pool(config: Config) -> Pool:
-        pool = InProcessPool(lambda: build_scorer(config))
-        return pool if config.parallel == (1, 1) else SplitPool(pool, config)
+        return split_if_asked(InProcessPool(lambda: build_scorer(config)), config)
 
     return tune(config, open_pool, lambda: False)
 
@@ -202,8 +211,7 @@ def test_a_visual_prompt_elsewhere_goes_with_the_text_of_that_task(images: Path,
     prompt = TunedPrompt.load(tmp_path / "run")
     for template in ("a photo of {}.", "a sketch of the letter {} in red"):
         there = make_config("frame", task={"name": "folder", "root": str(images), "template": template})
-        found = build_scorer(there).answer(Evaluation(-1, "test", prompt.prompt))
-        assert isinstance(found, EvaluationResult)
+        found = evaluate_on(build_scorer(there), "test", prompt.prompt)
         assert evaluate(prompt, there.task, 1)["tuned"] == pytest.approx(found.accuracy)
 
 
@@ -217,5 +225,5 @@ def test_a_task_without_training_images_is_tested(built: tuple[Config, Scorer], 
     facts = scorer.facts()
     assert facts.images == {"train": 0, "val": 0, "test": 3}
     assert facts.precision == "tf32: not judged, without training images"
-    prompt = tuned.answer(Encoding(-1, make_space(source, tuned.facts().shape).initial())).prompt
-    assert scorer.answer(Evaluation(-2, "test", prompt)).accuracy >= 1 / 3
+    prompt = encode(tuned, start(source, tuned)).prompt
+    assert evaluate_on(scorer, "test", prompt).accuracy >= 1 / 3

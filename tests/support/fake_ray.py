@@ -9,13 +9,13 @@ import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
 from zip_ray.actors import RayPool
-from zip_ray.actors.ray_pool import NODE_DIED
+from zip_ray.actors.ray_errors import NODE_DIED
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.pool.contract import ScorerLike
 
 
 class NodeDied(RayActorError):
-    """As Ray tells it."""
+    """As Ray words it."""
 
     def __str__(self) -> str:
         return f"The actor died because {NODE_DIED}."
@@ -26,12 +26,18 @@ class FakeActor:
     """An actor whose methods are called when their outcome is asked for."""
 
     instance: Any
+    require_cluster: Callable[[], None]
+    """Raises what a call does once the cluster is lost."""
     death: Exception | None = None
     hangs: bool = False
     """While it loads."""
 
     def __getattr__(self, method: str) -> Any:
-        return SimpleNamespace(remote=lambda *arguments: FakeRef(self, method, arguments))
+        return SimpleNamespace(remote=lambda *arguments: self._call(method, arguments))
+
+    def _call(self, method: str, arguments: tuple[Any, ...]) -> "FakeRef":
+        self.require_cluster()
+        return FakeRef(self, method, arguments)
 
 
 @dataclass(eq=False)
@@ -120,7 +126,7 @@ class FakeRay:
             raise self.cluster_fault
 
     def _start(self, kind: type) -> FakeActor:
-        self.actors.append(FakeActor(kind()))
+        self.actors.append(FakeActor(kind(), self._require_cluster))
         return self.actors[-1]
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Float64
-from zip_ray.protocol.facts import Facts, ModelShape, Prompt
+from zip_ray.protocol.facts import Facts, ModelShape, Prompt, Split
 from zip_ray.protocol.messages import (
     Ask,
     AskResult,
@@ -152,14 +152,24 @@ def make_pair(index: int, step: int = 1, size: int = 6) -> Pair:
     )
 
 
-def make_pairs(index: int, step: int = 1, size: int = 6) -> Work:
-    """One pair, as it travels: a work whose id is the pair's number, so that tests can name it."""
-    return Work(index, Priority.QUERY, Pass((make_pair(index, step, size),)))
+def pair_work(index: int, step: int = 1, size: int = 6) -> Work:
+    """A pass of the pair of that number, with an id of its own."""
+    return new_work(Pass((make_pair(index, step, size),)), Priority.QUERY)
 
 
-def evaluation(split: str = "val", prompt: object = "a photo of a {}.") -> Work:
-    """An evaluation with an id of its own, far from those of pairs."""
-    return new_work(Evaluation(split, prompt), Priority.EVALUATION)  # type: ignore[arg-type]
+def numbered_pair(number: int) -> Work:
+    """The pair of that number, whose work has it as its id: not for pools that number works of their own."""
+    return Work(number, Priority.QUERY, Pass((make_pair(number),)))
+
+
+def evaluation_work(split: Split = "val", prompt: str = "a photo of a {}.") -> Work:
+    """An evaluation with an id of its own."""
+    return new_work(Evaluation(split, prompt), Priority.EVALUATION)
+
+
+def numbered_evaluation(number: int) -> Work:
+    """An evaluation with this id: not for pools that number works of their own."""
+    return Work(number, Priority.EVALUATION, Evaluation("val", "a photo of a {}."))
 
 
 class OutOfMemoryError(RuntimeError):

@@ -19,7 +19,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from tests.conftest import free_port
+from tests.support.processes import free_port
 from tests.support.simulated import DriverKilled
 from zip_ray.actors import RayPool
 from zip_ray.runs import checkpoint
@@ -279,26 +279,3 @@ def processes(node: Any) -> list[psutil.Process]:
     (raylet,) = node.all_processes["raylet"]
     found = psutil.Process(raylet.process.pid)
     return [found, *found.children()]
-
-
-def require_gone(pids: set[int]) -> None:
-    """That no actor has outlived its pool, or its driver: neither one of these, nor any other below this process."""
-    assert pids, "no actor has been seen"
-    deadline = time.monotonic() + 20
-    while left := [pid for pid in pids | set(below()) if is_actor(pid)]:
-        assert time.monotonic() < deadline, f"processes left behind: {left}"
-        time.sleep(0.2)
-
-
-def below() -> list[int]:
-    """The processes that this one has started, and those that they have."""
-    return [process.pid for process in psutil.Process().children(recursive=True)]
-
-
-def is_actor(pid: int) -> bool:
-    """Whether a process is an actor's, and alive."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and "ScorerActor" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False

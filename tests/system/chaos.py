@@ -24,9 +24,11 @@ import numpy as np
 import tyro
 from ray.cluster_utils import Cluster
 
-from tests.conftest import free_port
+from tests.support.environment import isolate_environment
 from tests.support.fakes import FACTS, FakeScorer, loss, uneven_build
-from tests.support.saboteur import MEMBERS, Disk, Saboteur, real_cluster, require_gone, tear
+from tests.support.pools import CountingPool
+from tests.support.processes import free_port, require_gone
+from tests.support.saboteur import MEMBERS, Disk, Saboteur, real_cluster, tear
 from tests.support.simulated import KINDS, DriverKilled, Faults, SimulatedPool
 from zip_ray.actors import RayPool
 from zip_ray.config.reading import validate
@@ -37,7 +39,6 @@ from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import Answer, Work
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.lifecycle import resume, tune
@@ -51,12 +52,12 @@ PAIRS = 153
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"mode": "sync", "pairs_per_step": 5},
     {"mode": "sync", "pairs_per_step": 3},
-    {"mode": "sync", "pairs_per_step": 2, "parallel": (2, 2)},
-    {"mode": "async", "pairs_per_step": 1, "in_flight": 12, "parallel": (1, 1)},
-    {"mode": "async", "pairs_per_step": 5, "in_flight": 24, "parallel": (1, 1)},
-    {"mode": "async", "pairs_per_step": 1, "in_flight": 4, "parallel": "auto"},
+    {"mode": "sync", "pairs_per_step": 2, "split": (2, 2)},
+    {"mode": "async", "pairs_per_step": 1, "in_flight": 12, "split": (1, 1)},
+    {"mode": "async", "pairs_per_step": 5, "in_flight": 24, "split": (1, 1)},
+    {"mode": "async", "pairs_per_step": 1, "in_flight": 4, "split": "auto"},
 )
-"""Of the optimiser, and how passes are split."""
+"""Pairs per step, and the section `execution`."""
 
 
 @dataclass(frozen=True)
@@ -74,50 +75,12 @@ class Story:
     """The faults that came, by kind."""
 
 
-class CountingPool:
-    """The pool of one driver, and an account of its pairs beside that of the run."""
-
-    def __init__(self, pool: Pool, told: Counter[int], asked: int, meanwhile: Callable[[], None] = lambda: None):
-        """Nothing has been asked of it yet.
-
-        Args:
-            pool: does the work.
-            told: how often each pair has been told; those of this driver are added.
-            asked: number of the first pair that the driver may ask; from there on, nothing has been told that counts.
-            meanwhile: is called before each wait.
-        """
-        self._pool, self._told, self._meanwhile = pool, told, meanwhile
-        self._given = self._answered = 0
-        for pair in [pair for pair in told if pair >= asked]:
-            del told[pair]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pool, name)
-
-    def submit(self, work: Work) -> None:
-        self._given += len(getattr(work, "asks", ()))
-        self._pool.submit(work)
-
-    def collect(self, timeout: float) -> list[Answer]:
-        self._meanwhile()
-        answers = self._pool.collect(timeout)
-        pairs = [r.id for a in answers for r in getattr(a.result, "results", ())]
-        self._told.update(pairs)
-        self._answered += len(pairs)
-        return answers
-
-    def issued(self, config: Config, killed: bool) -> int:
-        """Queries that were put out, as far as it can be known: one that was killed has recorded whole steps only."""
-        size = config.optimizer.pairs_per_step
-        return 2 * (self._answered // size * size if killed else self._given)
-
-
 def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> Config:
     optimizer = dict(setting)
     sections = {
-        "prompt": {"intrinsic_dim": 8, "rank": 2},
-        "model": {"pairs_per_pass": pass_size, "parallel": optimizer.pop("parallel", None)},
-        "optimizer": {"a": 0.3, "method": "spsa", **optimizer},
+        "prompt": {"intrinsic_dimension": 8, "rank": 2},
+        "optimizer": {"step_size": 0.3, "method": "spsa", "pairs_per_step": optimizer.pop("pairs_per_step")},
+        "execution": {"pairs_per_pass": pass_size, **optimizer},
         "budget": {"queries": 2 * PAIRS + 1},
         "validation": {"every_queries": 60},
         "output": {"checkpoint_every_steps": 3},
@@ -129,7 +92,7 @@ def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> C
 
 def start(config: Config) -> RunState:
     """Where a run of this config begins."""
-    return RunState(OptimizerState(make_space(config, FACTS.shape).initial()))
+    return RunState(OptimizerState(make_space(config.prompt, FACTS.shape, config.seed).initial()))
 
 
 def live(config: Config, state: RunState, open_pool: Callable[[int, float], SimulatedPool]) -> Story:
@@ -147,7 +110,7 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
         drivers += 1
         assert drivers < 200, "the run does not end"
         pool, events, saved, killed = open_pool(drivers, now), [], [state], False
-        counting = CountingPool(split_if_asked(pool, config, lambda p=pool: p.now), told, state.optimizer.asked)
+        counting = CountingPool(split_if_asked(pool, config, lambda p=pool: p.now), told, state.asked)
         try:
             tuning = Tuning(
                 config, counting, state, events.append, saved.append, pool.interrupted, clock=lambda p=pool: p.now
@@ -168,7 +131,7 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
 
 
 def _as_resumed(state: RunState, events: list[Event]) -> RunState:
-    """What `run.py resume` makes of the last checkpoint and the record."""
+    """What `zip-ray resume` makes of the last checkpoint and the record."""
     answered = max((event.queries for event in events), default=0) - state.account.charged
     return replace(state, account=settle(state.account, max(answered, 0)))
 
@@ -185,7 +148,7 @@ def judge(config: Config, story: Story, nan_at: tuple[int, ...] = ()) -> None:
     assert account.issued >= story.issued, (account, story.issued)
     assert set(story.told.values()) == {1}, "a pair was told twice"
     assert len(story.told) >= account.charged // 2, "a pair was not told"
-    if config.optimizer.mode == "sync":
+    if config.execution.mode == "sync":
         assert sorted(story.told) == list(range(account.charged // 2))
         np.testing.assert_array_equal(state.optimizer.w, undisturbed(config, nan_at))
     else:
@@ -304,7 +267,7 @@ def scorer_faults(marks: Path, broken: int, slow: int) -> Counter[str]:
 def asked_before(folder: Path) -> int:
     """Number of the next pair, as the run in a folder stands."""
     path = folder / CHECKPOINT
-    return load_checkpoint(path).optimizer.asked if path.exists() else 0
+    return load_checkpoint(path).asked if path.exists() else 0
 
 
 def drive(config: Config, pool: Pool, interrupted: Callable[[], bool]) -> Outcome:
@@ -362,6 +325,7 @@ def main(simulated: int = 2000, real: int = 100, first: int = 0) -> int:
         real: schedules over a real cluster of three nodes.
         first: seed of the first; a long run may be had in parts.
     """
+    isolate_environment()
     logging.getLogger("zip_ray.pool.splitting").setLevel(logging.ERROR)  # the planner tells of each choice
     virtual, actual = Tally("simulated", every=100), Tally("real", every=1)
     for seed in range(first, first + simulated):

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.conftest import wait_for
-from tests.support.paths import ROOT
+from tests.support.environment import isolate_environment
+from tests.support.paths import RAY, ROOT
+from tests.support.processes import wait_for
 from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.event_log import read_record
 
-RAY = str(Path(sys.executable).with_name("ray"))
 BRIDGE = "zr-bridge"
 HOSTS = {"zr-head": "10.77.0.10", "zr-one": "10.77.0.11", "zr-two": "10.77.0.12"}
 HEAD = "zr-head"
@@ -128,6 +128,7 @@ def main() -> int:
     if os.getuid() != 0:
         print("needs root: network namespaces are made and removed")
         return 1
+    isolate_environment()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends it finds the namespaces removed
     with tempfile.TemporaryDirectory() as place:
         alone = Path(place) / "alone"

@@ -47,7 +47,7 @@ def test_accuracy_check(monkeypatch: pytest.MonkeyPatch, digits: float, count: f
 
 def test_gains_choice_is_the_best_on_validation_then_the_lowest_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = gains.shipped("zip").optimizer
-    shipped = (optimizer.a, optimizer.c, optimizer.pairs_per_step)
+    shipped = (optimizer.step_size, optimizer.perturbation_scale, optimizer.pairs_per_step)
 
     def measured(best: tuple[float, ...]) -> Measured:
         def parallel(_: object, jobs: Sequence[Any], __: int) -> Iterator[Any]:

@@ -17,17 +17,18 @@ import ray.autoscaler
 import yaml
 
 import run
-from tests.conftest import free_port, wait_for
-from tests.contracts.test_pool_contract import drain
 from tests.support.fake_ray import FakeRay
 from tests.support.fakes import FakeScorer, make_pairs
-from tests.system.test_jobs import RAY, ROOT, SETTINGS
+from tests.support.faults import check_each
+from tests.support.paths import RAY, ROOT
+from tests.support.pools import drain
+from tests.support.processes import free_port, wait_for
 from zip_ray.actors import RayPool
 from zip_ray.runs.event_log import read_record
 from zip_ray.tuning.events import EndEvent
 
 CLUSTER = ROOT / "configs" / "cluster"
-SMALL = (*SETTINGS, "--budget.queries", "100")
+SMALL = ("--budget.queries", "100", "--cluster.actors", "2", "--tracking.no-enabled")
 
 
 def parses(command: list[str]) -> None:
@@ -201,7 +202,7 @@ def on_slurm(folder: Path, python: Path) -> dict[str, str]:
 def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
     """Beside Slurm's commands, everything is real: Ray head, worker, driver, token."""
     folder = tmp_path / "run"
-    command = [CLUSTER / "slurm.sh", "configs/quickstart.yaml", *SETTINGS[:-2], "--output.dir", folder]
+    command = [CLUSTER / "slurm.sh", "configs/quickstart.yaml", *SMALL, "--output.dir", folder]
     process = subprocess.Popen(
         ["bash", *map(str, command)],
         cwd=ROOT,
@@ -249,7 +250,10 @@ def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
         assert not calls.exists()
 
 
-@pytest.mark.parametrize("path", sorted(CLUSTER.iterdir()), ids=lambda path: path.name)
-def test_each_opens_with_the_command_that_runs_it(path: Path) -> None:
+def test_each_opens_with_the_command_that_runs_it() -> None:
+    check_each(CLUSTER.iterdir(), opens_with_the_command_that_runs_it)
+
+
+def opens_with_the_command_that_runs_it(path: Path) -> None:
     opening = "\n".join(path.read_text().splitlines()[:12])
     assert any(command in opening for command in ("ray up", "kubectl apply", "sbatch"))

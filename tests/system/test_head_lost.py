@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_cli import ROOT, assert_same_run, command, run, wait_for_step
-from tests.conftest import head
+from tests.support.command_line import assert_same_run, command, run, wait_for_step
+from tests.support.paths import ROOT
+from tests.support.ray_head import ray_head
 
 SETTINGS = (
     *("--budget.queries=1000", "--validation.every-queries=500", "--output.checkpoint-every-steps=1000"),
@@ -19,7 +20,7 @@ QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 @pytest.mark.timeout(280)
 def test_a_run_without_its_head_saves_its_state_and_goes_on_elsewhere(tmp_path: Path) -> None:
     environment = {**os.environ, "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "1"}
-    with head() as started:
+    with ray_head() as started:
         where = ("--output.dir=cut", f"--cluster.address={started.client}", "--cluster.actors=1")
         process = subprocess.Popen(
             command("tune", QUICKSTART, *SETTINGS, *where),

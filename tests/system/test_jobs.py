@@ -5,7 +5,6 @@ import contextlib
 import json
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 
 from run import main
-from tests.conftest import wait_for
 from tests.support.clone import clone
-from tests.support.paths import ROOT
+from tests.support.paths import RAY, ROOT
+from tests.support.processes import wait_for
 from zip_ray.actors import require_lasting
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
@@ -23,7 +22,6 @@ from zip_ray.errors import InputError
 from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.event_log import read_record
 
-RAY = str(Path(sys.executable).with_name("ray"))
 QUERIES = "4000"
 """Enough for the run to be on its way when `ray job stop`, which takes seconds to start, comes."""
 SETTINGS = (

@@ -1,11 +1,12 @@
 """The method files: each is valid, has the parameters and the cost of its table, and runs on the small CLIP."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pytest
 import yaml
 
+from tests.support.faults import check_each
 from tests.support.paths import ROOT
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.config.reading import load_config, validate
@@ -40,8 +41,7 @@ SIZES = {
 TASK = {"shots": 1, "batch_size": 10}
 
 
-@pytest.fixture(scope="module")
-def parts() -> tuple[FrozenClip, Task]:
+def load_parts() -> tuple[FrozenClip, Task]:
     config = validate({"task": TASK}, "test")
     return load_clip(config.model, "cpu"), load_task(config.task, config.seed)
 
@@ -50,15 +50,18 @@ def test_the_methods_are_all_here() -> None:
     assert {path.stem for path in FILES} >= SIZES.keys()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_opens_with_its_command_and_runs(path: Path, parts: tuple[FrozenClip, Task]) -> None:
+def test_each_opens_with_its_command_and_runs() -> None:
+    check_each(FILES, partial(opens_with_its_command_and_runs, load_parts()))
+
+
+def opens_with_its_command_and_runs(parts: tuple[FrozenClip, Task], path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first == f"# python run.py tune configs/methods/{path.name}"
+    assert first == f"# zip-ray tune methods/{path.stem}"
     steps = load_config(path).optimizer.queries_per_step
     tree = {**yaml.safe_load(path.read_text(encoding="utf-8")), "budget": {"queries": steps}, "task": TASK}
     config = validate({**tree, "cluster": {"pool": "in-process"}}, path.name)
     scorer = Scorer(*parts, config)
-    space = make_space(config, scorer.facts().shape)
+    space = make_space(config.prompt, scorer.facts().shape, config.seed)
     if path.stem in SIZES:
         assert (space.dimension, steps) == SIZES[path.stem]
     start = RunState(OptimizerState(space.initial()))

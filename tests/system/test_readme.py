@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import free_port
 from tests.support.clone import clone
+from tests.support.faults import check_each
 from tests.support.paths import ROOT
+from tests.support.processes import free_port
 from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 
@@ -83,8 +84,11 @@ def test_python_after_the_commands(project: Path, monkeypatch: pytest.MonkeyPatc
     assert names["others"].shape == (3, 128)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
-def test_configs_open_with_their_command_and_are_valid(path: Path) -> None:
+def test_configs_open_with_their_command_and_are_valid() -> None:
+    check_each((ROOT / "configs").glob("*.yaml"), opens_with_its_command_and_is_valid)
+
+
+def opens_with_its_command_and_is_valid(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith(f"# python run.py tune configs/{path.name}")
     load_config(path)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.faults import check_each
 from tests.support.paths import ROOT
 
 LIBRARY = sorted([*(ROOT / "zip_ray").rglob("*.py"), *(ROOT / "actors").glob("*.py")])
@@ -63,26 +64,32 @@ def packages(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imports(path)}
 
 
+def imports_one_way(path: Path) -> None:
+    own = room(path)
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        other = rest.partition(".")[0]
+        assert package != "zip_ray" or other in ANYWHERE | {own} | MAY_IMPORT[own], f"imports {name}"
+
+
 def test_rooms_import_one_way() -> None:
-    wrong = []
-    for path in LIBRARY:
-        own = room(path)
-        for name in imports(path):
-            package, _, rest = name.partition(".")
-            other = rest.partition(".")[0]
-            if package == "zip_ray" and other not in ANYWHERE | {own} | MAY_IMPORT[own]:
-                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
-    assert not wrong, "\n".join(sorted(wrong))
+    check_each(LIBRARY, imports_one_way)
+
+
+def knows_only_what_its_room_may(path: Path) -> None:
+    foreign = {"torch", "numpy", "open_clip"} if room(path) == "actors" else {"ray", "actors", "run"}
+    if room(path) in NUMPY_ONLY:
+        foreign |= {"torch", "torchvision", "open_clip"}
+    assert not packages(path) & foreign
 
 
 def test_only_actors_know_ray_and_only_scorers_know_torch() -> None:
-    for path in LIBRARY:
-        if room(path) != "actors":
-            assert not packages(path) & {"ray", "actors", "run"}, path
-        else:
-            assert not packages(path) & {"torch", "numpy", "open_clip"}, path
-        if room(path) in NUMPY_ONLY:
-            assert not packages(path) & {"torch", "torchvision", "open_clip"}, path
+    check_each(LIBRARY, knows_only_what_its_room_may)
+
+
+def test_the_rules_of_the_fleet_know_no_ray() -> None:
+    assert not packages(ROOT / "actors" / "fleet.py") & {"ray", "grpc", "time"}
+    assert not any(name.startswith("zip_ray.actors") for name in imports(ROOT / "actors" / "fleet.py"))
 
 
 def test_the_driver_does_not_load_torch() -> None:
@@ -92,10 +99,13 @@ def test_the_driver_does_not_load_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
+def pickles_nothing(path: Path) -> None:
+    assert not packages(path) & {"pickle", "shelve", "dill", "joblib"}
+    assert "torch.load" not in path.read_text(encoding="utf-8")
+
+
 def test_nothing_is_pickled_to_disk() -> None:
-    for path in [*LIBRARY, ROOT / "run.py"]:
-        assert not packages(path) & {"pickle", "shelve", "dill", "joblib"}
-        assert "torch.load" not in path.read_text(encoding="utf-8")
+    check_each([*LIBRARY, ROOT / "run.py"], pickles_nothing)
 
 
 def test_no_two_modules_share_a_name() -> None:

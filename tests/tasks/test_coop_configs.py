@@ -1,29 +1,35 @@
-"""Every data set of the papers has a config that opens with its command, a row of the page, and a miniature."""
+"""Every data set of the papers has a miniature, a place in configs/coop.yaml, and a row of the page."""
 
-from pathlib import Path
+import re
 
 import open_clip
-import pytest
 
 from tests.support.coop_miniatures import EXPECTED, LAYOUTS
 from tests.support.paths import ROOT
 from zip_ray.config.reading import load_config
+from zip_ray.config.shipped import purpose
 from zip_ray.tasks.coop.data_sets import SETS
 
+FILE = ROOT / "configs" / "coop.yaml"
+COMMENT = " ".join(line.removeprefix("#") for line in FILE.read_text(encoding="utf-8").splitlines() if line[:1] == "#")
+TRAINED = {name for name, (_, _, images) in EXPECTED.items() if images[0]}
+"""The sets that are not for testing only."""
 
-def test_every_set_has_a_miniature_and_a_config() -> None:
+
+def test_every_set_has_a_miniature() -> None:
     assert SETS.keys() == LAYOUTS.keys() == EXPECTED.keys()
-    assert {path.stem for path in (ROOT / "configs" / "datasets").glob("*.yaml")} == SETS.keys()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "datasets").glob("*.yaml")), ids=lambda p: p.stem)
-def test_configs_open_with_their_command_and_name_their_set(path: Path) -> None:
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    testing_only = EXPECTED[path.stem][2][0] == []
-    command = f"evaluate RUN --task.name coop:{path.stem}" if testing_only else f"tune configs/datasets/{path.name}"
-    assert first == f"# python run.py {command} --task.root DATA"
-    config = load_config(path)
-    assert config.task.name == f"coop:{path.stem}"
+def test_the_file_names_every_set_and_how_to_use_it() -> None:
+    tuned, tested = re.fullmatch(r"(.* with NAME one of .*)( The variants of ImageNet .*)", COMMENT).groups()
+    assert set(re.findall(r"\w+", tuned)) & SETS.keys() == TRAINED
+    assert set(re.findall(r"\w+", tested)) & SETS.keys() == SETS.keys() - TRAINED
+    assert purpose(FILE).startswith("The data sets of CoOp's and ZIP's papers")
+
+
+def test_the_file_is_of_the_published_model() -> None:
+    config = load_config(FILE)
+    assert config.task.name.removeprefix("coop:") in TRAINED
     assert config.model.name.startswith("ViT-B-16")
     weights = open_clip.get_pretrained_cfg(config.model.name, config.model.pretrained)
     assert open_clip.get_model_config(config.model.name)["quick_gelu"] is weights["quick_gelu"] is True

@@ -1,83 +1,25 @@
 """The loop over a fake scorer: budgets, bitwise trajectories, interruption and resume, faults of losses."""
 
 import itertools
-import random
-from dataclasses import asdict, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from tests.support.fakes import FakeScorer
-from zip_ray.config.reading import validate
-from zip_ray.config.tree import Config
+from tests.support.fakes import FakeScorer, evaluation_work, pair_work
+from tests.support.loop import fresh, make_config, of_kind, tune, without_time
+from tests.support.pools import POOL_LOST, FailingPool, RecordingPool, ShuffledPool
 from zip_ray.errors import InputError
 from zip_ray.optimizers import OptimizerState
-from zip_ray.pool.contract import InProcessPool, PoolError
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import SplitPool
-from zip_ray.protocol.messages import Answer, Crops, Pass, Work
-from zip_ray.tuning.events import Event, PoolEvent, StepEvent, ValidationEvent
+from zip_ray.protocol.messages import Crops, Pass, Priority
+from zip_ray.tuning.events import StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Account
-from zip_ray.tuning.loop import Outcome, Tuning
+from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
-
-
-class ShuffledPool(InProcessPool):
-    """Answers in random order, in random portions; now and then an answer is late, or says it was issued twice."""
-
-    def __init__(self, seed: int, scorer: FakeScorer | None = None) -> None:
-        super().__init__(lambda: scorer or FakeScorer())
-        self._random = random.Random(seed)
-        self._held: list[Work] = []
-
-    def submit(self, work: Work) -> None:
-        self._held.append(work)
-
-    def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002
-        self._random.shuffle(self._held)
-        portion = [self._held.pop() for _ in range(self._random.randint(0, len(self._held)))]
-        return [Answer(self._scorer.answer(work), attempts=self._random.choice([1, 1, 2])) for work in portion]
-
-
-class FailingPool(InProcessPool):
-    """Loses its last scorer after so many answers."""
-
-    def __init__(self, answers: int) -> None:
-        super().__init__(FakeScorer)
-        self._left = answers
-
-    def collect(self, timeout: float) -> list[Answer]:
-        if self._left == 0:
-            raise PoolError("no actor is left after 7 deaths; last error: out of luck")
-        self._left -= 1
-        return super().collect(timeout)
-
-
-def make_config(**sections: dict) -> Config:
-    return validate({"budget": {"queries": 300}, "validation": {"every_queries": 50}, **sections}, "test")
-
-
-def fresh() -> RunState:
-    return RunState(OptimizerState(np.zeros(6)))
-
-
-def tune(config: Config, pool=None, state: RunState | None = None, **options) -> tuple[Outcome, list[Event]]:
-    events: list[Event] = []
-    saved: list[RunState] = []
-    tuning = Tuning(config, pool or InProcessPool(FakeScorer), state or fresh(), events.append, saved.append, **options)
-    outcome = tuning.run()
-    assert saved[-1] is outcome.state
-    return outcome, events
-
-
-def without_time(events: list[Event]) -> list[dict]:
-    """What must not depend on the pool."""
-    outside = ("seconds", "queries_per_second", "wasted")
-    return [
-        {"event": type(e), **{k: v for k, v in asdict(e).items() if k not in outside}}
-        for e in events
-        if not isinstance(e, PoolEvent)
-    ]
 
 
 def test_uses_its_queries_and_no_more() -> None:
@@ -85,15 +27,13 @@ def test_uses_its_queries_and_no_more() -> None:
     assert outcome.finished
     assert outcome.reasons == {"queries": "300 of 307 queries used"}
     assert outcome.state.account == Account(issued=300, completed=300, charged=300, wasted=0)
-    steps = [event for event in events if isinstance(event, StepEvent)]
-    assert [event.queries for event in steps] == list(range(10, 301, 10))
-    validations = [event.queries for event in events if isinstance(event, ValidationEvent)]
-    assert validations == [0, 50, 100, 150, 200, 250, 300]
+    assert [event.queries for event in of_kind(events, StepEvent)] == list(range(10, 301, 10))
+    assert [event.queries for event in of_kind(events, ValidationEvent)] == [0, 50, 100, 150, 200, 250, 300]
 
 
 def test_learns_and_keeps_the_best_iterate() -> None:
-    outcome, events = tune(make_config(optimizer={"a": 0.5}, budget={"queries": 2000}))
-    accuracies = [event.accuracy for event in events if isinstance(event, ValidationEvent)]
+    outcome, events = tune(make_config(optimizer={"step_size": 0.5}, budget={"queries": 2000}))
+    accuracies = [event.accuracy for event in of_kind(events, ValidationEvent)]
     assert accuracies[-1] > accuracies[0] + 0.3
     assert outcome.state.best is not None
     assert outcome.state.best.accuracy == max(accuracies)
@@ -113,19 +53,12 @@ def test_order_of_arrival_does_not_matter(seed: int) -> None:
 
 @pytest.mark.parametrize("together", [2, 5, 7])
 def test_pairs_may_share_a_pass(together: int) -> None:
-    sizes: list[int] = []
-
-    class Watched(ShuffledPool):
-        def submit(self, work: Work) -> None:
-            if isinstance(work, Pass):
-                sizes.append(len(work.asks))
-            super().submit(work)
-
-    outcome, events = tune(make_config(model={"pairs_per_pass": together}), Watched(3))
+    pool = RecordingPool(ShuffledPool(3))
+    outcome, events = tune(make_config(execution={"pairs_per_pass": together}), pool)
     straight, straight_events = tune(make_config())
     np.testing.assert_array_equal(outcome.state.optimizer.w, straight.state.optimizer.w)
     assert without_time(events) == without_time(straight_events)
-    assert sizes == {2: [2, 2, 1], 5: [5], 7: [5]}[together] * 30
+    assert [len(one.asks) for one in pool.passes] == {2: [2, 2, 1], 5: [5], 7: [5]}[together] * 30
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -138,35 +71,44 @@ def test_fresh_crops_reach_their_own_step(seed: int) -> None:
 
 
 def test_each_batch_of_fresh_crops_is_asked_once_and_ahead() -> None:
-    order: list[int] = []
-
-    class Watched(InProcessPool):
-        def submit(self, work: Work) -> None:
-            order.append(work.batch if isinstance(work, Crops) else -work.asks[0].step if isinstance(work, Pass) else 0)
-            super().submit(work)
-
-    tune(make_config(task={"views": "fresh"}, cluster={"actors": 3}), Watched(FakeScorer))
-    asked = [batch for batch in order if batch > 0]
-    assert asked == list(range(1, 31)), "no batch beyond the budget"
-    assert order.index(5) < order.index(-2), "batch 5 is asked for before the pairs of step 2"
+    pool = RecordingPool(InProcessPool(FakeScorer))
+    tune(make_config(task={"views": "fresh"}, cluster={"actors": 3}), pool)
+    crops = {body.batch: place for place, body in enumerate(pool.bodies) if isinstance(body, Crops)}
+    steps = [(body.asks[0].step, place) for place, body in enumerate(pool.bodies) if isinstance(body, Pass)]
+    assert list(crops) == list(range(1, 31)), "no batch beyond the budget"
+    assert len(crops) == sum(isinstance(body, Crops) for body in pool.bodies)
+    assert all(crops[5] < place for step, place in steps if step == 2), "before the pairs of step 2"
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_which_queries_share_a_pass_does_not_depend_on_the_crops_that_are_there(seed: int) -> None:
+def test_which_queries_share_a_pass_does_not_depend_on_the_crops_that_are_ready(seed: int) -> None:
     """Each individual is queried on two mini-batches, whose crops come in any order."""
-    passes: list[list[int]] = []
-
-    class Watched(ShuffledPool):
-        def submit(self, work: Work) -> None:
-            if isinstance(work, Pass):
-                passes.append([ask.id for ask in work.asks])
-            super().submit(work)
-
     cma = {"method": "cma-es", "population": 6, "fitness_batches": 2}
-    sections = {"optimizer": cma, "model": {"pairs_per_pass": 4}, "budget": {"queries": 48}}
-    tune(make_config(**sections, task={"views": "fresh"}), Watched(seed))
-    assert [len(ids) for ids in passes] == [4, 2] * 8
+    sections = {"optimizer": cma, "execution": {"pairs_per_pass": 4}, "budget": {"queries": 48}}
+    pool = RecordingPool(ShuffledPool(seed))
+    tune(make_config(**sections, task={"views": "fresh"}), pool)
+    passes = [[ask.index for ask in one.asks] for one in pool.passes]
+    assert [len(indices) for indices in passes] == [4, 2] * 8
     assert list(itertools.chain(*passes)) == list(range(48))
+
+
+def test_a_validation_goes_before_queries_and_those_before_crops() -> None:
+    pool = RecordingPool(InProcessPool(FakeScorer))
+    tune(make_config(task={"views": "fresh"}), pool)
+    priorities = {work.body.kind: work.priority for work in pool.submitted}
+    assert priorities == {
+        "evaluation": Priority.EVALUATION,
+        "pass": Priority.QUERY,
+        "crops": Priority.PREFETCH,
+    }
+
+
+def test_works_have_ids_of_their_own_in_the_order_of_asking() -> None:
+    pool = RecordingPool(InProcessPool(FakeScorer))
+    tune(make_config(task={"views": "fresh"}), pool)
+    tune(make_config(), pool)
+    ids = [work.id for work in pool.submitted]
+    assert ids == sorted(set(ids)), "over runs too"
 
 
 @pytest.mark.parametrize("after", [0, 1, 4, 5, 17, 23, 101])
@@ -186,9 +128,9 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(after: int) -> None:
 
 @pytest.mark.parametrize(
     ("optimizer", "size"),
-    [({"method": "cma-es", "population": 20, "sigma": 0.3}, 100), ({"method": "one-sided"}, 150_000)],
+    [({"method": "cma-es", "population": 20, "initial_std": 0.3}, 100), ({"method": "one-sided"}, 150_000)],
 )
-def test_the_cores_of_the_driver_do_not_matter(optimizer: dict, size: int) -> None:
+def test_the_cores_of_the_driver_do_not_matter(optimizer: dict[str, Any], size: int) -> None:
     """Matrix products and long sums of numpy's are shared out among threads, unless it is told not to."""
     found = []
     for threads in (1, 2):
@@ -201,13 +143,13 @@ def test_the_cores_of_the_driver_do_not_matter(optimizer: dict, size: int) -> No
 
 def test_lost_pool_ends_the_run_with_its_state() -> None:
     outcome, _ = tune(make_config(), FailingPool(answers=18))
-    assert outcome.reasons == {"pool": "no actor is left after 7 deaths; last error: out of luck"}
+    assert outcome.reasons == {"pool": POOL_LOST}
     assert outcome.state.optimizer.steps == 3  # one validation and 17 of 20 pairs were answered
     rest, _ = tune(make_config(), state=outcome.state)
     np.testing.assert_array_equal(rest.state.optimizer.w, tune(make_config())[0].state.optimizer.w)
 
 
-def test_more_budget_goes_on_where_less_ended() -> None:
+def test_a_larger_budget_continues_where_a_smaller_one_ended() -> None:
     half, _ = tune(make_config(budget={"queries": 150}))
     rest, _ = tune(make_config(), state=half.state)
     np.testing.assert_array_equal(rest.state.optimizer.w, tune(make_config())[0].state.optimizer.w)
@@ -216,7 +158,7 @@ def test_more_budget_goes_on_where_less_ended() -> None:
 def test_other_budgets() -> None:
     outcome, _ = tune(make_config(budget={"steps": 7}))
     assert (outcome.state.optimizer.steps, list(outcome.reasons)) == (7, ["steps"])
-    outcome, _ = tune(make_config(budget={"target_accuracy": 0.4}, optimizer={"a": 0.5}))
+    outcome, _ = tune(make_config(budget={"target_accuracy": 0.4}, optimizer={"step_size": 0.5}))
     assert list(outcome.reasons) == ["target_accuracy"]
     assert outcome.state.accuracy >= 0.4
     assert outcome.state.account.charged < 300
@@ -238,7 +180,7 @@ def test_nan_losses_are_counted_and_end_the_run_when_they_persist() -> None:
     assert outcome.state.optimizer.steps == 13  # three with finite pairs, ten without
     assert outcome.state.nonfinite_results == 3 + 50
     assert np.isfinite(outcome.state.optimizer.w).all()
-    assert [event.nonfinite for event in events if isinstance(event, StepEvent)][2] == 3
+    assert of_kind(events, StepEvent)[2].nonfinite == 3
 
 
 def test_a_fault_of_input_goes_through_and_the_state_is_saved() -> None:
@@ -254,19 +196,22 @@ def test_a_fault_of_input_goes_through_and_the_state_is_saved() -> None:
 
 
 def test_every_pair_is_asked_once() -> None:
-    seen: list[int] = []
-
-    class Watched(InProcessPool):
-        def submit(self, work: Work) -> None:
-            if isinstance(work, Pass):
-                seen.extend(pair.id for pair in work.asks)
-            super().submit(work)
-
-    tune(make_config(), Watched(FakeScorer))
-    assert seen == list(range(150))
+    pool = RecordingPool(InProcessPool(FakeScorer))
+    tune(make_config(), pool)
+    assert [pair.index for one in pool.passes for pair in one.asks] == list(range(150))
 
 
-RIVALS = [
+def test_answers_to_what_was_asked_before_the_run_are_let_go() -> None:
+    """A pool may still hold what its driver gave up: zero-shot tests that were cut off, say."""
+    pool = InProcessPool(FakeScorer)
+    pool.submit([evaluation_work(), pair_work(3)])
+    outcome, events = tune(make_config(), pool)
+    straight, straight_events = tune(make_config())
+    assert without_time(events) == without_time(straight_events)
+    assert outcome.state.account == straight.state.account
+
+
+OTHER_METHODS = [
     {"method": "one-sided", "learning_rate": 0.5},
     {"method": "cma-es", "population": 6, "fitness_batches": 2},
     {"method": "random-search"},
@@ -274,9 +219,9 @@ RIVALS = [
 ]
 
 
-@pytest.mark.parametrize("optimizer", RIVALS, ids=lambda one: one["method"])
+@pytest.mark.parametrize("optimizer", OTHER_METHODS, ids=lambda one: one["method"])
 class TestEveryOtherMethod:
-    def test_keeps_its_budget_and_learns(self, optimizer: dict) -> None:
+    def test_keeps_its_budget_and_learns(self, optimizer: dict[str, Any]) -> None:
         config = make_config(optimizer=optimizer, budget={"queries": 307})
         outcome, events = tune(config)
         per_step = config.optimizer.queries_per_step
@@ -286,15 +231,17 @@ class TestEveryOtherMethod:
         assert isinstance(events[-1], ValidationEvent)
         assert outcome.state.accuracy > 0.5
 
-    @pytest.mark.parametrize("pool", [{}, {"pairs_per_pass": 4}, {"parallel": [2, 2]}], ids=str)
-    def test_order_of_arrival_crops_and_passes_do_not_matter(self, optimizer: dict, pool: dict) -> None:
+    @pytest.mark.parametrize("execution", [{}, {"pairs_per_pass": 4}, {"split": [2, 2]}], ids=str)
+    def test_order_of_arrival_crops_and_passes_do_not_matter(
+        self, optimizer: dict[str, Any], execution: dict[str, Any]
+    ) -> None:
         straight, events = tune(make_config(optimizer=optimizer))
-        config = make_config(optimizer=optimizer, model=pool, task={"views": "fresh"})
+        config = make_config(optimizer=optimizer, execution=execution, task={"views": "fresh"})
         shuffled, shuffled_events = tune(config, SplitPool(ShuffledPool(5), config))
         np.testing.assert_allclose(shuffled.state.optimizer.w, straight.state.optimizer.w, rtol=1e-9)
         assert [e.queries for e in shuffled_events] == [e.queries for e in events]
 
-    def test_interrupted_and_resumed_is_bit_for_bit_the_same(self, optimizer: dict) -> None:
+    def test_interrupted_and_resumed_is_bit_for_bit_the_same(self, optimizer: dict[str, Any]) -> None:
         whole, events = tune(make_config(optimizer=optimizer))
         looks = itertools.count()
         first, head = tune(make_config(optimizer=optimizer), interrupted=lambda: next(looks) >= 100)

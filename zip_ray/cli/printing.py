@@ -1,14 +1,13 @@
 """What the command line prints at the end of a run, and what it says of a line that it cannot read."""
 
-import os
 import re
-import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED
+from zip_ray.cli.flags import RUN, form
 from zip_ray.compare.execute import SuiteOutcome
 from zip_ray.compare.report.document import PAGE as REPORT
 from zip_ray.config.tree import Config
@@ -17,8 +16,6 @@ from zip_ray.runs.lifecycle import RunResult
 from zip_ray.runs.zero_shot import shortfall
 
 INTERRUPTED = 130
-PYTHON = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else sys.executable
-"""This interpreter, as a command that works where the user stands."""
 
 
 def show_run(console: Console, result: RunResult, config: Config) -> int:
@@ -26,9 +23,7 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
     state = result.outcome.state
     if not result.outcome.finished:
         console.print(f"stopped: {'; '.join(result.outcome.reasons.values())}", soft_wrap=True)
-        text = (
-            f"{state.account.charged} queries done; go on with: {PYTHON} run.py resume {lasting(result.folder, config)}"
-        )
+        text = f"{state.account.charged} queries done; go on with: zip-ray resume {lasting(result.folder, config)}"
         console.print(text, soft_wrap=True)
         return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
     console.print(accuracy_table(result.accuracies, result.templates))
@@ -63,9 +58,9 @@ def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:
 def _next_command(result: RunResult, config: Config) -> str:
     """What shows the run in MLflow, or first completes it there."""
     if not result.tracked:
-        return f"{PYTHON} run.py replay {result.folder}"
+        return f"zip-ray replay {result.folder}"
     uri = config.tracking.uri
-    return f"{PYTHON} -m mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else f"a browser at {uri}"
+    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else f"a browser at {uri}"
 
 
 def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> Table:
@@ -79,28 +74,18 @@ def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> T
 
 
 def parse_failure(text: str, command: str) -> str:
-    """The parser's framed message as one line: what is wrong, with a name that is near; no types, no help texts.
+    """The parser's framed message as one line: what is wrong; no types of Python, no help texts.
 
     Args:
         text: what the parser wrote.
-        command: the subcommand that was asked for.
+        command: the one that was asked for.
     """
-    lines = [line.strip("│ ╭╮╰╯─").replace("__tyro-dummy-inner__.", "") for line in text.splitlines()[1:]]
+    lines = [line.strip("│ ╭╮╰╯─") for line in text.splitlines()[1:]]
     # A rule between two parts is of "-" where the terminal's encoding has no "─".
-    what, _, rest = " ".join(line if line.strip("-") else "\n" for line in lines).strip().partition("\n")
-    what = what.strip()
-    if fault := _FAULT.match(what):
-        section, field, message, value = fault.group("section", "field", "message", "value")
-        names = ".".join(name for name in (section.removeprefix("settings").strip("."), field) if name)
-        said = message.removeprefix("Value error, ")
-        what = ": ".join(part for part in (names, value if said == message else "", said) if part)
-    near = re.search(r"Perhaps you meant: (\S+)|Available subcommands: (.+?) \n", rest)
-    hint = f"; {' '.join(near.group().split())}" if near else ""
-    return f"{what}{hint} (see run.py {'' if 'subcommands' in hint else f'{command} '}--help)"
-
-
-_FAULT = re.compile(
-    r"Error parsing (?P<section>\S*): \d+ validation errors? for \w+ "
-    r"(?:(?P<field>[a-z_.\d]+) )?(?P<message>.+?) \[type=\w+, input_value=(?P<value>.*?), input_type="
-)
-"""A fault of a config section, as pydantic tells it within the parser's words."""
+    what, *_ = " ".join(line if line.strip("-") else "\n" for line in lines).strip().split("\n")
+    what = re.sub(r"^Missing from .*?: ([A-Z-]+) (.*?) \(required\).*", r"\1: missing: \2", what.strip())
+    option = re.search(r"--[a-z][\w.-]*", what.replace("--method/", ""))
+    path = option.group()[2:].replace("-", "_") if option else ""
+    if option and path in RUN:
+        what = f"{option.group()}: give {form(path)}"
+    return f"{what} (see zip-ray {command} --help)"

@@ -36,7 +36,7 @@ def status_of_copy(uri: str) -> list[str]:
     with TemporaryDirectory() as into:
         folder = fetch(uri, Path(into))
         finished, lines = _read(folder, run_config(folder).budget)
-    unfinished = f"not finished when it was last copied; if it runs nowhere, go on with: run.py resume {uri}"
+    unfinished = f"not finished when it was last copied; if it runs nowhere, go on with: zip-ray resume {uri}"
     return [f"{uri}: {'finished' if finished else unfinished}", *lines]
 
 
@@ -53,7 +53,7 @@ def _state(folder: Path) -> str:
     silent = f"its last word {time.time() - (folder / RECORD).stat().st_mtime:.0f} s ago"
     if _is_held(folder / LOCK):
         return f"running, {silent}"
-    return f"not running on this machine, {silent}; if nowhere else either, go on with: run.py resume {folder}"
+    return f"not running on this machine, {silent}; if nowhere else either, go on with: zip-ray resume {folder}"
 
 
 def _start(folder: Path) -> str:

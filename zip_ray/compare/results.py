@@ -105,8 +105,8 @@ def read_results(folder: Path) -> Results:
         InputError: it holds no suite, or a damaged file.
     """
     if not (folder / SUITE).is_file():
-        raise InputError(f"{folder}: no {SUITE}: give the folder of a suite that `run.py compare` ran")
-    suite = load_suite(folder / SUITE)
+        raise InputError(f"{folder}: no {SUITE}: give the folder of a suite that `zip-ray compare` ran")
+    suite = load_suite(folder / SUITE, written=True)
     planned = plan(suite, folder)
     facts = read_facts(folder)
     finished = [one for run in planned if (one := read_run(run)) is not None]

@@ -1,18 +1,22 @@
 """A suite: methods x tasks x shots x seeds under one protocol, as YAML."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from zip_ray.compare.layers import BY_TASK, Tree, capped, file_budget, find, merge, read_method
+from zip_ray.compare.layers import BY_TASK, FILE, capped, file_budget, read_method
 from zip_ray.config.budget import BudgetConfig
+from zip_ray.config.inert import overlay, require_effect
+from zip_ray.config.merging import Tree, leaves, merge
+from zip_ray.config.old_names import refuse_old_names
 from zip_ray.config.output import OutputConfig
-from zip_ray.config.reading import explain, read_tree
+from zip_ray.config.reading import SCHEMA, VERSION, explain, read_tree
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.config.section import Count, Section, Seed
+from zip_ray.config.shipped import find_config
 from zip_ray.config.task import BUILT_IN
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.tree import Config
@@ -49,10 +53,10 @@ class Suite(Section):
     task may stand for its name. A target with a name takes over no template, test set or root, but for the root that
     its kind needs and it does not give."""
     methods: dict[str, Tree] = Field(min_length=1)
-    """By label: `file`, a config file, and changes to it, section by section; `by_task`, further changes by label
-    of the task. In YAML also a list of files."""
+    """By label: `file`, a config file (or what one holds), and changes to it, section by section; `by_task`, further
+    changes by label of the task. In YAML also a list of files."""
     base: Tree = Field(default={})
-    """What all runs have in common, say budget and cluster."""
+    """What the runs have in common, say budget and cluster; a run takes of it what has an effect beside its method."""
     at_once: Count | Literal["auto"] = "auto"
     """Runs at a time; auto = as many as keep all actors busy. Seconds of runs are told apart by method only where it
     is 1."""
@@ -122,6 +126,7 @@ class Suite(Section):
         Raises:
             InputError: one of them is not valid.
         """
+        refuse_old_names(leaves(self.base), f"{source}: base")
         try:
             common = Common.model_validate({name: self.base[name] for name in Common.model_fields if name in self.base})
         except ValidationError as error:
@@ -129,48 +134,53 @@ class Suite(Section):
         return Config().model_copy(update=dict(common))
 
     def rooted(self, root: Path) -> "Suite":
-        """The suite with its data in another place: the root of every task and target that has one."""
+        """The suite with its data in another place: the root of every task and target that has one, and of `base`."""
 
-        def moved(tasks: Mapping[str, Tree]) -> dict[str, Tree]:
-            return {label: {**task, "root": str(root)} if task.get("root") else task for label, task in tasks.items()}
+        def moved(task: Tree) -> Tree:
+            return {**task, "root": str(root)} if task.get("root") else task
 
-        return self.model_copy(update={"tasks": moved(self.tasks), "targets": moved(self.targets)})
+        tasks, targets = ({label: moved(task) for label, task in group.items()} for group in (self.tasks, self.targets))
+        common = self.base.get("task")
+        base = {**self.base, "task": moved(common)} if isinstance(common, dict) else self.base
+        return self.model_copy(update={"base": base, "tasks": tasks, "targets": targets})
 
-    def changed(self, before: Config, **sections: Section) -> "Suite":
-        """The suite with `base` changed in what differs from `before`, field by field; a method's own budget, and that
-        of its file where `base` has none, is lowered to the new one where that is smaller."""
-        changes = {
-            name: {key: value for key, value in section.model_dump(mode="json").items() if value != was[key]}
-            for name, section in sections.items()
-            for was in [getattr(before, name).model_dump(mode="json")]
-        }
-        limits = changes.get("budget", {})
+    def changed(self, given: Tree) -> "Suite":
+        """The suite with `base` changed; a method's own budget, and that of its file where `base` has none, is lowered
+        to the new one where that is smaller.
+
+        Args:
+            given: fields of budget, cluster and tracking.
+
+        Raises:
+            InputError: one of them does nothing.
+        """
+        limits = given.get("budget", {})
         open_to_file = limits.keys() - self.base.get("budget", {}).keys()
         methods = {
             label: capped(merge(file_budget(own, open_to_file), own), limits) for label, own in self.methods.items()
         }
-        return self.model_copy(update={"base": merge(self.base, changes), "methods": methods})
+        base = overlay(self.base, given)
+        require_effect(base, spared=set(leaves(base)) - set(leaves(given)))
+        return self.model_copy(update={"base": base, "methods": methods})
 
 
-def load_suite(path: Path) -> Suite:
+def load_suite(path: Path, written: bool = False) -> Suite:
     """Read and validate a YAML file.
+
+    Args:
+        path: the file.
+        written: whether zip-ray wrote it itself.
 
     Raises:
         InputError: no such file, not YAML, a config of one run, an unknown key, a value of the wrong type or range.
     """
-    tree = read_tree(path)
+    tree = read_tree(path, written)
     if "methods" not in tree:
-        raise InputError(f"{path}: no suite, it has no 'methods': give a config of one run to `run.py tune`")
+        raise InputError(f"{path}: no suite, it has no 'methods': give a config of one run to `zip-ray tune`")
     try:
         return Suite.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error, Suite)}") from error
-
-
-def whole_method(suite: Suite, label: str) -> Tree:
-    """Its file, `base` and its changes, put together."""
-    changes = dict(suite.methods[label])
-    return merge(merge(read_method(changes.pop("file", None)), suite.base), changes)
 
 
 def _by_label(entries: Iterable[tuple[str, Tree]]) -> dict[str, Tree]:
@@ -189,12 +199,15 @@ def _task(task: Any) -> tuple[str, Tree]:
     name = str(task)
     if not name.endswith(".yaml"):
         return name, {"name": name}
-    fields = read_tree(find(name)).get("task", {})
+    fields = read_tree(find_config(name)).get("task", {})
     return Path(name).stem, fields
 
 
 def dump(suite: Suite) -> bytes:
     """The suite as YAML, with nothing left to look up: a method's file may change, or not be there, later."""
-    methods = {label: whole_method(suite, label) for label in suite.methods}
-    whole = suite.model_copy(update={"methods": methods})
-    return yaml.safe_dump(whole.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()
+    methods = {
+        label: {**changes, FILE: read_method(changes[FILE])} if FILE in changes else changes
+        for label, changes in suite.methods.items()
+    }
+    whole = suite.model_copy(update={"methods": methods}).model_dump(mode="json")
+    return yaml.safe_dump({SCHEMA: VERSION, **whole}, sort_keys=False, allow_unicode=True).encode()

@@ -1,72 +1,122 @@
 """Configs from YAML, and faults in one line."""
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from zip_ray.config.tree import Config
+from zip_ray.config.fields import section_classes
+from zip_ray.config.inert import require_effect
+from zip_ray.config.merging import Tree, leaves
+from zip_ray.config.old_names import refuse_old_names
+from zip_ray.config.tree import CHOOSERS, Config
 from zip_ray.errors import InputError
+
+SCHEMA = "schema_version"
+"""Key of the number that the files have which zip-ray writes itself."""
+VERSION, FIRST_VERSION = 2, 1
+"""This one, and that of files without a number, whose fields had other names."""
+WANTED = "Input should be "
+"""How pydantic begins what it says of a value."""
 
 
 def load_config(path: Path) -> Config:
     """Read and validate a YAML file.
 
     Raises:
-        InputError: no such file, not YAML, a suite, an unknown key, a value of the wrong type or range.
+        InputError: no such file, not YAML, a suite, an unknown key, a value of the wrong type or range, or a field
+            that does nothing.
     """
-    tree = read_tree(path)
-    if "methods" in tree:
-        raise InputError(f"{path}: 'methods' is of a suite, not of one run: give it to `run.py compare`")
-    return validate(tree, source=str(path))
+    tree = config_tree(path)
+    require_effect(tree, str(path))
+    return validate(tree, str(path))
 
 
-def read_tree(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
+def config_tree(path: Path, written: bool = False) -> Tree:
+    """What the file of one run's config gives, not validated.
+
+    Args:
+        path: the file.
+        written: whether zip-ray wrote it itself, and with it other files of the same version.
 
     Raises:
-        InputError: no such file, not YAML, or something else than a mapping.
+        InputError: no such file, not YAML, a suite, or written by another version of zip-ray.
+    """
+    tree = read_tree(path, written)
+    if "methods" in tree:
+        raise InputError(f"{path}: 'methods' is of a suite, not of one run: give it to `zip-ray compare`")
+    return tree
+
+
+def read_tree(path: Path, written: bool = False) -> Tree:
+    """The mapping that a YAML file holds; arguments as `config_tree` takes them.
+
+    Raises:
+        InputError: no such file, not YAML, something else than a mapping, or written by another version of zip-ray.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; give the path of a config (see configs/)") from error
+        raise InputError(f"{path}: {error.strerror}; give a file, or a name that `zip-ray configs` lists") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if tree is not None and not isinstance(tree, dict):
         raise InputError(f"{path}: holds a {type(tree).__name__}; a config is a mapping of sections")
-    return tree or {}
+    read: Tree = tree or {}
+    schema = read.pop(SCHEMA, FIRST_VERSION if written else VERSION)
+    if schema != VERSION:
+        raise InputError(
+            f"{path}: written by {'an earlier' if schema == FIRST_VERSION else 'another'} version of zip-ray (schema "
+            f"{schema}, this one has {VERSION}): go on with that version, or start anew"
+        )
+    return read
 
 
-def validate(tree: dict[str, Any], source: str) -> Config:
+def validate(tree: Tree, source: str) -> Config:
     """The config that a tree of plain values describes.
 
     Raises:
         InputError: one line that names source, field, value and remedy of the first fault.
     """
+    refuse_old_names(leaves(tree), source)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{source}: {explain(error)}") from error
+        raise InputError(f"{source}: {explain(error)}" if source else explain(error)) from error
 
 
 def explain(error: ValidationError, root: type[BaseModel] = Config) -> str:
     """One line about the first fault of a validation of `root`: field, value, remedy."""
-    fault = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in fault["loc"]) or "config"
+    faults = error.errors(include_url=False)
+    fault, location = faults[0], faults[0]["loc"]
+    if fault["type"] == "union_tag_invalid":
+        section, known = str(location[0]), fault["ctx"]["expected_tags"].replace("'", "")
+        return f"{section}.{CHOOSERS[section][0]}: '{fault['ctx']['tag']}': choose {known}"
+    field = _field(root, location)
     if fault["type"] == "extra_forbidden":
-        return f"{field}: unknown key; known here: {', '.join(_siblings(root, fault['loc']))}"
+        return f"{field}: unknown key; known here: {', '.join(_siblings(root, location))}"
     if fault["type"] == "missing":
         return f"{field}: missing: give one"
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":
-        return f"{field}: {message}" if fault["loc"] else message
-    return f"{field}: {fault['input']!r}: {message}"
+        return f"{field}: {message}" if location else message
+    others = (other["msg"] for other in faults[1:] if _field(root, other["loc"]) == field)  # of a union, one a member
+    return f"{field}: {fault['input']!r}: {' or '.join([message, *(text.removeprefix(WANTED) for text in others)])}"
+
+
+def _field(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """A fault's field; pydantic puts the choice behind the section, and what part of a union did not fit at the end."""
+    if root is Config:
+        location = (location[:1] + location[2:] if location and location[0] in CHOOSERS else location)[:2]
+    return ".".join(str(part) for part in location) or "config"
 
 
 def _siblings(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields beside a fault's."""
     section = root
+    if root is Config and len(location) > 1:
+        classes = section_classes(str(location[0]))
+        return list((classes.get(str(location[1])) or classes[""]).model_fields)
     for part in location[:-1]:
         annotation = section.model_fields[str(part)].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

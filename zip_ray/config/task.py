@@ -4,10 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from zip_ray.config.merging import Tree
 from zip_ray.config.section import Count, Place, Section
 
 ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
 """Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
+TESTED = ("name", "root", "classes", "template", "test_set", "shots")
+"""Fields that say what a tuned prompt is tested on; shots since they may leave fewer images of a class for the test."""
 BUILT_IN = {
     "digits": ("inverted", "noisy", "rotated", "moved"),
     "count": ("dark", "noisy", "handwritten"),
@@ -28,6 +31,17 @@ BUILT_IN = {
 def known_test_sets(name: str) -> tuple[str, ...]:
     """What `test_set` may be: `test`, then the shifted test sets; a task that is not built in has none."""
     return "test", *BUILT_IN.get(name, ())
+
+
+def of_other_data(own: Tree, target: Tree) -> Tree:
+    """Fields of a task, for use with those of another that has a name, so that it takes over nothing of its data.
+
+    Other data have a template, test sets and a place of their own; only where their kind needs a root and they give
+    none do they lie where these data lie.
+    """
+    rooted = str(target["name"]).partition(":")[0] in ROOTED
+    left_out = ("template", "test_set", *(() if rooted else ("root",)))
+    return {name: value for name, value in own.items() if name not in left_out}
 
 
 class TaskConfig(Section):

@@ -52,6 +52,7 @@ class Pool(Protocol):
 
         Raises:
             ValueError: an id is in flight already.
+            InputError, PoolError: as `collect`, where the pool has ended.
         """
 
     def collect(self, timeout: float) -> list[Answer]:

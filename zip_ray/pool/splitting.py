@@ -78,6 +78,11 @@ def split_if_asked(pool: Pool, config: Config, clock: Callable[[], float] = time
     return pool if config.execution.split == (1, 1) else SplitPool(pool, config, clock)
 
 
+def _has_parts(work: Work) -> bool:
+    """Whether a work can be split."""
+    return isinstance(work.body, Pass) and not isinstance(work.body.asks[0], Gradient)
+
+
 @dataclass
 class _Split:
     """A pass in parts."""
@@ -122,7 +127,9 @@ class SplitPool:
         return facts
 
     def submit(self, works: Sequence[Work]) -> None:
-        self._pool.submit([part for work in works for part in self._split(work)])
+        # One partition for all: a whole pass behind one in parts, which get new ids, would be begun before it.
+        partition = self._partition() if any(map(_has_parts, works)) else None
+        self._pool.submit([part for work in works for part in self._split(work, partition)])
 
     def collect(self, timeout: float) -> list[Answer]:
         return [whole for answer in self._pool.collect(timeout) if (whole := self._whole(answer))]
@@ -136,16 +143,16 @@ class SplitPool:
     def close(self) -> None:
         self._pool.close()
 
-    def _split(self, work: Work) -> list[Work]:
+    def _split(self, work: Work, partition: Partition | None) -> list[Work]:
         """The works that a work comes to."""
-        if not isinstance(work.body, Pass) or isinstance(work.body.asks[0], Gradient):
+        if partition is None or not _has_parts(work):
             return [work]
         if any(split.id == work.id for split, _ in self._parts.values()):
             raise ValueError(f"work {work.id} is in flight already")
-        partition = self._partition()
         # Synchronously even a whole pass takes the way of the parts: its bits must not depend on the plan.
         if partition.parts == 1 and self._config.execution.mode == "async":
             return [work]
+        assert isinstance(work.body, Pass)
         parts = slices(work.body, partition)
         split = _Split(work.id, parts, [None] * len(parts))
         sent = [new_work(part, work.priority, work.scorer) for part in parts]

@@ -233,7 +233,7 @@ class TokensSpace:
         if shape.patches is None:
             raise InputError(NO_PATCHES)
         if options.intrinsic_dimension < 2:
-            raise InputError("prompt.intrinsic_dim: 1 leaves texts or images without a number: give at least 2")
+            raise InputError("prompt.intrinsic_dimension: 1 leaves texts or images without a number: give at least 2")
         self._text = shape.initial_context.shape
         self._visual = options.tokens, shape.patches.width
         self._half = options.intrinsic_dimension // 2

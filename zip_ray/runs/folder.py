@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
-from zip_ray.config.reading import load_config
+from zip_ray.config.merging import Tree
+from zip_ray.config.reading import SCHEMA, VERSION, config_tree, validate
 from zip_ray.config.tree import Config
+from zip_ray.config.writing import to_yaml
 from zip_ray.errors import InputError, OutputError
 from zip_ray.files import write_whole
 
@@ -24,16 +24,25 @@ def run_config(folder: Path) -> Config:
     Raises:
         InputError: not the folder of a run, or its config is damaged.
     """
+    return validate(run_tree(folder), str(folder / CONFIG))
+
+
+def run_tree(folder: Path) -> Tree:
+    """The same as plain values.
+
+    Raises:
+        InputError: not the folder of a run, one of an earlier version, or its config is damaged.
+    """
     if not (folder / CONFIG).is_file():
         raise InputError(
-            f"{folder}: no {CONFIG}: give the folder of a run that `run.py tune` made, which it does when the "
+            f"{folder}: no {CONFIG}: give the folder of a run that `zip-ray tune` made, which it does when the "
             "first actor has loaded its model"
         )
-    return load_config(folder / CONFIG)
+    return config_tree(folder / CONFIG, written=True)
 
 
 def lasting(folder: Path, config: Config) -> str:
-    """What `run.py resume` is given: the run folder; for where it goes with a Ray job, its copy too."""
+    """What `zip-ray resume` is given: the run folder; for where it goes with a Ray job, its copy too."""
     return f"{folder}, or {config.output.remote} where that is gone" if config.output.remote else str(folder)
 
 
@@ -48,7 +57,7 @@ def needing_room(folder: Path, config: Config) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then run.py resume "
+            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then zip-ray resume "
             f"{lasting(folder, config)}"
         ) from error
 
@@ -87,8 +96,7 @@ def write_config(folder: Path, config: Config) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_whole(folder / CONFIG, text.encode())
+    write_whole(folder / CONFIG, f"{SCHEMA}: {VERSION}\n{to_yaml(config)}".encode())
 
 
 @contextmanager

@@ -1,0 +1,120 @@
+"""Input that cannot be used: one line that names what is wrong and what to do; nothing is written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+from zip_ray.cli.main import main
+
+IN_PROCESS = ["--cluster.pool=in-process"]
+QUICK = str(ROOT / "configs" / "quickstart.yaml")
+SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune", "nope.yaml"], "nope.yaml: No such file"),
+        (["tune", "unknown_key.yaml"], "unknown_key.yaml: optimizer.lr: unknown key; known here: loss,"),
+        (["tune", "method.yaml"], "method.yaml: optimizer.method: 'adam': choose zip, spsa, spsa-gc,"),
+        (["tune", "type.yaml"], "type.yaml: task.shots: 'many': Input should be a valid integer"),
+        (["tune", "list.yaml"], "list.yaml: holds a list; a config is a mapping"),
+        (["tune", "broken.yaml"], "broken.yaml: not YAML"),
+        (
+            ["tune", QUICK, "--budget.queries=-5"],
+            "error: budget.queries: -5: Input should be greater than or equal to 1",
+        ),
+        (["tune", QUICK, "--budget.queries=many"], "error: --budget.queries: give INT (see zip-ray tune --help)"),
+        (["tune", QUICK, "--cluster.actors", "4", "2"], "error: cluster: actors is [4, 2]: give the least, then"),
+        (
+            ["tune", QUICK, "--budget.querys=9"],
+            "error: --budget.querys: no option of `zip-ray tune`: did you mean --budget.queries?",
+        ),
+        (["tune", SMOKE], "smoke.yaml: 'methods' is of a suite, not of one run: give it to `zip-ray compare`"),
+        (
+            ["compare", QUICK],
+            "quickstart.yaml: no suite, it has no 'methods': give a config of one run to `zip-ray tune`",
+        ),
+        (
+            ["tune", QUICK, "--budget.queries=3", "--optimizer.pairs-per-step=5"],
+            "budget.queries is 3, less than one step: give at least 10",
+        ),
+        (["tune", QUICK, "--optimizer.foo=3"], "--optimizer.foo: no option of `zip-ray tune`"),
+        (["tune", QUICK, *IN_PROCESS, "--task.name=nope"], "task.name: 'nope' is unknown: choose digits"),
+        (["tune", QUICK, *IN_PROCESS, "--task.shots=90"], "task.shots: 90 for training and 4 for validation"),
+        (["tune", QUICK, *IN_PROCESS, "--model.name=local-dir:x"], "model.name: 'local-dir:x': no open_clip_config"),
+        (["tune", QUICK, *IN_PROCESS, "--prompt.init=random", "--prompt.tokens=30"], "the model reads 32"),
+        (["tune", QUICK, *IN_PROCESS, "--output.dir=taken"], "output.dir: 'taken' exists: choose another"),
+        (["tune", QUICK, "--task.name=folder", "--task.root=none", *IN_PROCESS], "task.root: 'none' is not a folder"),
+        (["tune", QUICK, *IN_PROCESS, "--task.name=nope", "--model.name=local-dir:x"], "task.name: 'nope' is unknown"),
+        (["tune", QUICK, "--cluster.address=127.0.0.1:1"], "cluster.address: no Ray cluster answers at '127.0.0.1:1'"),
+        (["resume", "taken"], "taken: no config.yaml: give the folder of a run that `zip-ray tune` made"),
+        (["status", "taken"], "taken: no config.yaml: give the folder of a run that `zip-ray tune` made"),
+        (["report", "taken"], "taken: no suite.yaml: give the folder of a suite that `zip-ray compare` ran"),
+        (["evaluate", "none"], "none: no tuned prompt"),
+        (["classify", "damaged.safetensors", "."], "damaged.safetensors: not a tuned prompt"),
+        (["replay", "taken"], "taken: no config.yaml: give the folder of a run"),
+        (["tune"], "CONFIG: missing: YAML file, or the name of a config that ships"),
+        (["tune", "--seed", "2"], "CONFIG: missing: YAML file"),
+        (["tune", QUICK, SMOKE], "Unrecognized options: "),
+        (["tune", QUICK, "--method"], "--optimizer.method: give zip|spsa|"),
+        (["tune", QUICK, "--method", "adam"], "error: optimizer.method: 'adam': choose zip, spsa,"),
+        (["tune", QUICK, "--optimizer.a", "0.7"], "error: optimizer.a: this is now optimizer.step_size"),
+        (["tune", "--cluster.no-cache", QUICK], "error: cluster.cache: this is now execution.cache"),
+        (["resume", "taken", "--method=zip"], "--method: no option of `zip-ray resume`: it takes budget, cluster,"),
+        (["evaluate", "--task.views", "2", "taken"], "--task.views: no option of `zip-ray evaluate`: it does nothing"),
+        (["report", "--seed", "1", "taken"], "--seed: no option of `zip-ray report`: see zip-ray report --help"),
+        (
+            ["tune", QUICK, "--optimizer.population=99"],
+            "error: optimizer.population: does nothing with optimizer.method zip: it belongs to cma-es",
+        ),
+        (["tune", "--prompt.encoder=foo", QUICK], "error: prompt.encoder: does nothing with prompt.space low-rank"),
+        (["tune", QUICK, *IN_PROCESS, "--cluster.actors=2"], "error: cluster.actors: does nothing with cluster.pool"),
+        (["tune", "idle.yaml"], "error: idle.yaml: execution.in_flight: does nothing with execution.mode sync"),
+        (
+            ["compare", SMOKE, *IN_PROCESS, "--cluster.actors=2"],
+            "cluster.actors: does nothing with cluster.pool in-pro",
+        ),
+        (["frobnicate"], "'frobnicate' is no command: choose tune, resume,"),
+        (["tune", QUICK, *IN_PROCESS, "--model.name=ViT-B-99"], "'ViT-B-99' is unknown to open_clip: give ViT-B-"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "unknown_key.yaml").write_text("optimizer: {lr: 3}")
+    (tmp_path / "method.yaml").write_text("optimizer: {method: adam}")
+    (tmp_path / "type.yaml").write_text("task: {shots: many}")
+    (tmp_path / "idle.yaml").write_text("execution: {in_flight: 3}")
+    (tmp_path / "list.yaml").write_text("- 1")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    (tmp_path / "damaged.safetensors").write_bytes(b"\x10" + bytes(40))
+    (tmp_path / "taken").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    _, said = capsys.readouterr()
+    assert message in said
+    assert said.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before, "nothing is half written"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_line_is_the_same_in_any_encoding(encoding: str) -> None:
+    """The parser frames what it says, in signs that a terminal may not have."""
+    command = [sys.executable, str(ROOT / "run.py"), "tune", QUICK, "--budget.queries=many"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: --budget.queries: give INT (see zip-ray tune --help)\n")

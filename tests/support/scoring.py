@@ -1,0 +1,66 @@
+"""What a scorer is asked, by hand: asks at given parameters, and its values."""
+
+from typing import TypeVar
+
+from zip_ray.pool.contract import ScorerLike
+from zip_ray.protocol.arrays import Float32, Float64
+from zip_ray.protocol.facts import Prompt, Split
+from zip_ray.protocol.messages import (
+    Ask,
+    AskResult,
+    Body,
+    Encoding,
+    EncodingResult,
+    Evaluation,
+    EvaluationResult,
+    Gradient,
+    Pair,
+    Pass,
+    Perturbation,
+    Priority,
+    Query,
+    Value,
+    new_work,
+)
+
+V = TypeVar("V", bound=Value)
+
+
+def pair_at(w: Float64, index: int = 0, batch: int = 1, scale: float = 0.01, features: Float32 | None = None) -> Pair:
+    """The pair of that number, of random signs, on a mini-batch."""
+    key = Perturbation("random-sign", 1, 1, index)
+    return Pair(index=index, step=1, version=0, w=w, batch=batch, scale=scale, perturbation=key, features=features)
+
+
+def query_at(w: Float64, index: int = 0, batch: int = 1) -> Query:
+    """The query of that number, on a mini-batch."""
+    return Query(index=index, step=1, version=0, w=w, batch=batch)
+
+
+def gradient_at(w: Float64, batch: int = 1) -> Gradient:
+    """A gradient on a mini-batch."""
+    return Gradient(index=0, step=1, version=0, w=w, batch=batch)
+
+
+def value_of(scorer: ScorerLike, body: Body, kind: type[V]) -> V:
+    """What a scorer answers, which must be of a kind."""
+    value = scorer.answer(new_work(body, Priority.QUERY))
+    assert isinstance(value, kind)
+    return value
+
+
+def score(scorer: ScorerLike, *asks: Ask) -> tuple[AskResult, ...]:
+    """The results of asks that share a pass."""
+    results: tuple[AskResult, ...] = value_of(scorer, Pass(asks), tuple)
+    assert len(results) == len(asks)
+    return results
+
+
+def evaluate(scorer: ScorerLike, split: Split, prompt: Float64 | str | Prompt) -> EvaluationResult:
+    """Loss and accuracy on a split."""
+    return value_of(scorer, Evaluation(split, prompt), EvaluationResult)
+
+
+def encode(scorer: ScorerLike, w: Float64) -> EncodingResult:
+    """The prompt at parameters, and its text features."""
+    return value_of(scorer, Encoding(w), EncodingResult)

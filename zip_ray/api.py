@@ -1,0 +1,252 @@
+"""The verbs, and the composition: which scorer, which pool, who hears the events.
+
+torch and Ray are imported where they are needed: a driver on a cluster needs no torch, a run in one process no Ray.
+What an actor builds is a function of this module, so that its process finds it by name.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.compare.execute import SuiteOutcome, run_suite
+from zip_ray.compare.report.write import write_report
+from zip_ray.compare.suite import Suite
+from zip_ray.config.task import TaskConfig
+from zip_ray.config.tracking import TrackingConfig
+from zip_ray.config.tree import Config
+from zip_ray.pool.contract import Pool, ScorerLike
+from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.multi_scorer import MultiScorer
+from zip_ray.pool.splitting import split_if_asked
+from zip_ray.runs import lifecycle, mlflow_mirror
+from zip_ray.runs.lifecycle import Listener, OpenPool, RunResult
+from zip_ray.runs.mlflow_mirror import Replayed
+from zip_ray.runs.remote_copy import fetch
+from zip_ray.tuning.events import Event
+
+if TYPE_CHECKING:
+    from zip_ray.artifact.classifier import Prediction
+
+OpenHosts = Callable[[Config, list[str]], Pool]
+
+
+def build_scorer(config: Config) -> ScorerLike:
+    """The scorer of a run, in the process that scores."""
+    from zip_ray.scorer.scorer import build_scorer
+
+    return build_scorer(config)
+
+
+def scorer_builder(config: Config) -> Callable[[], ScorerLike]:
+    """What a pool builds: the scorer of a run."""
+    return partial(build_scorer, config)
+
+
+def build_host(keys: list[str]) -> ScorerLike:
+    """The scorers of the runs of a suite, in the process that scores."""
+    from zip_ray.scorer.scorer import ScorerBuilder
+
+    return MultiScorer(ScorerBuilder().of_key, keys)
+
+
+def open_pool(config: Config) -> Pool:
+    """The pool of one run."""
+    return split_if_asked(_open(config, scorer_builder(config)), config)
+
+
+def open_hosts(config: Config, keys: list[str]) -> Pool:
+    """The pool of the runs of a suite, given a config for the cluster and the keys of the runs to come."""
+    return _open(config, partial(build_host, keys))
+
+
+def tune(
+    config: Config,
+    open_pool: OpenPool = open_pool,
+    interrupted: Callable[[], bool] = lambda: False,
+    listen: Listener = lambda _: None,
+) -> RunResult:
+    """Start a run, and carry it out.
+
+    Args:
+        config: the run.
+        open_pool: makes its pool.
+        interrupted: whether the run has been asked to stop.
+        listen: hears each event; must not wait.
+
+    Raises:
+        InputError: the run folder exists, or would go with a Ray job; or model, task or cluster cannot be used.
+        OutputError: the run folder takes no more.
+        PoolError: no scorer came up.
+    """
+    _require_lasting(config, config.output.dir)
+    return lifecycle.tune(config, open_pool, interrupted, _with_metrics(config, config.output.dir, listen))
+
+
+def resume(
+    folder: Path,
+    config: Config,
+    open_pool: OpenPool = open_pool,
+    interrupted: Callable[[], bool] = lambda: False,
+    listen: Listener = lambda _: None,
+) -> RunResult:
+    """Go on with a run from its last checkpoint, as `tune` does otherwise.
+
+    Args:
+        folder: the run folder.
+        config: its config; budget, cluster and tracking may differ from what was started.
+        open_pool: makes the pool.
+        interrupted: whether the run has been asked to stop.
+        listen: hears each event; must not wait.
+
+    Raises:
+        InputError: no run, a damaged one, one in use, another model, or a config that changes the trajectory.
+        OutputError: the run folder takes no more.
+        PoolError: no scorer came up.
+    """
+    _require_lasting(config, folder)
+    return lifecycle.resume(folder, config, open_pool, interrupted, _with_metrics(config, folder, listen))
+
+
+def fetched(uri: str) -> Path:
+    """A run folder in runs/, fetched from the URI of its copy.
+
+    Raises:
+        InputError: no copy, no access to it, or a folder of that name is there.
+    """
+    return fetch(uri, Path("runs"))
+
+
+def compare(
+    suite: Suite,
+    source: Path,
+    folder: Path | None = None,
+    open_hosts: OpenHosts = open_hosts,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> tuple[Path, SuiteOutcome]:
+    """Carry out what is left of a suite, and report; its folder, and how it ended.
+
+    Args:
+        suite: what is compared.
+        source: the suite's file, for messages.
+        folder: of the suite; runs/suites/NAME where absent.
+        open_hosts: makes the one pool.
+        interrupted: whether the suite has been asked to stop.
+
+    Raises:
+        InputError: the suite, its folder or the cluster cannot be used.
+        PoolError: no scorer is left.
+    """
+    folder = folder or Path("runs", "suites", suite.name)
+    _require_lasting(suite.common(source), folder, "output")
+
+    def hear(run: Config, view: Listener) -> Listener:
+        return _with_metrics(run, run.output.dir, view)
+
+    return folder, run_suite(suite, folder, open_hosts, interrupted, hear)
+
+
+def report(folder: Path) -> tuple[Path, Path]:
+    """Write the report of a suite again, finished or not; the paths of the HTML page and of the same as Markdown.
+
+    Raises:
+        InputError: the folder holds no suite, or no run of it has come to its end.
+    """
+    return write_report(folder)
+
+
+def evaluate(prompt: Path, task: TaskConfig, seed: int) -> dict[str, float]:
+    """Test accuracy of a tuned prompt, and of the task's plain template.
+
+    Raises:
+        InputError: no tuned prompt, or the task or the prompt's model cannot be used.
+    """
+    from zip_ray.artifact.classifier import evaluate
+
+    return evaluate(TunedPrompt.load(prompt), task, seed)
+
+
+def classify(prompt: Path, images: Path, classnames: tuple[str, ...] | None = None) -> "Iterator[Prediction]":
+    """The class of each image file, in the order of their names.
+
+    Args:
+        prompt: of a tuned prompt, or of the folder that holds it.
+        images: an image, or a folder of images.
+        classnames: classes to choose from; the prompt's own where absent.
+
+    Raises:
+        InputError: no image, an unreadable one, or the prompt's model cannot be used.
+    """
+    from zip_ray.artifact.classifier import classify
+
+    return classify(TunedPrompt.load(prompt), images, classnames)
+
+
+def replay(folder: Path, tracking: TrackingConfig) -> Replayed:
+    """Send to MLflow what it lacks of a run folder; doing it again changes nothing.
+
+    Raises:
+        InputError: no record, or a server that does not answer.
+    """
+    return mlflow_mirror.replay(folder, tracking)
+
+
+def checks(config: Config) -> dict[str, Callable[[], str]]:
+    """What must be in order for a run, each a check by name that says what it found.
+
+    A check raises InputError or PoolError for a fault.
+    """
+    from zip_ray.actors.cluster import describe_cluster
+    from zip_ray.scorer import self_checks
+
+    def tracking() -> str:
+        if not config.tracking.enabled:
+            return "off"
+        mlflow_mirror.ping(config.tracking)
+        return f"{mlflow_mirror.shown(config.tracking.uri)} answers"
+
+    return {
+        "environment": self_checks.environment,
+        "devices": partial(self_checks.devices, config),
+        "model": partial(self_checks.model, config),
+        "task": partial(self_checks.task, config),
+        "prompt": partial(self_checks.prompt, config),
+        "cluster": partial(describe_cluster, config.cluster),
+        "tracking": tracking,
+    }
+
+
+def _open(config: Config, build: Callable[[], ScorerLike]) -> Pool:
+    """The pool that the config names."""
+    if config.cluster.pool == "in-process":
+        return InProcessPool(build)
+    from zip_ray.actors import RayPool
+
+    return RayPool(build, config.cluster)
+
+
+def _require_lasting(config: Config, folder: Path | None, option: str = "output.dir") -> None:
+    """Refuse, within a Ray job, a folder that is deleted with it.
+
+    Raises:
+        InputError: names the option and the remedy.
+    """
+    from zip_ray.actors import require_lasting
+
+    require_lasting(config, folder, option)
+
+
+def _with_metrics(config: Config, folder: Path | None, listen: Listener) -> Listener:
+    """What hears the events of a run besides its own folder: a listener, and Ray's metrics, where there is Ray."""
+    if config.cluster.pool == "in-process":
+        return listen
+    from zip_ray.actors import RayMetrics
+
+    metrics = RayMetrics(str(folder or config.task.name), config.budget)
+
+    def hear(event: Event) -> None:
+        listen(event)
+        metrics.event(event)
+
+    return hear

@@ -1,0 +1,192 @@
+"""The commands, one short function each; the exit code is what they return."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.console import Console
+from tyro.conf import Positional, UseAppendAction
+
+from zip_ray import api
+from zip_ray.cli import flags, settings
+from zip_ray.cli.flags import ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
+from zip_ray.cli.live_view import ProgressView
+from zip_ray.cli.printing import accuracy_table, show_run, show_suite
+from zip_ray.cli.signals import stop_on_signal
+from zip_ray.compare.suite import load_suite
+from zip_ray.config.shipped import find_config, purpose, shipped_configs
+from zip_ray.config.tree import Config
+from zip_ray.config.writing import to_yaml
+
+console = Console(markup=False, highlight=False)
+"""Paths and errors are printed as they are: a bracket in them is no markup."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and what its help needs to know."""
+
+    run: Callable[..., int]
+    options: tuple[str, ...] = ()
+    """Paths of the config's fields that are options of it."""
+    start: Callable[..., Config] | None = None
+    """What these options start from, given the positional and what the command line gives."""
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(
+    name: str, paths: tuple[str, ...] = (), start: Callable[[Any, Any], Config] | None = None
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Register a command; arguments as the fields of `Command`."""
+
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        COMMANDS[name] = Command(function, paths, start)
+        return function
+
+    return register
+
+
+@command("tune", flags.RUN, settings.of_file)
+def tune(config: Positional[str], given: RunOptions) -> int:
+    """Tune a prompt as a config says; every field is an option.
+
+    Args:
+        config: YAML file, or the name of a config that ships, such as quickstart
+    """
+    run = settings.of_file(config, given)
+    with stop_on_signal(api.open_pool) as (interrupted, opener), ProgressView(run.budget) as view:
+        result = api.tune(run, opener, interrupted, view.event)
+    return show_run(console, result, run)
+
+
+@command("resume", flags.RESUME, settings.of_run)
+def resume(run_dir: Positional[str], given: ResumeOptions) -> int:
+    """Continue a run that was stopped, or one that is finished with a larger budget; no query is charged twice.
+
+    Args:
+        run_dir: the run's folder, or the URI of its copy (output.remote), which is fetched to runs/ first
+    """
+    folder = api.fetched(run_dir) if "://" in run_dir else Path(run_dir)
+    run = settings.of_run(folder, given)
+    with stop_on_signal(api.open_pool) as (interrupted, opener), ProgressView(run.budget) as view:
+        result = api.resume(folder, run, opener, interrupted, view.event)
+    return show_run(console, result, run)
+
+
+@command("status")
+def status(run_dir: Positional[str]) -> int:
+    """Show how a run is doing that another process carries out: progress, speed, time left, actors.
+
+    Args:
+        run_dir: the run's folder, or the URI of its copy (output.remote)
+    """
+    from zip_ray.cli.status import status, status_of_copy
+
+    for line in status_of_copy(run_dir) if "://" in run_dir else status(Path(run_dir)):
+        console.print(line, soft_wrap=True)
+    return 0
+
+
+@command("evaluate", flags.TEST, settings.of_prompt)
+def evaluate(prompt: Positional[Path], given: TestOptions) -> int:
+    """Test a tuned prompt on its own task (of the config.yaml beside it), or on any other with the same model.
+
+    Args:
+        prompt: tuned_prompt.safetensors, or the folder that holds it
+    """
+    test = settings.of_prompt(prompt, given)
+    console.print(accuracy_table(api.evaluate(prompt, test.task, test.seed), {}))
+    return 0
+
+
+@command("classify")
+def classify(
+    prompt: Positional[Path],
+    images: Positional[Path],
+    classes: Annotated[tuple[str, ...], UseAppendAction] = (),
+) -> int:
+    """Print the class and its probability of each image file, one per line.
+
+    Args:
+        prompt: tuned_prompt.safetensors, or the folder that holds it
+        images: an image, or a folder of images
+        classes: a class name to choose from, once for each; the prompt's own where absent
+    """
+    for found in api.classify(prompt, images, classes or None):
+        print(f"{found.path}\t{found.classname}\t{found.probability:.4f}")
+    return 0
+
+
+@command("doctor", flags.RUN, settings.of_file)
+def doctor(config: Positional[str | None] = None, given: RunOptions = {}) -> int:  # noqa: B006 - not changed
+    """Check environment, devices, model, task, cluster and tracking server, and say what to do about faults.
+
+    Args:
+        config: YAML file, or the name of a config that ships; the defaults where absent
+    """
+    from zip_ray.cli.doctor import examine, show_findings
+
+    return show_findings(console, examine(api.checks(settings.of_file(config, given))))
+
+
+@command("compare", flags.SUITE, settings.of_suite)
+def compare(suite: Positional[str], given: SuiteOptions, output: Path | None = None, data: Path | None = None) -> int:
+    """Run methods x tasks x seeds on one pool, and report; the same command continues after a stop.
+
+    Args:
+        suite: YAML file, or the name of a suite that ships, such as suites/smoke
+        output: folder of the suite; runs/suites/NAME where absent
+        data: root of its data sets, in place of the one it names
+    """
+    path = find_config(suite)
+    asked = load_suite(path).changed(given)
+    asked = asked.rooted(data) if data else asked
+    with stop_on_signal(api.open_hosts) as (interrupted, opener):
+        folder, outcome = api.compare(asked, path, output, opener, interrupted)
+    return show_suite(console, outcome, folder)
+
+
+@command("report")
+def report(suite_dir: Positional[Path]) -> int:
+    """Write the report of a suite again, finished or not: one HTML page, the same as Markdown, the figures.
+
+    Args:
+        suite_dir: the suite's folder
+    """
+    for path in api.report(suite_dir):
+        console.print(str(path), soft_wrap=True)
+    return 0
+
+
+@command("replay", flags.TRACKING, settings.of_run)
+def replay(run_dir: Positional[Path], given: TrackingOptions) -> int:
+    """Send to MLflow what it lacks of a run, say after its server was down; doing it again changes nothing.
+
+    Args:
+        run_dir: the run's folder
+    """
+    done = api.replay(run_dir, settings.of_run(run_dir, given).tracking)
+    console.print(f"MLflow run {done.run_id}: {done.metrics} points and {done.artifacts} files sent")
+    return 0
+
+
+@command("configs")
+def configs() -> int:
+    """List the configs that ship with zip-ray: their names, and what each is for."""
+    for name, path in shipped_configs().items():
+        console.print(f"{name:32} {purpose(path)}", overflow="ellipsis", no_wrap=True)
+    return 0
+
+
+@command("config show", flags.RUN, settings.of_file)
+def config_show(config: Positional[str | None] = None, given: RunOptions = {}) -> int:  # noqa: B006 - not changed
+    """Print the config that a run would have, as YAML; what differs from the defaults comes first and is marked.
+
+    Args:
+        config: YAML file, or the name of a config that ships; the defaults where absent
+    """
+    print(to_yaml(settings.of_file(config, given)), end="")
+    return 0

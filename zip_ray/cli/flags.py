@@ -1,0 +1,99 @@
+"""The config's fields as options: the parser returns what is given on the command line, and nothing else, as a tree.
+
+It knows the fields of all methods and spaces. Which of them have an effect is found when a config file and the command
+line are put together.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
+
+import yaml
+from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+from zip_ray.config.fields import CHOICES, every_field, section_classes
+from zip_ray.config.merging import Tree
+from zip_ray.config.task import TESTED
+
+ONE_OR_TWO = ("cluster.actors", "execution.split")
+"""Fields that are a number or a word, or two numbers."""
+_AS_YAML: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="",
+    instance_from_str=lambda words: yaml.safe_load(words[0]),
+    is_instance=lambda _: True,
+    str_from_instance=lambda value: [str(value)],
+)
+SHORT_FORMS = {"--method": "optimizer.method"}
+KINDS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: ""}
+
+
+def _typed(paths: Iterable[str]) -> Any:
+    """A nested TypedDict of fields, none of them required."""
+    fields = every_field()
+    sections: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        section, _, name = path.rpartition(".")
+        expected: Any = str if path in CHOICES else fields[path].annotation  # a choice of all classes, not of one
+        if path in ONE_OR_TWO:
+            expected = Annotated[Any, _AS_YAML]
+        short = tuple(flag for flag, long in SHORT_FORMS.items() if long == path)
+        sections.setdefault(section, {})[name] = Annotated[expected, arg(aliases=short)]
+    root = sections.pop("", {})
+    nested = {name: TypedDict(name, of_one, total=False) for name, of_one in sections.items()}  # type: ignore[operator]
+    return TypedDict("Options", root | nested, total=False)  # type: ignore[operator]
+
+
+def form(path: str) -> str:
+    """What to write behind an option of the config: a kind of value, or its choices."""
+    if path in CHOICES:
+        return "|".join(section_classes(path.partition(".")[0]))
+    return kind(every_field()[path].annotation)
+
+
+def kind(annotation: Any) -> str:
+    """The same of a type; None goes without saying."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kind(parts[0])
+    if origin is Literal:
+        return "|".join(map(str, parts))
+    if origin is tuple:
+        return " ".join(kind(part) for part in parts if part is not Ellipsis)
+    if origin in (Union, UnionType):
+        kinds = [kind(part) for part in parts if part is not NoneType]
+        return "|".join(f"({kind})" if " " in kind else kind for kind in kinds)
+    return KINDS[annotation]
+
+
+def with_pairs_joined(arguments: list[str]) -> list[str]:
+    """A line in which each option takes one word: what takes a word or two numbers would else take the next, too."""
+    joined: list[str] = []
+    for word in arguments:
+        is_second = word.isdecimal() and joined[-1:] != [] and joined[-1].isdecimal()
+        if is_second and joined[-2:-1] != [] and joined[-2][2:].replace("-", "_") in ONE_OR_TWO:
+            joined[-1] = f"[{joined[-1]}, {word}]"
+        else:
+            joined.append(word)
+    return joined
+
+
+def of_sections(*names: str) -> tuple[str, ...]:
+    """Paths of all fields of some sections."""
+    return tuple(path for path in every_field() if path.partition(".")[0] in names)
+
+
+RUN = tuple(every_field())
+SUITE = of_sections("budget", "cluster", "tracking")
+TEST = ("seed", *(f"task.{name}" for name in TESTED))
+TRACKING = of_sections("tracking")
+RESUME = of_sections("budget", "execution", "cluster", "tracking")
+"""What may change when a run is resumed; `execution` in asynchronous mode."""
+
+ResumeOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(RESUME))]
+RunOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(RUN))]
+SuiteOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(SUITE))]
+TestOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(TEST))]
+TrackingOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(TRACKING))]

@@ -1,0 +1,149 @@
+"""The command `zip-ray`: reads a line, runs its command, and turns what the user can mend into one line."""
+
+import contextlib
+import difflib
+import functools
+import inspect
+import io
+import logging
+import os
+import sys
+from typing import Any, NoReturn
+
+import tyro
+
+from zip_ray.cli import settings
+from zip_ray.cli.commands import COMMANDS
+from zip_ray.cli.flags import RUN, SHORT_FORMS, with_pairs_joined
+from zip_ray.cli.help_page import command_page, top_page
+from zip_ray.cli.printing import INTERRUPTED, parse_failure
+from zip_ray.config.old_names import refuse_old_names
+from zip_ray.config.tree import Config
+from zip_ray.errors import InputError, OutputError
+from zip_ray.pool.contract import PoolError
+
+HELP = ("-h", "--help")
+PARSING = (tyro.conf.PositionalMetavarFromFieldName,)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line; the exit code: 0 done, 1 the run or a check failed, 2 bad input, 130 interrupted.
+
+    Args:
+        arguments: the line; that of this process where absent.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        return _run([_at_home(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
+    except InputError as error:
+        _fail(str(error))
+    except (OutputError, PoolError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `zip-ray ... | head` has read enough; Python would flush once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in HELP:
+        print(top_page(COMMANDS))
+        return 0
+    name, rest = _split(arguments)
+    if any(argument in HELP for argument in rest):
+        print(command_page(name, COMMANDS[name], _config_of_help(name, [one for one in rest if one not in HELP])))
+        return 0
+    return COMMANDS[name].run(**bound(name, rest))
+
+
+def bound(name: str, arguments: list[str]) -> dict[str, Any]:
+    """The parameters of a command, by name, that a line gives.
+
+    Raises:
+        InputError: the line cannot be read.
+    """
+    run = COMMANDS[name].run
+
+    @functools.wraps(run)
+    def bind(*args: object, **kwargs: object) -> dict[str, Any]:
+        return inspect.signature(run).bind(*args, **kwargs).arguments
+
+    _require_options(name, arguments)
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            line = with_pairs_joined(arguments)
+            return tyro.cli(bind, prog=f"zip-ray {name}", args=line, add_help=False, config=PARSING)
+    except SystemExit as error:
+        raise InputError(parse_failure(complaint.getvalue(), name)) from error
+
+
+def _split(arguments: list[str]) -> tuple[str, list[str]]:
+    """The command that a line names, of one word or two, and the rest.
+
+    Raises:
+        InputError: there is no such command.
+    """
+    for words in (2, 1):
+        if (name := " ".join(arguments[:words])) in COMMANDS:
+            return name, arguments[words:]
+    raise InputError(f"'{arguments[0]}' is no command: choose {', '.join(COMMANDS)} (see zip-ray --help)")
+
+
+def _config_of_help(name: str, arguments: list[str]) -> Config:
+    """What the options of a command start from, as far as the line tells; the positional may be missing."""
+    start = COMMANDS[name].start
+    if start is None:
+        return Config()
+    with contextlib.suppress(InputError):
+        return start(*_first_two(bound(name, arguments)))
+    with contextlib.suppress(InputError):
+        _, given = _first_two(bound(name, [*arguments, "-"]))
+        return settings.of_file(None, given)
+    return Config()
+
+
+def _first_two(parameters: dict[str, Any]) -> tuple[Any, Any]:
+    """The positional, where there is one, and what is given of the config."""
+    return parameters.get(next(iter(parameters))), parameters["given"]
+
+
+def _require_options(name: str, arguments: list[str]) -> None:
+    """Refuse what is no option of a command, before the parser takes its value for a positional.
+
+    Raises:
+        InputError: says what an old option is called now, what the command takes, or which option is near.
+    """
+    command = COMMANDS[name]
+    known = {*command.options, *inspect.signature(command.run).parameters} - {"given"}
+    for argument in arguments:
+        word = argument.partition("=")[0]
+        if not word.startswith("--"):
+            continue
+        path = SHORT_FORMS.get(word, word[2:].replace("-", "_"))
+        if path in known or path.replace(".no_", ".") in known:
+            continue
+        refuse_old_names([path, path.replace(".no_", ".")])
+        raise InputError(f"{word}: no option of `zip-ray {name}`: {_hint(name, path, known)}")
+
+
+def _hint(name: str, path: str, known: set[str]) -> str:
+    sections = sorted({option.partition(".")[0] for option in COMMANDS[name].options})
+    if path in RUN and sections:
+        return "it does nothing there" if path.partition(".")[0] in sections else f"it takes {', '.join(sections)}"
+    near = difflib.get_close_matches(path, known, 1)
+    return f"did you mean --{near[0].replace('_', '-')}?" if near else f"see zip-ray {name} --help"
+
+
+def _at_home(argument: str) -> str:
+    """An argument with its `~` read: a shell does not where it is quoted, or stands behind `=`."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{os.path.expanduser(value)}"
+
+
+def _fail(message: str) -> NoReturn:
+    """One line on stderr, exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)

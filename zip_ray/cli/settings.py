@@ -1,0 +1,77 @@
+"""The config of a command: what a file or a folder says, and over it what the command line gives."""
+
+from pathlib import Path
+
+from zip_ray.compare.suite import load_suite
+from zip_ray.config.fields import value
+from zip_ray.config.inert import overlay, require_effect
+from zip_ray.config.merging import Tree, leaves
+from zip_ray.config.reading import config_tree, validate
+from zip_ray.config.shipped import find_config
+from zip_ray.config.task import of_other_data
+from zip_ray.config.tree import CHOOSERS, Config
+from zip_ray.errors import InputError
+from zip_ray.runs.folder import CONFIG, run_tree
+
+
+def of_file(config: str | None, given: Tree) -> Config:
+    """The config of a new run.
+
+    Args:
+        config: a file, or the name of a config that ships with zip-ray; the defaults where absent.
+        given: on the command line.
+
+    Raises:
+        InputError: the file, or what both come to, is not a valid config.
+    """
+    if config is None:
+        return _over({}, given, "")
+    path = find_config(config)
+    return _over(config_tree(path), given, str(path))
+
+
+def of_run(folder: str | Path, given: Tree) -> Config:
+    """The config that a run goes on with, as `of_file`."""
+    return _over(run_tree(Path(folder)), given, str(Path(folder, CONFIG)))
+
+
+def of_prompt(prompt: Path, given: Tree) -> Config:
+    """Seed and task that a tuned prompt is tested on: its own, of the config.yaml beside it, or others."""
+    folder = prompt if prompt.is_dir() else prompt.parent
+    own = run_tree(folder) if (folder / CONFIG).is_file() else {}
+    kept: Tree = {name: own[name] for name in ("seed", "task") if name in own}
+    if "name" in given.get("task", {}):
+        kept["task"] = of_other_data(kept.get("task", {}), given["task"])
+    return _over(kept, given, str(folder / CONFIG))
+
+
+def of_suite(suite: str, given: Tree) -> Config:
+    """What the runs of a suite have in common of budget, cluster, output and tracking."""
+    path = find_config(suite)
+    return load_suite(path).changed(given).common(path)
+
+
+def _over(tree: Tree, given: Tree, source: str) -> Config:
+    """A file's tree with what the command line gives; a method or space that is chosen there has its own defaults.
+
+    Args:
+        tree: of the file.
+        given: on the command line.
+        source: the file, for messages.
+
+    Raises:
+        InputError: names the file where the fault is in it.
+    """
+    given = {section: fields for section, fields in given.items() if fields != {}}
+    for section, (chooser, _) in CHOOSERS.items():
+        choice = given.get(section, {}).get(chooser)
+        if choice is not None and choice != value(tree, f"{section}.{chooser}"):
+            tree = {name: fields for name, fields in tree.items() if name != section}
+    whole = overlay(tree, given)
+    require_effect(whole, source, spared=set(leaves(given)))
+    require_effect(whole)
+    try:
+        return validate(whole, "")
+    except InputError:
+        validate(tree, source)
+        raise

@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM: the first asks a run to stop, the second ends the program."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import ParamSpec
+
+from zip_ray.pool.contract import Pool
+
+P = ParamSpec("P")
+
+
+@contextlib.contextmanager
+def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[Callable[[], bool], Callable[P, Pool]]]:
+    """Whether Ctrl-C or SIGTERM has asked the run to stop, and what opens the pool.
+
+    A second signal ends the program at once, and so does the first until the run looks here: it has nothing to save
+    while it starts up. Joining a cluster puts Ray's own handlers in place: ours come back behind it.
+    """
+    asked, looked = threading.Event(), threading.Event()
+
+    def interrupted() -> bool:
+        looked.set()
+        return asked.is_set()
+
+    def handle(number: int, _frame: object) -> None:
+        asked.set()
+        os.write(2, b"stopping; once more ends it at once\n")  # print could meet itself, within what it interrupts
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if not looked.is_set():
+            raise KeyboardInterrupt
+
+    def install() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handle)
+
+    def open_and_install(*args: P.args, **kwargs: P.kwargs) -> Pool:
+        pool = opener(*args, **kwargs)
+        install()
+        return pool
+
+    install()
+    yield interrupted, open_and_install

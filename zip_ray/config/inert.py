@@ -1,0 +1,113 @@
+"""Options that do nothing beside what else is chosen: they are refused, not ignored.
+
+A later layer (the command line over a file, a suite's changes over a method's file) may make another choice than the
+one before: what the earlier says for the alternative is then left out.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NamedTuple
+
+from zip_ray.config.fields import CHOICES, class_of, owners, value
+from zip_ray.config.merging import Tree, leaves, merge, without
+from zip_ray.config.tree import CHOOSERS
+from zip_ray.errors import InputError
+
+
+class Rule(NamedTuple):
+    """Fields that have no effect for some values of another."""
+
+    fields: tuple[str, ...]
+    chooser: str
+    idle: Callable[[Any], bool]
+    """Whether they have none, given the chooser's value."""
+
+
+def _is(*values: object) -> Callable[[Any], bool]:
+    return lambda value: value in values
+
+
+def _has_its_weights(name: object) -> bool:
+    """Whether a model's name says where its weights are, too."""
+    return name == "small-clip" or (isinstance(name, str) and name.startswith(("local-dir:", "hf-hub:")))
+
+
+RULES = (
+    Rule(("execution.in_flight", "execution.max_staleness"), "execution.mode", _is("sync")),
+    Rule(("execution.split",), "optimizer.method", _is("gradient")),
+    Rule(("task.crop_scale", "task.flip"), "task.views", _is(0)),
+    Rule(("prompt.tokens",), "prompt.init", lambda init: init != "random"),
+    Rule(("prompt.intrinsic_dimension",), "prompt.projection", _is("none")),
+    Rule(("optimizer.step_size_offset",), "optimizer.step_size_decay", _is(0)),
+    Rule(("model.pretrained",), "model.name", _has_its_weights),
+    Rule(
+        (
+            "cluster.address",
+            "cluster.actors",
+            "cluster.cpus_per_actor",
+            "cluster.gpus_per_actor",
+            "cluster.start_timeout",
+            "cluster.answer_timeout",
+        ),
+        "cluster.pool",
+        _is("in-process"),
+    ),
+    Rule(("tracking.uri", "tracking.experiment", "tracking.name", "tracking.parent"), "tracking.enabled", _is(False)),
+)
+_BY_FIELD = {field: rule for rule in RULES for field in rule.fields}
+
+
+def idle_because(tree: Tree, path: str) -> str | None:
+    """The field whose value leaves this one without effect; None where it has one, or is unknown everywhere."""
+    section, _, name = path.partition(".")
+    chosen = class_of(tree, section)
+    if chosen is not None and name not in chosen.model_fields and owners(path):
+        return f"{section}.{CHOOSERS[section][0]}"
+    rule = _BY_FIELD.get(path)
+    if rule is None or chosen is None or not rule.idle(value(tree, rule.chooser)):
+        return None
+    return rule.chooser
+
+
+def idle_fields(tree: Tree) -> Iterator[tuple[str, str]]:
+    """The fields that a tree gives and that do nothing, each with the field that decides so; a None gives nothing."""
+    for path in leaves(tree):
+        if value(tree, path) is not None and (chooser := idle_because(tree, path)) is not None:
+            yield path, chooser
+
+
+def overlay(*layers: Tree) -> Tree:
+    """Layers put together, each over the one before, less what a choice in a later one leaves without effect."""
+    tree: Tree = {}
+    for layer in layers:
+        tree = merge(tree, layer)
+    given = [set(leaves(layer)) for layer in layers]
+
+    def chosen_later(path: str, chooser: str) -> bool:
+        last = max(place for place, paths in enumerate(given) if path in paths)
+        return any(chooser in paths for paths in given[last + 1 :])
+
+    return without(tree, {path for path, chooser in idle_fields(tree) if chosen_later(path, chooser)})
+
+
+def require_effect(tree: Tree, source: str = "", spared: Collection[str] = ()) -> None:
+    """Refuse a tree that gives a field which does nothing.
+
+    Args:
+        tree: what was given, put together.
+        source: where it was read, for the message.
+        spared: fields that may do nothing.
+
+    Raises:
+        InputError: names the field, why it does nothing, and what it belongs to.
+    """
+    for path, chooser in idle_fields(tree):
+        if path in spared:
+            continue
+        chosen = owners(path) if chooser in CHOICES else []
+        belongs = f": it belongs to {', '.join(chosen)}" if chosen else f": leave it out, or change {chooser}"
+        here = f"{source}: " if source else ""
+        raise InputError(f"{here}{path}: does nothing with {chooser} {_shown(value(tree, chooser))}{belongs}")
+
+
+def _shown(setting: object) -> str:
+    return str(setting).lower() if isinstance(setting, bool) else str(setting)

@@ -1,0 +1,29 @@
+"""The configs that travel with zip-ray, by their names: the paths below configs/, without the suffix."""
+
+import itertools
+import re
+from pathlib import Path
+
+from zip_ray.files import packaged
+
+CONFIGS = packaged("configs")
+
+
+def find_config(name: str) -> Path:
+    """A file where the user stands; or else one that ships, by its name or by its path in a clone."""
+    path = Path(name)
+    places = (path, packaged(name), CONFIGS / f"{name}.yaml")
+    return next((place for place in places if place.is_file()), path)
+
+
+def shipped_configs() -> dict[str, Path]:
+    """All configs of runs and suites that ship, by name."""
+    return {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
+
+
+def purpose(path: Path) -> str:
+    """What a shipped config is for: the first sentence below the command that opens it."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = [line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+    text = " ".join(comment[2:])
+    return re.split(r"(?<=[.:])\s", text, maxsplit=1)[0].rstrip(".:")

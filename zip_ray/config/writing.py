@@ -1,0 +1,73 @@
+"""A config as YAML for people: what differs from the defaults stands first, and is marked."""
+
+from typing import Any, NamedTuple
+
+import yaml
+
+from zip_ray.config.fields import class_of
+from zip_ray.config.inert import idle_because
+from zip_ray.config.merging import Tree
+from zip_ray.config.tree import CHOOSERS, Config
+
+
+class _Line(NamedTuple):
+    """A field with its default."""
+
+    name: str
+    value: Any
+    default: Any
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.value != self.default)
+
+    def __str__(self) -> str:
+        mark = f" # default {flow(self.default)}" if self.differs else ""
+        return f"{self.name}: {flow(self.value)}{mark}"
+
+
+def flow(value: object) -> str:
+    """A value as YAML, on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def effective(config: Config) -> Tree:
+    """A config as plain values, less the fields that have no effect beside the others."""
+    whole = config.model_dump(mode="json")
+    return {
+        section: {name: value for name, value in fields.items() if idle_because(whole, f"{section}.{name}") is None}
+        if isinstance(fields, dict)
+        else fields
+        for section, fields in whole.items()
+    }
+
+
+def to_yaml(config: Config) -> str:
+    """The effective part of a config, which is a valid config itself.
+
+    Sections with something that differs from the defaults come first, and in each section what differs, with the
+    default behind it. Defaults are those of the chosen method and space.
+    """
+    blocks: list[tuple[bool, str]] = []
+    tree = effective(config)
+    for section, fields in tree.items():
+        if not isinstance(fields, dict):
+            line = _Line(section, fields, Config.model_fields[section].default)
+            blocks.append((line.differs, str(line)))
+            continue
+        lines = _lines(tree, section)
+        text = "\n".join([f"{section}:", *(f"  {line}" for line in lines)])
+        blocks.append((any(line.differs for line in lines), text))
+    return "\n".join(text for _, text in sorted(blocks, key=lambda block: not block[0])) + "\n"
+
+
+def _lines(tree: Tree, section: str) -> list[_Line]:
+    """The fields of a section: what differs, then the rest; a choice comes first of either."""
+    chosen = class_of(tree, section)
+    assert chosen is not None
+    chooser, choice = CHOOSERS.get(section, ("", ""))
+    defaults = chosen().model_dump(mode="json") | ({chooser: choice} if chooser else {})
+    lines = [_Line(name, value, defaults[name]) for name, value in tree[section].items()]
+    lines = [line for line in lines if line.differs or line.value is not None]
+    return sorted(lines, key=lambda line: (not line.differs, line.name != chooser))

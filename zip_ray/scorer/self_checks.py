@@ -1,0 +1,99 @@
+"""What `zip-ray doctor` finds out about this process: packages, devices, model, task and prompt."""
+
+import importlib.metadata
+import platform
+
+import torch
+
+from zip_ray.clip.loading import load_clip
+from zip_ray.clip.plain_text import PromptEncoder, encode_texts, word_embeddings
+from zip_ray.config.threads import auto_threads, cores, threads
+from zip_ray.config.tree import Config
+from zip_ray.errors import InputError
+from zip_ray.prompts import make_space
+from zip_ray.protocol.facts import TEMPLATE_ONCE
+from zip_ray.scorer.scorer import build_scorer
+from zip_ray.tasks import load_task
+
+PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "mlflow", "pydantic", "safetensors")
+
+
+def environment() -> str:
+    """Python and the packages that a run needs.
+
+    Raises:
+        InputError: one is missing.
+    """
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError as error:
+            raise InputError(f"package {package} is missing: run `make install`") from error
+    return f"Python {platform.python_version()}, {', '.join(versions)}"
+
+
+def devices(config: Config) -> str:
+    """Cores and GPUs of this machine, and what actors would make of them.
+
+    Raises:
+        InputError: a GPU is asked for where there is none.
+    """
+    gpus = torch.cuda.device_count()
+    cluster = config.cluster.settled(gpus)
+    each, auto = threads(config), auto_threads(cluster)
+    wanted = each * (1 if cluster.pool == "in-process" else cluster.most or 1)
+    text = f"{cores()} CPU cores, {gpus} GPUs"
+    if config.model.device == "cuda" and gpus == 0 and cluster.address is None:
+        raise InputError(f"model.device: 'cuda', but this machine shows {text}: use auto, or join a cluster with GPUs")
+    if cluster.address is None and cluster.gpus == 0 and wanted > cores():
+        return f"{text}; {wanted} threads of actors will share them: lower cluster.actors for full speed"
+    if gpus and cluster.gpus == 0:
+        return f"{text}; the GPUs stay idle: leave out cluster.gpus_per_actor"
+    text = f"{text}, {each} threads per actor"
+    return text if each >= auto else f"{text}; execution.threads auto would give it {auto}"
+
+
+def model(config: Config) -> str:
+    """Load the model, and hold a soft prompt of words against the model's own reading of them.
+
+    Raises:
+        InputError: it cannot be loaded, or the two differ.
+    """
+    clip = load_clip(config.model, "cpu")
+    words, name = "a photo of a", "cat"
+    context = word_embeddings(clip.model, clip.tokenizer, words).unsqueeze(0)
+    soft = PromptEncoder(clip.model, clip.tokenizer, [name], context.shape[1]).encode(context)[0]
+    difference = float((soft - encode_texts(clip.model, clip.tokenizer, [f"{words} {name}."])).abs().max())
+    if not difference < 1e-5 or not torch.isfinite(soft).all():
+        raise InputError(
+            f"model.name: '{config.model.name}' reads a soft prompt of words otherwise than the words "
+            f"(largest difference {difference:.1e}): choose another model"
+        )
+    size = sum(p.numel() for p in clip.model.parameters()) / 1e6
+    return f"{config.model.name}: {size:.1f}M parameters, soft prompt of words = words (difference {difference:.0e})"
+
+
+def task(config: Config) -> str:
+    """Load the task.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    found = load_task(config.task, config.seed)
+    sizes = f"{len(found.train)} training, {len(found.val)} validation, {len(found.test)} test images"
+    return f"{found.name}: {len(found.classnames)} classes, {sizes}, template '{found.template}'"
+
+
+def prompt(config: Config) -> str:
+    """Build the scorer of a run, and its prompt space.
+
+    Raises:
+        InputError: model, task and space do not fit together.
+    """
+    facts = build_scorer(config).facts()
+    tokens, width = facts.shape.initial_context.shape
+    context = "" if facts.text_pass == TEMPLATE_ONCE else f"{tokens} context tokens of width {width}, "
+    space = make_space(config.prompt, facts.shape, config.seed)
+    parts = [f"{config.prompt.space}: {context}{space.dimension} parameters", f"text tower: {facts.text_pass}"]
+    return "; ".join([*parts, facts.precision or "float32"])
