@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import ray
@@ -87,20 +88,22 @@ def test_room_beside_others(
         (1 / 3, [[3], [3]]),
         (1, [[1], [1, 1]]),
         (2, [[1]]),
-        (None, [[1], [1, 1]]),
+        ("auto", [[1], [1, 1]]),
     ],
 )
-def test_actors_fill_the_gpus_that_are_there(gpus: str, tmp_path: Path, share: float | None, on_each: list) -> None:
+def test_actors_fill_the_gpus_that_are_there(
+    gpus: str, tmp_path: Path, share: float | Literal["auto"], on_each: list
+) -> None:
     config = ClusterConfig(address=gpus, gpus_per_actor=share, start_timeout=HANG_SECONDS)
     pool = RayPool(lambda: Placed(marks=tmp_path), config)
     try:
         wanted = sum(map(sum, on_each))
-        share = share or 1
+        share = 1 if share == "auto" else share
         assert places(config.settled(3)) == wanted
         while len(pool.pids()) < wanted:
             pool.facts()
             pool._wait(0.5)
-        assert len(pool.members()) == wanted, "nobody is asked for that there is no room for"
+        assert len(pool.members()) == wanted, "no actor is asked for that there is no room for"
         found: dict[str, Counter[str]] = {}
         for path in tmp_path.iterdir():
             node, seen = json.loads(path.read_text())

@@ -21,14 +21,14 @@ from tests.support.fakes import FakeScorer
 from tests.support.suite_files import BASE, suite_file
 from zip_ray.artifact.classifier import evaluate
 from zip_ray.artifact.tuned_prompt import TunedPrompt
-from zip_ray.compare.execute import Runner, SuiteOutcome, prepare, run_suite
+from zip_ray.compare.execute import SuiteOutcome, run_suite
 from zip_ray.compare.plan import Planned, plan
 from zip_ray.compare.report.write import write_report
-from zip_ray.compare.results import read_facts, read_results
-from zip_ray.compare.statistics import (
-    mean_and_deviation,
-)
+from zip_ray.compare.results import read_results
+from zip_ray.compare.runner import Runner
+from zip_ray.compare.statistics import mean_and_deviation
 from zip_ray.compare.suite import load_suite
+from zip_ray.compare.suite_folder import prepare, read_facts
 from zip_ray.compare.suite_view import SuiteView
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
@@ -182,7 +182,7 @@ def test_a_stopped_suite_goes_on(tmp_path: Path) -> None:
     outcome = carry_out(tmp_path, build_fake, stop_after=13, at_once=1)
     assert (outcome.finished, outcome.left, outcome.failures) == (1, 3, {})
     assert not (tmp_path / "out/report.html").exists()
-    assert read_facts(tmp_path / "out")["failures"] == {}
+    assert read_facts(tmp_path / "out").failures == {}
     outcome = carry_out(tmp_path, build_fake, at_once=1)
     assert (outcome.finished, outcome.left) == (3, 0)
     assert (tmp_path / "out/report.html").exists()

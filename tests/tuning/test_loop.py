@@ -16,7 +16,7 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.splitting import SplitPool
 from zip_ray.protocol.messages import Crops, Pass, Priority
-from zip_ray.tuning.events import Event, StepEvent, ValidationEvent
+from zip_ray.tuning.events import StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Account
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
@@ -141,16 +141,17 @@ def test_the_cores_of_the_driver_do_not_matter(optimizer: dict[str, Any], size: 
     np.testing.assert_array_equal(*found)
 
 
-def test_resumed_from_any_checkpoint_it_is_bit_for_bit_the_same() -> None:
-    """From one at which a validation falls due, too: it is saved before the validation is asked for."""
-    config = make_config(output={"checkpoint_every_steps": 1})
+def test_a_validation_that_was_lost_with_its_driver_is_made_at_its_own_step() -> None:
+    """The checkpoint of a step is written before the validation that is due at that step is answered."""
     saved: list[RunState] = []
-    events: list[Event] = []
-    Tuning(config, InProcessPool(FakeScorer), fresh(), events.append, saved.append).run()
-    for state in saved[:-1]:
-        outcome, resumed = tune(config, state=state)
-        np.testing.assert_array_equal(outcome.state.optimizer.w, saved[-1].optimizer.w)
-        assert without_time(resumed) == without_time(events)[-len(without_time(resumed)) :], state.optimizer.steps
+    config = make_config(output={"checkpoint_every_steps": 5})
+    _, events = tune(config)
+    Tuning(config, InProcessPool(FakeScorer), fresh(), lambda _: None, saved.append).run()
+    state = saved[0]
+    assert (state.optimizer.steps, state.validated_step) == (5, 0)
+    _, tail = tune(config, state=state)
+    validations = of_kind(events, ValidationEvent)
+    assert [event.step for event in of_kind(tail, ValidationEvent)] == [event.step for event in validations[1:]]
 
 
 def test_lost_pool_ends_the_run_with_its_state() -> None:
