@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.meter import KINDS, LONG, Row, counted, matmul_peak, row, shares
+from zip_ray.clip.loading import resolve_name
 from zip_ray.clip.plain_text import PromptEncoder, token_embedding
 from zip_ray.clip.shared_prefix import CausalEncoder, Layout, TextEncoder, Unsupported, _feed_forward
 from zip_ray.config.model import ModelConfig
@@ -142,7 +143,7 @@ def ideas(plain: PromptEncoder) -> Iterator[tuple[str, TextEncoder, int]]:
 def measure(options: Options, name: str) -> dict[tuple[str, int], Found]:
     """All rows of a model."""
     torch.manual_seed(0)
-    model = open_clip.create_model(name, device=torch.device(options.device)).eval().requires_grad_(False)
+    model = open_clip.create_model(resolve_name(name), device=torch.device(options.device)).eval().requires_grad_(False)
     size = model.visual.image_size
     pixels = torch.randn(BATCH, 3, *(size if isinstance(size, tuple) else (size, size)), device=options.device)
 

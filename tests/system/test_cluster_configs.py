@@ -84,7 +84,7 @@ PLAYED = {
         [[ "$1" == start ]] || exec "$REAL_RAY" "$@"
         setsid "$REAL_RAY" "$@" --block --num-cpus=2 --object-store-memory=80000000 </dev/null >"$HOME/head.log" 2>&1 &
         echo $! >"$HOME/head.pid"
-        until (exec 3<>"/dev/tcp/127.0.0.1/$HEAD_PORT") 2>/dev/null; do sleep 0.2; done; sleep 2""",
+        until (exec 3<>"/dev/tcp/127.0.0.1/$HEAD_PORT") 2>/dev/null; do sleep 0.2; done""",
     "python": 'exec "$REAL_PYTHON" "$@"',
     "python3": '[[ "$*" == *pip* ]] || exec "$REAL_PYTHON" "$@"',
 }

@@ -87,7 +87,7 @@ def test_configs_open_with_their_command_and_are_valid() -> None:
 
 def opens_with_its_command_and_is_valid(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith(f"# python run.py tune configs/{path.name}")
+    assert first.startswith(f"# zip-ray tune {path.stem}")
     load_config(path)
 
 
