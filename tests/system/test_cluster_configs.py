@@ -125,6 +125,7 @@ def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
         "HEAD_PORT": str(port),
         "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
     }
     launcher = yaml.safe_load((CLUSTER / "launcher.yaml").read_text())
     for key in ("available_node_types", "head_node_type"):
@@ -190,6 +191,7 @@ def on_slurm(folder: Path, python: Path) -> dict[str, str]:
         "PATH": f"{folder}:{os.environ['PATH']}",
         "PYTHON": str(python),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_JOB_NODELIST": "here",
         "SLURM_JOB_NUM_NODES": "1",
