@@ -20,6 +20,18 @@ from zip_ray.config.tree import Config
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+IN_PROCESS = ("--cluster.pool", "in-process")
+
+
+def starts_ray(line: str) -> bool:
+    """Whether a command has actors on a Ray of its own."""
+    return bool(re.search(r"run.py (tune|resume|compare) ", line)) and not re.search(
+        "--address|--cluster.address", line
+    )
+
+
+FIRST_WITH_RAY = next(filter(starts_ray, COMMANDS))
+"""The others have no actors here."""
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +75,13 @@ def test_commands_in_their_order(line: str, project: Path, ray_cluster: str, job
     if program == "mlflow":
         serve([program, *arguments], project)
         return
-    if program == "python" and line != COMMANDS[0]:  # the first as a user would, the others in this process
-        assert arguments[0] == "run.py"
-        run(project, *arguments[1:])
+    if program == "ray" or line == COMMANDS[0]:
+        command = {"python": sys.executable, "ray": RAY}[program]
+        done = subprocess.run([command, *arguments], cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
         return
-    command = {"python": sys.executable, "ray": RAY}[program]
-    done = subprocess.run([command, *arguments], cwd=project, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (program, arguments[0]) == ("python", "run.py")
+    run(project, *arguments[1:], *(IN_PROCESS if starts_ray(line) and line != FIRST_WITH_RAY else ()))
 
 
 def test_python_after_the_commands(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
