@@ -85,7 +85,7 @@ def tune(
     task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
     folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
-        raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `run.py resume {folder}`")
+        raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `zip-ray resume {folder}`")
     if config.output.remote:
         require_free(config.output.remote)
     with closing(open_pool(config)) as pool:

@@ -113,7 +113,7 @@ def require_free(uri: str) -> None:
     except Exception as error:
         raise InputError(f"output.remote: '{uri}' cannot be read ({_line(error)}): check it and its access") from error
     if taken:
-        raise InputError(f"output.remote: '{uri}' holds a run: choose another, or go on with `run.py resume {uri}`")
+        raise InputError(f"output.remote: '{uri}' holds a run: choose another, or go on with `zip-ray resume {uri}`")
 
 
 def fetch(uri: str, into: Path) -> Path:
