@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.meter import KINDS, LONG, Row, counted, matmul_peak, row, shares
 from zip_ray.clip.plain_text import PromptEncoder, token_embedding
-from zip_ray.clip.shared_prefix import CausalEncoder, Layout, TextEncoder, Unsupported, _feed_forward
+from zip_ray.clip.shared_prefix import CausalEncoder, TextEncoder, _feed_forward
+from zip_ray.clip.token_layout import TokenLayout, Unsupported
 from zip_ray.config.model import ModelConfig
 
 WANTED_SPEEDUP = 90.0
@@ -80,17 +81,17 @@ class Partial(CausalEncoder):
         if not pack:
             self._layouts = [padded(layout) for layout in self._layouts]
 
-    def _last(self, block, x: Tensor, layout: Layout) -> Tensor:
+    def _last(self, block, x: Tensor, layout: TokenLayout) -> Tensor:
         if self._pooled_only:
             return super()._last(block, x, layout)
         return _feed_forward(block, x + self._attend(block, x, layout))[:, self._prefix + layout.slots[:, -1]]
 
 
-def padded(layout: Layout) -> Layout:
+def padded(layout: TokenLayout) -> TokenLayout:
     """Every class as long as the longest."""
     classes, longest = layout.slots.shape
     every = torch.arange(classes * longest, device=layout.slots.device)
-    return Layout(layout.rows[layout.slots.flatten()], every.view(classes, longest), every, layout.mask)
+    return TokenLayout(layout.rows[layout.slots.flatten()], every.view(classes, longest), every, layout.mask)
 
 
 def cropped(plain: PromptEncoder) -> PromptEncoder:

@@ -13,6 +13,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.support.fakes import FACTS, FakeScorer, numbered_pair
+from tests.support.pools import drain
+from tests.support.processes import HANG_SECONDS
+from tests.support.ray_cluster import add_node
 from tests.support.simulated import Faults, SimulatedPool
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import free_places, places
@@ -21,15 +24,12 @@ from zip_ray.protocol.facts import Facts
 
 
 @pytest.fixture(scope="module")
-def gpus() -> Iterator[str]:
-    """A head without room, a node with one GPU, a node with two: as many CPUs as parts of a third fit."""
-    store = {"object_store_memory": 80 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
-    for count in (1, 2):
-        cluster.add_node(num_cpus=3, num_gpus=count, **store)
+def gpus(cluster: Cluster) -> Iterator[str]:
+    """A head without GPUs, a node with one, a node with two: as many CPUs as parts of a third fit."""
+    nodes = [add_node(cluster, num_cpus=3, num_gpus=count) for count in (1, 2)]
     yield str(cluster.address)
-    ray.shutdown()
-    cluster.shutdown()
+    for node in nodes:
+        cluster.remove_node(node)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def test_room_beside_others(
 def test_actors_fill_the_gpus_that_are_there(
     gpus: str, tmp_path: Path, share: float | Literal["auto"], on_each: list
 ) -> None:
-    config = ClusterConfig(address=gpus, gpus_per_actor=share, start_timeout=120)
+    config = ClusterConfig(address=gpus, gpus_per_actor=share, start_timeout=HANG_SECONDS)
     pool = RayPool(lambda: Placed(marks=tmp_path), config)
     try:
         wanted = sum(map(sum, on_each))
@@ -115,7 +115,7 @@ def test_actors_fill_the_gpus_that_are_there(
         if share >= 1:
             assert all(set(seen.values()) == {1} for seen in found.values()), "none shares a whole GPU"
         pool.submit([numbered_pair(0)])
-        assert pool.collect(20.0)
+        assert drain(pool, 1)
     finally:
         pool.close()
 

@@ -4,7 +4,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import pytest
 from PIL import Image
 
 from tests.support.clone import clone
+from tests.support.command_line import run
 from tests.support.faults import check_each
-from tests.support.paths import ROOT
-from tests.support.processes import free_port
+from tests.support.paths import RAY, ROOT
+from tests.support.processes import free_port, wait_for
 from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 
@@ -40,13 +40,7 @@ def serve(command: list[str], cwd: Path) -> None:
     port = free_port()
     process = subprocess.Popen([sys.executable, "-m", *command, "--port", str(port)], cwd=cwd, start_new_session=True)
     try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                return
-            except OSError:
-                time.sleep(0.5)
-        raise AssertionError(f"{command} does not answer")
+        wait_for(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5))
     finally:
         subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
         process.wait()
@@ -69,9 +63,12 @@ def test_commands_in_their_order(line: str, project: Path, ray_cluster: str, job
     if program == "mlflow":
         serve([program, *arguments], project)
         return
-    assert program in ("python", "ray")
-    command = [sys.executable] if program == "python" else [str(Path(sys.executable).with_name("ray"))]
-    done = subprocess.run([*command, *arguments], cwd=project, capture_output=True, text=True, timeout=280, check=False)
+    if program == "python" and line != COMMANDS[0]:  # the first as a user would, the others in this process
+        assert arguments[0] == "run.py"
+        run(project, *arguments[1:])
+        return
+    command = {"python": sys.executable, "ray": RAY}[program]
+    done = subprocess.run([command, *arguments], cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
