@@ -44,7 +44,7 @@ def test_a_run_that_goes_on(folder: Path) -> None:
 
 def test_a_run_that_nobody_here_holds(folder: Path) -> None:
     assert "not running on this machine" in status(folder)[0]
-    assert f"run.py resume {folder}" in status(folder)[0]
+    assert f"zip-ray resume {folder}" in status(folder)[0]
 
 
 def test_a_finished_run(folder: Path) -> None:

@@ -111,7 +111,7 @@ def test_damage_is_named_with_its_line(tmp_path: Path) -> None:
 
 
 def test_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none: No such file.*run.py tune"):
+    with pytest.raises(InputError, match=r"none: No such file.*zip-ray tune"):
         read_record(tmp_path / "none")
 
 

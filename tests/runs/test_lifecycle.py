@@ -116,7 +116,7 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TunedPrompt, "save", refuse)
-        with pytest.raises(OutputError, match=r"tuned_prompt.safetensors: No space left .* run.py resume .*run$"):
+        with pytest.raises(OutputError, match=r"tuned_prompt.safetensors: No space left .* zip-ray resume .*run$"):
             tune(config, open_pool, lambda: False)
     end = resume(tmp_path / "run", config, open_pool, lambda: False)
     assert end.outcome.state.account.issued == end.outcome.state.account.charged == 10, "nothing is asked again"
@@ -217,7 +217,7 @@ def test_a_disk_that_is_full_at_a_resume_is_told_in_one_line(tmp_path: Path, mod
     tune(config, open_pool, lambda: True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"zip_ray.runs.{module}.write_whole", full_disk)
-        with pytest.raises(OutputError, match=r"No space left .* run.py resume .*run$"):
+        with pytest.raises(OutputError, match=r"No space left .* zip-ray resume .*run$"):
             resume(tmp_path / "run", config, open_pool, lambda: False)
     assert resume(tmp_path / "run", config, open_pool, lambda: False).outcome.finished
 
@@ -304,7 +304,7 @@ def test_what_mlflow_lacks_is_said_to_be_sent_on(tmp_path: Path) -> None:
     result = tune(make_config(tmp_path / "run"), open_pool, lambda: False)
     console = Console(file=io.StringIO(), width=200)
     show_run(console, replace(result, tracked=False), Config())
-    assert f"run.py replay {tmp_path / 'run'}" in console.file.getvalue().partition("incomplete\nsend the rest ")[2]
+    assert f"zip-ray replay {tmp_path / 'run'}" in console.file.getvalue().partition("incomplete\nsend the rest ")[2]
 
 
 def test_brackets_in_paths_and_templates_are_shown_as_they_are(
@@ -320,7 +320,7 @@ def test_brackets_in_paths_and_templates_are_shown_as_they_are(
 def test_a_stopped_run_names_its_copy_where_it_has_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = tune(make_config(tmp_path / "run"), open_pool, lambda: True)
     show_run(console, result, make_config(tmp_path / "run", output={"remote": "s3://bucket/run"}))
-    assert f"run.py resume {tmp_path / 'run'}, or s3://bucket/run where that is gone" in capsys.readouterr().out
+    assert f"zip-ray resume {tmp_path / 'run'}, or s3://bucket/run where that is gone" in capsys.readouterr().out
 
 
 def test_a_table_has_texts_where_there_are_templates() -> None:

@@ -15,6 +15,6 @@ class ModelConfig(Section):
     """open_clip pretrained tag, or a checkpoint file; not used with small-clip, local-dir: and hf-hub:."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Of the text tower's matrix products. tf32 (GPU) and bf16 are faster, but blur the small loss differences that
-    ZIP learns from: `run.py doctor` measures how much."""
+    ZIP learns from: `zip-ray doctor` measures how much."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where an actor runs the model; auto = cuda where the actor has been given a GPU."""

@@ -60,7 +60,7 @@ def load_checkpoint(path: Path) -> RunState:
         InputError: it is missing, damaged, or of a schema that this version does not read.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no checkpoint: give the folder of a run that `run.py tune` made")
+        raise InputError(f"{path}: no checkpoint: give the folder of a run that `zip-ray tune` made")
     try:
         with safe_open(path, framework="numpy") as file:
             facts: dict[str, Any] = json.loads((file.metadata() or {})["zip_ray"])

@@ -160,4 +160,4 @@ def _event(path: Path, number: int, line: bytes) -> Event:
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: {error.strerror}: give the folder of a run that `run.py tune` made")
+    return InputError(f"{path}: {error.strerror}: give the folder of a run that `zip-ray tune` made")
