@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: quickstart install test lint types check clean figures chaos network paper
 
 quickstart: $(VENV)/project  ## install, then tune a prompt for handwritten digits
-	$(BIN)/python run.py tune configs/quickstart.yaml $(ARGS)
+	$(BIN)/zip-ray tune quickstart $(ARGS)
 
 install: $(VENV)/project
 
@@ -22,9 +22,9 @@ lint: $(VENV)/dev
 types: $(VENV)/dev
 	$(BIN)/python -m mypy
 
-paper: $(VENV)/project  ## the papers' tables over the data sets under DATA; the same command goes on
+paper: $(VENV)/project  ## the papers' tables over the data sets under DATA; the same command continues
 	failed=0; for suite in paper paper-base-to-new paper-transfer paper-out-of-distribution; do \
-	$(BIN)/python run.py compare configs/suites/$$suite.yaml --data $(DATA) $(ARGS) || failed=1; done; exit $$failed
+	$(BIN)/zip-ray compare suites/$$suite --data $(DATA) $(ARGS) || failed=1; done; exit $$failed
 
 chaos: $(VENV)/dev  ## 2,000 simulated and 100 real schedules of faults (about half an hour)
 	$(BIN)/python -m tests.system.chaos

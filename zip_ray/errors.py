@@ -4,7 +4,7 @@
 class InputError(Exception):
     """Bad input: a config, a file, a model or a cluster that cannot be used as asked.
 
-    The message is one line that names the field or file, the value and the remedy. `run.py` prints it
+    The message is one line that names the field or file, the value and the remedy. `zip-ray` prints it
     without a traceback and exits with code 2; nothing has been written when it is raised.
     """
 

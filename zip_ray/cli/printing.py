@@ -1,6 +1,7 @@
 """What the command line prints at the end of a run, and what it says of a line that it cannot read."""
 
 import re
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,8 @@ from zip_ray.cli.flags import RUN, form
 from zip_ray.compare.execute import SuiteOutcome
 from zip_ray.compare.report.document import PAGE as REPORT
 from zip_ray.config.tree import Config
-from zip_ray.runs.folder import lasting
+from zip_ray.runs import next_command
+from zip_ray.runs.folder import how_to_resume
 from zip_ray.runs.lifecycle import RunResult
 from zip_ray.runs.zero_shot import shortfall
 
@@ -23,7 +25,7 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
     state = result.outcome.state
     if not result.outcome.finished:
         console.print(f"stopped: {'; '.join(result.outcome.reasons.values())}", soft_wrap=True)
-        text = f"{state.account.charged} queries done; go on with: zip-ray resume {lasting(result.folder, config)}"
+        text = f"{state.account.charged} queries done; continue with: {how_to_resume(result.folder, config)}"
         console.print(text, soft_wrap=True)
         return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
     console.print(accuracy_table(result.accuracies, result.templates))
@@ -58,9 +60,11 @@ def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:
 def _next_command(result: RunResult, config: Config) -> str:
     """What shows the run in MLflow, or first completes it there."""
     if not result.tracked:
-        return f"zip-ray replay {result.folder}"
+        return f"{next_command.zip_ray()} replay {shlex.quote(str(result.folder))}"
     uri = config.tracking.uri
-    return f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else f"a browser at {uri}"
+    if not uri.startswith("sqlite:"):
+        return f"a browser at {uri}"
+    return f"{next_command.beside_python('mlflow')} ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> Table:

@@ -31,7 +31,7 @@ def of_file(config: str | None, given: Tree) -> Config:
 
 
 def of_run(folder: str | Path, given: Tree) -> Config:
-    """The config that a run goes on with, as `of_file`."""
+    """The config that a run continues with, as `of_file`."""
     return _over(run_tree(Path(folder)), given, str(Path(folder, CONFIG)))
 
 

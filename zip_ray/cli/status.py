@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from zip_ray.config.budget import BudgetConfig
+from zip_ray.runs import next_command
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import LOCK, run_config
@@ -36,7 +37,7 @@ def status_of_copy(uri: str) -> list[str]:
     with TemporaryDirectory() as into:
         folder = fetch(uri, Path(into))
         finished, lines = _read(folder, run_config(folder).budget)
-    unfinished = f"not finished when it was last copied; if it runs nowhere, go on with: zip-ray resume {uri}"
+    unfinished = f"not finished when it was last copied; if it runs nowhere, continue with: {next_command.resume(uri)}"
     return [f"{uri}: {'finished' if finished else unfinished}", *lines]
 
 
@@ -53,7 +54,9 @@ def _state(folder: Path) -> str:
     silent = f"its last word {time.time() - (folder / RECORD).stat().st_mtime:.0f} s ago"
     if _is_held(folder / LOCK):
         return f"running, {silent}"
-    return f"not running on this machine, {silent}; if nowhere else either, go on with: zip-ray resume {folder}"
+    return (
+        f"not running on this machine, {silent}; if nowhere else either, continue with: {next_command.resume(folder)}"
+    )
 
 
 def _start(folder: Path) -> str:

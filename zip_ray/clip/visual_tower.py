@@ -158,7 +158,7 @@ def _timm_encoder(name: str, device: torch.device) -> tuple[nn.Module, tuple[int
     """A frozen encoder, and the height and width that it takes."""
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # timm and the hub client raise whatever they like
+    except Exception as error:  # timm and the hub client raise many kinds
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"prompt.encoder: '{name}' cannot be loaded from timm ({reason}): give a name that timm lists with "

@@ -67,7 +67,7 @@ def read_tree(path: Path, written: bool = False) -> Tree:
     if schema != VERSION:
         raise InputError(
             f"{path}: written by {'an earlier' if schema == FIRST_VERSION else 'another'} version of zip-ray (schema "
-            f"{schema}, this one has {VERSION}): go on with that version, or start anew"
+            f"{schema}, this one has {VERSION}): use that version, or start a new run"
         )
     return read
 

@@ -1,4 +1,4 @@
-"""How many asks share a pass where that is left to the program: `model.pairs_per_pass: auto`."""
+"""How many asks share a pass where that is left to the program: `execution.pairs_per_pass: auto`."""
 
 import math
 
@@ -7,7 +7,7 @@ from zip_ray.pool.dispatcher import PREFETCH
 
 
 def asks_per_pass(config: Config, device: str, actors: int) -> int:
-    """`model.pairs_per_pass` as a number.
+    """`execution.pairs_per_pass` as a number.
 
     On GPUs, auto is an actor's share of what may be out at once: synchronously of a step, whose answers are awaited
     together; asynchronously of `in_flight`, in as many passes as keep an actor at work while the driver is, and never

@@ -12,6 +12,7 @@ from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
 from zip_ray.errors import InputError, OutputError
 from zip_ray.files import write_whole
+from zip_ray.runs import next_command
 
 CONFIG = "config.yaml"
 LOCK = "lock"
@@ -41,9 +42,10 @@ def run_tree(folder: Path) -> Tree:
     return config_tree(folder / CONFIG, written=True)
 
 
-def lasting(folder: Path, config: Config) -> str:
-    """What `zip-ray resume` is given: the run folder; for where it goes with a Ray job, its copy too."""
-    return f"{folder}, or {config.output.remote} where that is gone" if config.output.remote else str(folder)
+def how_to_resume(folder: Path, config: Config) -> str:
+    """The command that continues a run from its folder, and from its copy for where a Ray job's folder is gone."""
+    copy = f", or {config.output.remote} where that is gone" if config.output.remote else ""
+    return f"{next_command.resume(folder)}{copy}"
 
 
 @contextmanager
@@ -57,8 +59,8 @@ def needing_room(folder: Path, config: Config) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then zip-ray resume "
-            f"{lasting(folder, config)}"
+            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then "
+            f"{how_to_resume(folder, config)}"
         ) from error
 
 

@@ -26,6 +26,7 @@ from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.facts import Facts, VisualPrompt
 from zip_ray.protocol.messages import Encoding, EncodingResult
 from zip_ray.runs import accuracy_plot as report
+from zip_ray.runs import next_command
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
 from zip_ray.runs.event_log import FILE_NAME as RECORD
@@ -85,7 +86,9 @@ def tune(
     task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
     folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists():
-        raise InputError(f"output.dir: '{folder}' exists: choose another, or go on with `zip-ray resume {folder}`")
+        raise InputError(
+            f"output.dir: '{folder}' exists: choose another, or continue it: {next_command.resume(folder)}"
+        )
     if config.output.remote:
         require_free(config.output.remote)
     with closing(open_pool(config)) as pool:

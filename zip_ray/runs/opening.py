@@ -39,7 +39,9 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
     watch.look()
     facts = pool.facts(watch.look)
     if facts.images["train"] == 0:
-        raise InputError("task.name: this data set is for testing only: tune on another, then `zip-ray evaluate` on it")
+        raise InputError(
+            "task.name: this data set is for testing only: tune on another, then test on it with `zip-ray evaluate`"
+        )
     if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
         _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
     if facts.precision:

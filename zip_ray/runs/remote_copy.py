@@ -7,6 +7,7 @@ from typing import Any
 
 from zip_ray.errors import InputError
 from zip_ray.files import PARTIAL, write_whole
+from zip_ray.runs import next_command
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 
@@ -113,7 +114,9 @@ def require_free(uri: str) -> None:
     except Exception as error:
         raise InputError(f"output.remote: '{uri}' cannot be read ({_line(error)}): check it and its access") from error
     if taken:
-        raise InputError(f"output.remote: '{uri}' holds a run: choose another, or go on with `zip-ray resume {uri}`")
+        raise InputError(
+            f"output.remote: '{uri}' holds a run: choose another, or continue it: {next_command.resume(uri)}"
+        )
 
 
 def fetch(uri: str, into: Path) -> Path:

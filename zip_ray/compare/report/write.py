@@ -25,7 +25,7 @@ def write_report(folder: Path) -> tuple[Path, Path]:
     """
     results = read_results(folder)
     if not results.finished:
-        raise InputError(f"{folder}: no run has come to its end: go on with `zip-ray compare`")
+        raise InputError(f"{folder}: no run has ended: continue with `zip-ray compare`")
     return write_document(folder, document(results))
 
 
