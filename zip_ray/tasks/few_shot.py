@@ -1,4 +1,4 @@
-"""Few-shot draws: so many training and validation images a class, keyed by the seed."""
+"""Few-shot draws: so many training and validation images per class, keyed by the seed."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from zip_ray.tasks.images import ImageSet
 from zip_ray.tasks.source import Source
 
 VALIDATION_SHOTS = 4
-"""Validation images a class at most (protocol of CoOp and ZIP)."""
+"""Validation images per class at most (protocol of CoOp and ZIP)."""
 
 
 def draw(source: Source, shots: int, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -37,14 +37,14 @@ def draw(source: Source, shots: int, seed: int) -> tuple[ImageSet, ImageSet]:
 
 
 def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) -> tuple[Int64, Int64]:
-    """Indices of `shots` training and min(shots, 4) validation images a class, without overlap.
+    """Indices of `shots` training and min(shots, 4) validation images per class, without overlap.
 
     Each class has its own key, so that its draw does not depend on the others. The order is by class, then by draw.
 
     Args:
         labels: classes of the pool, shape (n,).
         classnames: names, for messages.
-        shots: training images a class.
+        shots: training images per class.
         seed: keys the draw.
 
     Raises:
@@ -66,7 +66,7 @@ def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) ->
 
 
 def _up_to(count: int, labels: Int64, classes: int, seed: int, part: int) -> Int64:
-    """Indices of `count` images a class, or of all that it has; by class, then by draw."""
+    """Indices of `count` images per class, or of all that it has; by class, then by draw."""
     drawn = [
         generator(seed, Stream.SHOTS, label, 1 + part).permutation(np.flatnonzero(labels == label))[:count]
         for label in range(classes)

@@ -14,7 +14,7 @@ from zip_ray.tasks.builtin.render import COLOURS, STYLES, Images, Kind, Scene, c
 TASK_SEED = 20261123
 """Keys the images of all rendered tasks; training of the small CLIP has other keys."""
 TEST_IMAGES = 50
-"""Test images a class."""
+"""Test images per class."""
 
 
 @dataclass(frozen=True)
