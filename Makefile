@@ -12,8 +12,8 @@ quickstart: $(VENV)/project  ## install, then tune a prompt for handwritten digi
 
 install: $(VENV)/project
 
-test: $(VENV)/dev  ## all tests, two files at a time: much of a test of Ray is waiting
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+test: $(VENV)/dev  ## all tests, three files at a time: much of a test of Ray is waiting
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

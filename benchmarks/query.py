@@ -23,8 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import DOCS, BenchmarkOptions, machine, table
 from benchmarks.meter import KINDS, LONG, Row, counted, matmul_peak, row, shares
+from zip_ray.clip.loading import resolve_name
 from zip_ray.clip.plain_text import PromptEncoder, token_embedding
-from zip_ray.clip.shared_prefix import CausalEncoder, Layout, TextEncoder, Unsupported, _feed_forward
+from zip_ray.clip.shared_prefix import CausalEncoder, TextEncoder, _feed_forward
+from zip_ray.clip.token_layout import TokenLayout, Unsupported
 from zip_ray.config.model import ModelConfig
 
 WANTED_SPEEDUP = 90.0
@@ -80,17 +82,17 @@ class Partial(CausalEncoder):
         if not pack:
             self._layouts = [padded(layout) for layout in self._layouts]
 
-    def _last(self, block, x: Tensor, layout: Layout) -> Tensor:
+    def _last(self, block, x: Tensor, layout: TokenLayout) -> Tensor:
         if self._pooled_only:
             return super()._last(block, x, layout)
         return _feed_forward(block, x + self._attend(block, x, layout))[:, self._prefix + layout.slots[:, -1]]
 
 
-def padded(layout: Layout) -> Layout:
+def padded(layout: TokenLayout) -> TokenLayout:
     """Every class as long as the longest."""
     classes, longest = layout.slots.shape
     every = torch.arange(classes * longest, device=layout.slots.device)
-    return Layout(layout.rows[layout.slots.flatten()], every.view(classes, longest), every, layout.mask)
+    return TokenLayout(layout.rows[layout.slots.flatten()], every.view(classes, longest), every, layout.mask)
 
 
 def cropped(plain: PromptEncoder) -> PromptEncoder:
@@ -142,7 +144,7 @@ def ideas(plain: PromptEncoder) -> Iterator[tuple[str, TextEncoder, int]]:
 def measure(options: Options, name: str) -> dict[tuple[str, int], Found]:
     """All rows of a model."""
     torch.manual_seed(0)
-    model = open_clip.create_model(name, device=torch.device(options.device)).eval().requires_grad_(False)
+    model = open_clip.create_model(resolve_name(name), device=torch.device(options.device)).eval().requires_grad_(False)
     size = model.visual.image_size
     pixels = torch.randn(BATCH, 3, *(size if isinstance(size, tuple) else (size, size)), device=options.device)
 

@@ -1,18 +1,15 @@
 """Shared fixtures. What is not a fixture lives in tests/support."""
 
-import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from ray.cluster_utils import Cluster
 
 from tests.support.environment import isolate_environment
-from tests.support.processes import free_port
+from tests.support.processes import signals_kept
+from tests.support.ray_cluster import running_cluster
 from tests.support.ray_head import ray_head
-
-if TYPE_CHECKING:
-    from ray.cluster_utils import Cluster
 
 isolate_environment()
 
@@ -21,22 +18,27 @@ settings.register_profile("zip-ray", deadline=None, suppress_health_check=[Healt
 settings.load_profile("zip-ray")
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator["Cluster"]:
-    """A running Ray cluster of one node with 4 CPUs, to which tests may add nodes; shut down after the module."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    head = {"num_cpus": 4, "object_store_memory": 80 * 2**20, "ray_client_server_port": free_port()}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.client_address = f"ray://127.0.0.1:{head['ray_client_server_port']}"
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+LONG_ROOMS = ("system", "cli", "compare", "contracts", "actors", "runs")
 
 
-@pytest.fixture(scope="module")
-def ray_cluster(cluster: "Cluster") -> str:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the rooms that take longest: several processes share the files, and end together."""
+    rooms = {room: place for place, room in enumerate(LONG_ROOMS)}
+    items.sort(key=lambda item: rooms.get(item.path.parent.name, len(rooms)))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running Ray cluster of one node with 4 CPUs, which all tests of this process share.
+
+    A test that adds a node removes it.
+    """
+    with running_cluster(num_cpus=4) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(cluster: Cluster) -> str:
     """Address of a running cluster that pools join."""
     return str(cluster.address)
 
@@ -44,14 +46,11 @@ def ray_cluster(cluster: "Cluster") -> str:
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """A command line that runs in this process takes its signals over: afterwards, what was there."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
-    yield
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
+    with signals_kept():
+        yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def job_head() -> Iterator[str]:
     """Address of the dashboard of a running head, to which jobs are submitted."""
     with ray_head() as started:

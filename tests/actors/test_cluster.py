@@ -4,9 +4,9 @@ import psutil
 import pytest
 import ray
 
-from run import main
 from tests.support.paths import ROOT
 from zip_ray.actors import connect
+from zip_ray.cli.main import main
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.pool.contract import PoolError
 

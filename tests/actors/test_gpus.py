@@ -6,12 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
 from tests.support.fakes import FACTS, FakeScorer, numbered_pair
+from tests.support.pools import drain
+from tests.support.processes import HANG_SECONDS
+from tests.support.ray_cluster import add_node
 from tests.support.simulated import Faults, SimulatedPool
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import free_places, places
@@ -20,15 +24,12 @@ from zip_ray.protocol.facts import Facts
 
 
 @pytest.fixture(scope="module")
-def gpus() -> Iterator[str]:
-    """A head without room, a node with one GPU, a node with two: as many CPUs as parts of a third fit."""
-    store = {"object_store_memory": 80 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
-    for count in (1, 2):
-        cluster.add_node(num_cpus=3, num_gpus=count, **store)
+def gpus(cluster: Cluster) -> Iterator[str]:
+    """A head without GPUs, a node with one, a node with two: as many CPUs as parts of a third fit."""
+    nodes = [add_node(cluster, num_cpus=3, num_gpus=count) for count in (1, 2)]
     yield str(cluster.address)
-    ray.shutdown()
-    cluster.shutdown()
+    for node in nodes:
+        cluster.remove_node(node)
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,22 @@ def test_room_beside_others(
         (1 / 3, [[3], [3]]),
         (1, [[1], [1, 1]]),
         (2, [[1]]),
-        (None, [[1], [1, 1]]),
+        ("auto", [[1], [1, 1]]),
     ],
 )
-def test_actors_fill_the_gpus_that_are_there(gpus: str, tmp_path: Path, share: float | None, on_each: list) -> None:
-    config = ClusterConfig(address=gpus, gpus_per_actor=share, start_timeout=120)
+def test_actors_fill_the_gpus_that_are_there(
+    gpus: str, tmp_path: Path, share: float | Literal["auto"], on_each: list
+) -> None:
+    config = ClusterConfig(address=gpus, gpus_per_actor=share, start_timeout=HANG_SECONDS)
     pool = RayPool(lambda: Placed(marks=tmp_path), config)
     try:
         wanted = sum(map(sum, on_each))
-        share = share or 1
+        share = 1 if share == "auto" else share
         assert places(config.settled(3)) == wanted
         while len(pool.pids()) < wanted:
             pool.facts()
             pool._wait(0.5)
-        assert len(pool.members()) == wanted, "nobody is asked for that there is no room for"
+        assert len(pool.members()) == wanted, "no actor is asked for that there is no room for"
         found: dict[str, Counter[str]] = {}
         for path in tmp_path.iterdir():
             node, seen = json.loads(path.read_text())
@@ -112,7 +115,7 @@ def test_actors_fill_the_gpus_that_are_there(gpus: str, tmp_path: Path, share: f
         if share >= 1:
             assert all(set(seen.values()) == {1} for seen in found.values()), "none shares a whole GPU"
         pool.submit([numbered_pair(0)])
-        assert pool.collect(20.0)
+        assert drain(pool, 1)
     finally:
         pool.close()
 

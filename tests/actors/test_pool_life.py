@@ -14,7 +14,7 @@ from tests.support.pools import drain
 from zip_ray.actors import RayPool
 from zip_ray.actors.fleet import STARTS_PER_ACTOR
 from zip_ray.pool.contract import PoolError
-from zip_ray.pool.dispatcher import FAILURES_PER_WORK
+from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Value, Work
 
@@ -203,12 +203,24 @@ def test_a_lost_cluster_is_named_and_closing_is_quiet(monkeypatch: pytest.Monkey
     work_through(pool, [0, 1])
     pool.submit([numbered_pair(2)])
     fake.cluster_fault = fault
-    with pytest.raises(
-        PoolError, match=rf"^the Ray cluster is lost \(.*{fault}\): once one is up, `zip-ray resume RUN"
-    ):
+    lost = rf"^the Ray cluster is lost \(.*{fault}\): once one is up, `zip-ray resume RUN"
+    with pytest.raises(PoolError, match=lost):
         pool.collect(1.0)
+    with pytest.raises(PoolError, match=lost):
+        pool.submit([numbered_pair(3)])
     pool.close()
     pool.close()
+
+
+def test_what_is_submitted_is_sent_at_once_as_far_as_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(monkeypatch)
+    pool = fake.pool(FakeScorer, actors=(2, 2))
+    pool.submit([numbered_pair(0)])
+    assert [member.held for member in pool.members()] == [0, 0], "none is ready"
+    pool.facts()
+    pool.submit([numbered_pair(number) for number in range(1, 7)])
+    assert [member.held for member in pool.members()] == [PREFETCH, PREFETCH]
+    assert len(drain(pool, 7)) == 7
 
 
 def test_an_idle_actor_that_dies_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

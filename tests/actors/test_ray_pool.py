@@ -17,7 +17,8 @@ from ray.cluster_utils import Cluster
 from tests.support.fakes import FakeScorer, UnevenScorer, broken_build, dying_build, hanging_build, numbered_pair
 from tests.support.paths import ROOT
 from tests.support.pools import drain
-from tests.support.processes import free_port, wait_for
+from tests.support.processes import HANG_SECONDS, free_port, wait_for
+from tests.support.ray_cluster import add_node
 from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import connect
 from zip_ray.config.resources import ClusterConfig
@@ -30,7 +31,7 @@ from zip_ray.protocol.messages import Answer, Value
 @pytest.fixture
 def joined(ray_cluster: str) -> ClusterConfig:
     """A cluster that outlives every pool that joins it: the tests of this module share it, one after another."""
-    return ClusterConfig(address=ray_cluster, actors=2, start_timeout=60)
+    return ClusterConfig(address=ray_cluster, actors=2, start_timeout=HANG_SECONDS)
 
 
 def values(answers: list[Answer]) -> dict[int, Value]:
@@ -123,7 +124,7 @@ def all_ready(pool: RayPool) -> None:
 
 
 def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfig, tmp_path: Path) -> None:
-    pool = RayPool(partial(UnevenScorer, tmp_path, slow=1.0), joined)
+    pool = RayPool(partial(UnevenScorer, tmp_path, slow=20.0), joined)
     try:
         all_ready(pool)
         pool.submit([numbered_pair(0)])
@@ -131,7 +132,7 @@ def test_work_waits_in_the_pool_and_not_behind_a_slow_actor(joined: ClusterConfi
         assert [member.held for member in pool.members()] == [1, 1], "the second goes to the idle actor"
         pool.submit([numbered_pair(number) for number in range(2, 20)])
         assert [member.held for member in pool.members()] == [PREFETCH, PREFETCH]
-        slow = [number for number, value in values(drain(pool, 20)).items() if value[0].accuracy == 1.0]
+        slow = [number for number, value in values(drain(pool, 20)).items() if value[0].accuracy == 20.0]
         assert slow == [], "the fast actor took all that waited, and copies of what the slow one held"
     finally:
         pool.close()
@@ -141,7 +142,10 @@ def test_an_actor_that_hangs_while_it_loads_is_replaced(joined: ClusterConfig, t
     pool = RayPool(partial(hanging_build, tmp_path), joined)
     try:
         pool.facts()
-        pool._cluster = joined.model_copy(update={"start_timeout": 1})  # from here on
+        pool._fleet.cluster = joined.model_copy(update={"start_timeout": 1})
+        while not pool.last_error():
+            pool._wait(0.5)
+        pool._fleet.cluster = joined  # the next one may take its time
         all_ready(pool)
         assert "not loaded within cluster.start_timeout = 1 s" in pool.last_error()
     finally:
@@ -149,7 +153,7 @@ def test_an_actor_that_hangs_while_it_loads_is_replaced(joined: ClusterConfig, t
 
 
 def test_killed_node(cluster: Cluster) -> None:
-    node = cluster.add_node(num_cpus=4, object_store_memory=80 * 2**20)
+    node = add_node(cluster, num_cpus=4)
     # Four CPUs an actor: one on each node.
     pool = RayPool(partial(FakeScorer, delay=0.2), ClusterConfig(address=cluster.address, actors=2, cpus_per_actor=4))
     try:
@@ -167,7 +171,7 @@ def test_killed_node(cluster: Cluster) -> None:
             drain(pool, 1)
             return sorted(member.state for member in pool.members()) == ["pending", "ready"]
 
-        wait_for(waits_for_a_node, 30)  # copies of its work were answered before the node was known to be dead
+        wait_for(waits_for_a_node)  # copies of its work were answered before the node was known to be dead
     finally:
         pool.close()
 
@@ -188,6 +192,7 @@ def test_no_actor_for_too_long_is_an_end_with_the_numbers(joined: ClusterConfig)
 FOREIGN_DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[1])  # of this process only: Ray gives workers the script's and the working directory
+from tests.support.ray_cluster import add_node
 from zip_ray.actors import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.facts import Facts
@@ -214,7 +219,7 @@ def test_code_is_shipped_to_a_joined_cluster(cluster: Cluster, tmp_path: Path, r
     script = tmp_path / "driver.py"
     script.write_text(FOREIGN_DRIVER)
     command = [sys.executable, str(script), str(ROOT), getattr(cluster, road)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECONDS)
     told = run.stdout.splitlines()[-1:]  # Ray may tell of nodes that earlier tests took from the cluster
     assert told == ["shipped [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]"], run.stdout + run.stderr
 
@@ -265,7 +270,7 @@ def test_local_cluster_answers_and_leaves_nothing_behind() -> None:
     assert started
     pool.close()
     assert not ray.is_initialized()
-    _, alive = psutil.wait_procs(started, timeout=30)
+    _, alive = psutil.wait_procs(started, timeout=HANG_SECONDS)
     assert not alive
 
 

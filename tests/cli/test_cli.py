@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.support.command_line import assert_same_run, command, run, steps_done, wait_for_step
 from tests.support.paths import ROOT
-from tests.support.processes import below, is_actor, require_gone
+from tests.support.processes import HANG_SECONDS, below, is_actor, require_gone, wait_for
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.runs.event_log import read_record
 from zip_ray.tuning.events import EndEvent, StartEvent
@@ -24,6 +24,7 @@ SMALL = [
     "--optimizer.pairs-per-step=5",
     "--tracking.no-enabled",
 ]
+STEPS = 40
 IN_PROCESS = ["--cluster.pool=in-process"]
 
 
@@ -44,7 +45,7 @@ def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def actors_now() -> set[int]:
-    """Processes of actors of this module's cluster; others may have actors on this machine."""
+    """Processes of actors of this process's cluster; others may have actors on this machine."""
     return set(filter(is_actor, below()))
 
 
@@ -70,7 +71,7 @@ def test_a_run_leaves_all_that_it_promises(reference: Path) -> None:
         assert picture.width > 800
 
 
-@pytest.mark.parametrize("actors", [1, 4])  # two: below, with a killed one
+@pytest.mark.parametrize("actors", [1, 3])  # two: below, with a killed one
 def test_ray_actors_give_the_same_bits(reference: Path, tmp_path: Path, actors: int, ray_cluster: str) -> None:
     folder = tune(tmp_path, "run", f"--cluster.address={ray_cluster}", f"--cluster.actors={actors}")
     assert_same_run(folder, reference)
@@ -79,10 +80,9 @@ def test_ray_actors_give_the_same_bits(reference: Path, tmp_path: Path, actors: 
 def test_a_killed_actor_changes_nothing(reference: Path, tmp_path: Path, ray_cluster: str) -> None:
     process = start(tmp_path, f"--cluster.address={ray_cluster}", "--cluster.actors=2")
     wait_for_step(tmp_path / "run", 7, process)
-    actors = actors_now()
-    assert len(actors) == 2
-    os.kill(min(actors), signal.SIGKILL)
-    out, err = process.communicate(timeout=240)
+    wait_for(lambda: len(actors_now()) == 2 or process.poll() is not None)  # those of closed pools may still be ending
+    os.kill(min(actors_now()), signal.SIGKILL)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, out + err
     assert_same_run(tmp_path / "run", reference)
     account = read_record(tmp_path / "run" / "metrics.jsonl")[-1].account
@@ -96,15 +96,15 @@ def test_a_killed_driver_resumes_to_the_same_bits(
     reference: Path, tmp_path: Path, pool: str, step: int, ray_cluster: str
 ) -> None:
     where = IN_PROCESS if pool == "in-process" else [f"--cluster.address={ray_cluster}"]
-    process = start(tmp_path, *where)
-    wait_for_step(tmp_path / "run", step, process)
-    actors = actors_now()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    while not (tmp_path / "run").exists() or steps_done(tmp_path / "run") == STEPS:  # the kill must come before the end
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        process = start(tmp_path, *where)
+        wait_for_step(tmp_path / "run", step, process)
+        actors = actors_now()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
     if pool == "ray":
         require_gone(actors)
-    done = steps_done(tmp_path / "run")
-    assert step <= done < 40, "the kill must come before the end"
     run(tmp_path, "resume", "run")
     assert_same_run(tmp_path / "run", reference)
     account = read_record(tmp_path / "run" / "metrics.jsonl")[-1].account
@@ -117,7 +117,7 @@ def test_a_stopped_run_says_how_to_go_on(reference: Path, tmp_path: Path) -> Non
     process = start(tmp_path, *IN_PROCESS)
     wait_for_step(tmp_path / "run", 5, process)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
     assert "zip-ray resume run" in out
     run(tmp_path, "resume", "run")
@@ -199,6 +199,8 @@ def test_the_environment_is_clean() -> None:
 def test_a_reader_that_has_read_enough(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(command("tune", "--help"), cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, timeout=240)
+    done = subprocess.run(
+        command("tune", "--help"), cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, timeout=HANG_SECONDS
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")

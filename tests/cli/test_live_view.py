@@ -1,6 +1,7 @@
 """The display: a line now and then without a terminal, a bar with one, and the time left by the nearest budget."""
 
 import io
+import re
 import time
 from typing import Any
 
@@ -90,9 +91,9 @@ def test_a_run_of_which_nothing_is_heard_is_not_silent(monkeypatch: pytest.Monke
         time.sleep(0.2)
         assert out.getvalue() == "", "there is nothing to tell yet"
         view.event(step(1, 1.0))
-        wait_for(lambda: out.getvalue().count("\n") >= 3, 60)
+        wait_for(lambda: out.getvalue().count("\n") >= 3)
     _, *silent = out.getvalue().splitlines()
-    assert all("  latest step 0 s ago, 10 queries/s since the start" in line for line in silent)
+    assert all(re.search(r"  latest step \d s ago, 10 queries/s since the start", line) for line in silent)
     assert lines(BudgetConfig(), [(0.0, step(1, 1.0)), (LINE_SECONDS, step(2, 2.0))])[1].count("latest") == 0
 
 

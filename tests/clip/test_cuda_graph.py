@@ -18,11 +18,12 @@ from tests.support.text_towers import CAUSAL, TOKENIZER, model_of
 from zip_ray.clip.cuda_graph import Function, Graph, Memory, Recorded, to_device
 from zip_ray.clip.plain_text import PromptEncoder
 from zip_ray.clip.precision import products
-from zip_ray.clip.shared_prefix import TOLERANCE, CausalEncoder, Layout, make_encoder
+from zip_ray.clip.shared_prefix import TOLERANCE, CausalEncoder, make_encoder
+from zip_ray.clip.token_layout import TokenLayout
 from zip_ray.config.reading import validate
 from zip_ray.prompts import make_space
 from zip_ray.protocol.facts import SHARED_PREFIX
-from zip_ray.protocol.messages import Pair, Pass, Perturbation
+from zip_ray.protocol.messages import Pair, Pass, Perturbation, Priority, new_work
 from zip_ray.scorer.scorer import build_scorer
 
 NAMES = ["dog", "B-52", "old oak tree of the forest"]
@@ -59,8 +60,8 @@ def contexts(prompts: int, seed: int = 1) -> Tensor:
     return 0.02 * torch.randn(prompts, 4, 32, generator=torch.Generator().manual_seed(seed))
 
 
-def engine(record: Callable[..., tuple[Tensor, Graph]], name: str = "CLIP") -> tuple[CausalEncoder, CausalEncoder]:
-    """An engine as it is on a GPU, and one as it is."""
+def encoders(record: Callable[..., tuple[Tensor, Graph]], name: str = "CLIP") -> tuple[CausalEncoder, CausalEncoder]:
+    """An encoder as it is on a GPU, with recorded passes, and one without."""
     plain = PromptEncoder(model_of(name), TOKENIZER, NAMES, 4)
     recorded = CausalEncoder(plain)
     recorded._recorded = Recorded(recorded._passes, TOLERANCE, record)
@@ -69,11 +70,11 @@ def engine(record: Callable[..., tuple[Tensor, Graph]], name: str = "CLIP") -> t
 
 def test_recorded_once_a_shape_and_precision() -> None:
     record = Played()
-    recorded, eager = engine(record)
+    recorded, eager = encoders(record)
     for seed, prompts in enumerate((2, 2, 1, 2, 1)):
         assert torch.equal(recorded.encode(contexts(prompts, seed)), eager.encode(contexts(prompts, seed)))
     assert [graph.source.shape[0] for graph in record.made] == [2, 1]
-    assert [graph.memory for graph in record.made] == [None, (7, 0)], "the graphs of an engine share memory"
+    assert [graph.memory for graph in record.made] == [None, (7, 0)], "the graphs of an encoder share memory"
     with products("bf16", CPU):
         reduced = recorded.encode(contexts(2))
     assert len(record.made) == 3
@@ -82,7 +83,7 @@ def test_recorded_once_a_shape_and_precision() -> None:
 
 
 def test_answers_do_not_share_a_buffer() -> None:
-    recorded, eager = engine(Played())
+    recorded, eager = encoders(Played())
     first, second = (recorded.encode(contexts(2, seed)) for seed in (1, 2))
     third = recorded.encode(contexts(2, 3))
     for seed, found in enumerate((first, second, third), 1):
@@ -117,7 +118,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(caplog: pytest.LogCaptureFixture)
 
 
 def check_falls_back(record: Callable[..., tuple[Tensor, Graph]], said: str, caplog: pytest.LogCaptureFixture) -> None:
-    recorded, eager = engine(record)
+    recorded, eager = encoders(record)
     with caplog.at_level(logging.WARNING):
         for seed in (1, 2, 3):
             assert torch.equal(recorded.encode(contexts(2, seed)), eager.encode(contexts(2, seed)))
@@ -134,7 +135,7 @@ def test_no_memory_to_record_means_smaller_passes(caplog: pytest.LogCaptureFixtu
             raise torch.OutOfMemoryError("CUDA out of memory")
         return played(function, x, memory)
 
-    recorded, eager = engine(record)
+    recorded, eager = encoders(record)
     for seed in (1, 2):
         torch.testing.assert_close(
             recorded.encode(contexts(4, seed)), eager.encode(contexts(4, seed)), atol=1e-6, rtol=0
@@ -145,7 +146,7 @@ def test_no_memory_to_record_means_smaller_passes(caplog: pytest.LogCaptureFixtu
 
 def test_smaller_parts_are_recorded_anew() -> None:
     record = Played()
-    recorded, eager = engine(record)
+    recorded, eager = encoders(record)
     recorded.encode(contexts(1))
     recorded._prompts = 1
     recorded._shrink(1)  # fewer classes: the layout that the graphs read is gone
@@ -170,14 +171,14 @@ def imagined(tensor: Tensor) -> Tensor:
 
 
 def imagine(encoder: CausalEncoder) -> None:
-    """Move an engine to a GPU, inside a FakeTensorMode."""
+    """Move an encoder to a GPU, inside a FakeTensorMode."""
     for part in encoder._plain.model.modules():
         for name, tensor in part.named_parameters(recurse=False):
             setattr(part, name, nn.Parameter(imagined(tensor), requires_grad=False))
         for name, tensor in part.named_buffers(recurse=False):
             setattr(part, name, imagined(tensor))
     encoder._positions, encoder._causal = imagined(encoder._positions), imagined(encoder._causal)
-    encoder._layouts = [Layout(*map(imagined, layout)) for layout in encoder._layouts]
+    encoder._layouts = [TokenLayout(*map(imagined, layout)) for layout in encoder._layouts]
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -193,11 +194,13 @@ def test_a_pass_waits_for_nothing(name: str) -> None:
 
 def test_a_step_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """From pairs to losses, the losses are all that is waited for."""
-    config = validate({"cluster": {"pool": "in-process", "cache": False}, "task": {"shots": 1}}, "test")
+    config = validate({"cluster": {"pool": "in-process"}, "execution": {"cache": False}, "task": {"shots": 1}}, "test")
     scorer = build_scorer(config)
-    space = make_space(config, scorer.facts().shape)
+    space = make_space(config.prompt, scorer.facts().shape, config.seed)
     keys = [Perturbation("random-sign", 1, 1, k) for k in range(2)]
-    work = Pass(tuple(Pair(k, 1, 0, space.initial(), 0.01, key, 1) for k, key in enumerate(keys)))
+    w = space.initial()
+    pairs = [Pair(index=k, step=1, version=0, w=w, batch=1, scale=0.01, perturbation=key) for k, key in enumerate(keys)]
+    work = new_work(Pass(tuple(pairs)), Priority.QUERY)
     fetched = []
 
     def fetch(found: Tensor) -> list[object]:
@@ -212,11 +215,11 @@ def test_a_step_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ((encoder, _),) = scorer._texts._encoders.values()
         imagine(encoder)
         scorer._clip = scorer._texts._clip = clip
-        scorer._train = imagined(scorer._train)
+        scorer._train, scorer._labels = imagined(scorer._train), imagined(scorer._labels)
         with Watch():
             result = scorer.answer(work)
     assert fetched == [("cuda", (2, 2, 2))]
-    assert len(result.results) == 2
+    assert len(result) == 2
 
 
 def test_a_pass_is_one_graph_to_the_compiler_too() -> None:

@@ -1,4 +1,4 @@
-"""The engine against the plain pass, for every text-tower class of open_clip."""
+"""The shared-prefix pass against the plain pass, for every text-tower class of open_clip."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from torch.nn import functional
 from tests.support.text_towers import CAUSAL, PLAIN, TOKENIZER, TOWERS, model_of
 from zip_ray.clip.plain_text import PromptEncoder
 from zip_ray.clip.precision import Agreement, compare, products
-from zip_ray.clip.shared_prefix import CausalEncoder, Layout, TextEncoder, make_encoder
+from zip_ray.clip.shared_prefix import CausalEncoder, TextEncoder, make_encoder
+from zip_ray.clip.token_layout import TokenLayout
 from zip_ray.protocol.facts import SHARED_PREFIX
 
 WORDS = ["a", "dog", "ultramarine", "3", "forget-me-not", "X", "of", "the", "photosynthesis", "B-52"]
@@ -52,7 +53,7 @@ def check(name: str, classnames: list[str], contexts: torch.Tensor) -> None:
     scale=st.sampled_from([0.02, 0.5]),
     seed=st.integers(0, 10**6),
 )
-def test_engine_is_the_plain_pass(
+def test_features_are_those_of_the_plain_pass(
     name: str, classnames: list[str], tokens: int, prompts: int, scale: float, seed: int
 ) -> None:
     contexts = scale * torch.randn(prompts, tokens, 32, generator=torch.Generator().manual_seed(seed))
@@ -73,13 +74,13 @@ def test_each_tower_gets_the_encoder_that_fits_it() -> None:
             assert what == f"plain pass: {PLAIN[name]}"
 
 
-def test_an_engine_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = CausalEncoder.encode
     for wrong in (lambda self, x: honest(self, x) + 2e-5, lambda self, x: honest(self, x) * torch.nan):
         monkeypatch.setattr(CausalEncoder, "encode", wrong)
         encoder, what = make("CLIP", ["dog", "cat", "old oak tree", "X"])
         assert type(encoder) is PromptEncoder
-        assert "plain pass: the engine's features differ by" in what
+        assert "plain pass: shared-prefix features differ by" in what
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -96,7 +97,7 @@ def test_less_memory_means_more_passes_and_the_same_features(monkeypatch: pytest
     contexts = 0.02 * torch.randn(4, 4, 32, generator=torch.Generator().manual_seed(3))
     whole, honest, sizes = encoder.encode(contexts), CausalEncoder._pass, []
 
-    def cramped(self: CausalEncoder, part: torch.Tensor, layout: Layout) -> torch.Tensor:
+    def cramped(self: CausalEncoder, part: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
         size = len(part) * len(layout.slots)
         if size > room:
             raise torch.OutOfMemoryError("CUDA out of memory")

@@ -16,19 +16,19 @@ from unittest.mock import ANY, MagicMock
 import pytest
 from PIL import Image
 
-from tests.support.command_line import assert_same_run, command, run, steps_done
+from tests.support.command_line import assert_same_run, command, run, wait_for_step
 from tests.support.fakes import FakeScorer
 from tests.support.suite_files import BASE, suite_file
 from zip_ray.artifact.classifier import evaluate
 from zip_ray.artifact.tuned_prompt import TunedPrompt
-from zip_ray.compare.execute import Runner, SuiteOutcome, prepare, run_suite
+from zip_ray.compare.execute import SuiteOutcome, run_suite
 from zip_ray.compare.plan import Planned, plan
 from zip_ray.compare.report.write import write_report
-from zip_ray.compare.results import read_facts, read_results
-from zip_ray.compare.statistics import (
-    mean_and_deviation,
-)
+from zip_ray.compare.results import read_results
+from zip_ray.compare.runner import Runner
+from zip_ray.compare.statistics import mean_and_deviation
 from zip_ray.compare.suite import load_suite
+from zip_ray.compare.suite_folder import prepare, read_facts
 from zip_ray.compare.suite_view import SuiteView
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
@@ -130,11 +130,7 @@ def test_runs_that_are_cut_off_go_on_and_the_finished_stay(finished: Path, tmp_p
     suite_file(tmp_path, shots=[1, 2])
     process = subprocess.Popen(command("compare", "mini.yaml", "--output=out"), cwd=tmp_path, stderr=subprocess.PIPE)
     some = tmp_path / "out/runs/digits/1-shot/spsa/seed-1"
-    for _ in range(24_000):
-        if steps_done(some) >= 2:
-            break
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
+    wait_for_step(some, 2, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert len(read_results(tmp_path / "out").finished) < 8
@@ -186,7 +182,7 @@ def test_a_stopped_suite_goes_on(tmp_path: Path) -> None:
     outcome = carry_out(tmp_path, build_fake, stop_after=13, at_once=1)
     assert (outcome.finished, outcome.left, outcome.failures) == (1, 3, {})
     assert not (tmp_path / "out/report.html").exists()
-    assert read_facts(tmp_path / "out")["failures"] == {}
+    assert read_facts(tmp_path / "out").failures == {}
     outcome = carry_out(tmp_path, build_fake, at_once=1)
     assert (outcome.finished, outcome.left) == (3, 0)
     assert (tmp_path / "out/report.html").exists()
@@ -247,7 +243,6 @@ def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int
     assert max(seen) == most
 
 
-@pytest.mark.timeout(60)
 def test_runs_that_wait_for_their_start_are_stopped_at_once(tmp_path: Path) -> None:
     """Their pool never answers, and nothing of them is left."""
 

@@ -74,7 +74,7 @@ CLASSES = {
     "ucf101": 101,
     "imagenet": 1000,
 }
-"""Of the papers' data sets (reference: ZIP.md, section 6)."""
+"""Classes of the data sets of CoOp (Zhou et al., IJCV 2022) and ZIP (Park et al., ICLR 2025)."""
 
 
 def test_bpt_vlm_and_bar_as_published_know_the_length_of_an_epoch() -> None:

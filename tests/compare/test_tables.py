@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zip_ray.compare.plan import Planned, plan
-from zip_ray.compare.report import tables
+from zip_ray.compare.report import query_tables, tables, transfer_tables
 from zip_ray.compare.report.document import Table
 from zip_ray.compare.report.write import document
 from zip_ray.compare.results import Finished, Results
@@ -155,7 +155,7 @@ def test_tests_elsewhere(results: Results) -> None:
 
     On `near` all have 30.0, and zero-shot alone may be bold.
     """
-    table = tables.applied_table(results, 16)
+    table = transfer_tables.applied_table(results, 16)
     assert table.header == ("method", "own test set", "far", "near", "mean of the targets")
     assert cells(table) == {
         "zero-shot, plain template": ["20.0 ± 7.1", "20.0", "*30.0*", "*25.0*"],
@@ -174,8 +174,8 @@ def test_means_are_over_the_tasks_that_all_have(results: Results) -> None:
     for grid in (tables.accuracies, tables.gains):
         before, after = (cells(tables.grid_table(one, grid(one, 16), "")) for one in (results, wider))
         assert {name: line[-1] for name, line in after.items()} == {name: line[-1] for name, line in before.items()}
-    assert cells(tables.applied_table(wider, 16)) == cells(tables.applied_table(results, 16))
-    assert [line[-1] for line in cells(tables.target_table(wider, 16)).values()] == ["25.0", "20", "*15*", "12"]
+    assert cells(transfer_tables.applied_table(wider, 16)) == cells(transfer_tables.applied_table(results, 16))
+    assert [line[-1] for line in cells(query_tables.target_table(wider, 16)).values()] == ["25.0", "20", "*15*", "12"]
     assert document(replace(wider, suite=failing)).summary.endswith(
         "Nothing waits for methods without a finished run: broken. "
         "Means over tasks leave out those that another method has not finished: gone."
@@ -190,14 +190,14 @@ def test_queries_to_target(results: Results) -> None:
     """The target is W's 0.25: what it reached past the budget does not count. The letters with seed 2 lack B."""
     aim = {"the target, % on training mini-batches": ["25.0"] * 3}
     found = {**aim, "A": ["*10*", "30", "20"], "B": ["15", "*15*", "*15*"], "W (white box)": ["12", "12", "12"]}
-    assert cells(tables.target_table(results, 16)) == found
+    assert cells(query_tables.target_table(results, 16)) == found
     failing = Suite.model_validate({**SUITE, "methods": {**SUITE["methods"], "broken": {}}})
-    table = tables.target_table(replace(results, suite=failing), 16)
+    table = query_tables.target_table(replace(results, suite=failing), 16)
     assert cells(table) == found | {"broken": ["n/a"] * 3}
     few = [replace(one, run=replace(one.run, shots=4)) for one in results.finished if one.run.method != "B"]
     suite = Suite.model_validate({**SUITE, "shots": [4, 16]})
     both = replace(results, suite=suite, finished=[*few, *results.finished])
-    at_4, at_16 = (tables.target_table(both, shots) for shots in suite.shots)
+    at_4, at_16 = (query_tables.target_table(both, shots) for shots in suite.shots)
     assert (at_16.header[0], cells(at_16)) == ("queries to target, 16 shots", found)
     assert cells(at_4) == found | {"A": ["*10*", "*30*", "*20*"], "B": ["n/a"] * 3}
 
@@ -230,14 +230,14 @@ def test_base_to_new() -> None:
         finished(run, base, {"plain template": 0.5}, applied={"new classes": {"tuned": new, "plain template": 0.5}})
         for run, base, new in zip(planned, (0.8, 0.6), (0.4, 0.6), strict=True)
     ]
-    table = tables.harmonic_table(Results(suite, planned, done, {}), 16)
+    table = transfer_tables.harmonic_table(Results(suite, planned, done, {}), 16)
     assert table.header[1:4] == ("mean, base", "mean, new", "mean, H")
     best = ["*70.0*", "*50.0*", "*58.3*", "*80.0*", "40.0", "*53.3*", "*60.0*", "*60.0*", "*60.0*"]
     plain = ["50.0", "*50.0*", "50.0", "50.0", "*50.0*", "50.0", "50.0", "50.0", "50.0"]
     assert cells(table) == {"zero-shot, plain template": plain, "ZIP": best}
     gone = Suite.model_validate({**tree, "tasks": ["digits", "gone"]})
-    table = tables.harmonic_table(Results(gone, planned, done[:1], {}), 16)
+    table = transfer_tables.harmonic_table(Results(gone, planned, done[:1], {}), 16)
     assert cells(table)["ZIP"] == ["*80.0*", "40.0", "*53.3*"] * 2 + ["n/a"] * 3
     half = [done[0], replace(done[1], applied={})]
-    table = tables.harmonic_table(Results(suite, planned, half, {}), 16)
+    table = transfer_tables.harmonic_table(Results(suite, planned, half, {}), 16)
     assert cells(table)["ZIP"] == ["n/a", "n/a", "n/a", "*80.0*", "40.0", "*53.3*", "n/a", "n/a", "n/a"]

@@ -23,7 +23,7 @@ def test_work_is_spread_before_it_is_stacked() -> None:
     assert [work for _, work in sent] == list(range(3 * PREFETCH))
     assert [member for member, _ in sent[:3]] == [0, 1, 2]
     assert all(made.held(member) == PREFETCH for member in range(3))
-    assert made.outstanding == 10
+    assert len(made.awaited) == 10
 
 
 @given(st.permutations(range(9)))
@@ -78,7 +78,7 @@ def test_late_work_goes_to_an_idle_member_and_the_first_answer_counts() -> None:
     assert assigned(made, LATE * 1.0 + 0.1) == [(1, 1)]
     (first,) = answer(made, 1, 1, 1.0, 5.5)
     assert first.attempts == 2
-    assert made.outstanding == 0
+    assert not made.awaited
     assert answer(made, 0, 1, 9.0, 9.0) == []
     assert assigned(made, 10.0) == []
 
@@ -166,7 +166,7 @@ def test_the_answer_to_a_copy_that_comes_too_late_is_dropped() -> None:
     assert answer(made, 0, 1, 9.0, 9.0) == []
     assert made.held(0) == 0
     assert [(one.id, one.attempts) for one in answer(made, 1, 3, 1.0, 9.0)] == [(3, 1)]
-    assert made.outstanding == 0
+    assert not made.awaited
 
 
 def test_quick_work_is_not_late_within_a_round_trip() -> None:
@@ -237,7 +237,7 @@ def test_only_the_work_at_hand_is_blamed_and_none_where_a_node_died() -> None:
     assigned(made)
     answer(made, turn + 1, 1, 1.0, 1.0)
     made.leave(turn + 1, "raised")  # over work 2, for the first time
-    assert made.outstanding == 1
+    assert len(made.awaited) == 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -350,7 +350,7 @@ def test_the_answers_of_a_call_come_together_and_each_counts_once() -> None:
     assert [one.id for one in answer(made, 1, 0, 0.01, 1.3)] == [0]
     answers = made.answered(0, 0, [(value_of(number), 0.01) for number in range(4)], 1.4)
     assert [(one.id, one.attempts) for one in answers] == [(1, 2), (2, 1), (3, 1)]
-    assert made.outstanding == 0
+    assert not made.awaited
 
 
 def test_slow_members_and_long_works_travel_alone() -> None:

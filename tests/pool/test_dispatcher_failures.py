@@ -29,7 +29,7 @@ def test_a_failed_work_goes_to_members_that_have_not_failed_at_it() -> None:
     assert sorted(tried) == [0, 1, 2]
     ((member, _),) = assigned(made)
     assert fails(made, member, 0) == [Answer(0, FULL, FAILURES_PER_WORK)]
-    assert made.outstanding == 0
+    assert not made.awaited
 
 
 def test_it_does_not_wait_for_members_that_are_late() -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.prompt_shape import model_shape
-from zip_ray.clip.visual_tower import encode_prompted, look, settle
+from zip_ray.clip.visual_tower import encode_conditions, encode_prompted, fix_statistics
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.errors import InputError
@@ -158,14 +158,14 @@ def test_a_decoder_is_the_released_one(
     assert_same(encode_prompted(clip, images, visual, part=slice(1, 3)), whole[1:3])
     assert_same(encode_prompted(clip, images, visual, conditions=seen), whole)
     # Settled, an image no longer depends on those beside it.
-    settled = settle(visual, look(clip, images, "clip"), (size, size))
-    assert_same(encode_prompted(clip, images, settled), whole)
+    fixed = fix_statistics(visual, encode_conditions(clip, images, "clip"), (size, size))
+    assert_same(encode_prompted(clip, images, fixed), whole)
     for stage, norm in enumerate(layer for layer in decoder if isinstance(layer, nn.BatchNorm2d)):
         count = 3 * (side * 2 ** (stage + 1)) ** 2
         norm.running_var *= (count - 1) / count  # the library keeps the unbiased variance
     decoder.eval()
     another = make_images(4, size)[3:]
-    assert_same(encode_prompted(clip, another, settled), prompted(another))
+    assert_same(encode_prompted(clip, another, fixed), prompted(another))
 
 
 def test_a_decoder_that_draws_nothing_changes_nothing(clip: FrozenClip) -> None:
@@ -306,7 +306,7 @@ def test_an_encoder_of_timm_shows_its_class_token(clip: FrozenClip, monkeypatch:
     model = create("vit_tiny_patch16_224", pretrained=False, num_classes=0).eval()
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: create_copy(create, model))
     images = make_images(2, 32)
-    found = look(clip, images, "vit_tiny_patch16_224")
+    found = encode_conditions(clip, images, "vit_tiny_patch16_224")
     row = bicubic_up(32, 224)
     large = (row @ images.double() @ row.T).float()
     with torch.no_grad():
@@ -327,9 +327,9 @@ def bicubic_up(source: int, target: int) -> Tensor:
     return rows.reshape(source, target).T
 
 
-def test_an_encoder_that_cannot_be_had_is_named(clip: FrozenClip) -> None:
-    with pytest.raises(InputError, match=r"prompt\.encoder: 'no_such_encoder' cannot be had"):
-        look(clip, make_images(1, 32), "no_such_encoder")
+def test_an_encoder_that_cannot_be_loaded_is_named(clip: FrozenClip) -> None:
+    with pytest.raises(InputError, match=r"prompt\.encoder: 'no_such_encoder' cannot be loaded"):
+        encode_conditions(clip, make_images(1, 32), "no_such_encoder")
 
 
 @pytest.mark.parametrize("name", ["frame", "decoder", "tokens"])

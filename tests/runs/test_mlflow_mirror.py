@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.events import end_event, start_event, step_event, validation_event
-from tests.support.processes import free_port
+from tests.support.processes import HANG_SECONDS, free_port, wait_for
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Record, cut_record, read_record
@@ -37,13 +36,12 @@ class Server:
             self._process = subprocess.Popen(
                 command + store + artifacts, stdout=log, stderr=log, start_new_session=True, cwd=self._folder
             )
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1)
-                return
-            except OSError:
-                time.sleep(0.5)
-        raise RuntimeError((self._folder / "server.log").read_text())
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._folder / "server.log").read_text()
+        return bool(urllib.request.urlopen(f"{self.uri}/health", timeout=5).status == 200)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -107,9 +105,9 @@ def test_server_has_what_the_lines_say(alive: Server, tmp_path: Path) -> None:
     tracker = Tracker(tmp_path, TrackingConfig(uri=alive.uri))
     tracker.start()
     write(tmp_path, step_events(1, 12))
-    time.sleep(3)
+    wait_for(lambda: tracker.run_id and on_server(alive.uri, tracker.run_id).get("train/loss"))
     write(tmp_path, [*step_events(13, 20), end_event(20, zero_shot_accuracy=0.75, below_zero_shot=True)])
-    assert tracker.close(60)
+    assert tracker.close(HANG_SECONDS)
     assert on_server(alive.uri, tracker.run_id) == expected(tmp_path)
     client = MlflowClient(tracking_uri=alive.uri)
     run = client.get_run(tracker.run_id)
@@ -134,10 +132,7 @@ def test_killed_server_delays_nothing_and_replay_completes_without_duplicates(al
     config = TrackingConfig(uri=alive.uri)
     tracker = Tracker(tmp_path, config)
     tracker.start()
-    for _ in range(120):
-        if tracker.run_id and on_server(alive.uri, tracker.run_id).get("validation/loss"):
-            break
-        time.sleep(0.5)
+    wait_for(lambda: tracker.run_id and on_server(alive.uri, tracker.run_id).get("validation/loss"))
     alive.kill()
     write(tmp_path, [*step_events(11, 20), end_event(20)])
     assert tracker.close(30) is False
@@ -170,12 +165,12 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run(alive: Server, tmp_path: P
     config = TrackingConfig(uri=alive.uri)
     first = Tracker(tmp_path, config)
     first.start()
-    assert first.close(60)
+    assert first.close(HANG_SECONDS)
     cut_record(tmp_path / "metrics.jsonl", 5, 5)
     write(tmp_path, [*step_events(6, 15), end_event(15)])
     second = Tracker(tmp_path, config)
     second.start()
-    assert second.close(60)
+    assert second.close(HANG_SECONDS)
     assert second.run_id == first.run_id
     assert on_server(alive.uri, first.run_id) == expected(tmp_path)
 
@@ -184,7 +179,7 @@ def test_no_server_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     write(tmp_path, [start_event(), end_event(0)])
     tracker = Tracker(tmp_path, TrackingConfig(uri="http://user:secret@127.0.0.1:1"))
     tracker.start()
-    assert tracker.close(30) is False
+    assert tracker.close(HANG_SECONDS) is False
     assert "MLflow at http://127.0.0.1:1 does not answer" in caplog.text
     assert "secret" not in caplog.text
 
@@ -217,7 +212,7 @@ def test_an_empty_record_is_no_fault_of_the_server(tmp_path: Path, caplog: pytes
         replay(tmp_path, config)
     tracker = Tracker(tmp_path, config)
     tracker.start()
-    assert not tracker.close(10)
+    assert not tracker.close(HANG_SECONDS)
     assert "MLflow copy: InputError" in caplog.text
     assert "does not answer" not in caplog.text
 

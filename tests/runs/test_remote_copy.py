@@ -1,7 +1,6 @@
 """The copy of a run folder on other storage: whole at any moment, never waited for, fetched back to go on from."""
 
 import errno
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,9 +11,10 @@ import fsspec
 import numpy as np
 import pytest
 
+from tests.support.command_line import run
 from tests.support.fakes import FakeScorer
 from tests.support.paths import ROOT
-from tests.support.processes import wait_for
+from tests.support.processes import HANG_SECONDS, wait_for
 from zip_ray.cli.status import status_of_copy
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
@@ -89,7 +89,7 @@ def test_the_record_is_copied_before_the_checkpoint_that_it_goes_with(tmp_path: 
     copy._storage.mv, before = watch, copy._storage.mv
     try:
         copy.start()
-        assert copy.close(10)
+        assert copy.close(HANG_SECONDS)
     finally:
         copy._storage.mv = before
     assert order == ["metrics.jsonl", CHECKPOINT]
@@ -106,18 +106,18 @@ def test_the_record_is_copied_with_a_new_checkpoint_and_at_the_end(tmp_path: Pat
     change("metrics.jsonl", b"1")
     copy = RemoteCopy(tmp_path, URI)
     copy.start()
-    wait_for(lambda: storage.exists(f"{URI}/{CHECKPOINT}"), 10)
+    wait_for(lambda: storage.exists(f"{URI}/{CHECKPOINT}"))
     change("metrics.jsonl", b"12")
     change("config.yaml", b"")
-    wait_for(lambda: storage.exists(f"{URI}/config.yaml"), 10)
+    wait_for(lambda: storage.exists(f"{URI}/config.yaml"))
     change("config.yaml", b"a later look")
-    wait_for(lambda: storage.cat_file(f"{URI}/config.yaml") == b"a later look", 10)
+    wait_for(lambda: storage.cat_file(f"{URI}/config.yaml") == b"a later look")
     assert copied() == b"1", "it has changed alone"
     change(CHECKPOINT, b"12")
-    wait_for(lambda: storage.cat_file(f"{URI}/{CHECKPOINT}") == b"12", 10)
+    wait_for(lambda: storage.cat_file(f"{URI}/{CHECKPOINT}") == b"12")
     assert copied() == b"12"
     change("metrics.jsonl", b"123")
-    assert copy.close(10)
+    assert copy.close(HANG_SECONDS)
     assert copied() == b"123"
 
 
@@ -155,7 +155,7 @@ def test_storage_that_fails_or_hangs_holds_nothing_up(
     release.set()
     for thread in threading.enumerate():
         if thread.name == "remote":  # it has the tests' storage in common
-            thread.join(60)
+            thread.join(HANG_SECONDS)
 
 
 def test_places_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,14 +176,14 @@ def test_places_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytes
 def test_resume_takes_a_uri(tmp_path: Path) -> None:
     remote = f"file://{tmp_path}/store/first"
     small = ("--budget.queries=40", "--tracking.no-enabled", "--cluster.pool=in-process")
-
-    def run(*arguments: str) -> str:
-        command = [sys.executable, str(ROOT / "run.py"), *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    run("tune", str(ROOT / "configs" / "quickstart.yaml"), *small, "--output.dir=run", f"--output.remote={remote}")
-    assert "80 queries" in run("resume", remote, "--budget.queries=80")
-    assert f"{remote}: finished" in run("status", remote)
+    run(
+        tmp_path,
+        "tune",
+        str(ROOT / "configs" / "quickstart.yaml"),
+        *small,
+        "--output.dir=run",
+        f"--output.remote={remote}",
+    )
+    assert "80 queries" in run(tmp_path, "resume", remote, "--budget.queries=80").stdout
+    assert f"{remote}: finished" in run(tmp_path, "status", remote).stdout
     assert load_checkpoint(tmp_path / "store" / "first" / CHECKPOINT).account.charged == 80

@@ -1,27 +1,60 @@
-"""The command line from outside, and the run folders that it leaves."""
+"""The command line, in this process or in one of its own, and the run folders that it leaves."""
 
+import contextlib
+import io
+import os
 import subprocess
 import sys
-import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
 
 from tests.support.paths import ROOT
+from tests.support.processes import signals_kept, wait_for
+from zip_ray.cli.main import main
 from zip_ray.runs.event_log import read_record
 from zip_ray.tuning.events import PoolEvent, StepEvent
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a command line has printed."""
+
+    stdout: str
+    stderr: str
+
+
 def command(*arguments: str) -> list[str]:
+    """The command line for a process of its own: one that is to be killed, stopped or watched."""
     return [sys.executable, str(ROOT / "run.py"), *arguments]
 
 
-def run(cwd: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=240)
-    assert done.returncode == code, done.stdout + done.stderr
+def run(cwd: Path, *arguments: str, code: int = 0) -> Done:
+    """Carry out a command line in this process, in a folder."""
+    out, err = io.StringIO(), io.StringIO()
+    with signals_kept(), working_in(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            got: object = main([*arguments])
+        except SystemExit as end:
+            got = end.code
+    done = Done(out.getvalue(), err.getvalue())
+    assert got == code, done.stdout + done.stderr
     return done
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Have a folder as the working directory."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def steps_done(folder: Path) -> int:
@@ -31,13 +64,14 @@ def steps_done(folder: Path) -> int:
         return 0
 
 
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
-    for _ in range(24_000):
-        if steps_done(folder) >= step:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError("the run did not get there")
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[Any]) -> None:
+    """Wait until the run of a process has made so many steps."""
+
+    def there() -> bool:
+        return steps_done(folder) >= step or process.poll() is not None
+
+    wait_for(there, every=0.01)
+    assert steps_done(folder) >= step, process.communicate()
 
 
 def assert_same_run(one: Path, other: Path) -> None:

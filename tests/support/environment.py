@@ -1,6 +1,8 @@
 """What a shell of a developer may have set, and tests must not see."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 
@@ -9,5 +11,10 @@ def isolate_environment() -> None:
     os.environ.pop("RAY_ADDRESS", None)
     os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # 15 by default: beside other programs an actor would have a thirtieth of a core.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - that is its name
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="zip-ray-cache-")
+    os.environ["OMP_NUM_THREADS"] = "1"  # several test processes share the cores
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers share what pytest itself has set
+        os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="zip-ray-cache-")
+        atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

@@ -18,9 +18,9 @@ POOL_LOST = "no actor is left after 7 failed starts; last: out of luck"
 
 
 def drain(pool: Pool, count: int) -> list[Answer]:
-    """So many answers, or what has come of them within five minutes."""
+    """So many answers, or what has come of them within ten minutes."""
     answers: list[Answer] = []
-    for _ in range(600):
+    for _ in range(1200):
         if len(answers) >= count:
             break
         answers += pool.collect(0.5)

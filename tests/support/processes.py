@@ -2,11 +2,15 @@
 
 import contextlib
 import secrets
+import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
+
+HANG_SECONDS = 600
+"""More than anything takes that comes to an end, on a busy machine too."""
 
 
 def free_port() -> int:
@@ -32,17 +36,33 @@ def listens(port: int) -> bool:
         return True
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    """Try until it holds; a connection that is refused does not."""
+def wait_for(condition: Callable[[], object], every: float = 0.1, seconds: float = HANG_SECONDS) -> None:
+    """Try until it holds; where it raises OSError, as a connection that is refused, it does not.
+
+    Args:
+        condition: what is waited for.
+        every: seconds between two tries.
+        seconds: after so many it hangs.
+    """
     deadline = time.monotonic() + seconds
     while True:
-        try:
+        with contextlib.suppress(OSError):
             if condition():
                 return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.2)
+        assert time.monotonic() < deadline, f"has not come about within {seconds:g} s"
+        time.sleep(every)
+
+
+@contextlib.contextmanager
+def signals_kept() -> Iterator[None]:
+    """A command line takes Ctrl-C and SIGTERM over: afterwards, what was there."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def below() -> list[int]:
@@ -62,7 +82,4 @@ def is_actor(pid: int) -> bool:
 def require_gone(pids: set[int]) -> None:
     """That no actor has outlived its pool, or its driver: neither one of these, nor any other below this process."""
     assert pids, "no actor has been seen"
-    deadline = time.monotonic() + 20
-    while left := [pid for pid in pids | set(below()) if is_actor(pid)]:
-        assert time.monotonic() < deadline, f"processes left behind: {left}"
-        time.sleep(0.2)
+    wait_for(lambda: not any(map(is_actor, pids | set(below()))))

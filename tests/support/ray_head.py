@@ -53,8 +53,8 @@ def ray_head() -> Iterator[RayHead]:
     )
     started = RayHead(process, f"http://127.0.0.1:{dashboard}", f"ray://127.0.0.1:{client}")
     try:
-        wait_for(lambda: urllib.request.urlopen(f"{started.dashboard}/api/version", timeout=1).status == 200, 60)
-        wait_for(lambda: listens(client), 60)
+        wait_for(lambda: urllib.request.urlopen(f"{started.dashboard}/api/version", timeout=1).status == 200)
+        wait_for(lambda: listens(client))
         yield started
     finally:
         process.send_signal(signal.SIGTERM)

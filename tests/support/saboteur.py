@@ -19,7 +19,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from tests.support.processes import free_port
+from tests.support.ray_cluster import add_node, running_cluster
 from tests.support.simulated import DriverKilled
 from zip_ray.actors import RayPool
 from zip_ray.runs import checkpoint
@@ -29,7 +29,6 @@ MEMBERS = 4
 """Actors."""
 NODES = 2
 """Nodes that hold them, beside the head, which holds none."""
-ADD_ATTEMPTS = 3
 WRITE_SECONDS = 0.1
 """What a checkpoint takes, which is about as long as the steps from one to the next."""
 SILENT_SECONDS = 3.0
@@ -39,27 +38,15 @@ SILENT_SECONDS = 3.0
 @contextmanager
 def real_cluster() -> Iterator[Cluster]:
     """A head without room for actors, and nodes that may be lost."""
-    store = 80 * 2**20
-    head = {"num_cpus": 0, "object_store_memory": store, "ray_client_server_port": free_port()}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
+    with running_cluster(num_cpus=0) as cluster:
         for _ in range(NODES):
-            add_node(cluster)
+            add_actors_node(cluster)
         yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
-def add_node(cluster: Cluster) -> None:
-    """A node with room for its share of the actors. On a busy machine Ray gives some up before they are there."""
-    for attempt in range(ADD_ATTEMPTS):
-        try:
-            cluster.add_node(num_cpus=MEMBERS // NODES, object_store_memory=80 * 2**20)
-            return
-        except Exception:
-            if attempt == ADD_ATTEMPTS - 1:
-                raise
+def add_actors_node(cluster: Cluster) -> None:
+    """A node with room for its share of the actors."""
+    add_node(cluster, num_cpus=MEMBERS // NODES)
 
 
 class Disk:
@@ -212,7 +199,7 @@ class Saboteur(threading.Thread):
         For the main thread: Ray starts nodes from no other.
         """
         while sum(map(is_up, list(self._cluster.worker_nodes))) < NODES + self._extra_nodes:
-            add_node(self._cluster)
+            add_actors_node(self._cluster)
 
     def _nodes(self) -> list[Any]:
         return sorted(filter(is_up, self._cluster.worker_nodes), key=lambda node: node.node_id)

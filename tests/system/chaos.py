@@ -216,7 +216,12 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
                     update={"enabled": tracked, "uri": f"http://127.0.0.1:{free_port()}"}
                 ),
                 "cluster": config.cluster.model_copy(
-                    update={"address": cluster.address, "actors": actors, "answer_timeout": 2, "start_timeout": 60}
+                    update={
+                        "address": cluster.address,
+                        "actors": actors,
+                        "answer_timeout": 2,
+                        "start_timeout": 60,
+                    }
                 ),
             }
         )

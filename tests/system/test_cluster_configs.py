@@ -16,14 +16,16 @@ import pytest
 import ray.autoscaler
 import yaml
 
-import run
+from tests.support.command_line import run
 from tests.support.fake_ray import FakeRay
-from tests.support.fakes import FakeScorer, make_pairs
+from tests.support.fakes import FakeScorer, numbered_pair
 from tests.support.faults import check_each
 from tests.support.paths import RAY, ROOT
 from tests.support.pools import drain
-from tests.support.processes import free_port, wait_for
+from tests.support.processes import HANG_SECONDS, free_port, wait_for
 from zip_ray.actors import RayPool
+from zip_ray.cli import settings
+from zip_ray.cli.main import bound
 from zip_ray.runs.event_log import read_record
 from zip_ray.tuning.events import EndEvent
 
@@ -33,10 +35,8 @@ SMALL = ("--budget.queries", "100", "--cluster.actors", "2", "--tracking.no-enab
 
 def parses(command: list[str]) -> None:
     """Whether run.py understands a command line, down to its last option."""
-    done = subprocess.run(
-        [sys.executable, "run.py", *command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    assert "--budget.queries" in run(ROOT, *command, "--help").stdout
+    bound(command[0], command[1:])
 
 
 def submitted() -> list[str]:
@@ -56,12 +56,12 @@ def test_launcher_file_fits_rays_schema() -> None:
 def test_the_launchers_command_begins_without_a_gpu_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """The head has no GPU, and there are no workers: an actor that waits brings the first, a boot and a load later."""
     monkeypatch.chdir(ROOT)
-    run.define_commands(run.base_config(submitted()))
-    cluster = run.app.cli(args=submitted()).keywords["settings"].cluster
+    command, *arguments = submitted()
+    cluster = settings.of_file(**bound(command, arguments)).cluster
     assert cluster.gpus_per_actor == 1
     fake = FakeRay(monkeypatch, places=0)
     pool = RayPool(FakeScorer, cluster)
-    pool.submit(make_pairs(0))
+    pool.submit([numbered_pair(0)])
     while fake.now < 1600:
         assert pool.collect(1.0) == []
         assert [member.state for member in pool.members()] == ["pending"], "what the autoscaler reads"
@@ -84,7 +84,7 @@ PLAYED = {
         [[ "$1" == start ]] || exec "$REAL_RAY" "$@"
         setsid "$REAL_RAY" "$@" --block --num-cpus=2 --object-store-memory=80000000 </dev/null >"$HOME/head.log" 2>&1 &
         echo $! >"$HOME/head.pid"
-        until (exec 3<>"/dev/tcp/127.0.0.1/$HEAD_PORT") 2>/dev/null; do sleep 0.2; done; sleep 2""",
+        until (exec 3<>"/dev/tcp/127.0.0.1/$HEAD_PORT") 2>/dev/null; do sleep 0.2; done""",
     "python": 'exec "$REAL_PYTHON" "$@"',
     "python3": '[[ "$*" == *pip* ]] || exec "$REAL_PYTHON" "$@"',
 }
@@ -105,7 +105,6 @@ def running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.timeout(280)
 def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
     """`ray up` and `ray submit` themselves, with ssh and rsync played: token, files, start of the head, the run."""
     home, port = tmp_path / "home", free_port()
@@ -126,6 +125,7 @@ def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
         "HEAD_PORT": str(port),
         "RAY_TMPDIR": tempfile.mkdtemp(prefix="zr"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
     }
     launcher = yaml.safe_load((CLUSTER / "launcher.yaml").read_text())
     for key in ("available_node_types", "head_node_type"):
@@ -161,7 +161,7 @@ def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
             head = int((home / "head.pid").read_text())
             with contextlib.suppress(ProcessLookupError):  # it may have failed to start
                 os.kill(head, signal.SIGTERM)
-            wait_for(lambda: not running(head), 30)
+            wait_for(lambda: not running(head))
 
 
 def test_ray_job_manifest() -> None:
@@ -191,6 +191,7 @@ def on_slurm(folder: Path, python: Path) -> dict[str, str]:
         "PATH": f"{folder}:{os.environ['PATH']}",
         "PYTHON": str(python),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_JOB_NODELIST": "here",
         "SLURM_JOB_NUM_NODES": "1",
@@ -198,7 +199,6 @@ def on_slurm(folder: Path, python: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(240)
 def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
     """Beside Slurm's commands, everything is real: Ray head, worker, driver, token."""
     folder = tmp_path / "run"
@@ -213,7 +213,7 @@ def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=200)
+        output, _ = process.communicate(timeout=HANG_SECONDS)
     finally:
         with contextlib.suppress(ProcessLookupError):  # it has ended all that it started
             os.killpg(process.pid, signal.SIGTERM)
@@ -239,7 +239,7 @@ def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_SECONDS,
     )
     if starts:
         assert done.returncode == 0, done.stderr

@@ -4,10 +4,9 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.support.command_line import assert_same_run, command, run, wait_for_step
 from tests.support.paths import ROOT
+from tests.support.processes import HANG_SECONDS
 from tests.support.ray_head import ray_head
 
 SETTINGS = (
@@ -17,7 +16,6 @@ SETTINGS = (
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 
 
-@pytest.mark.timeout(280)
 def test_a_run_without_its_head_saves_its_state_and_goes_on_elsewhere(tmp_path: Path) -> None:
     environment = {**os.environ, "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "1"}
     with ray_head() as started:
@@ -32,7 +30,7 @@ def test_a_run_without_its_head_saves_its_state_and_goes_on_elsewhere(tmp_path: 
         )
         wait_for_step(tmp_path / "cut", 5, process)
         started.kill()
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1, said
     assert "the Ray cluster is lost" in said
     assert "resume cut" in said

@@ -4,7 +4,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -12,14 +11,27 @@ import pytest
 from PIL import Image
 
 from tests.support.clone import clone
+from tests.support.command_line import run
 from tests.support.faults import check_each
-from tests.support.paths import ROOT
-from tests.support.processes import free_port
+from tests.support.paths import RAY, ROOT
+from tests.support.processes import free_port, wait_for
 from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+IN_PROCESS = ("--cluster.pool", "in-process")
+
+
+def starts_ray(line: str) -> bool:
+    """Whether a command has actors on a Ray of its own."""
+    return bool(re.search(r"run.py (tune|resume|compare) ", line)) and not re.search(
+        "--address|--cluster.address", line
+    )
+
+
+FIRST_WITH_RAY = next(filter(starts_ray, COMMANDS))
+"""The others have no actors here."""
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +52,7 @@ def serve(command: list[str], cwd: Path) -> None:
     port = free_port()
     process = subprocess.Popen([sys.executable, "-m", *command, "--port", str(port)], cwd=cwd, start_new_session=True)
     try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
-                return
-            except OSError:
-                time.sleep(0.5)
-        raise AssertionError(f"{command} does not answer")
+        wait_for(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5))
     finally:
         subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
         process.wait()
@@ -69,10 +75,13 @@ def test_commands_in_their_order(line: str, project: Path, ray_cluster: str, job
     if program == "mlflow":
         serve([program, *arguments], project)
         return
-    assert program in ("python", "ray")
-    command = [sys.executable] if program == "python" else [str(Path(sys.executable).with_name("ray"))]
-    done = subprocess.run([*command, *arguments], cwd=project, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    if program == "ray" or line == COMMANDS[0]:
+        command = {"python": sys.executable, "ray": RAY}[program]
+        done = subprocess.run([command, *arguments], cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return
+    assert (program, arguments[0]) == ("python", "run.py")
+    run(project, *arguments[1:], *(IN_PROCESS if starts_ray(line) and line != FIRST_WITH_RAY else ()))
 
 
 def test_python_after_the_commands(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +99,7 @@ def test_configs_open_with_their_command_and_are_valid() -> None:
 
 def opens_with_its_command_and_is_valid(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith(f"# python run.py tune configs/{path.name}")
+    assert first.startswith(f"# zip-ray tune {path.stem}")
     load_config(path)
 
 

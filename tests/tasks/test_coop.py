@@ -238,7 +238,7 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
         (lambda folder: edit(folder, lambda split: split.pop("val")), r"json: val: Field required: download the split"),
         (
             lambda folder: edit(folder, lambda split: split.pop("test")),
-            r"task.root: '.*': 10 classes and 0 test images: a task needs two and one: add what is missing",
+            r"task.root: '.*': 10 classes and 0 test images: a task needs at least two classes and one test image: add",
         ),
         (
             lambda folder: edit(folder, lambda split: split["val"].append(["x"])),

@@ -114,7 +114,7 @@ def test_a_manifest_that_is_none(tmp_path: Path) -> None:
         ),
         ("a.jsonl", "{", "a.jsonl:1: row: Invalid JSON"),
         ("b.jsonl", "[1]", "b.jsonl:1: row: "),
-        ("empty.csv", "path,label,classname,split\n", "0 classes and 0 test images: a task needs two and one"),
+        ("empty.csv", "path,label,classname,split\n", "0 classes and 0 test images: a task needs at least two classes"),
     ):
         if text is not None:
             (tmp_path / name).write_text(text)

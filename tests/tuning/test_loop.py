@@ -141,6 +141,19 @@ def test_the_cores_of_the_driver_do_not_matter(optimizer: dict[str, Any], size: 
     np.testing.assert_array_equal(*found)
 
 
+def test_a_validation_that_was_lost_with_its_driver_is_made_at_its_own_step() -> None:
+    """The checkpoint of a step is written before the validation that is due at that step is answered."""
+    saved: list[RunState] = []
+    config = make_config(output={"checkpoint_every_steps": 5})
+    _, events = tune(config)
+    Tuning(config, InProcessPool(FakeScorer), fresh(), lambda _: None, saved.append).run()
+    state = saved[0]
+    assert (state.optimizer.steps, state.validated_step) == (5, 0)
+    _, tail = tune(config, state=state)
+    validations = of_kind(events, ValidationEvent)
+    assert [event.step for event in of_kind(tail, ValidationEvent)] == [event.step for event in validations[1:]]
+
+
 def test_lost_pool_ends_the_run_with_its_state() -> None:
     outcome, _ = tune(make_config(), FailingPool(answers=18))
     assert outcome.reasons == {"pool": POOL_LOST}

@@ -99,6 +99,17 @@ def test_asynchronously_so_many_are_in_flight_and_any_results_make_a_step() -> N
     assert results.staleness == 0.5, "the mean of 1 and 0"
 
 
+def test_asynchronously_passes_are_whole_as_far_as_the_budget_allows() -> None:
+    """Answers come one pass at a time: what each frees would go out in passes of its size for ever."""
+    run = Run(asynchronous(in_flight=8), budget=22, pairs_per_step=1)
+    passes = run.ask_all(most=3)
+    assert numbers(passes) == [[0, 1, 2], [3, 4, 5]], "two more are no whole pass"
+    run.take(*passes[0])
+    assert numbers(run.ask_all(most=3)) == [[6, 7, 8]]
+    run.take(*passes[1])
+    assert numbers(run.ask_all(most=3)) == [[9, 10]], "all that the budget has left"
+
+
 def test_results_that_are_too_stale_are_charged_and_dropped() -> None:
     run = Run(asynchronous(in_flight=4, max_staleness=1), pairs_per_step=1)
     old, *others = run.ask_all()
@@ -151,13 +162,15 @@ def test_asynchronously_the_budget_has_room_beside_what_is_in_flight() -> None:
     assert run.ask() == ()
 
 
-def test_nothing_is_asked_beyond_the_last_step() -> None:
-    run = Run(asynchronous(in_flight=8), last_step=3, pairs_per_step=2)
+@pytest.mark.parametrize("in_flight", [2, 4, 8])
+def test_nothing_is_asked_beyond_the_last_step(in_flight: int) -> None:
+    run = Run(asynchronous(in_flight), last_step=3, pairs_per_step=3)
     passes = run.ask_all()
-    assert len(passes) == 6
-    for asks in passes:
-        run.take(*asks)
-    assert (run.state.steps, run.ask()) == (3, ())
+    while passes:
+        run.take(*passes.pop(0))
+        passes += run.ask_all()
+    assert run.state.steps == 3
+    assert run.queue.asked == 9
 
 
 def test_what_was_dropped_is_asked_again_where_steps_are_the_budget() -> None:
@@ -247,6 +260,7 @@ def test_every_charged_result_is_used_once_dropped_or_waits(
     seed: int, execution: ExecutionConfig, pairs: int, most: int, budget: int | None, last_step: int | None
 ) -> None:
     draw = random.Random(seed)
+    most = min(most, execution.in_flight) if execution.mode == "async" else most
     run = Run(execution, budget, last_step, pairs_per_step=pairs)
     out: list[tuple[Ask, ...]] = []
     asked, used, taken, dropped = list[int](), list[int](), 0, 0

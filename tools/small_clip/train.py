@@ -1,7 +1,7 @@
 """Train the small CLIP: `python -m tools.small_clip.train --help`.
 
-Rendered images are made once and shown in several epochs, shifted at random, each time with a caption drawn anew.
-Equal captions of a mini-batch are one text, the positive of all its images (one-hot targets would call them wrong).
+Rendered images are made once and shown in several epochs, shifted at random, each time with a new caption.
+Equal captions in a mini-batch are one text, a positive of all its images (one-hot targets would count them as wrong).
 """
 
 import json
@@ -52,19 +52,19 @@ class Options:
     steps: int = 1400
     """Updates."""
     batch_size: int = 256
-    """Images in an update."""
+    """Images per update."""
     learning_rate: float = 1e-3
     """Peak of the schedule: linear warm-up over the first twentieth, then a half cosine to zero."""
     weight_decay: float = 0.1
     """Decoupled weight decay (AdamW) of matrices; the token table, gains and biases have none."""
     seed: int = 1
-    """Keys images, captions, order and initial weights."""
+    """Keys the images, captions, order and initial weights."""
     threads: int = 2
     """CPU threads, and processes that render."""
     device: str = "cpu"
     """`cpu` or `cuda`."""
     save_every: int = 250
-    """Updates between two writings of the weights."""
+    """Updates between two saves of the weights."""
 
 
 def main(options: Options) -> None:
@@ -179,7 +179,7 @@ def learning_rate(step: int, options: Options) -> float:
 
 
 def save(model: CLIP, options: Options, step: int, seconds: float) -> None:
-    """Write the model in open_clip's own layout, half precision, and how it came about."""
+    """Write the model in open_clip's own layout, half precision, and how it was trained."""
     options.out.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": PREPROCESS_CONFIG}
     (options.out / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ from zip_ray.tasks import Task
 
 PUBLISHED_SUFFIX = "."
 Shard = tuple[int, int]
-"""Which of how many runs of classes."""
+"""Which of how many nearly equal runs of classes."""
 WHOLE: Shard = (0, 1)
 
 
@@ -49,7 +49,7 @@ class Texts:
 
     @property
     def kind(self) -> str:
-        """How texts are encoded: `SHARED_PREFIX`, or the plain pass and why."""
+        """How texts are encoded: `SHARED_PREFIX`, or the plain pass and the reason."""
         return self._encoder(WHOLE, len(self.initial_context), self.suffix)[1]
 
     def encode(self, prompts: list[Prompt], shard: Shard = WHOLE, precision: Precision | None = None) -> Tensor:
@@ -58,7 +58,7 @@ class Texts:
         Args:
             prompts: all with contexts of one shape and one suffix, or all without.
             shard: which classes.
-            precision: of the text tower; the configured one where absent.
+            precision: of the text tower; the configured one if None.
 
         Raises:
             InputError: a text is too long, or the contexts do not fit the model.

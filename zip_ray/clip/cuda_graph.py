@@ -1,4 +1,4 @@
-"""What a GPU needs to be kept busy: transfers that nobody waits for, and passes launched as one CUDA graph."""
+"""How a GPU is kept busy: transfers without waiting, and passes launched as one CUDA graph."""
 
 import logging
 from collections.abc import Callable, Hashable
@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 Function = Callable[[Tensor], Tensor]
 Memory = Any
-"""The handle that torch gives for the memory of a graph."""
+"""Torch's handle of the memory of a graph."""
 
 
 class Graph(Protocol):
@@ -23,7 +23,7 @@ class Graph(Protocol):
 
 
 Recorder = Callable[[Function, Tensor, Memory | None], tuple[Tensor, Graph]]
-"""Function, input buffer and memory to share, to output buffer and what computes it anew from the input buffer."""
+"""From a function, an input buffer and memory to share, to the output buffer and the graph that computes it."""
 
 
 class Recording(NamedTuple):
@@ -35,14 +35,14 @@ class Recording(NamedTuple):
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device. From CPU to GPU it goes through pinned memory, and nobody waits for it."""
+    """The tensor on the device. From CPU to GPU it goes through pinned memory, without waiting."""
     if device.type != "cuda" or x.is_cuda:
         return x.to(device)
     return x.pin_memory().to(device, non_blocking=True)
 
 
 def cuda_graph(function: Function, x: Tensor, memory: Memory | None) -> tuple[Tensor, Graph]:
-    """The `Recorder` of a GPU: some hundred launches a pass become one."""
+    """The `Recorder` of a GPU: several hundred launches per pass become one."""
     graph = torch.cuda.CUDAGraph()
     # Other threads of an actor may use the GPU meanwhile, which the default mode takes for a fault.
     with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
@@ -51,25 +51,25 @@ def cuda_graph(function: Function, x: Tensor, memory: Memory | None) -> tuple[Te
 
 
 class Recorded:
-    """A function on the GPU of one tensor, recorded once a shape and precision, and replayed from then on.
+    """A function of one tensor on the GPU, recorded once per shape and precision, and replayed from then on.
 
-    Each recording is held against the function itself when it is made. Where it fails or differs, the function runs as
-    it is from then on, and the log says so.
+    Each recording is compared with the function itself when it is made. If it fails or differs, the function runs
+    unrecorded from then on, and the log says so.
     """
 
     def __init__(self, function: Function, tolerance: float, record: Recorder = cuda_graph) -> None:
         """Record nothing yet.
 
         Args:
-            function: its work must depend on the shape of its input only, and wait for no result.
+            function: what it does must depend on the shape of its input only, and must not wait for a result.
             tolerance: largest difference of a recording's numbers from the function's.
             record: makes a recording.
         """
         self._function, self._tolerance, self._record = function, tolerance, record
         self._recordings: dict[Hashable, Recording] = {}
-        """By what they depend on. They share memory: each output is copied before another one runs."""
+        """By what they depend on. They share memory: each output is copied before another recording runs."""
         self.fault = ""
-        """What was wrong with a recording, so that the function runs as it is; empty where nothing was."""
+        """What was wrong with a recording, so that the function runs unrecorded; empty if nothing was."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """The function's numbers, in memory of their own.

@@ -9,9 +9,9 @@ from zip_ray.config.tree import Config
 
 
 def choose_device(config: Config) -> str:
-    """`auto` is cuda for a scorer that has been given a GPU, or that has the machine for itself.
+    """`auto` is cuda for a scorer that has been given a GPU, or that has the machine to itself.
 
-    Where `gpus_per_actor` is left to the cluster, an actor that sees a GPU has been given it.
+    If `gpus_per_actor` is left to the cluster, an actor that sees a GPU has been given it.
     """
     if config.model.device != "auto":
         return config.model.device
@@ -26,7 +26,7 @@ def describe(device: torch.device) -> str:
 
 
 def processor() -> str:
-    """Model of the CPU; Python itself knows no more than its architecture on Linux."""
+    """Model of the CPU; on Linux, Python itself knows only its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -1,7 +1,7 @@
 """Image features on disk: what one run encoded serves later runs on the same model and images.
 
-One safetensors file a set of features, read through a memory map that the actors of a machine share. Its name is the
-digest of all that the features depend on, so that a stale file is never found; its own digest tells a damaged one.
+One safetensors file per set of features, read through a memory map that the actors of a machine share. Its name is the
+digest of all that the features depend on, so that a stale file is never found; a digest inside reveals a damaged one.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ def default_folder() -> Path:
 
 
 class FeatureCache:
-    """Features by what they depend on. A folder that cannot be written costs time, never a run."""
+    """Features by what they depend on. A folder that cannot be written costs time, but does not stop a run."""
 
     def __init__(self, folder: Path | None, facts: dict[str, object]) -> None:
-        """Look for nothing yet.
+        """Nothing is read yet.
 
         Args:
-            folder: where the files are; None = nothing is kept.
+            folder: of the files; None = nothing is kept.
             facts: what all features depend on (weights, preprocessing), JSON values.
         """
         self._folder = folder
@@ -46,7 +46,7 @@ class FeatureCache:
 
         Args:
             images: what is encoded.
-            draws: how random crops are drawn, JSON values; empty where there are none.
+            draws: how random crops are drawn, JSON values; empty if there are none.
             encode: computes the features.
 
         Raises:
@@ -67,7 +67,7 @@ NO_CACHE = FeatureCache(None, {})
 
 
 def _read(path: Path) -> Tensor | None:
-    """Features of an intact file; None where there is none."""
+    """Features of an intact file; None if there is none."""
     if not path.is_file():
         return None
     try:
@@ -78,7 +78,7 @@ def _read(path: Path) -> Tensor | None:
         _log.warning("%s is damaged (%s): its features are computed anew", path, error)
         return None
     if _digest(features) != expected:
-        _log.warning("%s is damaged (its digest is another): its features are computed anew", path)
+        _log.warning("%s is damaged (its digest differs): its features are computed anew", path)
         return None
     return features
 

@@ -19,7 +19,7 @@ from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks import ImageSet
 
 IMAGES_PER_PASS = 64
-"""Images that go through the tower at once; fixed, so that features have the same bits on every actor."""
+"""Images per pass of the tower; fixed, so that features have the same bits on every actor."""
 CROP_ATTEMPTS = 10
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 
@@ -35,7 +35,7 @@ def encode_images(clip: FrozenClip, images: Iterable[Tensor]) -> Tensor:
             chunk = []
     if chunk:
         features.append(_encode(clip, chunk))
-    if not features:  # of the training images of a data set that is for testing only
+    if not features:  # the training images of a data set for testing only
         return torch.empty(0, 0)
     return functional.normalize(torch.cat(features), dim=-1)
 
@@ -56,8 +56,8 @@ def train_features(
 ) -> Tensor:
     """Features of the fixed views of the training images, shape (views, n, embed).
 
-    With `views` = 0 one view, as at test time; otherwise that many keyed random crops of each image. None with fresh
-    crops.
+    With `views` = 0 there is one view, as at test time; with a number, that many keyed random crops of each image; with
+    `fresh`, none.
     """
     if task.views == 0:
         return split_features(clip, images, cache).unsqueeze(0)
@@ -72,7 +72,7 @@ def train_features(
 
 
 def view_pixels(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int) -> Iterator[Iterator[Tensor]]:
-    """Fixed views of all images, preprocessed: that of test time where `views` = 0, else so many keyed crops."""
+    """Fixed views of all images, preprocessed: the one of test time if `views` = 0, else that many keyed crops."""
     if task.views == 0:
         yield split_pixels(clip, images)
         return

@@ -36,12 +36,12 @@ class FrozenClip:
 
     @cached_property
     def weights_digest(self) -> str:
-        """Digest of all weights; a second or so a gigabyte."""
+        """Digest of all weights; takes about a second per gigabyte."""
         return weights_digest(self.model.state_dict())
 
     @cached_property
     def logit_scale(self) -> float:
-        """Factor of the cosine, asked once. A bias (SigLIP) is left out: neither softmax nor argmax sees it."""
+        """Factor of the cosine, read once. A bias (SigLIP) is left out: it changes neither softmax nor argmax."""
         return float(self.model.logit_scale.detach().exp())  # type: ignore[operator]
 
 
@@ -55,7 +55,7 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
     Raises:
         InputError: no such model, tag, folder or file, or weights that do not fit the architecture.
     """
-    torch.backends.cudnn.allow_tf32 = False  # of image features, whatever the text tower runs in
+    torch.backends.cudnn.allow_tf32 = False  # for image features, whatever the precision of the text tower
     name = resolve_name(config.name)
     _require_known(name)
     if ":" not in name and config.pretrained is None:
@@ -69,7 +69,7 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
             name, pretrained=config.pretrained, precision="fp32", device=device
         )
         tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:  # open_clip, torch and the hub client raise whatever they like
+    except Exception as error:  # open_clip, torch and the hub client raise many kinds
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise InputError(
             f"model.name: '{config.name}' (pretrained: {config.pretrained}) cannot be loaded: {reason}; "
@@ -82,10 +82,10 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
 
 
 def _require_known(name: str) -> None:
-    """Refuse a name that open_clip does not list, before anything is said of its weights.
+    """Refuse a name that open_clip does not list, before its weights are looked for.
 
     Raises:
-        InputError: names those that are near.
+        InputError: names similar ones.
     """
     known = [*MODELS, *open_clip.list_models()]
     if ":" not in name and name.replace("/", "-") not in known:  # as open_clip reads it

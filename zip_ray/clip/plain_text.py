@@ -18,11 +18,11 @@ from zip_ray.errors import InputError
 
 PLACEHOLDER = "X"
 ROWS_PER_PASS = 256
-"""Texts that go through the tower at once; fixed, so that a pair's bits do not depend on who computes it."""
+"""Texts per pass of the tower; fixed, so that a pair's bits do not depend on the actor that computes it."""
 
 
 def token_embedding(model: nn.Module) -> nn.Embedding:
-    """The module that looks tokens up.
+    """The token embedding of a text tower.
 
     Raises:
         InputError: the text tower has none that a context could replace.
@@ -96,7 +96,7 @@ class PromptEncoder:
         Args:
             model: a model of open_clip.
             tokenizer: its tokenizer.
-            classnames: one a class; "_" is read as a space.
+            classnames: one per class; "_" is read as a space.
             tokens: m, the number of context tokens.
             suffix: text after the class name.
 
@@ -153,7 +153,7 @@ class PromptEncoder:
         return self.differentiable(contexts)
 
     def differentiable(self, contexts: Tensor) -> Tensor:
-        """As `encode`, and as gradients want it: they flow back to the contexts."""
+        """As `encode`, with gradients that flow back to the contexts."""
         self.check(contexts)
         prompts, classes = contexts.shape[0], self.ids.shape[0]
         contexts = contexts.to(self.ids.device)
@@ -183,10 +183,10 @@ class PromptEncoder:
 
 
 def context_length(model: nn.Module, tokenizer: Tokenizer) -> int:
-    """Positions that the text tower reads, at most as many as its tokenizer makes: towers of transformers read more.
+    """Positions that the text tower reads, at most as many as its tokenizer gives: towers of transformers read more.
 
     Raises:
-        InputError: neither says it.
+        InputError: neither tells.
     """
     said = [getattr(owner, "context_length", None) for owner in (model, getattr(model, "text", None), tokenizer)]
     lengths = [length for length in said if isinstance(length, int) and length > 0]

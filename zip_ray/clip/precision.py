@@ -1,4 +1,4 @@
-"""Precision of the text tower's matrix products, and what it does to the loss differences that ZIP learns from."""
+"""Precision of the text tower's matrix products, and its effect on the loss differences that ZIP learns from."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What prompt spaces must know of the frozen model, read off its weights and its preprocessing."""
+"""What prompt spaces must know of the frozen model, read from its weights and its preprocessing."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 
 from zip_ray.clip.loading import FrozenClip
 from zip_ray.clip.plain_text import token_embedding
-from zip_ray.clip.visual_tower import look
+from zip_ray.clip.visual_tower import encode_conditions
 from zip_ray.prompts.options import SpaceOptions
 from zip_ray.prompts.visual import DecoderOptions
 from zip_ray.protocol.arrays import Float32
@@ -17,17 +17,19 @@ def model_shape(clip: FrozenClip, initial_context: Float32, prompt: SpaceOptions
     """The shape of a model, with the context that a run starts from.
 
     Raises:
-        InputError: the frozen encoder of a decoder cannot be had.
+        InputError: the frozen encoder of a decoder cannot be loaded.
     """
     size = clip.preprocess_config["size"]
     height, width = (size, size) if isinstance(size, int) else size
-    blank = torch.zeros(1, 3, height, width)
+    features = 0
+    if isinstance(prompt, DecoderOptions):
+        features = encode_conditions(clip, torch.zeros(1, 3, height, width), prompt.encoder).shape[1]
     return ModelShape(
         initial_context=initial_context,
         token_std=float(token_embedding(clip.model).weight.std()),
         image_size=(height, width),
         patches=_patches(clip.model.visual),
-        encoder_features=look(clip, blank, prompt.encoder).shape[1] if isinstance(prompt, DecoderOptions) else 0,
+        encoder_features=features,
     )
 
 

@@ -16,7 +16,7 @@ from zip_ray.clip.image_features import (
     view_pixels,
 )
 from zip_ray.clip.loading import FrozenClip
-from zip_ray.clip.visual_tower import encode_prompted, look, moments, settle
+from zip_ray.clip.visual_tower import encode_conditions, encode_prompted, fix_statistics, moments
 from zip_ray.config.task import TaskConfig
 from zip_ray.prompts.options import SpaceOptions
 from zip_ray.prompts.visual import DecoderOptions
@@ -30,28 +30,30 @@ STATISTICS_BATCH = 1
 class PromptedBatches:
     """Preprocessed mini-batches of the training images, ready to be prompted.
 
-    Fixed views are kept as bytes, 3 height width of them each (147 KiB at 224 x 224), in main memory. The latest
-    mini-batch is kept in float32 on the device, since all that a step asks is of one mini-batch.
+    Fixed views are kept in main memory as bytes, 3 x height x width per view (147 KiB at 224 x 224). The latest
+    mini-batch is kept in float32 on the device, since all queries of a step are on one mini-batch.
     """
 
     def __init__(self, clip: FrozenClip, images: ImageSet, task: TaskConfig, prompt: SpaceOptions, seed: int) -> None:
-        """Preprocess the images; with fresh crops that is done mini-batch by mini-batch.
+        """Preprocess the images; fresh crops are preprocessed mini-batch by mini-batch.
 
         Raises:
-            InputError: an image cannot be read, or the frozen encoder of a decoder cannot be had.
+            InputError: an image cannot be read, or the frozen encoder of a decoder cannot be loaded.
         """
         self._clip, self._images, self._task, self._seed = clip, images, task, seed
         self._encoder = prompt.encoder if isinstance(prompt, DecoderOptions) else None
         self._views: list[Tensor] = []
         """Bytes of each view, shape (n, 3, height, width)."""
         self._conditions: list[Tensor] = []
-        """What the frozen encoder makes of each view, shape (n, feature)."""
+        """Of each view, what a decoder is conditioned on, shape (n, feature)."""
         if task.views != "fresh" and len(images) > 0:  # a data set for testing only has no training images
             for view in view_pixels(clip, images, task, seed):
                 self._views.append(torch.stack([_to_bytes(clip, image) for image in view]))
                 if self._encoder is not None:
                     chunks = self._views[-1].split(IMAGES_PER_PASS)
-                    self._conditions.append(torch.cat([self._look(_to_pixels(clip, chunk)) for chunk in chunks]))
+                    self._conditions.append(
+                        torch.cat([self._encode_conditions(_to_pixels(clip, chunk)) for chunk in chunks])
+                    )
         self._load = lru_cache(maxsize=1)(self._make)
 
     def features(self, batch: int, visual: VisualPrompt, part: slice) -> Tensor:
@@ -59,19 +61,19 @@ class PromptedBatches:
         pixels, conditions = self._load(batch)
         return encode_prompted(self._clip, pixels, visual, conditions, part)
 
-    def settle(self, visual: VisualPrompt) -> VisualPrompt:
-        """The prompt as it is deployed: a decoder with the statistics of the first mini-batch."""
+    def fix_statistics(self, visual: VisualPrompt) -> VisualPrompt:
+        """The prompt as it is deployed: a decoder with the BatchNorm statistics of the first mini-batch."""
         pixels, conditions = self._load(STATISTICS_BATCH)
         if conditions is None:
             return visual
-        return settle(visual, conditions, (pixels.shape[2], pixels.shape[3]))
+        return fix_statistics(visual, conditions, (pixels.shape[2], pixels.shape[3]))
 
     def _make(self, batch: int) -> tuple[Tensor, Tensor | None]:
-        """Pixels of a mini-batch, and what the frozen encoder makes of them."""
+        """Pixels of a mini-batch, and what a decoder is conditioned on."""
         if not self._views:
             fresh = fresh_pixels(self._clip, self._images, self._task, self._seed, batch)
             pixels = torch.stack(list(fresh)).to(self._clip.device)
-            return pixels, None if self._encoder is None else self._look(pixels)
+            return pixels, None if self._encoder is None else self._encode_conditions(pixels)
         chosen = mini_batch(len(self._images), self._task.batch_size, self._seed, batch).tolist()
         views = mini_batch_views(len(chosen), len(self._views), self._seed, batch).tolist()
         places = list(zip(views, chosen, strict=True))
@@ -80,13 +82,13 @@ class PromptedBatches:
             return pixels, None
         return pixels, torch.stack([self._conditions[view][image] for view, image in places])
 
-    def _look(self, pixels: Tensor) -> Tensor:
+    def _encode_conditions(self, pixels: Tensor) -> Tensor:
         assert self._encoder is not None
-        return look(self._clip, pixels, self._encoder)
+        return encode_conditions(self._clip, pixels, self._encoder)
 
 
 def prompted_features(clip: FrozenClip, images: Iterable[Tensor], visual: VisualPrompt | None) -> Tensor:
-    """Unit-length features, shape (n, embed), of preprocessed images, a few at a time; as they are where None."""
+    """Unit-length features, shape (n, embed), of preprocessed images, a few at a time; without a prompt where None."""
     if visual is None:
         return encode_images(clip, images)
     stream, features = iter(images), []
@@ -96,7 +98,7 @@ def prompted_features(clip: FrozenClip, images: Iterable[Tensor], visual: Visual
 
 
 def _to_bytes(clip: FrozenClip, image: Tensor) -> Tensor:
-    """A normalised image as the bytes that it was made of."""
+    """The bytes that a normalised image was made from."""
     mean, std = (moment.cpu() for moment in moments(clip))
     return ((image * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 

@@ -1,29 +1,30 @@
-"""The engine: text features of causal towers with the plain pass's numbers, at a small fraction of its work.
+"""The shared-prefix pass: text features of causal towers, equal to the plain pass's, at a small fraction of its work.
 
 Only what the pooled position can see is computed: the positions behind it are left out, start token and context are
-computed once a prompt and their keys and values shared by all classes, and the last layer has the pooled position
-alone. Class names of different length are packed without padding wherever rows do not mix; attention, the only place
-where they do, sees them padded.
+computed once per prompt and their keys and values shared by all classes, and the last layer computes the pooled
+position alone. Class names of different length are packed without padding wherever rows do not mix; attention, the
+only place where they do, sees them padded.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import psutil  # type: ignore[import-untyped]
 import torch
-from open_clip.transformer import ResidualAttentionBlock, text_global_pool
+from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
 from zip_ray.clip.cuda_graph import Recorded, out_of_memory
 from zip_ray.clip.loading import Tokenizer
-from zip_ray.clip.plain_text import ROWS_PER_PASS, PromptEncoder
+from zip_ray.clip.plain_text import PromptEncoder
+from zip_ray.clip.token_layout import TokenLayout, Unsupported, lay_out
 from zip_ray.protocol.facts import SHARED_PREFIX
 
 TOLERANCE = 1e-5
 """Largest difference of a unit-length feature from the plain pass: float32 rounding, twelve layers deep."""
 FLOATS_PER_NUMBER = 24
-"""Floats that a pass holds at once for each number of its rows: residual, projections, hidden layer, attention."""
+"""Floats in memory per element of a pass's rows: residual, projections, hidden layer, attention."""
 CPU_HIDDEN_BYTES = 24 * 2**20
 """Largest hidden layer of a pass on a CPU: the C library maps blocks of 32 MiB and more anew at each allocation, and
 the page faults cost a third of the time."""
@@ -33,23 +34,6 @@ class TextEncoder(Protocol):
     """Contexts of shape (prompts, m, width) to unit-length features of shape (prompts, classes, embed)."""
 
     def encode(self, contexts: Tensor) -> Tensor: ...
-
-
-class Unsupported(Exception):
-    """The tower needs the plain pass; the message says why."""
-
-
-class Layout(NamedTuple):
-    """Where the tokens of all classes lie, T in all, at most N in a class of C; the prefix has s positions."""
-
-    rows: Tensor
-    """Embeddings with positions of the class tokens, packed: shape (T, width)."""
-    slots: Tensor
-    """Index into the packed rows of each place of the padded grid, right-aligned, pads 0: shape (C, N)."""
-    places: Tensor
-    """Index into the flattened grid of each packed row: shape (T,)."""
-    mask: Tensor
-    """What each place of the grid sees of prefix and grid, 0 or -inf: shape (C, 1, N, s + N)."""
 
 
 class CausalEncoder:
@@ -86,7 +70,7 @@ class CausalEncoder:
     def encode(self, contexts: Tensor) -> Tensor:
         """Unit-length text features, shape (prompts, classes, embed), of contexts of shape (prompts, m, width).
 
-        Where memory does not suffice, fewer prompts, then fewer classes go through at once, from then on.
+        When memory does not suffice, a pass takes fewer prompts, then fewer classes, from then on.
 
         Raises:
             InputError: a context of another number of tokens or another width.
@@ -115,7 +99,7 @@ class CausalEncoder:
             torch.cuda.empty_cache()
 
     def _lay_out(self) -> None:
-        self._layouts = [_layout(self._tower, ids, self._prefix) for ids in self._plain.ids.split(self._classes)]
+        self._layouts = [lay_out(self._tower, ids, self._prefix) for ids in self._plain.ids.split(self._classes)]
 
     def _rows(self) -> int:
         """Rows of the largest pass of one prompt, without those of the prefix."""
@@ -125,7 +109,7 @@ class CausalEncoder:
         """Features of some prompts and all classes."""
         return torch.cat([self._pass(contexts, layout) for layout in self._layouts], dim=1)
 
-    def _pass(self, contexts: Tensor, layout: Layout) -> Tensor:
+    def _pass(self, contexts: Tensor, layout: TokenLayout) -> Tensor:
         """Features of some prompts and some classes in one pass."""
         rows = layout.rows
         x = rows.new_empty(len(contexts), self._prefix + len(rows), rows.shape[1])
@@ -136,7 +120,7 @@ class CausalEncoder:
             x = _feed_forward(block, x + self._attend(block, x, layout))
         return functional.normalize(self._project(self._last(self._blocks[-1], x, layout)), dim=-1)
 
-    def _attend(self, block: ResidualAttentionBlock, x: Tensor, layout: Layout) -> Tensor:
+    def _attend(self, block: ResidualAttentionBlock, x: Tensor, layout: TokenLayout) -> Tensor:
         """What attention adds to all rows (prompts, s + T, width)."""
         s = self._prefix
         q, k, v = _in_projection(block, block.ln_1(x), 0, 3)
@@ -162,7 +146,7 @@ class CausalEncoder:
         )
         return cast(Tensor, out.transpose(1, 2).flatten(2).unflatten(0, (len(q), classes)))
 
-    def _last(self, block: ResidualAttentionBlock, x: Tensor, layout: Layout) -> Tensor:
+    def _last(self, block: ResidualAttentionBlock, x: Tensor, layout: TokenLayout) -> Tensor:
         """The last block at the pooled position of each class: (prompts, C, width)."""
         normed = block.ln_1(x)
         pooled = self._prefix + layout.slots[:, -1]
@@ -181,16 +165,16 @@ class CausalEncoder:
 def make_encoder(
     model: nn.Module, tokenizer: Tokenizer, classnames: Sequence[str], tokens: int, suffix: str
 ) -> tuple[TextEncoder, str]:
-    """The fastest encoder that gives the plain pass's numbers, and what it is: `SHARED_PREFIX`, or why it is not.
+    """The fastest encoder whose features equal the plain pass's, and its name: `SHARED_PREFIX`, or why it is not that.
 
-    The engine is held against the plain pass once, on a few classes.
+    The shared-prefix pass is compared with the plain pass once, on a few classes.
 
     Raises:
         InputError: a prompt exceeds the context length (naming the class), or the tower cannot be prompted.
     """
     plain = PromptEncoder(model, tokenizer, classnames, tokens, suffix)
     try:
-        engine = CausalEncoder(plain)
+        fast = CausalEncoder(plain)
     except Unsupported as error:
         return plain, f"plain pass: {error}"
     by_length = sorted(range(len(classnames)), key=lambda c: len(classnames[c]))
@@ -198,10 +182,10 @@ def make_encoder(
     few = PromptEncoder(model, tokenizer, [classnames[c] for c in chosen], tokens, suffix)
     spread = plain.embedding.weight.detach().std()
     context = spread * torch.randn(1, tokens, plain.width, generator=torch.Generator().manual_seed(0)).to(spread.device)
-    difference = float((engine.encode(context)[:, chosen] - few.encode(context)).abs().max())
+    difference = float((fast.encode(context)[:, chosen] - few.encode(context)).abs().max())
     if not difference <= TOLERANCE:  # NaN too
-        return plain, f"plain pass: the engine's features differ by {difference:.1e}, more than {TOLERANCE:.0e}"
-    return engine, SHARED_PREFIX
+        return plain, f"plain pass: shared-prefix features differ by {difference:.1e}, more than {TOLERANCE:.0e}"
+    return fast, SHARED_PREFIX
 
 
 def _rows_that_fit(device: torch.device, width: int) -> int:
@@ -242,69 +226,3 @@ def _out_projection(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
 def _feed_forward(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     """The second half of a block."""
     return cast(Tensor, x + block.ls_2(block.mlp(block.ln_2(x))))
-
-
-def _layout(tower: Any, ids: Tensor, prefix: int) -> Layout:
-    """Lay out what the pooled positions can see.
-
-    Raises:
-        Unsupported: the prefix sees a class token, or the pooled position is not the last that is needed.
-    """
-    rows, sees, lengths = [], [], []
-    for part in ids.split(ROWS_PER_PASS):  # a mask a class is large
-        embedded, visible, pooled = _sequence(tower, part)
-        if visible[:, :prefix, prefix:].any():
-            raise Unsupported("the context sees the class name: the tower is not causal")
-        needed = _closure(visible, pooled)
-        needed[:, :prefix] = False
-        for x, seen, need, last in zip(embedded, visible, needed, pooled.tolist(), strict=True):
-            kept = need.nonzero()[:, 0]
-            if last != int(kept[-1]):
-                raise Unsupported("the pooled position is not the last: the tower pools elsewhere")
-            rows.append(x[kept])
-            sees.append(torch.cat([seen[kept, :prefix], seen[kept][:, kept]], dim=1))
-            lengths.append(len(kept))
-    longest, device = max(lengths), ids.device
-    slots = torch.zeros(len(ids), longest, dtype=torch.long, device=device)
-    mask = torch.full((len(ids), longest, prefix + longest), -torch.inf, device=device)
-    mask[:, :, :prefix] = 0.0  # a pad must see something: its softmax would be NaN
-    places, start = [], 0
-    for c, (seen, n) in enumerate(zip(sees, lengths, strict=True)):
-        slots[c, longest - n :] = torch.arange(start, start + n, device=device)
-        block = torch.zeros(seen.shape, device=device).masked_fill(~seen, -torch.inf)
-        mask[c, longest - n :, :prefix] = block[:, :prefix]
-        mask[c, longest - n :, prefix + longest - n :] = block[:, prefix:]
-        places.append(torch.arange((c + 1) * longest - n, (c + 1) * longest, device=device))
-        start += n
-    return Layout(torch.cat(rows), slots, torch.cat(places), mask.unsqueeze(1))
-
-
-def _sequence(tower: Any, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the tower makes of token ids (n, length): embeddings (n, L, width), who sees whom (n, L, L), pooled (n,)."""
-    if hasattr(tower, "_embeds"):
-        embedded, mask = tower._embeds(ids)
-        pool = "last" if tower.cls_emb is not None else tower.pool_type
-        eos = tower.eos_id
-    else:
-        embedded = tower.token_embedding(ids) + tower.positional_embedding
-        mask, pool, eos = tower.attn_mask, tower.text_pool_type, getattr(tower, "text_eos_id", None)
-    n, length = embedded.shape[:2]
-    if mask is None:
-        raise Unsupported("the tower is not causal")
-    if mask.ndim == 3 and len(mask) > n:  # one a head, all the same
-        mask = mask.unflatten(0, (n, -1))[:, 0]
-    positions = torch.arange(length, device=ids.device).expand(n, -1)
-    pooled = text_global_pool(positions.unsqueeze(-1), ids, pool, eos)
-    if pooled.ndim != 2:
-        raise Unsupported(f"the tower pools by '{pool}'")
-    return embedded, (mask > -torch.inf).expand(n, length, length), pooled[:, 0]
-
-
-def _closure(visible: Tensor, pooled: Tensor) -> Tensor:
-    """Positions that `pooled` sees, directly or through others: boolean, shape (n, L)."""
-    reached = functional.one_hot(pooled, visible.shape[-1]).bool()
-    while True:
-        wider = reached | (reached.unsqueeze(1).float() @ visible.float()).squeeze(1).bool()
-        if torch.equal(wider, reached):
-            return reached
-        reached = wider

@@ -15,10 +15,10 @@ _log = logging.getLogger(__name__)
 def share_weights(clip: FrozenClip, folder: Path) -> bool:
     """Let the model read its weights from a file whose pages all processes share, instead of a copy of its own.
 
-    The file is named by the weights' digest, written by the first who needs it, and checked by all.
+    The file is named by the weights' digest, written by the first actor that needs it, and checked by all.
 
     Returns:
-        Whether it was possible; where it is not, the model keeps its own copy.
+        Whether it was possible; if not, the model keeps its own copy.
     """
     path = folder / f"weights-{clip.weights_digest}.safetensors"
     try:

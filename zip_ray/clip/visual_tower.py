@@ -38,20 +38,22 @@ def encode_prompted(
     Args:
         clip: the frozen model.
         images: preprocessed, shape (n, 3, height, width).
-        visual: the prompt. BatchNorm of a decoder without statistics (see `settle`) takes those of all n images.
-        conditions: what `look` says of the images, where it is known already.
+        visual: the prompt. BatchNorm of a decoder takes the statistics of all n images, unless `fix_statistics` has
+            fixed them.
+        conditions: `encode_conditions` of the images, where they are known already.
         part: the images whose features are wanted.
 
     Raises:
-        InputError: the image tower does not take tokens, or the frozen encoder cannot be had.
+        InputError: the image tower does not take tokens, or the frozen encoder cannot be loaded.
     """
     images = images.to(clip.device)
     match visual.kind:
         case "frame":
             prompted = _framed(clip, images[part], visual)
         case "decoder":
-            seen = look(clip, images, visual.encoder) if conditions is None else conditions
-            drawn, _ = _decode(seen, visual, (images.shape[2], images.shape[3]))
+            if conditions is None:
+                conditions = encode_conditions(clip, images, visual.encoder)
+            drawn, _ = _decode(conditions, visual, (images.shape[2], images.shape[3]))
             mean, std = moments(clip)
             prompted = (images + drawn)[part].clamp((0 - mean) / std, (1 - mean) / std)
         case "tokens":
@@ -61,12 +63,12 @@ def encode_prompted(
 
 
 @torch.inference_mode()
-def look(clip: FrozenClip, images: Tensor, encoder: str) -> Tensor:
-    """What a decoder is told of images (n, 3, height, width): features of a frozen encoder, shape (n, feature).
+def encode_conditions(clip: FrozenClip, images: Tensor, encoder: str) -> Tensor:
+    """What a decoder is conditioned on: frozen features of images (n, 3, height, width), shape (n, feature).
 
     Args:
         clip: the frozen model.
-        images: preprocessed for it; resized where the encoder reads another size.
+        images: preprocessed for it; resized where the encoder takes another size.
         encoder: `clip` = the CLIP's own image tower, or a name of timm, whose pooled feature is taken; of a vision
             transformer the class token before the last norm (published: vit_base_patch16_224.mae).
 
@@ -81,12 +83,12 @@ def look(clip: FrozenClip, images: Tensor, encoder: str) -> Tensor:
 
 
 @torch.inference_mode()
-def settle(visual: VisualPrompt, conditions: Tensor, size: tuple[int, int]) -> VisualPrompt:
-    """The prompt with BatchNorm's statistics fixed at those of some images, so that each image is prompted for itself.
+def fix_statistics(visual: VisualPrompt, conditions: Tensor, size: tuple[int, int]) -> VisualPrompt:
+    """The prompt with BatchNorm's statistics fixed at those of some images: then no image depends on its neighbours.
 
     Args:
-        visual: a prompt; one without BatchNorm stays as it is.
-        conditions: what `look` says of the images.
+        visual: a prompt; one without BatchNorm is returned unchanged.
+        conditions: `encode_conditions` of the images.
         size: of the images, height and width.
     """
     if visual.kind != "decoder":
@@ -113,7 +115,7 @@ def _framed(clip: FrozenClip, images: Tensor, visual: VisualPrompt) -> Tensor:
 
 
 def _decode(conditions: Tensor, visual: VisualPrompt, size: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Images drawn by a decoder, shape (n, 3, *size), and the means and variances that BatchNorm took."""
+    """Images drawn by a decoder, shape (n, 3, *size), and the means and variances that BatchNorm used."""
     t = {name: _tensor(visual, name, conditions.device) for name in visual.tensors}
     hidden = sum(name.endswith("mix.weight") for name in t)
     trigger = t["trigger"].expand(len(conditions), -1)
@@ -153,14 +155,14 @@ def _appended(clip: FrozenClip, visual: VisualPrompt) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _timm_encoder(name: str, device: torch.device) -> tuple[nn.Module, tuple[int, int]]:
-    """A frozen encoder, and the height and width that it reads."""
+    """A frozen encoder, and the height and width that it takes."""
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # timm and the hub client raise whatever they like
+    except Exception as error:  # timm and the hub client raise many kinds
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"prompt.encoder: '{name}' cannot be had of timm ({reason}): give a name that timm lists with pretrained "
-            f"weights, or '{OWN_ENCODER}' for the CLIP's own image tower"
+            f"prompt.encoder: '{name}' cannot be loaded from timm ({reason}): give a name that timm lists with "
+            f"pretrained weights, or '{OWN_ENCODER}' for the CLIP's own image tower"
         ) from error
     if isinstance(model, timm.models.VisionTransformer):
         model.norm = nn.Identity()

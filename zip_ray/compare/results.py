@@ -1,12 +1,10 @@
 """What the runs of a suite have left on disk, read for the report."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,18 +12,14 @@ from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE
 from zip_ray.compare.plan import Planned, plan
 from zip_ray.compare.statistics import Curve
 from zip_ray.compare.suite import Suite, load_suite
+from zip_ray.compare.suite_folder import SUITE, read_facts
+from zip_ray.compare.targets import read_applied
 from zip_ray.errors import InputError
-from zip_ray.files import write_whole
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_record
 from zip_ray.tuning.events import EndEvent, Event, StartEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Account
 
-SUITE = "suite.yaml"
-FACTS = "suite.json"
-"""Revisions and failures."""
-APPLIED = "applied.json"
-"""In a run folder: what its prompt does elsewhere."""
 WHITE_BOX = ("gradient",)
 """Methods of the optimiser that see more than losses."""
 
@@ -116,16 +110,7 @@ def read_results(folder: Path) -> Results:
     planned = plan(suite, folder)
     facts = read_facts(folder)
     finished = [one for run in planned if (one := read_run(run)) is not None]
-    return Results(suite, planned, finished, facts["failures"], facts["revisions"])
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """Revisions and failures of a suite; none before it has been run."""
-    path = folder / FACTS
-    if not path.is_file():
-        return {"revisions": [], "failures": {}}
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return facts
+    return Results(suite, planned, finished, facts.failures, facts.revisions)
 
 
 def read_run(run: Planned) -> Finished | None:
@@ -150,24 +135,6 @@ def read_run(run: Planned) -> Finished | None:
         seconds=end.seconds,
         environment=start.environment,
     )
-
-
-def read_applied(run: Planned) -> dict[str, dict[str, float]]:
-    """What a run's prompt does on those of its targets that it was tried on, as they are now."""
-    path = run.folder / APPLIED
-    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {
-        label: kept[label]["accuracy"]
-        for label, config in run.targets.items()
-        if label in kept and kept[label].get("task") == config.task.model_dump(mode="json")
-    }
-
-
-def write_applied(run: Planned, applied: Mapping[str, Mapping[str, float]]) -> None:
-    """Keep that, each beside the target that it is of."""
-    tasks = {label: run.targets[label].task.model_dump(mode="json") for label in applied}
-    kept = {label: {"task": tasks[label], "accuracy": figures} for label, figures in applied.items()}
-    write_whole(run.folder / APPLIED, (json.dumps(kept, indent=2) + "\n").encode())
 
 
 def _curve(events: Sequence[Event], kind: type[StepEvent | ValidationEvent]) -> Curve:

@@ -61,10 +61,12 @@ def smoothed(curve: Curve, budget: int) -> Curve:
 
 
 def queries_to_target(curves: Mapping[str, Curve], budget: int) -> tuple[float, dict[str, float]]:
-    """Queries that each method needs on one task with one seed (reference: ZIP.md, section 7).
+    """Queries that each method needs on one task with one seed.
 
-    The target is the lowest, over the methods, of the best smoothed training accuracy within the budget; the figure
-    is the first query count at which a method's smoothed curve is there, and the budget where it never is.
+    Park et al. (ICLR 2025, arXiv 2504.06838) report such figures without defining the target. The definition here is
+    this project's: the target is the lowest, over the methods, of the best smoothed training accuracy within the
+    budget; a method's figure is the first query count at which its smoothed curve reaches the target, or the budget if
+    it never does.
 
     Args:
         curves: smoothed, by method.

@@ -26,3 +26,9 @@ def asks_per_pass(config: Config, device: str, actors: int) -> int:
     if config.execution.mode == "sync":
         return math.ceil(out / actors)
     return max(out // (PREFETCH * actors), 1)
+
+
+def most_passes(config: Config) -> int:
+    """Passes that a run has in flight at once; the most it can have where `pairs_per_pass` is auto."""
+    asks, together = config.asks_in_flight, config.execution.pairs_per_pass
+    return asks if together == "auto" else math.ceil(asks / together)

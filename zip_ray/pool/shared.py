@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Member, Pool, PoolError
+from zip_ray.pool.dispatcher import PREFETCH
+from zip_ray.pool.multi_scorer import RUNS_AT_ONCE
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Answer, FactsRequest, Failure, Priority, Work, new_work
 
@@ -31,6 +33,9 @@ class _Sent(NamedTuple):
 
 class PoolHub:
     """Shares a pool whose scorers are `MultiScorer`s. The pool stays its opener's to close, after the hub."""
+
+    most_runs = RUNS_AT_ONCE
+    """Runs that may use it at once."""
 
     def __init__(self, pool: Pool) -> None:
         """Begin to serve."""
@@ -62,6 +67,10 @@ class PoolHub:
             if self._error is not None:
                 raise type(self._error)(str(self._error))
             self._inbox.put(_Sent(channel, works))
+
+    def has_room(self, passes: int) -> bool:
+        """Whether the pool's ready members can hold more than so many passes, with which some of them would be idle."""
+        return passes < PREFETCH * sum(member.state == "ready" for member in self._members)
 
     def members(self) -> list[Member]:
         """The members of the pool, as of late."""

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -112,6 +113,29 @@ def each_event(path: Path) -> Iterator[Event]:
                     yield _event(path, number, line)
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def read_start(folder: Path) -> StartEvent:
+    """The first event of a run.
+
+    Raises:
+        InputError: there is no record, or it does not open with one.
+    """
+    start = next(each_event(folder / FILE_NAME), None)
+    if not isinstance(start, StartEvent):
+        raise InputError(f"{folder / FILE_NAME}: does not open with the start of a run: restore the file, or tune anew")
+    return start
+
+
+def read_end(folder: Path) -> EndEvent | None:
+    """The last event of a run; None while it has not come to its end, or not begun.
+
+    Raises:
+        InputError: a damaged record.
+    """
+    path = folder / FILE_NAME
+    last = deque(each_event(path), maxlen=1) if path.is_file() else ()
+    return last[0] if last and isinstance(last[0], EndEvent) else None
 
 
 def read_from(path: Path, offset: int) -> tuple[list[Event], int]:

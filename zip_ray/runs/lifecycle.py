@@ -30,10 +30,10 @@ from zip_ray.runs import next_command
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
 from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import Record, cut_record, each_event
+from zip_ray.runs.event_log import Record, cut_record, each_event, read_start
 from zip_ray.runs.folder import create, locked, needing_room, removed_on_error, write_config
 from zip_ray.runs.mlflow_mirror import Tracker
-from zip_ray.runs.opening import facts_of, read_start, start_event, watch_of
+from zip_ray.runs.opening import facts_of, start_event, watch_of
 from zip_ray.runs.remote_copy import RemoteCopy, require_free
 from zip_ray.runs.resume_rules import require_same, require_same_schedule
 from zip_ray.runs.zero_shot import evaluate_templates

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
@@ -15,25 +14,11 @@ from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolReport, PoolWatch
 from zip_ray.prompts import PromptSpace
 from zip_ray.protocol.facts import SHARED_PREFIX, TEMPLATE_ONCE, Facts
-from zip_ray.runs.event_log import FILE_NAME as RECORD
-from zip_ray.runs.event_log import each_event
 from zip_ray.tuning.events import Event, PoolEvent, StartEvent, ZeroShot
 
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 
 _log = logging.getLogger(__name__)
-
-
-def read_start(folder: Path) -> StartEvent:
-    """The first event of a run.
-
-    Raises:
-        InputError: the record does not open with one.
-    """
-    start = next(each_event(folder / RECORD), None)
-    if not isinstance(start, StartEvent):
-        raise InputError(f"{folder / RECORD}: does not open with the start of a run: restore the file, or tune anew")
-    return start
 
 
 def watch_of(pool: Pool, listen: Callable[[Event], None]) -> PoolWatch:

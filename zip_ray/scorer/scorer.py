@@ -268,7 +268,7 @@ class Scorer:
         prompt = self._space.prompt(w)
         if self._batches is None or prompt.visual is None:
             return prompt
-        return replace(prompt, visual=self._batches.settle(prompt.visual))
+        return replace(prompt, visual=self._batches.fix_statistics(prompt.visual))
 
     def _judge_precision(self) -> str:
         """What the configured precision does to the loss differences of the first pairs."""

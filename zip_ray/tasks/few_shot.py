@@ -1,4 +1,4 @@
-"""Few-shot draws: so many training and validation images per class, keyed by the seed."""
+"""Few-shot draws: a number of training and validation images per class, keyed by the seed."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from zip_ray.tasks.images import ImageSet
 from zip_ray.tasks.source import Source
 
 VALIDATION_SHOTS = 4
-"""Validation images per class at most (protocol of CoOp and ZIP)."""
+"""Largest number of validation images per class (protocol of CoOp and ZIP)."""
 
 
 def draw(source: Source, shots: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Training and validation images; none of a source that is for testing only.
+    """Training and validation images; none for a source that is for testing only.
 
-    Where the source has a validation part of its own, the draws are apart and a class with fewer images gives all that
-    it has (protocol of CoOp). Otherwise both are drawn from the training part, without overlap.
+    If the source has a validation part of its own, each is drawn from its own part, and a class with fewer images gives
+    all of them (protocol of CoOp). Otherwise both are drawn from the training part, without overlap.
 
     Raises:
         InputError: a class has fewer images than a draw of both from one part needs.
@@ -66,7 +66,7 @@ def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) ->
 
 
 def _up_to(count: int, labels: Int64, classes: int, seed: int, part: int) -> Int64:
-    """Indices of `count` images per class, or of all that it has; by class, then by draw."""
+    """Indices of `count` images per class, or of all if it has fewer; by class, then by draw."""
     drawn = [
         generator(seed, Stream.SHOTS, label, 1 + part).permutation(np.flatnonzero(labels == label))[:count]
         for label in range(classes)

@@ -1,4 +1,4 @@
-"""`huggingface:NAME`: a set of the Hugging Face hub, or a folder of its files, with an image and a class column."""
+"""`huggingface:NAME`: a data set of the Hugging Face hub or a folder of its files, with an image and a class column."""
 
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from zip_ray.tasks.source import Source
 
 HELD_OUT = ("validation", "val", "valid")
 PARTS = (("train",), HELD_OUT, ("test", *HELD_OUT))
-"""What sets call training, validation and test part; the first that has labels. The only held-out one is for testing.
-"""
+"""Names of the training, validation and test part; the first that has labels is taken. A validation part serves as the
+test part of a data set that has no other."""
 
 
 def from_huggingface(name: str, root: Path | None) -> Source:
-    """A set by its name; `root` is where it is kept, the library's own cache where that is None.
+    """A data set by its name, kept in `root`, or in the library's own cache if that is None.
 
     Raises:
-        InputError: `datasets` is not installed, the set cannot be had, or has no such columns and parts.
+        InputError: `datasets` is not installed, or the data set cannot be loaded or lacks such columns or parts.
     """
     try:
         from datasets import load_dataset
@@ -31,7 +31,7 @@ def from_huggingface(name: str, root: Path | None) -> Source:
         parts = load_dataset(name, cache_dir=None if root is None else str(root))
     except Exception as error:  # the library raises what the hub, the network and its parsers raise
         reason = " ".join(str(error).split())
-        raise InputError(f"task.name: 'huggingface:{name}' is not to be had ({reason}): check its name") from error
+        raise InputError(f"task.name: 'huggingface:{name}' cannot be loaded ({reason}): check its name") from error
     first = next(iter(parts.values()))
     image, label = (_column(name, first, kind) for kind in ("Image", "ClassLabel"))
     labels = {part: found for part, rows in parts.items() if (found := _labels(rows, label)) is not None}
@@ -52,7 +52,7 @@ def from_huggingface(name: str, root: Path | None) -> Source:
 
 
 def _labels(rows: Any, column: str) -> Int64 | None:
-    """The labels of a part; None where the set withholds any (-1, or empty)."""
+    """The labels of a part; None if any is withheld (-1, or empty)."""
     found = rows[column][:]  # at once, not row by row
     return None if None in found or -1 in found else np.asarray(found, dtype=np.int64)
 

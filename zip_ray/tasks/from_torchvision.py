@@ -1,4 +1,4 @@
-"""`torchvision:NAME`: the classification sets of torchvision that come in a training and a test part."""
+"""`torchvision:NAME`: the classification data sets of torchvision that have a training and a test part."""
 
 from inspect import signature
 from pathlib import Path
@@ -14,16 +14,16 @@ from zip_ray.tasks.images import LazyImages
 from zip_ray.tasks.source import Source
 
 TRAIN, TEST = ("train", "trainval", "train-standard"), ("test", "val")
-"""What torchvision calls the two parts; the first that a set has."""
+"""Torchvision's names of the two parts; the first that a data set has is taken."""
 CLASSNAMES = {"MNIST": tuple("0123456789"), "SVHN": tuple("0123456789")}
-"""Where torchvision has none ('0 - zero' is none)."""
+"""Of data sets for which torchvision has none ('0 - zero' is none)."""
 
 
 def from_torchvision(name: str, root: Path) -> Source:
-    """A set by its class in torchvision.datasets, fetched into `root` where it is not there.
+    """A data set by its class in torchvision.datasets, downloaded into `root` if it is not there.
 
     Raises:
-        InputError: no such set, one without parts, classes or labels, or one that cannot be fetched.
+        InputError: no such data set, one without parts, classes or labels, or one that cannot be downloaded.
     """
     from torchvision import datasets
 
@@ -46,7 +46,7 @@ def _part(kind: Any, root: Path, names: tuple[str, ...]) -> Any:
     for name in names:
         try:
             return _fetch(kind, root, {"split": name})
-        except ValueError:  # says torchvision of a part that the set does not have
+        except ValueError:  # torchvision's answer to a part that the data set lacks
             continue
     raise InputError(f"task.name: torchvision's {kind.__name__} has none of the parts {', '.join(names)}: use manifest")
 
@@ -55,7 +55,7 @@ def _fetch(kind: Any, root: Path, part: dict[str, Any]) -> Any:
     try:
         try:
             return kind(root, **part)
-        except RuntimeError:  # says torchvision of a set that is not there
+        except RuntimeError:  # torchvision's answer to a data set that is not there
             root.mkdir(parents=True, exist_ok=True)
             with FileLock(root / ".zip-ray.lock"):  # the actors of a machine start at the same time
                 return kind(root, **part, download=True)

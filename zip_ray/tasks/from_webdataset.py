@@ -1,6 +1,6 @@
 """`webdataset`: tar shards of images (.jpg, .jpeg, .png, .webp) with the number of their class (.cls).
 
-The layout is that of CLIP benchmark's shards: train/*.tar, test/*.tar, and classnames.txt with a name a line.
+The layout is that of CLIP benchmark's shards: train/*.tar, test/*.tar, and classnames.txt with one name per line.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ SUFFIXES = ("jpg", "jpeg", "png", "webp")
 
 @dataclass(frozen=True)
 class ShardImages:
-    """Images in shards. Shards can only be read from their start: the first image that is asked for brings all of
-    this set into memory, encoded as they are."""
+    """Images in shards. Shards can only be read from their start: the first access loads all images of this set into
+    memory, still encoded."""
 
     shards: tuple[str, ...]
     places: Int64
@@ -62,12 +62,14 @@ def from_webdataset(root: Path) -> Source:
     """The shards below a folder. Validation images are drawn from `train` too.
 
     Raises:
-        InputError: `webdataset` is not installed, or the folder or a shard is not as it should be.
+        InputError: `webdataset` is not installed, or the folder or a shard is damaged or has another layout.
     """
     try:
         names = (root / "classnames.txt").read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"task.root: '{root}' has no classnames.txt ({error}): write a class name a line") from error
+        raise InputError(
+            f"task.root: '{root}' has no classnames.txt ({error}): write one class name per line"
+        ) from error
     classnames = tuple(name.strip().replace("_", " ") for name in names if name.strip())
     return Source(classnames, (PHOTO,), _part(root / "test", len(classnames)), _part(root / "train", len(classnames)))
 
@@ -94,6 +96,4 @@ def _samples(shards: tuple[str, ...]) -> Iterator[tuple[bytes, int]]:
     except (StopIteration, KeyError, ValueError, OSError, tarfile.TarError) as error:
         folder = Path(shards[0]).parent
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"task.root: a shard of '{folder}' is not as it should be ({reason}): write it anew"
-        ) from error
+        raise InputError(f"task.root: a shard of '{folder}' cannot be read ({reason}): write it anew") from error

@@ -1,4 +1,4 @@
-"""A user's own images: a folder a class, under train/ and test/ or in one folder that a seed splits."""
+"""A user's own images: one folder per class, under train/ and test/ or in one folder that a seed splits."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
 def folder(root: Path, seed: int) -> tuple[tuple[str, ...], FileImages | None, FileImages]:
-    """Class names (of the folders, sorted, "_" read as a space), the pool and the test images.
+    """Class names (those of the folders, sorted, "_" read as a space), the pool and the test images.
 
     With train/ and test/ they are the pool and the test set; test/ alone is a set for testing only, without a pool. A
     single folder of classes is split in two halves, class by class, keyed by the seed. Folders inside a class folder

@@ -37,7 +37,7 @@ class ImageSet(Protocol):
         """The same images under other labels, shape (n,)."""
 
     def digest(self) -> str:
-        """SHA-256 of the images in their order, of file bytes where they are files; labels are not part of it.
+        """SHA-256 of the images in their order (of file bytes, if they are files), without labels.
 
         Raises:
             InputError: a file cannot be read.
@@ -70,10 +70,10 @@ class ArrayImages:
 
 @dataclass(frozen=True)
 class FileImages:
-    """Images on disk, opened when they are asked for."""
+    """Images on disk, opened when they are needed."""
 
     paths: tuple[str, ...]
-    """Text, since a pool may hold a million of them."""
+    """Strings, since a pool may hold a million of them."""
     labels: Int64
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class FileImages:
 
 @dataclass(frozen=True)
 class LazyImages:
-    """Images that another library holds, fetched when they are asked for."""
+    """Images that another library holds, fetched when they are needed."""
 
     fetch: Callable[[int], Image.Image]
     """The image at a place."""

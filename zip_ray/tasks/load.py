@@ -34,7 +34,7 @@ class Task:
     templates: tuple[str, ...]
     """Hand-written templates, the plain one first."""
     train: ImageSet
-    """Empty, like `val`, of a data set that is for testing only."""
+    """Empty, like `val`, if the data set is for testing only."""
     val: ImageSet
     test: ImageSet
 
@@ -42,9 +42,9 @@ class Task:
 def load_task(config: TaskConfig, seed: int) -> Task:
     """Load a task, draw its few shots and choose its classes.
 
-    The draw comes first, so that a class has the same images in all, base and new. Base are the first half of the
-    classes in the order of their labels, rounded up; new are the others, with labels from 0 (CoCoOp's protocol, Zhou et
-    al., CVPR 2022).
+    Shots are drawn before classes are chosen, so that a class has the same images with `classes` all, base and new.
+    Base is the first half of the classes in the order of their labels, rounded up; new is the other half, with labels
+    from 0 (CoCoOp's protocol, Zhou et al., CVPR 2022).
 
     Raises:
         InputError: an unknown name, or images that are missing, too few or unreadable.
@@ -70,7 +70,7 @@ def load_task(config: TaskConfig, seed: int) -> Task:
 
 def _read(config: TaskConfig, seed: int) -> Source:
     kind, _, name = config.name.partition(":")
-    root = config.root or Path()  # the config has seen to it that whatever needs a root has one
+    root = config.root or Path()  # the config has checked that a source that needs a root has one
     match kind:
         case "folder":
             classnames, pool, test = folder(root, seed)

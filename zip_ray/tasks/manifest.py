@@ -31,7 +31,7 @@ def manifest(path: Path) -> Source:
     """The images of a table. Without rows of `val`, validation images are drawn from `train` too.
 
     Raises:
-        InputError: no such table, a row that is not as it should be, or an image that is missing or outside.
+        InputError: no such table, an invalid row, or an image that is missing or outside of the table's folder.
     """
     rows = list(_rows(path))
 
@@ -65,5 +65,5 @@ def _entries(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any] | str]
     try:
         for row in reader:
             yield reader.line_num, {key: value for key, value in row.items() if value is not None}
-    except csv.Error as error:  # say, a quotation mark that is never closed
+    except csv.Error as error:  # such as a quotation mark that is never closed
         raise InputError(f"{path}:{reader.line_num + 1}: row: {error}: correct the row") from error

@@ -1,4 +1,4 @@
-"""Image paths that a data file names: below their root, and there."""
+"""Image paths that a data file names: they must exist, below their root."""
 
 import os
 from collections.abc import Iterable

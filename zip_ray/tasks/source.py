@@ -1,4 +1,4 @@
-"""A data set as its source gives it: before classes are chosen and the few shots drawn."""
+"""A data set as its source gives it, before shots are drawn and classes chosen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Source:
     """Hand-written templates, the plain one first."""
     test: ImageSet
     train: ImageSet | None = None
-    """What training images are drawn from; None for a set that is for testing only."""
+    """Where training images are drawn from; None if the data set is for testing only."""
     val: ImageSet | None = None
-    """What validation images are drawn from; None where they are drawn from `train` too."""
+    """Where validation images are drawn from; None if they are drawn from `train` too."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def listed(lists: Lists, templates: tuple[str, ...], origin: str) -> Source:
             raise InputError(f"{origin}: label {label} is both '{names[label]}' and '{name}': give a class one name")
     if len(names) < 2 or not lists.test:
         found = f"{len(names)} classes and {len(lists.test)} test images"
-        raise InputError(f"{origin}: {found}: a task needs two and one: add what is missing")
+        raise InputError(
+            f"{origin}: {found}: a task needs at least two classes and one test image: add what is missing"
+        )
     places = {label: place for place, label in enumerate(sorted(names))}
 
     def images(items: Sequence[Item]) -> FileImages | None:

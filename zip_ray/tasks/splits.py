@@ -1,4 +1,4 @@
-"""Split files, and the splits that are made where they are missing (protocol of CoOp, Zhou et al., IJCV 2022)."""
+"""Split files, and the splits that are made if they are missing (protocol of CoOp, Zhou et al., IJCV 2022)."""
 
 import json
 from collections import defaultdict
@@ -49,7 +49,7 @@ def located(lists: Lists, images: Path, origin: str) -> Lists:
 
 
 def keep_split(path: Path, make: Callable[[], Lists]) -> None:
-    """Make a split file where there is none. It is the same wherever it is made: no seed changes it.
+    """Make a split file if there is none. Its content does not depend on the run: no seed changes it.
 
     Raises:
         InputError: the folder cannot be written.
@@ -65,7 +65,7 @@ def keep_split(path: Path, make: Callable[[], Lists]) -> None:
 
 
 def divide(items: Sequence[Item], *shares: float) -> list[list[Item]]:
-    """One list for each share of every class, rounded, and one for what is left; none is empty for any class.
+    """One list per share, with that share of each class, rounded, and one for the rest; each has images of every class.
 
     Raises:
         InputError: a class has too few images.

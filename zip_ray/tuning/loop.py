@@ -131,8 +131,7 @@ class Tuning:
         return Outcome(self._state, reasons)
 
     def _loop(self) -> dict[str, str]:
-        if self._validated_step < 0:
-            self._validate()
+        self._validate_if_due()  # a resumed run may have lost the one that was in flight
         while True:
             if (now := self._clock()) >= self._watch.due:
                 self._watch.look(now)
@@ -220,8 +219,13 @@ class Tuning:
         )
         if optimizer.steps % self._config.output.checkpoint_every_steps == 0:
             self._checkpoint(state)
+        self._validate_if_due()
+
+    def _validate_if_due(self) -> None:
+        """Validate at the start, and at each step that passes a multiple of `every_queries`."""
         every, each = self._config.validation.every_queries, self._optimizer.queries_per_step
-        if optimizer.steps * each // every > self._validated_step * each // every:
+        passed = self._state.optimizer.steps * each // every > self._validated_step * each // every
+        if self._validated_step < 0 or passed:
             self._validate()
 
     def _validate(self) -> None:

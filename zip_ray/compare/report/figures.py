@@ -7,7 +7,8 @@ from itertools import cycle
 from typing import Any
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE
-from zip_ray.compare.report.tables import over_tasks, zero_shot
+from zip_ray.compare.report.scores import over_tasks
+from zip_ray.compare.report.tables import zero_shot
 from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import Curve, band, mean_and_deviation, smoothed
 from zip_ray.protocol.arrays import Float64
@@ -26,10 +27,10 @@ DPI = 110
 
 def styles(results: Results) -> dict[str, dict[str, Any]]:
     """Label, colour, marker and line of each method, in their order in the suite."""
-    looks = zip(results.suite.methods, cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
+    cycled = zip(results.suite.methods, cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
     return {
         name: {"label": name, "color": colour, "marker": marker, "linestyle": line}
-        for name, colour, marker, line in looks
+        for name, colour, marker, line in cycled
     }
 
 
@@ -68,7 +69,7 @@ def tasks(results: Results) -> bytes:
     figure = _figure(8.5, 1.4 + (0.3 + 0.11 * len(methods)) * len(names))
     axes = figure.add_subplot()
     shots = max(results.suite.shots)
-    looks = styles(results)
+    style_of = styles(results)
     for place, task in enumerate(names):
         level = mean_and_deviation(zero_shot(results, PLAIN_TEMPLATE, task, shots))[0]
         if not math.isnan(level):
@@ -77,11 +78,11 @@ def tasks(results: Results) -> bytes:
         for number, method in enumerate(methods):
             y = place + 0.36 - 0.72 * (number + 0.5) / len(methods)
             found = [100 * one.accuracy for one in results.of(method, task, shots)]
-            look = {"color": looks[method]["color"], "marker": looks[method]["marker"]}
-            axes.scatter(found, [y] * len(found), s=22, alpha=0.45, linewidths=0, zorder=3, **look)
+            style = {"color": style_of[method]["color"], "marker": style_of[method]["marker"]}
+            axes.scatter(found, [y] * len(found), s=22, alpha=0.45, linewidths=0, zorder=3, **style)
             if found:
                 mean = sum(found) / len(found)
-                axes.scatter([mean], [y], s=64, edgecolors="white", zorder=4, label=method, **look)
+                axes.scatter([mean], [y], s=64, edgecolors="white", zorder=4, label=method, **style)
         if place:
             axes.axhline(place - 0.5, color="#dddddd", linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
@@ -97,12 +98,12 @@ def against_shots(results: Results) -> bytes:
     figure = _figure(7, 4.5)
     axes = figure.add_subplot()
     shots = sorted(results.suite.shots)
-    for method, look in styles(results).items():
+    for method, style in styles(results).items():
         runs = [[one for one in results.finished if (one.run.method, one.run.shots) == (method, n)] for n in shots]
         cells = [over_tasks(results, [(one.run, one.accuracy) for one in cell]) for cell in runs]
         found = [mean_and_deviation(cell) for cell in cells]
         y, spread = [100 * mean for mean, _ in found], [0.0 if math.isnan(d) else 100 * d for _, d in found]
-        axes.errorbar(shots, y, yerr=spread, capsize=3, **look)
+        axes.errorbar(shots, y, yerr=spread, capsize=3, **style)
     levels = [mean_and_deviation(zero_shot(results, PLAIN_TEMPLATE, task, shots[-1]))[0] for task in results.shared]
     axes.axhline(100 * mean_and_deviation(levels)[0], color=GREY, linestyle="--", label=f"zero-shot, {PLAIN_TEMPLATE}")
     axes.set_xscale("log", base=2)
@@ -128,9 +129,9 @@ def _curves(
         if place >= len(names):
             axes.set_axis_off()
             continue
-        for method, look in styles(results).items():
+        for method, style in styles(results).items():
             curves = [curve(one) for one in results.of(method, names[place], shots)]
-            _draw(axes, curves, x, look, has_bands(results))
+            _draw(axes, curves, x, style, has_bands(results))
         axes.set_title(names[place], fontsize=11)
         axes.grid(alpha=0.3)
         axes.set_xlabel(label)
@@ -141,15 +142,15 @@ def _curves(
 
 
 def _draw(
-    axes: Any, curves: Sequence[Curve], x: Callable[[Curve], Float64], look: dict[str, Any], with_band: bool
+    axes: Any, curves: Sequence[Curve], x: Callable[[Curve], Float64], style: dict[str, Any], with_band: bool
 ) -> None:
     points = [(x(one), 100 * one.accuracy) for one in curves if one.accuracy.size]
     if not points:
         return
     axis, mean, deviation = band(points)
     if with_band:
-        axes.fill_between(axis, mean - deviation, mean + deviation, color=look["color"], alpha=0.15, linewidth=0)
-    axes.plot(axis, mean, markevery=max(1, len(axis) // 8), markersize=5, linewidth=1.6, **look)
+        axes.fill_between(axis, mean - deviation, mean + deviation, color=style["color"], alpha=0.15, linewidth=0)
+    axes.plot(axis, mean, markevery=max(1, len(axis) // 8), markersize=5, linewidth=1.6, **style)
 
 
 def _legend(figure: Any) -> None:
@@ -159,8 +160,8 @@ def _legend(figure: Any) -> None:
         handles, labels = axes.get_legend_handles_labels()
         found |= {label: handle for handle, label in zip(handles, labels, strict=True)}
     for columns in (4, 3, 2, 1) if found else ():
-        look = {"loc": "outside lower center", "ncols": columns, "fontsize": 9}
-        legend = figure.legend(list(found.values()), list(found), **look)
+        style = {"loc": "outside lower center", "ncols": columns, "fontsize": 9}
+        legend = figure.legend(list(found.values()), list(found), **style)
         if columns == 1 or legend.get_window_extent(figure.canvas.get_renderer()).width <= figure.bbox.width:
             return
         legend.remove()

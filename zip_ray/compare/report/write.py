@@ -5,8 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from zip_ray.compare.report import figures, tables
+from zip_ray.compare.report import figures, query_tables, tables, transfer_tables
 from zip_ray.compare.report.document import Code, Document, Picture, Section, Table, row, write_document
+from zip_ray.compare.report.scores import at_shots
 from zip_ray.compare.results import Results, read_results
 from zip_ray.compare.statistics import SMOOTHED_SHARE
 from zip_ray.compare.suite import dump
@@ -72,7 +73,7 @@ def _accuracy(results: Results) -> list[Section]:
     for shots in results.suite.shots:
         table = tables.grid_table(results, tables.accuracies(results, shots), "test accuracy, %")
         gain = tables.grid_table(results, tables.gains(results, shots), "difference to zero-shot, points", "+")
-        sections.append(Section(tables.at_shots(results, "Accuracy", shots), text, (table, gain)))
+        sections.append(Section(at_shots(results, "Accuracy", shots), text, (table, gain)))
     caption = "Test accuracy by task. Small points are seeds, large ones their mean, the dashed line is zero-shot."
     pictures = [Picture("tasks.png", figures.tasks(results), caption)]
     if len(results.suite.shots) > 1:
@@ -95,13 +96,13 @@ def _protocol(results: Results) -> list[Section]:
             "Means over the seeds that have both; H is taken of those means. The mean's H is that of the mean base and "
             "the mean new."
         )
-        return [Section("Base to new", text, tuple(tables.harmonic_table(results, n) for n in suite.shots))]
+        return [Section("Base to new", text, tuple(transfer_tables.harmonic_table(results, n) for n in suite.shots))]
     text = (
         f"The prompts tuned on {', '.join(suite.tasks)}, tested elsewhere with the class names there. Means over "
         "those tasks, ± standard deviation over the seeds that have all of them. Zero-shot is the target's own plain "
         "template."
     )
-    return [Section("Elsewhere", text, tuple(tables.applied_table(results, n) for n in suite.shots))]
+    return [Section("Elsewhere", text, tuple(transfer_tables.applied_table(results, n) for n in suite.shots))]
 
 
 def _course(results: Results) -> list[Section]:
@@ -131,7 +132,7 @@ def _course(results: Results) -> list[Section]:
     )
     caption = f"Training accuracy, {max(results.suite.shots)} shots, averaged over the last {window} queries. {band}"
     parts: tuple[Table | Picture, ...] = (
-        *(tables.target_table(results, shots) for shots in results.suite.shots),
+        *(query_tables.target_table(results, shots) for shots in results.suite.shots),
         Picture("training.png", figures.training(results), caption),
     )
     return [course, Section("Queries to target", text, parts)]

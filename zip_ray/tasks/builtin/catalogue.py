@@ -1,4 +1,4 @@
-"""The tasks that need no data of the user's: the real digits and the rendered ones."""
+"""The tasks that need no data from the user: the real digits and the rendered ones."""
 
 from zip_ray.tasks.builtin import digits, rendered
 from zip_ray.tasks.few_shot import VALIDATION_SHOTS
@@ -6,11 +6,11 @@ from zip_ray.tasks.images import ArrayImages
 from zip_ray.tasks.source import Source
 
 POOL_DRAWS = 4
-"""Draws that the pool of a rendered task has room for: seeds that shared most images would deviate too little."""
+"""Size of a rendered task's pool, in draws: seeds that shared most of their images would deviate too little."""
 
 
 def built_in(name: str, test_set: str, shots: int) -> Source:
-    """A task of `BUILT_IN`, with one of its test sets and images to draw so many shots from."""
+    """A task of `BUILT_IN`, with one of its test sets and a pool to draw that many shots from."""
     if name == "digits":
         pool, test = digits.digits(test_set)
         return Source(digits.CLASSNAMES, digits.TEMPLATES, test, pool)

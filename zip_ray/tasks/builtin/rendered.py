@@ -1,4 +1,4 @@
-"""Rendered tasks over the small CLIP: each shows its classes in a domain that its plain template does not name."""
+"""Rendered tasks for the small CLIP: each shows its classes in a domain that its plain template does not name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

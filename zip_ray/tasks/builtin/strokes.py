@@ -1,4 +1,4 @@
-"""Digits as a hand writes them: strokes through control points, several variants a digit.
+"""Digits as a hand writes them: strokes through control points, several variants per digit.
 
 Coordinates are (x, y) in the unit square, y downwards. Drawn for this project.
 """

@@ -23,15 +23,15 @@ class CoopSet:
     images: str
     """The folder of its images, below that."""
     read: Callable[[Path, Path], Lists]
-    """Its lists from its own files; where it has a split file, what makes that."""
+    """Reads its lists from its own files; a missing split file is made of these."""
     split: str | None = None
-    """Its split file; None where the official lists are read each time."""
+    """Its split file; None if the official lists are read each time."""
     template: str = PHOTO
     other_split: str | None = None
-    """Another name of its split file, which goes first."""
+    """Another name of its split file, tried first."""
     divided: str = ""
-    """What a split file without test images divides: a folder below `images`, that its paths are below. The test images
-    are then those of its own files."""
+    """The folder below `images` that the paths of a split file without test images are relative to. The test images are
+    then those of the data set's own files."""
 
 
 _CALTECH_NAMES = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}

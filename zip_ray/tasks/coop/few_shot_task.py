@@ -10,7 +10,7 @@ from zip_ray.tasks.splits import keep_split, located, read_split
 
 
 def coop(name: str, root: Path) -> Source:
-    """A data set by its name, below the data root. A split file that is missing is made, once, and kept.
+    """A data set by its name, below the data root. A missing split file is made once, and kept.
 
     Raises:
         InputError: an unknown name, another layout, or an image that is missing or outside of its folder.

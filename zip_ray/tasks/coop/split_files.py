@@ -19,7 +19,7 @@ from zip_ray.tasks.splits import divide, located
 def class_folders(
     folder: Path, images: Path, dropped: Collection[str] = (), renamed: Mapping[str, str] | None = None
 ) -> Lists:
-    """A folder a class: half of it for training, a fifth for validation, the rest for testing."""
+    """One folder per class: half of it for training, a fifth for validation, the rest for testing."""
     renamed = renamed or {}
     names = [name for name in _folders(images) if name not in dropped]
     items = [
@@ -55,7 +55,7 @@ def oxford_flowers(folder: Path, images: Path) -> Lists:
 
 
 def fgvc_aircraft(folder: Path, images: Path) -> Lists:
-    """variants.txt names the classes, images_variant_PART.txt holds `IMAGE VARIANT NAME` a line."""
+    """variants.txt names the classes, images_variant_PART.txt holds one `IMAGE VARIANT NAME` per line."""
     labels = {name: label for label, name in enumerate(_lines(folder / "variants.txt"))}
 
     def read(part: str) -> list[Item]:
@@ -123,8 +123,8 @@ def clevr(folder: Path, images: Path) -> Lists:
 
 
 def imagenet(folder: Path, images: Path) -> Lists:
-    """images/train/ and images/val/, a WordNet folder a class. `val` is the test set, as everywhere; what serves for
-    validation is drawn beside the training images."""
+    """images/train/ and images/val/, one WordNet folder per class. `val` is the test set, as usual; validation
+    images are drawn from `train` too."""
     return Lists(_wordnet(folder, images / "train"), [], _wordnet(folder, images / "val"))
 
 
@@ -152,7 +152,7 @@ def _wordnet(folder: Path, images: Path) -> list[Item]:
 
 
 def _classnames(folder: Path) -> dict[str, str]:
-    """classnames.txt: `n01440764 tench` a line."""
+    """classnames.txt: one line such as `n01440764 tench` per class."""
     return dict(line.split(" ", 1) for line in _lines(folder / "classnames.txt"))
 
 
