@@ -48,9 +48,10 @@ class TaskConfig(Section):
     """What is classified."""
 
     name: str = "digits"
-    """A built-in task, `folder`, `manifest` or `coop:NAME`, among others. Built in: digits, count, texture, shape,
-    letter, colour, street, style, crowd, inlay, background, stars (docs/tasks.md). Your own images: `folder` or
-    `manifest`. Data sets: `coop:NAME`, `torchvision:NAME`, `huggingface:NAME`, `webdataset` (docs/datasets.md)."""
+    """A built-in task, `folder`, `manifest` or `coop:NAME`, among others. The built-in tasks (digits, count, texture,
+    shape, letter, colour, street, style, crowd, inlay, background, stars: docs/tasks.md) need no data; `folder` and
+    `manifest` are for your own images; docs/datasets.md has the rest: `coop:NAME`, `torchvision:NAME`,
+    `huggingface:NAME`, `webdataset`."""
     root: Place | None = None
     """Where the images or data sets are. For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder per
     class, split by the seed. For `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
