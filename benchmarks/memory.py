@@ -42,7 +42,7 @@ WANTED_SHARE = 0.75
 VIEWS = (0, 4)
 """Of the feature store; 0 = the image as at test time."""
 SHOTS = 2
-"""Training images a class that it is measured with: 20 digits."""
+"""Training images per class that it is measured with: 20 digits."""
 
 
 @dataclass(frozen=True)

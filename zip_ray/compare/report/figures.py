@@ -108,7 +108,7 @@ def against_shots(results: Results) -> bytes:
     axes.axhline(100 * mean_and_deviation(levels)[0], color=GREY, linestyle="--", label=f"zero-shot, {PLAIN_TEMPLATE}")
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, [str(n) for n in shots])
-    axes.set_xlabel("shots (training images a class)")
+    axes.set_xlabel("shots (training images per class)")
     axes.set_ylabel("test accuracy (%), mean over tasks")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9)

@@ -42,7 +42,7 @@ def document(results: Results) -> Document:
     seeds = ", ".join(map(str, suite.seeds))
     shots = ", ".join(map(str, suite.shots))
     summary = (
-        f"Protocol {suite.protocol}, {shots} training images a class, seeds {seeds}, at most {results.budget:,} "
+        f"Protocol {suite.protocol}, {shots} training images per class, seeds {seeds}, at most {results.budget:,} "
         f"queries a run. {done}{untested}{failed}. A query is one evaluation of the model on one mini-batch at one "
         f"prompt.{fallen}{_left_out(results)}"
     )
