@@ -118,10 +118,11 @@ def test_published_preset_is_the_default() -> None:
         assert getattr(published, section) == getattr(Config(), section)
 
 
-def test_pages_that_configs_name_are_there() -> None:
-    configs = [path for path in (ROOT / "configs").rglob("*") if path.is_file()]
-    pages = {page for path in configs for page in re.findall(r"docs/[\w/.-]*\.md", path.read_text(encoding="utf-8"))}
-    assert "docs/datasets.md" in pages
+def test_pages_that_configs_and_code_name_are_there() -> None:
+    files = [path for folder in ("configs", "zip_ray", "actors") for path in (ROOT / folder).rglob("*")]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".yaml")]
+    pages = {page for text in texts for page in re.findall(r"docs/[\w/.-]*\.md", text)}
+    assert "docs/guides/datasets.md" in pages
     assert not [page for page in sorted(pages) if not (ROOT / page).is_file()]
 
 
@@ -143,5 +144,16 @@ def test_the_papers_tables_are_one_command(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+    check_each([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], links_lead_somewhere)
+
+
+def links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_index() -> None:
+    docs = ROOT / "docs"
+    index = (docs / "index.md").read_text(encoding="utf-8")
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if path.name != "report.md"}
+    assert pages - {"index.md"} == set(re.findall(r"\]\((?!\.\.)([^)]+)\)", index))

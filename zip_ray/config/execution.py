@@ -17,7 +17,7 @@ class ExecutionConfig(Section):
     random-search."""
     in_flight: Count = 8
     """async: pairs in flight at once, on all actors together. Up to 8 cost no queries, 32 cost half as many again
-    (docs/staleness.md); with more actors than that, split passes first."""
+    (docs/measurements/staleness.md); with more actors than that, split passes first."""
     max_staleness: Annotated[int, Field(ge=0)] = 256
     """async: a result that is more steps late is not used. It is charged and counted."""
     pairs_per_pass: Count | Literal["auto"] = 1

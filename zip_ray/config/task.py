@@ -25,7 +25,7 @@ BUILT_IN = {
     "background": ("dark", "faded", "noisy"),
     "stars": ("blurred", "noisy"),
 }
-"""The built-in tasks, each with its shifted test sets (docs/tasks.md)."""
+"""The built-in tasks, each with its shifted test sets (docs/measurements/tasks.md)."""
 
 
 def known_test_sets(name: str) -> tuple[str, ...]:
@@ -49,9 +49,9 @@ class TaskConfig(Section):
 
     name: str = "digits"
     """A built-in task, `folder`, `manifest` or `coop:NAME`, among others. The built-in tasks (digits, count, texture,
-    shape, letter, colour, street, style, crowd, inlay, background, stars: docs/tasks.md) need no data; `folder` and
-    `manifest` are for your own images; docs/datasets.md has the rest: `coop:NAME`, `torchvision:NAME`,
-    `huggingface:NAME`, `webdataset`."""
+    shape, letter, colour, street, style, crowd, inlay, background, stars: docs/measurements/tasks.md) need no data;
+    `folder` and `manifest` are for your own images; docs/guides/datasets.md has the rest: `coop:NAME`,
+    `torchvision:NAME`, `huggingface:NAME`, `webdataset`."""
     root: Place | None = None
     """Where the images or data sets are. For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder per
     class, split by the seed. For `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
@@ -60,7 +60,7 @@ class TaskConfig(Section):
     template: str | None = None
     """A sentence with {} for the class name; or the task's own."""
     test_set: str = "test"
-    """`test`, or a shifted test set, such as `inverted`. The built-in tasks have some (docs/tasks.md)."""
+    """`test`, or a shifted test set, such as `inverted`. The built-in tasks have some (docs/measurements/tasks.md)."""
     shots: Count = 16
     """Training images per class. Validation gets min(shots, 4) per class."""
     batch_size: Count = 128
