@@ -304,7 +304,11 @@ def lose_test_images(root: Path) -> None:
             unsort,
             "task.root: '.*images/val' has no class folders: sort its images into WordNet folders, as",
         ),
-        ("svhn", lose_test_images, r"not laid out as docs/guides/data.* \(FileNotFoundError: .*svhn/test'\): unpack it again"),
+        (
+            "svhn",
+            lose_test_images,
+            r"not laid out as docs/guides/data.* \(FileNotFoundError: .*svhn/test'\): unpack it again",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_layout_is_named(
