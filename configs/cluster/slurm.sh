@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One run on Slurm: a Ray head on the first node, a worker on each of them, the driver beside the head.
 #   sbatch configs/cluster/slurm.sh configs/quickstart.yaml --output.dir "$HOME/runs/first"
-# Slurm sends SIGTERM two minutes before the time limit: the run saves its state, and goes on with
+# Slurm sends SIGTERM two minutes before the time limit: the run saves its state, and is continued by
 #   sbatch configs/cluster/slurm.sh resume "$HOME/runs/first"
 #SBATCH --job-name=zip-ray
 #SBATCH --nodes=4

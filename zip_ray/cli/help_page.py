@@ -22,7 +22,8 @@ ABOUT = (
 )
 ALTERNATIVES = (
     "Left out: options that do nothing beside the values shown. Name another choice to see its options, say "
-    "`--method cma-es --help`, `--prompt.space full --help` or `--execution.mode async --help`."
+    "`--method cma-es --help`, `--prompt.space full --help` or `--execution.mode async --help`. "
+    "docs/reference/options.md has all of them, at length."
 )
 
 

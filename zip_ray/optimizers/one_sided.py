@@ -24,7 +24,7 @@ class OneSidedOptions(PivotOptions):
     learning_rate: Positive = 10.0
     """Initial learning rate. It falls to a hundredth by a polynomial of power 0.9."""
     schedule_epochs: Count | Literal["budget"] = "budget"
-    """Epochs over which it falls; budget = the whole run. An epoch is a pass over the whole mini-batches of the
+    """Epochs of the learning rate's fall; budget = the whole run. An epoch is a pass over the whole mini-batches of the
     training images."""
 
     def schedule_steps(self, planned: int | None, steps_per_epoch: int) -> int | None:

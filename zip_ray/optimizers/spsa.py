@@ -30,7 +30,8 @@ class PairOptions(MethodOptions):
     step_size_offset: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """o: offset of the step size's counter."""
     perturbation: PerturbationLaw = "segmented-uniform"
-    """Distribution of its entries. segmented-uniform = a random sign times U[0.5, 1]; random-sign = random signs."""
+    """Distribution of the entries of z. segmented-uniform = a random sign times U[0.5, 1]; random-sign = random
+    signs."""
     perturbation_scale: Positive = 0.01
     """c, in c_k = c / k^gamma: half a pair's distance. Its two queries are at w + c_k z and w - c_k z."""
     perturbation_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
