@@ -20,7 +20,7 @@ from zip_ray.pool.contract import Pool, ScorerLike
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.splitting import split_if_asked
-from zip_ray.runs import lifecycle, mlflow_mirror
+from zip_ray.runs import lifecycle, mlflow_mirror, mlflow_server
 from zip_ray.runs.lifecycle import Listener, OpenPool, RunResult
 from zip_ray.runs.mlflow_mirror import Replayed
 from zip_ray.runs.remote_copy import fetch
@@ -203,8 +203,8 @@ def checks(config: Config) -> dict[str, Callable[[], str]]:
     def tracking() -> str:
         if not config.tracking.enabled:
             return "off"
-        mlflow_mirror.ping(config.tracking)
-        return f"{mlflow_mirror.shown(config.tracking.uri)} answers"
+        mlflow_server.ping(config.tracking)
+        return f"{mlflow_server.shown(config.tracking.uri)} answers"
 
     return {
         "environment": self_checks.environment,

@@ -1,4 +1,4 @@
-"""What a user can mend: a mistake of input, and a folder that takes no more."""
+"""Errors that a user can correct: bad input, and a folder that cannot be written to."""
 
 
 class InputError(Exception):
@@ -11,3 +11,8 @@ class InputError(Exception):
 
 class OutputError(Exception):
     """A run folder that cannot be written to: what is there stands, and the run can be resumed when there is room."""
+
+
+def one_line(error: Exception) -> str:
+    """An error of any library as one line: its class and its message, at most 200 characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

@@ -109,7 +109,7 @@ def test_text_features_are_those_of_the_words(prompt: TunedPrompt, model: nn.Mod
 def test_other_weights_are_warned_of(prompt: TunedPrompt, tokenizer) -> None:
     other = make_model()
     other.ln_final.bias += 0.1
-    with pytest.warns(UserWarning, match="weights are not those the prompt was tuned on"):
+    with pytest.warns(UserWarning, match="prompt was tuned on other weights"):
         prompt.text_features(other, tokenizer)
 
 

@@ -342,7 +342,7 @@ def test_a_suite_that_comes_to_no_report_is_closed_in_mlflow(
 ) -> None:
     """Stopped before its first run, or with none that could begin."""
     client = MagicMock()
-    monkeypatch.setattr("zip_ray.runs.mlflow_mirror._client", lambda _: client)
+    monkeypatch.setattr("zip_ray.runs.mlflow_server.make_client", lambda _: client)
     base = {**SMALLER, "tracking": {"enabled": True}}
     tasks = {"mine": {"name": "folder", "root": "no"}}
     outcome = carry_out(tmp_path, build_with_faults, stop_after, base=base, tasks=tasks)

@@ -113,5 +113,5 @@ def test_writer_writes_the_newest_and_survives_a_full_disk(
     writer = CheckpointWriter(tmp_path / "c")
     writer.write(make_state(30))
     writer.close()
-    assert "No space left on device; the one before it stands" in caplog.text
+    assert "No space left on device; the previous one is kept" in caplog.text
     assert_same(load_checkpoint(tmp_path / "c"), make_state(19))

@@ -163,4 +163,4 @@ def test_what_a_full_disk_refuses_is_written_when_there_is_room(
     record.close()
     assert read_record(tmp_path / "r") == EVENTS
     assert len(caplog.messages) == 1
-    assert "No space left on device; the run goes on" in caplog.text
+    assert "No space left on device; the run continues" in caplog.text

@@ -15,7 +15,8 @@ from tests.support.processes import HANG_SECONDS, free_port, wait_for
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Record, cut_record, read_record
-from zip_ray.runs.mlflow_mirror import Mirror, Tracker, metrics_of, replay, resolve_uri, shown
+from zip_ray.runs.mlflow_mirror import Mirror, Tracker, metrics_of, replay
+from zip_ray.runs.mlflow_server import resolve_uri, shown
 from zip_ray.tuning.events import Event
 
 

@@ -146,8 +146,8 @@ def test_storage_that_fails_or_hangs_holds_nothing_up(
 
     monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.pipe_file", refuse)
     assert tune(configured(tmp_path / "one", remote=URI), open_pool, never).outcome.finished
-    assert caplog.text.count("takes no copy (OSError: [Errno 5] no such bucket); the run goes on") == 1
-    assert "is not whole" in caplog.text
+    assert caplog.text.count("cannot be written (OSError: [Errno 5] no such bucket); the run continues") == 1
+    assert "is incomplete" in caplog.text
     release = threading.Event()
     monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.pipe_file", lambda *_, **__: release.wait(60))
     monkeypatch.setattr("zip_ray.runs.lifecycle.REMOTE_SECONDS", 0.1)

@@ -33,7 +33,7 @@ class Prediction:
 def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, float]:
     """Test accuracy of a tuned prompt, and of the task's plain template, on any task: the prompt's own or another.
 
-    Where images alone were tuned, the texts are that template: they are the task's, as they were while tuning.
+    If only images were tuned, the texts are the task's plain template, as in tuning.
 
     Raises:
         InputError: the task or the prompt's model cannot be used.
@@ -60,7 +60,7 @@ def classify(prompt: TunedPrompt, path: Path, classnames: tuple[str, ...] | None
     Args:
         prompt: a tuned prompt.
         path: an image, or a folder of images.
-        classnames: classes to choose from; the prompt's own where absent.
+        classnames: classes to choose from; the prompt's own if None.
 
     Raises:
         InputError: no image, an unreadable one, or the prompt's model cannot be used.

@@ -25,11 +25,11 @@ FILE_NAME = "tuned_prompt.safetensors"
 TUNED, PLAIN_TEMPLATE = "tuned", "plain template"
 """Names of accuracies: of the tuned prompt, and of the task's own template, which it is compared with."""
 FROZEN, VISUAL = "frozen.", "visual."
-"""Before the names of what the prompt space drew once, and of what a visual prompt is made of."""
+"""Prefixes of the tensors that the prompt space drew once, and of those of a visual prompt."""
 
 
 class PromptCard(BaseModel):
-    """What a tuned prompt is, in words and numbers; JSON in the file's header and in the file beside it."""
+    """The description of a tuned prompt: JSON in the file's header and in the file beside it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,13 +40,13 @@ class PromptCard(BaseModel):
     suffix: str
     """Text after the class name."""
     visual: VisualKind | None = None
-    """What is done to images; None where the text alone was tuned."""
+    """What is done to images; None if only the text was tuned."""
     encoder: str = ""
     """Frozen image encoder of a decoder."""
     model: str
     pretrained: str | None
     weights_digest: str
-    """SHA-256 of the weights (see `clip.model.weights_digest`)."""
+    """SHA-256 of the weights (see `clip.loading.weights_digest`)."""
     preprocess: dict[str, Any]
     """Preprocessing of images, as open_clip describes it."""
     logit_scale: float
@@ -61,12 +61,12 @@ class PromptCard(BaseModel):
     """Queries charged."""
     seconds: float
     accuracies: dict[str, float]
-    """Share of images classified rightly, by what was measured (tuned/test, zero-shot/test, ...)."""
+    """Share of images classified correctly, by name (`test/tuned`, `test/plain template`, `validation`, ...)."""
 
 
 @dataclass(frozen=True)
 class TunedPrompt:
-    """A tuned prompt. `prompt` alone classifies; the rest says how it came about."""
+    """A tuned prompt. `prompt` alone is needed to classify; the rest says how it was made."""
 
     card: PromptCard
     prompt: Prompt
@@ -122,12 +122,12 @@ class TunedPrompt:
     def text_features(self, model: "nn.Module", tokenizer: Any, classnames: Sequence[str] | None = None) -> "Tensor":
         """Unit-length text features, shape (classes, embed), on the model's device.
 
-        Where images alone were tuned, the texts are the card's template.
+        If only images were tuned, the texts are the card's template.
 
         Args:
             model: an open_clip model: the one the prompt was tuned on.
             tokenizer: its tokenizer (`open_clip.get_tokenizer`).
-            classnames: the classes; the prompt's own where absent.
+            classnames: the classes; the prompt's own if None.
 
         Raises:
             InputError: the model has another width, or a prompt is too long for it.
@@ -139,7 +139,7 @@ class TunedPrompt:
 
         if weights_digest(model.state_dict()) != self.card.weights_digest:
             warnings.warn(
-                f"this model's weights are not those the prompt was tuned on ({self.card.model}): expect less of it",
+                f"the prompt was tuned on other weights ({self.card.model}) than this model's: expect lower accuracy",
                 stacklevel=2,
             )
         names = self.card.classnames if classnames is None else classnames

@@ -21,7 +21,7 @@ from zip_ray.pool.contract import Pool
 from zip_ray.pool.shared import PoolHub
 from zip_ray.runs.event_log import read_end
 from zip_ray.runs.folder import locked
-from zip_ray.runs.mlflow_mirror import close_parent, open_parent
+from zip_ray.runs.mlflow_server import close_parent, open_parent
 
 OpenSharedPool = Callable[[Config, list[str]], Pool]
 """Makes the one pool of a suite, given a config for the cluster and the keys of the runs to come."""

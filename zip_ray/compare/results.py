@@ -1,4 +1,4 @@
-"""What the runs of a suite have left on disk, read for the report."""
+"""The results of a suite's runs, read from their folders for the report."""
 
 import math
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from zip_ray.tuning.events import EndEvent, Event, StartEvent, StepEvent, Valida
 from zip_ray.tuning.ledger import Account
 
 WHITE_BOX = ("gradient",)
-"""Methods of the optimiser that see more than losses."""
+"""Values of `optimizer.method` that see more than losses."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has come to its end."""
+    """A finished run."""
 
     run: Planned
     accuracy: float
@@ -36,9 +36,9 @@ class Finished:
     templates: dict[str, str]
     """Their texts."""
     applied: dict[str, dict[str, float]]
-    """By target that could be tested: accuracy of the tuned prompt (`tuned`) and of the target's `plain template`."""
+    """By target that was tested: accuracy of the tuned prompt (`tuned`) and of the target's `plain template`."""
     training: Curve
-    """Of mini-batches, step by step."""
+    """Accuracy on mini-batches, by step."""
     validation: Curve
     parameters: int
     account: Account
@@ -58,7 +58,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Results:
-    """All of a suite."""
+    """The results of a suite."""
 
     suite: Suite
     planned: list[Planned]
@@ -69,25 +69,25 @@ class Results:
     """Of the code that ran it."""
 
     def of(self, method: str, task: str, shots: int) -> list[Finished]:
-        """The seeds of a cell."""
+        """The runs of a method on a task, one per seed."""
         return [one for one in self.finished if (one.run.method, one.run.task, one.run.shots) == (method, task, shots)]
 
     @cached_property
     def shared(self) -> list[str]:
-        """Tasks that means are taken over: each method with each number of shots, if it has any finished run at all,
-        has one on them."""
+        """Tasks over which means are taken: those on which every method, at every number of shots, has a finished run.
+        A method without any finished run at that number does not count."""
         done = {(one.run.method, one.run.shots, one.run.task) for one in self.finished}
         rows = {(method, shots) for method, shots, _ in done}
         return [task for task in self.suite.tasks if all((*row, task) in done for row in rows)]
 
     @property
     def white_box(self) -> set[str]:
-        """Methods that see gradients: upper bounds, no competitors."""
+        """Methods that see gradients: upper bounds, which do not compete."""
         return {run.method for run in self.planned if run.config.optimizer.method in WHITE_BOX}
 
     @property
     def budget(self) -> int:
-        """Most queries of a run of the methods that compete: as planned or, where only time is limited, as charged."""
+        """Largest number of queries of a competing run: as planned or, if only time is limited, as charged."""
         apart = self.white_box
         planned = [
             steps * run.config.optimizer.queries_per_step
@@ -114,7 +114,7 @@ def read_results(folder: Path) -> Results:
 
 
 def read_run(run: Planned) -> Finished | None:
-    """A run that has come to its end, its prompt perhaps not yet tested on all targets; None for any other.
+    """A finished run, its prompt perhaps not yet tested on all targets; None if it is not finished.
 
     Raises:
         InputError: a damaged record.

@@ -8,7 +8,7 @@ import numpy as np
 from zip_ray.protocol.arrays import Float64
 
 SMOOTHED_SHARE = 0.05
-"""Of the budget: the queries over which training accuracy is averaged, back from each step."""
+"""Share of the budget over which training accuracy is averaged, back from each step."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def harmonic_mean(one: float, other: float) -> float:
 
 
 def smoothed(curve: Curve, budget: int) -> Curve:
-    """Means over the steps of the last `SMOOTHED_SHARE * budget` queries, from where so many have been charged."""
+    """Means over the steps of the last `SMOOTHED_SHARE * budget` queries, once that many have been charged."""
     window = SMOOTHED_SHARE * budget
     sums = np.concatenate([[0.0], np.cumsum(curve.accuracy)])
     first = np.searchsorted(curve.queries, curve.queries - window, side="right")
@@ -89,10 +89,10 @@ def queries_to_target(curves: Mapping[str, Curve], budget: int) -> tuple[float, 
 
 
 def paired_tests(accuracies: Mapping[str, Mapping[str, float]], reference: str) -> list[PairedTest]:
-    """Every other method against the reference, two-sided, over what both have been run on.
+    """Every other method against the reference, two-sided, over the runs that both have.
 
     Args:
-        accuracies: by method, then by what was run (task, shots and seed, say).
+        accuracies: by method, then by run (such as task, shots and seed).
         reference: one of the methods.
     """
     found = []
@@ -109,7 +109,7 @@ def paired_tests(accuracies: Mapping[str, Mapping[str, float]], reference: str) 
 def holm(p: Sequence[float]) -> list[float]:
     """Adjusted by Holm's step-down method: the i-th smallest of m times m - i + 1, at least the one before, at most 1.
 
-    NaN stays what it is and is no member of the family.
+    NaN stays NaN and does not belong to the family.
     """
     order = sorted((index for index, value in enumerate(p) if not np.isnan(value)), key=lambda index: p[index])
     adjusted, highest = [float("nan")] * len(p), 0.0
@@ -132,9 +132,9 @@ def _wilcoxon(differences: Float64) -> float:
 
 
 def band(curves: Sequence[tuple[Float64, Float64]], points: int = 200) -> tuple[Float64, Float64, Float64]:
-    """Mean and standard deviation over seeds on a common axis, as far as the longest curve goes.
+    """Mean and standard deviation over seeds on a common axis, as long as the longest curve.
 
-    A curve that ends before keeps its last value: it is a run that was done by then.
+    A curve that ends earlier keeps its last value: its run had ended.
 
     Args:
         curves: x (rising) and y of each seed; linear in between.

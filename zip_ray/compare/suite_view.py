@@ -1,4 +1,4 @@
-"""What a person sees of a suite: a bar for the whole and one for each run on a terminal, lines without one."""
+"""The view of a suite: on a terminal a bar for the whole and one per run, else lines."""
 
 from types import TracebackType
 
@@ -11,14 +11,14 @@ from zip_ray.tuning.events import Event, StepEvent
 
 
 class SuiteView:
-    """Shows the runs of a suite while they go on. Its methods may be called from any thread."""
+    """Shows the progress of a suite's runs. Its methods may be called from any thread."""
 
     def __init__(self, total: int, console: Console | None = None) -> None:
-        """Nothing is shown before it is entered.
+        """Nothing is shown before `with`.
 
         Args:
             total: runs of the suite.
-            console: where to write; stderr where absent.
+            console: where to write; stderr if None.
         """
         self._console = console or Console(stderr=True, markup=False, highlight=False)
         description, state = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}"))
@@ -40,12 +40,12 @@ class SuiteView:
         self._progress.stop()
 
     def started(self, run: Planned) -> None:
-        """A run is on its way."""
+        """A run has begun."""
         task = self._progress.add_task(run.label, total=1.0, state="")
         self._runs[run.label] = (task, Summary(run.config.budget))
 
     def event(self, run: Planned, event: Event) -> None:
-        """Take notice of an event of a run's record."""
+        """Take in an event of a run's record."""
         task, summary = self._runs[run.label]
         summary.event(event)
         if isinstance(event, StepEvent):
@@ -53,7 +53,7 @@ class SuiteView:
             self._progress.update(task, completed=summary.done, state=line)
 
     def ended(self, run: Planned, how: str) -> None:
-        """A run has ended, or was found finished."""
+        """A run has ended."""
         if run.label in self._runs:
             task, _ = self._runs.pop(run.label)
             self._progress.remove_task(task)

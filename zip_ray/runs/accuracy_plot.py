@@ -11,8 +11,8 @@ from zip_ray.tuning.events import Event, StepEvent, ValidationEvent
 
 FILE_NAME = "accuracy.png"
 MOST_POINTS = 4000
-"""Of a curve: beyond, they cannot be told apart."""
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+"""Per curve: more cannot be distinguished."""
+# Okabe and Ito's palette, which colour-blind readers can distinguish too.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999"
 
 
@@ -53,7 +53,7 @@ def draw_accuracy(path: Path, events: Iterable[Event], title: str, levels: dict[
 
 
 class _Curve:
-    """Accuracy (%) against queries: of long runs every second point, or fourth, ..."""
+    """Accuracy (%) against queries; in long runs only every second point, or fourth, and so on."""
 
     def __init__(self) -> None:
         self._seen, self._stride = 0, 1

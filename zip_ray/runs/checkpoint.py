@@ -1,4 +1,4 @@
-"""Checkpoints: one file that holds all that a run is between two steps, written whole or not at all."""
+"""Checkpoints: one file with the whole state of a run between two steps, written whole or not at all."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from zip_ray.tuning.state import Best, RunState
 FILE_NAME = "checkpoint.safetensors"
 SCHEMA_VERSION = 3
 MEMORY = "memory."
-"""Before the names of what the method remembers."""
+"""Prefix of the tensors in the method's memory."""
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, state: RunState) -> None:
     """Write a checkpoint atomically: tensors, and the rest as JSON in the header, with a digest of both.
 
     Raises:
-        OSError: the disk refuses; the previous checkpoint is untouched.
+        OSError: it cannot be written; the previous checkpoint is untouched.
     """
     optimizer, best = state.optimizer, state.best
     tensors = {"w": optimizer.w, **{MEMORY + name: tensor for name, tensor in optimizer.memory.items()}}
@@ -107,7 +107,7 @@ def _digest(facts: dict[str, Any], tensors: dict[str, Float64]) -> str:
 
 
 class CheckpointWriter:
-    """Writes checkpoints in a thread, so that no step waits for the disk; the newest waiting one wins."""
+    """Writes checkpoints in a thread, so that no step waits for the disk; of those that wait, only the newest."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -118,13 +118,13 @@ class CheckpointWriter:
         self._thread.start()
 
     def write(self, state: RunState) -> None:
-        """Have a checkpoint written soon. A disk that refuses is logged; the run goes on."""
+        """Write a checkpoint soon. If the disk does not take it, that is logged, and the run continues."""
         with self._changed:
             self._waiting = state
             self._changed.notify()
 
     def close(self) -> None:
-        """Wait until what was given last is on disk (or refused)."""
+        """Wait until the last one is on disk, or has failed."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -140,4 +140,4 @@ class CheckpointWriter:
             try:
                 save_checkpoint(self._path, state)
             except OSError as error:
-                _log.warning("checkpoint %s not written: %s; the one before it stands", self._path, error)
+                _log.warning("checkpoint %s not written: %s; the previous one is kept", self._path, error)

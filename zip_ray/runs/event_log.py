@@ -1,4 +1,4 @@
-"""The run's record: JSON lines in the run folder, written first and believed first."""
+"""The run's record: JSON lines in the run folder. It is written first, and is right where others differ."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ KINDS: dict[str, type[Event]] = {
     "pool": PoolEvent,
     "end": EndEvent,
 }
-"""By the word that stands for it in the file."""
+"""By their names in the file."""
 _WORDS = {kind: word for word, kind in KINDS.items()}
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {word: TypeAdapter(kind) for word, kind in KINDS.items()}
 _log = logging.getLogger(__name__)
@@ -61,24 +61,24 @@ class Record:
     """An append-only file of events, one JSON object per line."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, making it if need be."""
+        """Open the file, or create it."""
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._waiting = b""
-        """What a full disk has refused: it comes before the next line, from the very byte on."""
+        """Bytes that a full disk has not taken; they are written before the next line."""
 
     def append(self, event: Event) -> None:
-        """Give one line to the operating system; does not wait for the disk. What is refused is tried again later."""
+        """Give one line to the operating system, without waiting for the disk. What fails is tried again later."""
         refused_before = bool(self._waiting)
         self._waiting += as_json(event)
         try:
             self._write()
         except OSError as error:
             if not refused_before:
-                _log.warning("%s cannot be written: %s; the run goes on, and tries again", self._path, error)
+                _log.warning("%s cannot be written: %s; the run continues, and tries again", self._path, error)
 
     def close(self) -> None:
-        """Have the lines on disk, and close the file. What a full disk still refuses is lost, and logged."""
+        """Flush the lines to disk, and close the file. What a full disk still does not take is lost, and logged."""
         try:
             self._write()
             os.fsync(self._file)
@@ -101,10 +101,10 @@ def read_record(path: Path) -> list[Event]:
 
 
 def each_event(path: Path) -> Iterator[Event]:
-    """The same, one after another: a long record need not be held whole.
+    """The same, one by one, without reading the whole record into memory.
 
     Raises:
-        InputError: as `read_record`, where it comes to it.
+        InputError: as `read_record`, when it gets there.
     """
     try:
         with path.open("rb") as file:
@@ -139,7 +139,7 @@ def read_end(folder: Path) -> EndEvent | None:
 
 
 def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
-    """The events behind a byte offset, and the offset behind them; a last line that is not complete is left out.
+    """The events after a byte offset, and the offset after them; an incomplete last line is left out.
 
     Raises:
         InputError: no such file, or a damaged line.
@@ -156,12 +156,12 @@ def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
 
 
 def cut_record(path: Path, step: int, validated_step: int) -> list[StepEvent]:
-    """Drop what a run resumed from a checkpoint writes again: events after it, the end, and a torn last line.
+    """Drop what a run that is resumed from a checkpoint writes again: later events, the end, and a torn last line.
 
     Args:
         path: the record.
         step: step of the checkpoint.
-        validated_step: step of the latest validation that the checkpoint knows.
+        validated_step: step of the latest validation in the checkpoint.
 
     Returns:
         The dropped steps.

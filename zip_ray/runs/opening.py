@@ -1,4 +1,4 @@
-"""What a run opens with: the facts of its scorers, the environment, its first event."""
+"""The opening of a run: the facts of its scorers, its environment, its first event."""
 
 import logging
 import os
@@ -21,17 +21,17 @@ PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
 _log = logging.getLogger(__name__)
 
 
-def watch_of(pool: Pool, listen: Callable[[Event], None]) -> PoolWatch:
-    """Has a listener hear who is in the pool while the loop, which tells of it too, does not run."""
+def pool_watch(pool: Pool, listen: Callable[[Event], None]) -> PoolWatch:
+    """Reports the pool's state to a listener while the loop, which has a watch of its own, does not run."""
 
-    def tell(found: PoolReport) -> None:
+    def emit(found: PoolReport) -> None:
         listen(PoolEvent(step=0, queries=0, seconds=0.0, **asdict(found)))
 
-    return PoolWatch(pool, tell)
+    return PoolWatch(pool, emit)
 
 
 def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
-    """Facts of the scorers; what the user should know of them is said aloud.
+    """Facts of the scorers, with a warning of what makes the run slow or less exact.
 
     Raises:
         InputError: the task is for testing only.
@@ -43,7 +43,7 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
             "task.name: this data set is for testing only: tune on another, then test on it with `zip-ray evaluate`"
         )
     if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
-        _log.warning("every query encodes its text in full (%s): right, but slow", facts.text_pass)
+        _log.warning("every query encodes its text in full (%s): correct, but slow", facts.text_pass)
     if facts.precision:
         _log.warning("model.precision %s", facts.precision)
     return facts
@@ -66,7 +66,7 @@ def start_event(config: Config, facts: Facts, space: PromptSpace, tested: ZeroSh
 
 
 def _environment(facts: Facts) -> dict[str, str | int | None]:
-    """Where the run takes place, for whoever compares runs."""
+    """Versions, platform and device, for comparing runs."""
 
     def installed(package: str) -> str:
         try:

@@ -1,14 +1,14 @@
-"""How far a run is, in a few lines: what the live view, `status`, suites and Ray's metrics show."""
+"""The progress of a run in a few lines: what the live view, `status`, suites and Ray's metrics show."""
 
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StepEvent, ValidationEvent
 
 LINE_SECONDS = 5.0
-"""Between two lines where there is no terminal."""
+"""Between two lines when there is no terminal."""
 
 
 class Summary:
-    """The events of a run as a few lines. Where several budgets are set, the share done is that of the nearest."""
+    """The events of a run as a few lines. With several budgets, the share done is that of the nearest."""
 
     def __init__(self, budget: BudgetConfig) -> None:
         self._budget = budget
@@ -25,7 +25,7 @@ class Summary:
 
     @property
     def seconds_left(self) -> float:
-        """Until the nearest budget is used up; infinite while that is not known."""
+        """Until the nearest budget is used up; infinite while unknown."""
         return min(self._remaining(), default=(float("inf"), ""))[0]
 
     @property
@@ -37,7 +37,7 @@ class Summary:
         return min(_used(self._step, nearest) / dict(self._limits())[nearest], 1.0)
 
     def event(self, event: Event) -> None:
-        """Take notice of an event of the record."""
+        """Take in an event of the record."""
         match event:
             case ValidationEvent():
                 self._validation = f"  validation {event.accuracy:.1%}"
@@ -49,7 +49,7 @@ class Summary:
                 self._first, self._step = self._first or event, event
 
     def lines(self, silent: float = 0.0) -> list[str]:
-        """How far it is; how fast, and for how long yet; who works on it; what the tuned prompt reaches.
+        """Progress; rate and time left; actors; at the end, the tuned prompt's accuracy.
 
         Args:
             silent: seconds since the latest step.
@@ -118,5 +118,5 @@ def _clock(seconds: float) -> str:
 
 
 def _used(step: StepEvent, budget: str) -> float:
-    """What a run has used of a budget."""
+    """How much of a budget a run has used."""
     return {"queries": step.queries, "seconds": step.seconds, "step": step.step}[budget]

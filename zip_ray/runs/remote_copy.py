@@ -1,29 +1,29 @@
-"""A copy of the run folder on any storage that fsspec knows (S3, GCS, HDFS, ...): kept up while the run goes on."""
+"""A copy of the run folder on any storage that fsspec knows (S3, GCS, HDFS, ...), updated while it runs."""
 
 import logging
 import threading
 from pathlib import Path
 from typing import Any
 
-from zip_ray.errors import InputError
+from zip_ray.errors import InputError, one_line
 from zip_ray.files import PARTIAL, write_whole
 from zip_ray.runs import next_command
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 
 COPY_SECONDS = 5.0
-"""Between two looks at what has changed."""
+"""Between two checks for changes."""
 GROWTH = 0.01
-"""By how much longer the record must be to be copied again, and so how far the copy may be behind, as a share of the
-run: storage takes whole files, and a copy of a long record with every checkpoint would be without end."""
+"""By how much the record must have grown to be copied again, and so how far the copy may be behind, as a share of the
+run. Storage takes whole files: copying a long record with every checkpoint would never end."""
 _log = logging.getLogger(__name__)
 
 
 class RemoteCopy:
     """Copies what has changed in a run folder, in a thread that nothing waits for.
 
-    The record goes before the checkpoint that was read before it, so that the copy can be resumed from at any moment;
-    it grows all the time, and both are copied only when it has grown by `GROWTH`, and at the end.
+    The checkpoint is read before the record and written after it, so that a run can be resumed from the copy at any
+    moment. Both are copied only when the record has grown by `GROWTH`, and at the end.
     """
 
     def __init__(self, folder: Path, uri: str) -> None:
@@ -49,11 +49,11 @@ class RemoteCopy:
         self._thread.start()
 
     def close(self, timeout: float) -> bool:
-        """Give the thread so many seconds to copy the rest, then leave it; whether the copy is whole."""
+        """Give the thread `timeout` seconds to copy the rest; whether the copy is complete."""
         self._closing.set()
         self._thread.join(timeout)
         if not self._complete:
-            _log.warning("output.remote: the copy at %s is not whole: %s is", self._uri, self._folder)
+            _log.warning("output.remote: the copy at %s is incomplete, %s is complete", self._uri, self._folder)
         return self._complete
 
     def _run(self) -> None:
@@ -63,9 +63,11 @@ class RemoteCopy:
             try:
                 self._sync(last)
                 self._complete = last
-            except Exception as error:  # each storage has its own: whatever it is, the run goes on
+            except Exception as error:  # each storage raises its own: the run continues
                 if not warned:
-                    _log.warning("output.remote: %s takes no copy (%s); the run goes on", self._uri, _line(error))
+                    _log.warning(
+                        "output.remote: %s cannot be written (%s); the run continues", self._uri, one_line(error)
+                    )
                 warned = True
             if last:
                 return
@@ -84,7 +86,7 @@ class RemoteCopy:
         return not record.is_file() or record.stat().st_size >= (1 + GROWTH) * sent
 
     def _changed(self, path: Path) -> tuple[bytes, tuple[int, int]] | None:
-        """What a file holds, and its stamp, if it has changed since it was copied."""
+        """Content and stamp of a file that has changed since it was copied, else None."""
         if not path.is_file():
             return None
         state = path.stat()
@@ -92,7 +94,7 @@ class RemoteCopy:
         return None if self._sent.get(path.name) == stamp else (path.read_bytes(), stamp)
 
     def _put(self, name: str, found: tuple[bytes, tuple[int, int]] | None) -> None:
-        """Copy one file; under another name first, where a copy could be cut off half-way."""
+        """Copy one file, under another name until it is complete."""
         if found is None:
             return
         data, stamp = found
@@ -103,16 +105,18 @@ class RemoteCopy:
 
 
 def require_free(uri: str) -> None:
-    """Refuse a place that holds a run already.
+    """Refuse a place that already holds a run.
 
     Raises:
-        InputError: it does, or it cannot be looked at.
+        InputError: it does, or it cannot be read.
     """
     storage, path = _open(uri)
     try:
         taken = storage.exists(f"{path}/{CHECKPOINT}")
     except Exception as error:
-        raise InputError(f"output.remote: '{uri}' cannot be read ({_line(error)}): check it and its access") from error
+        raise InputError(
+            f"output.remote: '{uri}' cannot be read ({one_line(error)}): check it and its access"
+        ) from error
     if taken:
         raise InputError(
             f"output.remote: '{uri}' holds a run: choose another, or continue it: {next_command.resume(uri)}"
@@ -120,7 +124,7 @@ def require_free(uri: str) -> None:
 
 
 def fetch(uri: str, into: Path) -> Path:
-    """The run folder that a copy was made of, written below `into` under its own name.
+    """Download a copy of a run folder into `into`, under its own name; the folder.
 
     Raises:
         InputError: no copy, no access to it, or a folder of that name is there.
@@ -133,7 +137,7 @@ def fetch(uri: str, into: Path) -> Path:
         names = [Path(name).name for name in storage.ls(path, detail=False)]
         files = {name: storage.cat_file(f"{path}/{name}") for name in names if not name.endswith(PARTIAL)}
     except Exception as error:
-        raise InputError(f"{uri}: no run can be fetched ({_line(error)}): give the output.remote of one") from error
+        raise InputError(f"{uri}: no run can be fetched ({one_line(error)}): give the output.remote of one") from error
     if CHECKPOINT not in files:
         raise InputError(f"{uri}: holds no {CHECKPOINT}: give the output.remote of a run")
     folder.mkdir(parents=True)
@@ -150,9 +154,5 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         storage, path = fsspec.core.url_to_fs(uri)
     except (ImportError, ValueError) as error:
-        raise InputError(f"output.remote: '{uri}' cannot be opened ({_line(error)})") from error
+        raise InputError(f"output.remote: '{uri}' cannot be opened ({one_line(error)})") from error
     return storage, str(path).rstrip("/")
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

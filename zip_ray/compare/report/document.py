@@ -1,4 +1,4 @@
-"""A report as its parts, and the same parts as Markdown and as one HTML page that needs nothing else."""
+"""A report as its parts, and the parts as Markdown and as one self-contained HTML page."""
 
 import base64
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ TEMPLATE = "page.html"
 
 @dataclass(frozen=True)
 class Cell:
-    """A place in a table."""
+    """A cell of a table."""
 
     text: str
     best: bool = False
@@ -41,7 +41,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Code:
-    """Text to be read as it stands."""
+    """Verbatim text."""
 
     text: str
     caption: str
@@ -49,7 +49,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, and what it is about."""
+    """A heading, a paragraph, and tables, pictures or code."""
 
     title: str
     text: str

@@ -1,4 +1,4 @@
-"""The figures of a report, as PNG. Methods are told apart by colour, marker and line, the same in every figure."""
+"""The figures of a report, as PNG. A method has the same colour, marker and line in every figure."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import Curve, band, mean_and_deviation, smoothed
 from zip_ray.protocol.arrays import Float64
 
-# Okabe and Ito's palette: told apart by colour-blind readers too; yellow is too light for a line on white.
+# Okabe and Ito's palette, which colour-blind readers can distinguish; yellow is too light for a line on white.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 GREY = "#777777"
 MOST_BANDS = 8
-"""Methods with a band around each curve: with more they hide the curves."""
+"""Largest number of methods whose curves have bands: with more, the bands hide the curves."""
 PANELS = 3
 """Tasks side by side."""
 DPI = 110
@@ -40,7 +40,7 @@ def has_bands(results: Results) -> bool:
 
 
 def against_queries(results: Results) -> bytes:
-    """Validation accuracy against queries, a panel a task."""
+    """Validation accuracy against queries, one panel per task."""
     return _curves(results, lambda one: one.validation, lambda curve: curve.queries, "queries", "validation")
 
 
@@ -51,7 +51,7 @@ def against_seconds(results: Results) -> bytes:
 
 
 def training(results: Results) -> bytes:
-    """Smoothed accuracy on training mini-batches against queries: what queries to target are read from."""
+    """Smoothed accuracy on training mini-batches against queries, from which queries to target are read."""
     budget = results.budget
     return _curves(
         results,
@@ -63,7 +63,7 @@ def training(results: Results) -> bytes:
 
 
 def tasks(results: Results) -> bytes:
-    """Test accuracy of every task: a point a seed, a bar for the mean, a line for zero-shot."""
+    """Test accuracy on every task: a small point per seed, a large one for the mean, a line for zero-shot."""
     names = list(reversed(list(results.suite.tasks)))
     methods = list(results.suite.methods)
     figure = _figure(8.5, 1.4 + (0.3 + 0.11 * len(methods)) * len(names))
@@ -118,7 +118,7 @@ def against_shots(results: Results) -> bytes:
 def _curves(
     results: Results, curve: Callable[[Finished], Curve], x: Callable[[Curve], Float64], label: str, what: str
 ) -> bytes:
-    """A panel a task: mean over seeds, and a band of one standard deviation."""
+    """One panel per task: mean over seeds, and a band of one standard deviation."""
     names = list(results.suite.tasks)
     columns = min(PANELS, len(names))
     rows = math.ceil(len(names) / columns)
@@ -154,7 +154,7 @@ def _draw(
 
 
 def _legend(figure: Any) -> None:
-    """One legend for all panels, below them: any of them may lack a method. As many columns as fit, up to four."""
+    """One legend below all panels, since any of them may lack a method. As many columns as fit, up to four."""
     found: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()

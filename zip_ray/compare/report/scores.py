@@ -1,4 +1,4 @@
-"""What the tables of accuracies are made of: means over seeds and tasks, and which of a column is the best."""
+"""The cells of accuracy tables: means over seeds and tasks, with the best of each column marked."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,18 +19,18 @@ class Score(NamedTuple):
     mean: float
     """NaN where there is none."""
     deviation: float
-    """NaN or 0 where there is none to tell of: what does not depend on the seed at all, such as a template."""
+    """NaN or 0 if there is none, as for a template, which does not depend on the seed."""
     runs: int
     wanted: int
-    """Runs that it is the mean of when the suite is done."""
+    """Runs of which it is the mean when the suite is finished."""
 
     @property
     def whole(self) -> bool:
-        """Whether it may be compared: a mean over other seeds or tasks may not."""
+        """Whether it lacks no run: only then may it be compared."""
         return self.runs == self.wanted
 
     def text(self, sign: str) -> str:
-        """As a reader sees it."""
+        """As shown in a table."""
         if math.isnan(self.mean):
             return NONE
         deviation = f" ± {100 * self.deviation:.1f}" if self.deviation > 0 else ""
@@ -78,7 +78,7 @@ def best_bold(header: Sequence[str], scores: Mapping[str, Sequence[Score]], apar
 
 
 def over_tasks(results: Results, values: Iterable[tuple[Planned, float]]) -> list[float]:
-    """Of each seed the mean over the tasks that all share, one value a task; a seed that lacks one is left out."""
+    """Per seed, the mean over the shared tasks (one value per task); a seed that lacks one is left out."""
     shared = results.shared
     by_seed: dict[int, dict[str, float]] = {}
     for run, value in values:
@@ -88,7 +88,7 @@ def over_tasks(results: Results, values: Iterable[tuple[Planned, float]]) -> lis
 
 
 def at_shots(results: Results, what: str, shots: int) -> str:
-    """A heading, with the number of shots where there are several."""
+    """A heading, with the number of shots if the suite has several."""
     return f"{what}, {shots} shots" if len(results.suite.shots) > 1 else what
 
 
@@ -98,5 +98,5 @@ def percent(share: float, sign: str = "") -> str:
 
 
 def mean(values: Sequence[float]) -> float:
-    """NaN as soon as one is missing: means over different tasks must not stand below each other."""
+    """The mean; NaN if one is missing, since means over different tasks must not be compared."""
     return mean_and_deviation(values)[0]

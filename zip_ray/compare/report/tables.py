@@ -31,7 +31,7 @@ def templates(results: Results) -> list[str]:
 
 
 def zero_shot(results: Results, template: str, task: str, shots: int) -> list[float]:
-    """Of each seed, from whichever method's run has it."""
+    """Test accuracy of a template, per seed, from the run of any method."""
     by_seed = {
         one.run.seed: one.zero_shot[template]
         for one in results.finished
@@ -41,7 +41,7 @@ def zero_shot(results: Results, template: str, task: str, shots: int) -> list[fl
 
 
 def templates_table(results: Results) -> Table:
-    """Texts of the hand-written templates; which one is the best depends on the images that a seed draws."""
+    """Texts of the hand-written templates; the best one depends on the images that a seed draws."""
 
     def texts(name: str, task: str) -> str:
         runs = [one for one in results.finished if one.run.task == task]
@@ -65,7 +65,7 @@ def gains(results: Results, shots: int) -> Grid:
 
 
 def grid_table(results: Results, grid: Grid, corner: str, sign: str = "") -> Table:
-    """Mean and deviation over seeds in each place, and the mean over the tasks that all share at the end.
+    """Mean and deviation over seeds in each cell, and in the last column the mean over the shared tasks.
 
     Args:
         results: whose.
@@ -79,7 +79,7 @@ def grid_table(results: Results, grid: Grid, corner: str, sign: str = "") -> Tab
 
 
 def seeds_table(results: Results) -> Table:
-    """Every run by itself."""
+    """One row per run."""
     header = ("run", "seed", "test accuracy", PLAIN_TEMPLATE, "parameters", "queries", "wasted", "seconds")
     rows = [
         row(

@@ -1,4 +1,4 @@
-"""The report of a suite: which tables and figures it has, and what is said of them."""
+"""The report of a suite: its tables and figures, and the text about them."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from zip_ray.compare.suite import dump
 from zip_ray.errors import InputError
 
 DULL = ("output", "tracking")
-"""Sections of a run's config that say where it was written."""
+"""Sections of a run's config that only say where it was written."""
 
 
 def write_report(folder: Path) -> tuple[Path, Path]:
@@ -43,7 +43,7 @@ def document(results: Results) -> Document:
     shots = ", ".join(map(str, suite.shots))
     summary = (
         f"Protocol {suite.protocol}, {shots} training images per class, seeds {seeds}, at most {results.budget:,} "
-        f"queries a run. {done}{untested}{failed}. A query is one evaluation of the model on one mini-batch at one "
+        f"queries per run. {done}{untested}{failed}. A query is one evaluation of the model on one mini-batch at one "
         f"prompt.{fallen}{_left_out(results)}"
     )
     sections = (*_accuracy(results), *_protocol(results), *_course(results), *_tests(results), *_record(results))
@@ -55,7 +55,7 @@ def _left_out(results: Results) -> str:
     tasks = [task for task in results.suite.tasks if task not in results.shared]
     methods = [method for method in results.suite.methods if method not in {one.run.method for one in results.finished}]
     lines = {
-        "Nothing waits for methods without a finished run": methods,
+        "Left out for want of a finished run": methods,
         "Means over tasks leave out those that another method has not finished": tasks,
     }
     return "".join(f" {line}: {', '.join(names)}." for line, names in lines.items() if names)
@@ -66,8 +66,7 @@ def _accuracy(results: Results) -> list[Section]:
     text = (
         f"Test accuracy{base} of the tuned prompts in per cent: mean ± standard deviation over seeds. Zero-shot rows "
         "are hand-written templates; the best one was chosen on training and validation images. The best of a column "
-        "is bold; white-box rows see gradients and do not compete, and nor does a mean of fewer runs than there are to "
-        "be, which says so."
+        "is bold; white-box rows see gradients and do not compete, nor does a mean that lacks runs, which says so."
     )
     sections = []
     for shots in results.suite.shots:
@@ -81,8 +80,8 @@ def _accuracy(results: Results) -> list[Section]:
         pictures.append(Picture("shots.png", figures.against_shots(results), caption))
     return [
         *sections,
-        Section("Tasks", "The same by task, every seed shown.", tuple(pictures)),
-        Section("Templates", "What the zero-shot rows say.", (tables.templates_table(results),)),
+        Section("Tasks", "Test accuracy by task, with every seed.", tuple(pictures)),
+        Section("Templates", "The texts of the zero-shot rows.", (tables.templates_table(results),)),
     ]
 
 
@@ -92,7 +91,7 @@ def _protocol(results: Results) -> list[Section]:
         return []
     if suite.protocol == "base-to-new":
         text = (
-            "Tuned on the base classes (the first half), tested on either half; H is the harmonic mean of the two. "
+            "Tuned on the base classes (the first half), tested on both halves; H is the harmonic mean of the two. "
             "Means over the seeds that have both; H is taken of those means. The mean's H is that of the mean base and "
             "the mean new."
         )
@@ -108,9 +107,9 @@ def _protocol(results: Results) -> list[Section]:
 def _course(results: Results) -> list[Section]:
     window = round(SMOOTHED_SHARE * results.budget)
     at_once = results.suite.at_once
-    shared = "" if at_once == 1 else " Runs shared the pool, so seconds hold time spent waiting for others."
+    shared = "" if at_once == 1 else " Runs shared the pool, so seconds include time spent waiting for other runs."
     band = f"Mean over seeds{', band of one standard deviation' if figures.has_bands(results) else ''}."
-    held = f"{band} A seed that is done keeps its last value."
+    held = f"{band} A seed that has ended keeps its last value."
     course = Section(
         "Course",
         f"Accuracy on validation images while tuning, {max(results.suite.shots)} shots. {band}{shared}",
@@ -123,7 +122,7 @@ def _course(results: Results) -> list[Section]:
         "A step's training accuracy is the mean over the points that it queries, on mini-batches, not that of the "
         "prompt it starts from: pairs lie c to either side of that, random search and one-sided estimates query it and "
         "points sigma or beta away, CMA-ES a generation as wide as its sigma. A method that queries far afield "
-        "therefore seems slower than its prompts are. The accuracy is averaged over the last "
+        "therefore seems slower than it is. The accuracy is averaged over the last "
         f"{window} queries. For each task and seed the target is the lowest, over the methods, of the best such "
         "accuracy within the budget; the figure is the first query count at which a method is there (the budget where "
         "it never is), averaged over seeds. Only tasks and seeds count that all methods with any finished run have "
@@ -143,8 +142,8 @@ def _tests(results: Results) -> list[Section]:
     on = {"few-shot": "", "base-to-new": " on the base classes"}.get(results.suite.protocol, " on the tasks tuned on")
     text = (
         f"Two-sided Wilcoxon signed-rank tests of test accuracy{on} against {reference}, paired by task, shots and "
-        f"seed; p adjusted by Holm's method. A positive difference speaks against {reference}. Seeds of one task are "
-        "not independent of each other, so with few tasks p is too small."
+        f"seed; p adjusted by Holm's method. A positive difference is in favour of the other method. Seeds of one task "
+        "are not independent of each other, so with few tasks p is too small."
     )
     return [Section("Paired tests", text, (tables.tests_table(results),))]
 
@@ -154,9 +153,7 @@ def _record(results: Results) -> list[Section]:
     sections = [Section("Every seed", text, (tables.seeds_table(results),))]
     if results.failures:
         lines = tuple(row(label, [error]) for label, error in results.failures.items())
-        text = (
-            "Runs that did not come to their end, or to all targets. What they lack is tried again when the suite is."
-        )
+        text = "Runs that did not finish, or were not tested on all targets: `zip-ray compare` again tries them again."
         sections.append(Section("Failures", text, (Table(("run", "why"), lines),)))
     first = results.finished[0]
     facts = {"code": ", ".join(results.revisions) or "unknown", **first.environment}
