@@ -62,12 +62,13 @@ def _start_local(cluster: ClusterConfig, quiet: dict[str, Any]) -> None:
     # More actors than cores is the user's choice on one machine: Ray would leave the rest pending for ever.
     cpus = max(os.cpu_count() or 1, math.ceil((cluster.most or 1) * cluster.cpus_per_actor))
     size = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES}
+    others = set(psutil.Process().children())
     for tries in range(1, START_TRIES + 1):
         try:
             ray.init(address="local", include_dashboard=False, **size, **quiet)
             return
         except (Exception, SystemExit) as error:
-            _end_started()
+            _end_started(others)
             if tries == START_TRIES:
                 raise PoolError(
                     f"Ray does not start on this machine ({_short(error)}): free memory or cores, use --cluster.pool "
@@ -75,10 +76,14 @@ def _start_local(cluster: ClusterConfig, quiet: dict[str, Any]) -> None:
                 ) from error
 
 
-def _end_started() -> None:
-    """End what a failed start leaves behind: Ray itself forgets it, and it would take the cores of the next try."""
+def _end_started(others: set[psutil.Process]) -> None:
+    """End what a failed start leaves behind: Ray itself forgets it, and it would take the cores of the next try.
+
+    Args:
+        others: processes that were there before.
+    """
     ray.shutdown()
-    for process in psutil.Process().children():
+    for process in set(psutil.Process().children()) - others:
         with suppress(psutil.NoSuchProcess):
             if process.name() in ("gcs_server", "raylet"):
                 process.kill()

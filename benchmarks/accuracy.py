@@ -10,7 +10,8 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import (
-    DOCS,
+    MEASUREMENTS,
+    ROOT,
     TASKS,
     BenchmarkOptions,
     Figures,
@@ -47,7 +48,7 @@ Key = tuple[str, str]
 
 def config_of(setting: str, task: str, seed: int, queries: int) -> Config:
     """A run of this benchmark: a shipped config on another task."""
-    config = load_config(DOCS.parent / "configs" / SETTINGS[setting])
+    config = load_config(ROOT / "configs" / SETTINGS[setting])
     sections = {name: getattr(config, name).model_dump() for name in ("prompt", "optimizer")}
     return configure(task, seed, queries, **sections, task={**config.task.model_dump(), "name": task})
 
@@ -104,15 +105,15 @@ def row(key: Key, runs: list[Figures]) -> list[str]:
 
 
 def write(head: str, text: str, found: dict[Key, list[Figures]]) -> None:
-    """docs/accuracy.md and docs/accuracy.png."""
+    """docs/measurements/accuracy.md and docs/measurements/accuracy.png."""
     note = (
         "Made by `python benchmarks/accuracy.py --write`. Zero-shot is the task's plain template. `published` is "
         "configs/published.yaml (random context, a = 0.01, random crops); `template's words` is "
-        "configs/quickstart.yaml, whose gains docs/gains-zip.md chose on validation images of other seeds."
+        "configs/quickstart.yaml, whose gains docs/measurements/gains-zip.md chose on validation images of other seeds."
     )
     picture = "![Test accuracy by task](accuracy.png)"
-    (DOCS / "accuracy.md").write_text(f"# Zero-shot against ZIP\n\n{note}\n\n{head}\n\n{text}\n\n{picture}\n")
-    draw(DOCS / "accuracy.png", found)
+    (MEASUREMENTS / "accuracy.md").write_text(f"# Zero-shot against ZIP\n\n{note}\n\n{head}\n\n{text}\n\n{picture}\n")
+    draw(MEASUREMENTS / "accuracy.png", found)
 
 
 def draw(path: Path, found: dict[Key, list[Figures]]) -> None:

@@ -28,7 +28,8 @@ from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+MEASUREMENTS = ROOT / "docs" / "measurements"
 TASKS = ("digits", "count", "texture", "shape", "letter")
 
 
@@ -41,7 +42,7 @@ class BenchmarkOptions:
     check: bool = False
     """Exit 1 where the wanted figure, the last line printed, is not reached."""
     write: bool = False
-    """Write the table (and the picture) to docs/."""
+    """Write the table (and the picture) to docs/measurements/."""
     processes: int = 2
     """Runs at a time."""
 

@@ -17,7 +17,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, BenchmarkOptions, machine, table
+from benchmarks.common import MEASUREMENTS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, tune
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.in_process import InProcessPool
@@ -126,7 +126,7 @@ def main(options: Options) -> int:
     print(f"{head}\n\n{text}\n\n{memory}\n")
     if options.write:
         title = "# What the driver can do\n\nMade by `python benchmarks/driver.py --write`."
-        (DOCS / "driver.md").write_text(f"{title}\n\n{head}\n\n{text}\n\n{memory}\n")
+        (MEASUREMENTS / "driver.md").write_text(f"{title}\n\n{head}\n\n{text}\n\n{memory}\n")
     print(
         f"{best:.0f} pairs/s (wanted {WANTED_PAIRS}); memory over {queries:,} queries {grown:+.1f} MiB "
         f"(wanted at most {WANTED_GROWTH:+.1f})"

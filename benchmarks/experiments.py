@@ -15,7 +15,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, table
+from benchmarks.common import MEASUREMENTS, BenchmarkOptions, machine, parallel, table
 from zip_ray.optimizers import METHODS, OptimizerState
 from zip_ray.optimizers.base import Told
 from zip_ray.optimizers.spsa import SpsaOptions, ZipOptions
@@ -196,8 +196,10 @@ def main(options: Options) -> int:
     if options.write:
         note = "Made by `python benchmarks/experiments.py --write`."
         picture = "![Queries against dimension; loss against threshold](experiments.png)"
-        (DOCS / "experiments.md").write_text(f"# Synthetic experiments\n\n{note}\n\n{head}\n\n{text}\n{picture}\n")
-        draw(DOCS / "experiments.png", curves, dimensions, left)
+        (MEASUREMENTS / "experiments.md").write_text(
+            f"# Synthetic experiments\n\n{note}\n\n{head}\n\n{text}\n{picture}\n"
+        )
+        draw(MEASUREMENTS / "experiments.png", curves, dimensions, left)
     ratio = curves["low-rank", TARGET_RANK][-1] / curves["full", TARGET_RANK][-1]
     print(f"queries with the low rank over those without {ratio:.2f} (wanted at most {WANTED_RATIO:.2f})")
     return int(options.check and ratio > WANTED_RATIO)

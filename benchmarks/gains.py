@@ -17,7 +17,18 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, TASKS, BenchmarkOptions, Figures, configure, machine, parallel, run, table
+from benchmarks.common import (
+    MEASUREMENTS,
+    ROOT,
+    TASKS,
+    BenchmarkOptions,
+    Figures,
+    configure,
+    machine,
+    parallel,
+    run,
+    table,
+)
 from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 
@@ -96,14 +107,16 @@ def main(options: Options) -> int:
 
 
 def write(method: Method, text: str) -> None:
-    """docs/gains-METHOD.md."""
+    """docs/measurements/gains-METHOD.md."""
     note = f"Made by `python benchmarks/gains.py --method {method} --write`; the choice is in {file_of(method).name}."
-    (DOCS / f"gains-{method}.md").write_text(f"# The gains of {method} for the shipped model\n\n{note}\n\n{text}\n")
+    (MEASUREMENTS / f"gains-{method}.md").write_text(
+        f"# The gains of {method} for the shipped model\n\n{note}\n\n{text}\n"
+    )
 
 
 def file_of(method: Method) -> Path:
     """The config that carries the choice."""
-    return DOCS.parent / "configs" / "methods" / f"{method}-tuned.yaml"
+    return ROOT / "configs" / "methods" / f"{method}-tuned.yaml"
 
 
 def shipped(method: Method) -> Config:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, BenchmarkOptions, machine, table
+from benchmarks.common import MEASUREMENTS, BenchmarkOptions, machine, table
 from zip_ray.actors import RayPool
 from zip_ray.clip.feature_cache import FeatureCache
 from zip_ray.clip.image_features import train_features
@@ -42,7 +42,7 @@ WANTED_SHARE = 0.75
 VIEWS = (0, 4)
 """Of the feature store; 0 = the image as at test time."""
 SHOTS = 2
-"""Training images a class that it is measured with: 20 digits."""
+"""Training images per class that it is measured with: 20 digits."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def main(options: Options) -> int:
     print(f"{text}\n")
     if options.write:
         title = "# Memory of actors\n\nMade by `python benchmarks/memory.py --write`."
-        (DOCS / "memory.md").write_text(f"{title}\n\n{text}\n")
+        (MEASUREMENTS / "memory.md").write_text(f"{title}\n\n{text}\n")
     share = pss[counts[-1], True] / pss[counts[-1], False]
     print(f"{counts[-1]} actors with shared weights: {share:.2f} of their own copies (wanted {WANTED_SHARE})")
     return int(options.check and share > WANTED_SHARE)

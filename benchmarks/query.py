@@ -21,7 +21,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, BenchmarkOptions, machine, table
+from benchmarks.common import MEASUREMENTS, BenchmarkOptions, machine, table
 from benchmarks.meter import KINDS, LONG, Row, counted, matmul_peak, row, shares
 from zip_ray.clip.loading import resolve_name
 from zip_ray.clip.plain_text import PromptEncoder, token_embedding
@@ -213,7 +213,7 @@ def main(options: Options) -> int:
     text = f"{head}\n\n{rows}\n\n{LIMITS}\n\n{parts}\n"
     print(text)
     if options.write:
-        (DOCS / "query.md").write_text(f"{TITLE}\n\n{text}")
+        (MEASUREMENTS / "query.md").write_text(f"{TITLE}\n\n{text}")
     return judge(options, {job: f.rows for job, f in found.items()}, peak)
 
 

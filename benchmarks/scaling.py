@@ -15,7 +15,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, BenchmarkOptions, machine, parallel, run, table
+from benchmarks.common import MEASUREMENTS, ROOT, BenchmarkOptions, machine, parallel, run, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second
 from zip_ray.actors import RayPool
 from zip_ray.config.reading import load_config
@@ -61,7 +61,7 @@ def simulated(actors: int, service: float, in_flight: Sequence[int], seconds: fl
 
 def real(actors: int, queries: int) -> float:
     """Queries a second of the quickstart in asynchronous mode, its small CLIP on so many actors."""
-    shipped = load_config(DOCS.parent / "configs" / "quickstart.yaml")
+    shipped = load_config(ROOT / "configs" / "quickstart.yaml")
     execution = shipped.execution.model_copy(update={"mode": "async", "in_flight": REAL_IN_FLIGHT * actors})
     cluster = shipped.cluster.model_copy(update={"actors": (actors, actors), "address": "local"})
     budget = shipped.budget.model_copy(update={"queries": queries})
@@ -85,7 +85,7 @@ def lone(config: Config) -> float:
 
 def apart(processes: int, queries: int) -> float:
     """Queries a second of so many runs side by side that share nothing but the machine."""
-    config = load_config(DOCS.parent / "configs" / "quickstart.yaml")
+    config = load_config(ROOT / "configs" / "quickstart.yaml")
     budget, cluster = {"queries": queries}, {"pool": "in-process"}
     alike = config.model_copy(
         update={"budget": config.budget.model_copy(update=budget), "cluster": config.cluster.model_copy(update=cluster)}
@@ -123,8 +123,8 @@ def main(options: Options) -> int:
     print(f"{head}\n\n{text}\n")
     if options.write:
         title = "# Queries a second by actors\n\nMade by `python benchmarks/scaling.py --write`."
-        (DOCS / "scaling.md").write_text(f"{title}\n\n{head}\n\n{text}\n\n![Measured and ideal](scaling.png)\n")
-        draw(DOCS / "scaling.png", found)
+        (MEASUREMENTS / "scaling.md").write_text(f"{title}\n\n{head}\n\n{text}\n\n![Measured and ideal](scaling.png)\n")
+        draw(MEASUREMENTS / "scaling.png", found)
     lowest = {n: lowest_of_best(found, n) for n in WANTED}
     said = [f"{n} actors: {got:.1%} (wanted {WANTED[n]:.0%})" for n, got in lowest.items() if got is not None]
     print("; ".join(said) or "the wanted figures are of 64 and 256 actors: not measured")

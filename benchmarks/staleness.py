@@ -26,7 +26,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, BenchmarkOptions, configure, machine, parallel, table
+from benchmarks.common import MEASUREMENTS, ROOT, BenchmarkOptions, configure, machine, parallel, table
 from zip_ray.config.execution import ExecutionConfig
 from zip_ray.config.reading import load_config
 from zip_ray.optimizers import OptimizerState
@@ -88,7 +88,7 @@ AS_SHIPPED = Way(DEFAULT, planned=True)
 def measure(job: tuple[str, int, Way, Options]) -> Curve:
     """Test accuracy at every so many queries, from zero queries on."""
     task, seed, way, options = job
-    shipped = load_config(DOCS.parent / "configs" / "quickstart.yaml")
+    shipped = load_config(ROOT / "configs" / "quickstart.yaml")
     config = configure(
         task,
         seed,
@@ -173,7 +173,7 @@ def row(
 def write(
     head: str, text: str, curves: dict[tuple[str, Way], Curve], tasks: Sequence[str], ways: Sequence[Way]
 ) -> None:
-    """docs/staleness.md and docs/staleness.png."""
+    """docs/measurements/staleness.md and docs/measurements/staleness.png."""
     note = (
         "Made by `python benchmarks/staleness.py --write`: asynchronous mode with configs/quickstart.yaml's settings, "
         "queries until the mean of the seeds has reached the target, and test accuracy after 5,000 queries by seed. "
@@ -181,8 +181,10 @@ def write(
         f"{ACTORS} actors do by default, as the planner lays a pass of {1000 * PASS_SECONDS:.0f} ms out for them."
     )
     picture = "![Test accuracy against queries](staleness.png)"
-    (DOCS / "staleness.md").write_text(f"# What pairs in flight cost\n\n{note}\n\n{head}\n\n{text}\n\n{picture}\n")
-    draw(DOCS / "staleness.png", curves, tasks, ways)
+    (MEASUREMENTS / "staleness.md").write_text(
+        f"# What pairs in flight cost\n\n{note}\n\n{head}\n\n{text}\n\n{picture}\n"
+    )
+    draw(MEASUREMENTS / "staleness.png", curves, tasks, ways)
 
 
 def draw(path: Path, curves: dict[tuple[str, Way], Curve], tasks: Sequence[str], ways: Sequence[Way]) -> None:

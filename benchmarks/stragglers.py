@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, BenchmarkOptions, machine, table
+from benchmarks.common import MEASUREMENTS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second, tune
 from zip_ray.actors import RayPool
 from zip_ray.config.resources import ClusterConfig
@@ -151,11 +151,11 @@ def draw(path: Path, run: LostNode, seconds: float) -> None:
 
 
 def write(text: str, lost: LostNode, seconds: float) -> None:
-    """docs/stragglers.md and its picture."""
+    """docs/measurements/stragglers.md and its picture."""
     title = "# Slow actors and lost nodes\n\nMade by `python benchmarks/stragglers.py --write`."
     picture = "![Queries a second around the loss of a node](stragglers.png)"
-    (DOCS / "stragglers.md").write_text(f"{title}\n\n{text}\n\n{picture}\n")
-    draw(DOCS / "stragglers.png", lost, seconds)
+    (MEASUREMENTS / "stragglers.md").write_text(f"{title}\n\n{text}\n\n{picture}\n")
+    draw(MEASUREMENTS / "stragglers.png", lost, seconds)
 
 
 def main(options: Options) -> int:

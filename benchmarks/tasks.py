@@ -12,7 +12,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import DOCS, BenchmarkOptions, table
+from benchmarks.common import MEASUREMENTS, BenchmarkOptions, table
 from tools.small_clip.card import accuracies
 from zip_ray.clip.loading import load_clip
 from zip_ray.config.model import ModelConfig
@@ -90,7 +90,7 @@ def judge(task: Task, figures: dict[str, float]) -> list[str]:
 
 
 def write(tasks: str, sets: str, found: Found) -> None:
-    """docs/tasks.md and docs/tasks.png."""
+    """docs/measurements/tasks.md and docs/measurements/tasks.png."""
     note = (
         "Made by `python benchmarks/tasks.py --write`. `task.name` is a task of the first table, `task.test_set` a "
         "test set of the second. Training and validation images are always like those of `test`; a rendered task has "
@@ -106,8 +106,8 @@ def write(tasks: str, sets: str, found: Found) -> None:
     )
     picture = "![A few images of each task and test set](tasks.png)"
     text = f"# Built-in tasks\n\n{note}\n\n{tasks}\n\n{picture}\n\n## Zero-shot\n\n{zero_shot}\n\n{sets}\n"
-    (DOCS / "tasks.md").write_text(text, encoding="utf-8")
-    draw(DOCS / "tasks.png", found)
+    (MEASUREMENTS / "tasks.md").write_text(text, encoding="utf-8")
+    draw(MEASUREMENTS / "tasks.png", found)
 
 
 def draw(path: Path, found: Found) -> None:

@@ -13,6 +13,11 @@ from zip_ray.pool.contract import PoolError
 LATE = Exception("The current node timed out during startup.\nThis could happen because ...")
 
 
+def rays() -> list[psutil.Process]:
+    """What this process has started of Ray, without what runs in Python."""
+    return [process for process in psutil.Process().children() if process.name() in ("gcs_server", "raylet")]
+
+
 @pytest.mark.parametrize("fault", [LATE, SystemExit(1)])
 def test_a_late_start_is_tried_once_more(monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> None:
     outcomes = [fault, None]
@@ -38,10 +43,10 @@ def test_a_start_that_fails_twice_says_what_to_do(
     assert said.count("\n") == 1
 
 
-def test_a_failed_start_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_a_failed_start_leaves_no_process_and_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")
-    before = set(psutil.Process().children())
+    before = set(rays())
     with pytest.raises(PoolError):
         connect(ClusterConfig())
-    left = set(psutil.Process().children()) - before
-    assert not [process.name() for process in left if process.name() in ("gcs_server", "raylet")]
+    assert set(rays()) == before != set()

@@ -36,6 +36,16 @@ def test_every_command_is_here() -> None:
     assert PLACES.keys() == COMMANDS.keys()
 
 
+@pytest.mark.parametrize("chosen", [(), ("--method=cma-es",), ("--execution.mode=async", "--prompt.space=tokens")])
+def test_help_fits_two_screens_and_shows_what_applies(chosen: tuple[str, ...], capsys: pytest.CaptureFixture) -> None:
+    assert main(["tune", *chosen, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 110
+    assert max(map(len, lines)) <= 100
+    assert any("--execution.in-flight" in line for line in lines) == ("--execution.mode=async" in chosen)
+    assert any("--optimizer.population" in line for line in lines) == ("--method=cma-es" in chosen)
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_options_may_stand_before_behind_and_between_the_positionals(name: str) -> None:
     positionals, options = PLACES[name]

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fakes import FACTS, FakeScorer, evaluation_work, make_pair, pair_work, refused_build
+from tests.support.fakes import (
+    FACTS,
+    FakeScorer,
+    build_when_told,
+    evaluation_work,
+    make_pair,
+    pair_work,
+    refused_build,
+)
 from tests.support.pools import drain
 from zip_ray.actors import RayPool
 from zip_ray.config.reading import validate
@@ -305,12 +313,14 @@ def test_any_schedule_of_submitting_and_collecting(kind: str, request: pytest.Fi
         pool.close()
 
 
-def test_collecting_does_not_wait_longer_than_asked(ray_cluster: str) -> None:
-    pool = RayPool(partial(FakeScorer, delay=1.0), ClusterConfig(address=ray_cluster, actors=1))
+def test_collecting_does_not_wait_longer_than_asked(ray_cluster: str, tmp_path: Path) -> None:
+    pool = RayPool(partial(build_when_told, tmp_path), ClusterConfig(address=ray_cluster, actors=1))
     try:
         pool.submit([pair_work(0)])
         assert pool.collect(0.0) == []
+        assert pool.collect(0.3) == []
         assert pool.members()[0].state == "pending", "it came back before the actor was there"
+        (tmp_path / "build").touch()
         assert len(drain(pool, 1)) == 1
     finally:
         pool.close()

@@ -175,13 +175,13 @@ def test_unlike_actors_are_as_fast_as_the_sum_of_their_speeds(caplog: pytest.Log
     [
         (
             {"execution": {"mode": "async"}},
-            "; 32 actors have nothing to do: raise execution.in_flight (now 8; see docs/staleness.md)",
+            "; 32 actors have nothing to do: raise execution.in_flight (now 8; see docs/measurements/staleness.md)",
         ),
         ({"execution": {"mode": "async", "in_flight": 64}}, ""),
         (
             {"execution": {"mode": "async", "pairs_per_pass": 8}},
-            "; 60 actors have nothing to do: raise execution.in_flight (now 8; see docs/staleness.md), or lower "
-            "execution.pairs_per_pass (now 8)",
+            "; 60 actors have nothing to do: raise execution.in_flight (now 8; see docs/measurements/staleness.md), or "
+            "lower execution.pairs_per_pass (now 8)",
         ),
         ({"optimizer": {"pairs_per_step": 2}}, "; 56 actors have nothing to do: give cluster.actors fewer"),
     ],

@@ -136,7 +136,7 @@ def test_killed_server_delays_nothing_and_replay_completes_without_duplicates(al
     wait_for(lambda: tracker.run_id and on_server(alive.uri, tracker.run_id).get("validation/loss"))
     alive.kill()
     write(tmp_path, [*step_events(11, 20), end_event(20)])
-    assert tracker.close(30) is False
+    assert tracker.close(HANG_SECONDS) is False
     with pytest.raises(InputError, match=r"tracking.uri: 'http://127.0.0.1:\d+' does not answer"):
         replay(tmp_path, config)
     alive.start()

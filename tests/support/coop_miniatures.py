@@ -167,7 +167,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
 }
 EUROSAT = "Annual Crop Land,Forest,Herbaceous Vegetation Land,Highway or Road,Industrial Buildings,Pasture Land"
 EXPECTED: dict[str, tuple[str, str, list[list[int]]]] = {
-    # classes in the order of their labels; template; images a class of train, val and test
+    # classes in the order of their labels; template; images per class of train, val and test
     "caltech101": ("face,leopard,motorbike,airplane,yin yang", "a photo of a {}.", [[5] * 5, [2] * 5, [3] * 5]),
     "oxford_pets": ("abyssinian,great pyrenees", "a photo of a {}, a type of pet.", [[4, 4], [1, 1], [5, 5]]),
     "oxford_flowers": (

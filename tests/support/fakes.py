@@ -219,3 +219,10 @@ def hanging_build(marks: Path) -> FakeScorer:
     if scorer._first("built"):
         time.sleep(3600)
     return scorer
+
+
+def build_when_told(marks: Path) -> FakeScorer:
+    """Waits for a file `build` in a folder."""
+    while not (marks / "build").exists():
+        time.sleep(0.05)
+    return FakeScorer()

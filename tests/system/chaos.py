@@ -331,7 +331,7 @@ def main(simulated: int = 2000, real: int = 100, first: int = 0) -> int:
         first: seed of the first; a long run may be had in parts.
     """
     isolate_environment()
-    logging.getLogger("zip_ray.pool.splitting").setLevel(logging.ERROR)  # the planner tells of each choice
+    logging.getLogger("zip_ray.pool.split_planner").setLevel(logging.ERROR)  # the planner tells of each choice
     virtual, actual = Tally("simulated", every=100), Tally("real", every=1)
     for seed in range(first, first + simulated):
         virtual.attempt(seed, simulated_schedule)

@@ -33,7 +33,7 @@ def test_quick_prints_a_table_and_its_figure_last(
 
 def test_a_program_runs_as_its_page_says() -> None:
     """From the project's root, with jobs in processes of their own."""
-    command = [sys.executable, "benchmarks/accuracy.py", "--quick", "--processes", "1"]
+    command = [sys.executable, "benchmarks/experiments.py", "--quick", "--processes", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "wanted" in done.stdout.splitlines()[-1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support.clone import clone
+from tests.support.clone import clone, environment_without_zip_ray
 from tests.support.command_line import run
 from tests.support.faults import check_each
 from tests.support.paths import RAY, ROOT
@@ -25,13 +25,12 @@ IN_PROCESS = ("--cluster.pool", "in-process")
 
 def starts_ray(line: str) -> bool:
     """Whether a command has actors on a Ray of its own."""
-    return bool(re.search(r"run.py (tune|resume|compare) ", line)) and not re.search(
-        "--address|--cluster.address", line
-    )
+    return bool(re.match(r"zip-ray (tune|resume|compare) ", line)) and "--cluster.address" not in line
 
 
-FIRST_WITH_RAY = next(filter(starts_ray, COMMANDS))
-"""The others have no actors here."""
+INSTALLED = (COMMANDS[0], next(filter(starts_ray, COMMANDS)))
+"""What runs as a user would run it; other `zip-ray` commands are carried out in this process, without actors of their
+own."""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +44,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 colour = (200 - i, 0, 0) if label == 0 else (0, 0, 200 - i)
                 Image.new("RGB", (40, 40), colour).save(folder / "images" / part / name / f"{i}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def programs(project: Path) -> Path:
+    """The folder of the programs that `make install` puts into the copy's own environment."""
+    python = environment_without_zip_ray(project / ".venv")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--python", str(python))
+    subprocess.run([*pip, "install", "--no-deps", "--no-build-isolation", "--editable", str(project)], check=True)
+    return python.parent
 
 
 def serve(command: list[str], cwd: Path) -> None:
@@ -69,19 +77,20 @@ def test_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_commands_in_their_order(line: str, project: Path, ray_cluster: str, job_head: str, shared: Path) -> None:
+def test_commands_in_their_order(
+    line: str, project: Path, programs: Path, ray_cluster: str, job_head: str, shared: Path
+) -> None:
     here = line.replace("HEAD:6379", ray_cluster).replace("http://HEAD:8265", job_head)
     program, *arguments = shlex.split(here.replace("/shared", str(shared)))
     if program == "mlflow":
         serve([program, *arguments], project)
-        return
-    if program == "ray" or line == COMMANDS[0]:
-        command = {"python": sys.executable, "ray": RAY}[program]
+    elif program == "ray" or line in INSTALLED:
+        command = {"zip-ray": str(programs / "zip-ray"), "ray": str(RAY)}[program]
         done = subprocess.run([command, *arguments], cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        return
-    assert (program, arguments[0]) == ("python", "run.py")
-    run(project, *arguments[1:], *(IN_PROCESS if starts_ray(line) and line != FIRST_WITH_RAY else ()))
+    else:
+        assert program == "zip-ray"
+        run(project, *arguments, *(IN_PROCESS if starts_ray(line) else ()))
 
 
 def test_python_after_the_commands(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,19 +118,20 @@ def test_published_preset_is_the_default() -> None:
         assert getattr(published, section) == getattr(Config(), section)
 
 
-def test_pages_that_configs_name_are_there() -> None:
-    configs = [path for path in (ROOT / "configs").rglob("*") if path.is_file()]
-    pages = {page for path in configs for page in re.findall(r"docs/[\w/.-]*\.md", path.read_text(encoding="utf-8"))}
-    assert "docs/datasets.md" in pages
+def test_pages_that_configs_and_code_name_are_there() -> None:
+    files = [path for folder in ("configs", "zip_ray", "actors") for path in (ROOT / folder).rglob("*")]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".yaml")]
+    pages = {page for text in texts for page in re.findall(r"docs/[\w/.-]*\.md", text)}
+    assert "docs/guides/datasets.md" in pages
     assert not [page for page in sorted(pages) if not (ROOT / page).is_file()]
 
 
 def test_the_papers_tables_are_one_command(tmp_path: Path) -> None:
     """Every suite of the papers, those after one that fails too; and the failure is told."""
-    python, log = tmp_path / "bin/python", tmp_path / "log"
-    python.parent.mkdir()
-    python.write_text(f'#!/bin/sh\necho "$@" >> {log}\ncase "$3" in */paper.yaml) exit 1;; esac\n')
-    python.chmod(0o755)
+    program, log = tmp_path / "bin/zip-ray", tmp_path / "log"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {log}\ncase "$2" in suites/paper) exit 1;; esac\n')
+    program.chmod(0o755)
     (tmp_path / "project").touch()
     done = subprocess.run(
         ["make", "paper", f"VENV={tmp_path}", "DATA=/images", "ARGS=--budget.queries 100"], cwd=ROOT, check=False
@@ -129,10 +139,21 @@ def test_the_papers_tables_are_one_command(tmp_path: Path) -> None:
     assert done.returncode != 0
     suites = sorted((ROOT / "configs/suites").glob("paper*.yaml"))
     assert sorted(log.read_text().splitlines()) == sorted(
-        f"run.py compare {path.relative_to(ROOT)} --data /images --budget.queries 100" for path in suites
+        f"compare suites/{path.stem} --data /images --budget.queries 100" for path in suites
     )
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+    check_each([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], links_lead_somewhere)
+
+
+def links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_index() -> None:
+    docs = ROOT / "docs"
+    index = (docs / "index.md").read_text(encoding="utf-8")
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if path.name != "report.md"}
+    assert pages - {"index.md"} == set(re.findall(r"\]\((?!\.\.)([^)]+)\)", index))

@@ -272,7 +272,7 @@ def lose_test_images(root: Path) -> None:
     ("name", "spoil", "message"),
     [
         ("cars", lambda _: None, "task.name: 'coop:cars' is unknown: choose one of imagenet, caltech101,"),
-        ("dtd", lambda _: None, r"task.root: '.*' has no folder dtd/: lay it out as docs/datasets.md says"),
+        ("dtd", lambda _: None, r"task.root: '.*' has no folder dtd/: lay it out as docs/guides/datasets.md says"),
         (
             "eurosat",
             lambda root: touch(root / "eurosat" / "2750" / "Empty", "notes.txt"),
@@ -297,14 +297,18 @@ def lose_test_images(root: Path) -> None:
         (
             "imagenet",
             lambda root: write(root / "imagenet" / "classnames.txt", "n01440764"),
-            "not laid out as docs/data",
+            "not laid out as docs/guides/data",
         ),
         (
             "imagenet",
             unsort,
             "task.root: '.*images/val' has no class folders: sort its images into WordNet folders, as",
         ),
-        ("svhn", lose_test_images, r"not laid out as docs/data.* \(FileNotFoundError: .*svhn/test'\): unpack it again"),
+        (
+            "svhn",
+            lose_test_images,
+            r"not laid out as docs/guides/data.* \(FileNotFoundError: .*svhn/test'\): unpack it again",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_layout_is_named(

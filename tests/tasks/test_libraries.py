@@ -110,7 +110,7 @@ def encoded(colour: str) -> bytes:
 
 
 def hub_folder(folder: Path, parts: dict[str, int], withheld: dict[str, int | None] | None = None) -> None:
-    """So many images a class; a part whose labels are withheld has another value in their place."""
+    """So many images per class; a part whose labels are withheld has another value in their place."""
     datasets = pytest.importorskip("datasets", reason="datasets is not installed: an extra")
     features = datasets.Features({"id": datasets.Value("int64"), "picture": datasets.Image()})
     features["colour"] = datasets.ClassLabel(names=list(COLOURS))

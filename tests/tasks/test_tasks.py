@@ -173,7 +173,7 @@ def test_config_lists_the_built_in_tasks() -> None:
     assert list(BUILT_IN) == ["digits", *rendered.TASKS]
     assert BUILT_IN["digits"] == tuple(SHIFTS)
     text = " ".join((TaskConfig.model_fields["name"].description or "").split())
-    assert f"({', '.join(BUILT_IN)}: docs/tasks.md)" in text
+    assert f"({', '.join(BUILT_IN)}: docs/measurements/tasks.md)" in text
 
 
 @pytest.mark.parametrize("number", range(1, 9))

@@ -14,7 +14,7 @@ from zip_ray.config.fields import class_of
 from zip_ray.config.tree import CHOOSERS, Config
 from zip_ray.config.writing import effective, flow
 
-WIDTH, COLUMN = 100, 38
+WIDTH, COLUMN = 100, 42
 POSITIONAL = get_args(Positional[int])[1]
 ABOUT = (
     "Tune the prompt of a frozen vision-language model with forward passes only, on one core or on a cluster of GPUs. "
@@ -109,7 +109,7 @@ def _first_sentence(text: str) -> str:
 def _listed(entries: Sequence[_Entry], column: int = COLUMN) -> Iterator[str]:
     """Names with their texts in a column beside them, or below where a name is too long."""
     for name, text in entries:
-        lines = textwrap.wrap(text, WIDTH - column) or [""]
+        lines = textwrap.wrap(text, WIDTH - column, break_on_hyphens=False) or [""]
         if len(name) + 4 > column:
             yield f"  {name}"
         else:

@@ -43,7 +43,7 @@ class Suite(Section):
     either half; transfer = tested on `targets` too, other data with classes of their own; out-of-distribution = tested
     on `targets` too, shifted test sets of the same classes."""
     shots: tuple[Count, ...] = (16,)
-    """Training images a class."""
+    """Training images per class."""
     seeds: tuple[Seed, ...] = (1, 2, 3)
     tasks: dict[str, Tree] = Field(min_length=1)
     """By label, the fields of the task section; the label of a built-in task may stand for its name. In YAML also a

@@ -11,13 +11,13 @@ class BudgetConfig(Section):
     """When to stop: whichever comes first. Evaluation on validation and test images is not counted."""
 
     queries: Count | None = 5000
-    """Queries: evaluations of the model on one mini-batch at one prompt."""
+    """Evaluations on one mini-batch at one prompt."""
     seconds: Positive | None = None
     """Seconds of tuning, over all resumes."""
     steps: Count | None = None
     """Updates of the parameters."""
     target_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Validation accuracy, a share between 0 and 1."""
+    """Validation accuracy, between 0 and 1."""
 
     @model_validator(mode="after")
     def _finite(self) -> "BudgetConfig":

@@ -11,25 +11,26 @@ class ExecutionConfig(Section):
     """How queries are scheduled."""
 
     mode: Literal["sync", "async"] = "sync"
-    """sync = a step waits for all its results: the same bits on any number of actors. async = an update uses the first
-    results that arrive while others are in flight: no actor waits, and results are a little stale. Not for methods
-    that compare the queries of a step: one-sided, cma-es and random-search."""
+    """async = an update does not wait for all results. sync = a step waits for all its results, and has the same bits
+    on any number of actors. async = an update uses the first results that arrive while others are in flight: no actor
+    waits, and results are a little stale. Not for methods that compare the queries of a step: one-sided, cma-es and
+    random-search."""
     in_flight: Count = 8
     """async: pairs in flight at once, on all actors together. Up to 8 cost no queries, 32 cost half as many again
-    (docs/staleness.md); with more actors than that, split passes first."""
+    (docs/measurements/staleness.md); with more actors than that, split passes first."""
     max_staleness: Annotated[int, Field(ge=0)] = 256
-    """async: a result that was asked for more steps ago than this is charged, counted and not used."""
+    """async: a result that is more steps late is not used. It is charged and counted."""
     pairs_per_pass: Count | Literal["auto"] = 1
-    """Pairs (or queries) that an actor encodes in one pass: more fill a GPU, fewer spread over more actors. auto = on
+    """Pairs (or queries) that an actor encodes in one pass. More fill a GPU, fewer spread over more actors. auto = on
     GPUs, what is in flight at once is shared out among the actors; 1 on CPUs. The number changes results by float32
     rounding, so auto does not give the same bits on another number of GPUs."""
     split: tuple[Literal[1, 2], Count] | Literal["auto"] = (1, 1)
-    """How a pass is split over actors: sides (2 = the two queries of a pair apart) and shards, of the classes, or of
-    the mini-batch's images where the prompt is visual. `1 1` = not at all; auto = by the actors and their speed, chosen
+    """Sides and shards of a pass, or auto; 1 1 = not split. 2 sides = the two queries of a pair apart; shards are of
+    the classes, or of the mini-batch's images where the prompt is visual. auto = by the actors and their speed, chosen
     again as they come and go. It changes results by float32 rounding, so auto does not give the same bits twice."""
     threads: Count | Literal["auto"] = 1
-    """CPU threads of an actor's forward pass. Another number gives other bits; a run keeps the number it started with.
-    auto = this machine's cores shared out among the actors, or `cluster.cpus_per_actor` on a cluster that is joined."""
+    """CPU threads per actor. Another number gives other bits; a run keeps the number it started with. auto = this
+    machine's cores shared out among the actors, or `cluster.cpus_per_actor` on a cluster that is joined."""
     cache: bool = True
-    """Keep image features for later runs on the same images, and weights that CPU actors share, in ~/.cache/zip-ray
-    (or $XDG_CACHE_HOME/zip-ray)."""
+    """Keep image features and weights for later runs. In ~/.cache/zip-ray (or $XDG_CACHE_HOME/zip-ray): features of the
+    same images, and weights that CPU actors share."""

@@ -9,12 +9,12 @@ class ModelConfig(Section):
     """The frozen model, as open_clip names it."""
 
     name: str = "small-clip"
-    """small-clip = the small CLIP that ships with the package; or an open_clip model name, `local-dir:PATH` with
-    open_clip_config.json and weights, or `hf-hub:ORG/REPO`."""
+    """small-clip, or a model of open_clip. small-clip ships with zip-ray; others go by open_clip's name, as
+    `local-dir:PATH` with open_clip_config.json and weights, or as `hf-hub:ORG/REPO`."""
     pretrained: Annotated[str, AtHome] | None = None
-    """open_clip pretrained tag, or a checkpoint file; not used with small-clip, local-dir: and hf-hub:."""
+    """open_clip's pretrained tag, or a checkpoint file. Not used with small-clip, local-dir: and hf-hub:."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Of the text tower's matrix products. tf32 (GPU) and bf16 are faster, but blur the small loss differences that
-    ZIP learns from: `zip-ray doctor` measures how much."""
+    """Of the text tower's matrix products. tf32 (GPU) and bf16 are faster, but blur the small loss differences that ZIP
+    learns from: `zip-ray doctor` measures how much."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where an actor runs the model; auto = cuda where the actor has been given a GPU."""
+    """Where actors run it; auto = cuda if given a GPU."""

@@ -27,24 +27,23 @@ class ClusterConfig(Section):
     """Where the queries run."""
 
     pool: Literal["ray", "in-process"] = "ray"
-    """ray = actors on a Ray cluster; in-process = one scorer inside the driver, no Ray."""
+    """Ray actors, or one scorer in the driver's process."""
     address: str | None = None
-    """Ray cluster to join (`auto`, `ray://host:port`, `host:port`); none = RAY_ADDRESS, or else a local one."""
+    """Ray cluster: `auto`, `ray://host:port` or `host:port`. Default: RAY_ADDRESS, or else a local one."""
     actors: Count | tuple[Count, Count] | Literal["auto", "per-gpu"] = "per-gpu"
-    """Actors, each with its own copy of the model: a number; least and most (waits for the least, and keeps asking for
-    the most, which is what an autoscaler reads); auto = as many as the cluster's nodes hold, as they come and go, and
-    one while they hold none; per-gpu = auto on a cluster with GPUs, 2 on one without."""
+    """Number; least and most; auto (all that fit); per-gpu. Each actor has its own copy of the model. Least and most =
+    waits for the least, and keeps asking for the most, which is what an autoscaler reads. auto = as many as the
+    cluster's nodes hold, as they come and go, and one while they hold none. per-gpu = auto on a cluster with GPUs, 2 on
+    one without."""
     cpus_per_actor: Annotated[float, Field(ge=0)] = 1
-    """CPU cores that Ray reserves for an actor."""
+    """CPU cores reserved per actor."""
     gpus_per_actor: Annotated[float, Field(ge=0), AfterValidator(_whole_or_share)] | Literal["auto"] = "auto"
-    """GPUs that Ray reserves for an actor: 0, 1/k or whole ones; auto = 1 where the cluster has GPUs at the start, else
-    0."""
+    """GPUs reserved per actor: 0, 1/k or whole ones. auto = 1 where the cluster has GPUs at the start, else 0."""
     start_timeout: Positive = 300
-    """Seconds to wait for the first (or least) actors to have loaded their model. An actor that has its place and takes
-    longer to load is replaced."""
+    """Seconds to wait until the first actors have loaded. Where a least number is given, until so many have. An actor
+    that has its place and takes longer to load its model is replaced."""
     answer_timeout: Positive = 300
-    """Seconds after which an actor that has not answered is taken for hung and replaced. Long before, a copy of its
-    work goes to an idle one."""
+    """Seconds until a silent actor is replaced. Long before, a copy of its work goes to an idle one."""
 
     @property
     def fewest(self) -> int:

@@ -25,7 +25,7 @@ BUILT_IN = {
     "background": ("dark", "faded", "noisy"),
     "stars": ("blurred", "noisy"),
 }
-"""The built-in tasks, each with its shifted test sets (docs/tasks.md)."""
+"""The built-in tasks, each with its shifted test sets (docs/measurements/tasks.md)."""
 
 
 def known_test_sets(name: str) -> tuple[str, ...]:
@@ -48,27 +48,28 @@ class TaskConfig(Section):
     """What is classified."""
 
     name: str = "digits"
-    """A built-in task (digits, count, texture, shape, letter, colour, street, style, crowd, inlay, background, stars:
-    docs/tasks.md), `folder` or `manifest` for your own images, `coop:NAME`, `torchvision:NAME`, `huggingface:NAME` or
-    `webdataset`: docs/datasets.md."""
+    """A built-in task, `folder`, `manifest` or `coop:NAME`, among others. The built-in tasks (digits, count, texture,
+    shape, letter, colour, street, style, crowd, inlay, background, stars: docs/measurements/tasks.md) need no data;
+    `folder` and `manifest` are for your own images; docs/guides/datasets.md has the rest: `coop:NAME`,
+    `torchvision:NAME`, `huggingface:NAME`, `webdataset`."""
     root: Place | None = None
-    """For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder a class, split by the seed. For
-    `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
+    """Where the images or data sets are. For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder per
+    class, split by the seed. For `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
     classes: Literal["all", "base", "new"] = "all"
-    """base = the first half of the classes (rounded up), new = the rest: tune on the one, test on both."""
+    """Half of the classes, or all. base = the first half (rounded up), new = the rest: tune on base, test on both."""
     template: str | None = None
-    """Sentence with {} for the class name; the task's own where absent."""
+    """A sentence with {} for the class name; or the task's own."""
     test_set: str = "test"
-    """What is tested on: `test`, or a shifted test set of a built-in task (docs/tasks.md), such as `inverted`."""
+    """`test`, or a shifted test set, such as `inverted`. The built-in tasks have some (docs/measurements/tasks.md)."""
     shots: Count = 16
-    """Training images a class; validation gets min(shots, 4) a class."""
+    """Training images per class. Validation gets min(shots, 4) per class."""
     batch_size: Count = 128
-    """Images in a mini-batch; a training set smaller than this is one batch."""
+    """Images per mini-batch. A smaller training set is one batch."""
     views: Annotated[int, Field(ge=0)] | Literal["fresh"] = 0
-    """Keyed random crops of each training image, encoded once; 0 = the image as at test time; fresh = new crops every
-    step, as published, each encoded once."""
+    """Random crops per image; fresh = new ones at each step. 0 = the image as at test time; a number = that many keyed
+    crops of each training image, encoded once; fresh = new crops at each step, as published, each encoded once."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
-    """Smallest and largest area of a random crop, as a share of the image (RandomResizedCrop)."""
+    """Smallest and largest area of a random crop, as a share. As in RandomResizedCrop."""
     flip: bool = True
     """Whether a random crop may be mirrored."""
 

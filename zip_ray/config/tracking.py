@@ -9,10 +9,10 @@ class TrackingConfig(Section):
     enabled: bool = True
     """Whether the run is sent to MLflow."""
     uri: str = "sqlite:///mlflow.db"
-    """MLflow tracking server, or a local sqlite file."""
+    """Server, or a local sqlite file."""
     experiment: str = "zip-ray"
-    """MLflow experiment."""
+    """Experiment."""
     name: str | None = None
-    """Name of the run there; absent = that of its folder. `zip-ray compare` gives its runs their labels."""
+    """Name of the run. Default: that of its folder. `zip-ray compare` gives its runs their labels."""
     parent: str | None = None
-    """Id of the MLflow run that this one is a part of; `zip-ray compare` sets it."""
+    """Id of the run that this one is a part of. `zip-ray compare` sets it."""

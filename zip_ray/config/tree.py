@@ -44,7 +44,7 @@ class Config(Section):
     """A run of zip-ray."""
 
     seed: Seed = 1
-    """Keys every draw: the few-shot images, the random projection and context, perturbations, mini-batches."""
+    """Keys every random draw. The few-shot images, the random projection and context, perturbations, mini-batches."""
     task: TaskConfig = TaskConfig()
     model: ModelConfig = ModelConfig()
     prompt: Annotated[AnySpaceOptions, Field(discriminator="space")] = LowRankOptions()

@@ -9,8 +9,8 @@ class ValidationConfig(Section):
     """How progress is judged; apart from the budget."""
 
     every_queries: Count = 250
-    """Queries between two evaluations on the validation images."""
+    """Queries between two evaluations on validation images."""
     deploy: Literal["last", "best"] = "last"
-    """Which iterate becomes the tuned prompt: the last (published), or the best by validation accuracy, the earliest of
-    equals. The start (step 0) is a candidate; test images have no say. A start that is not the task's template may be
-    below it, and so may the best iterate: the run says so when it ends."""
+    """Iterate that becomes the tuned prompt. last = published; best = the one of highest validation accuracy, the
+    earliest of equals. The start (step 0) is a candidate; test images have no say. A start that is not the task's
+    template may be below it, and so may the best iterate: the run says so when it ends."""

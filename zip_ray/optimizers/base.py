@@ -27,7 +27,7 @@ class MethodOptions(Section):
     compares: ClassVar[bool] = False
     """Whether a step compares its queries with one another, which asynchronous mode cannot offer."""
     loss: Loss = "cross-entropy"
-    """What a query answers, the mean over the mini-batch: cross-entropy, or focal loss with gamma 2. Validation and
+    """Loss that a query returns. It is the mean over the mini-batch; focal = focal loss with gamma 2. Validation and
     test losses are cross-entropies."""
 
     @property

@@ -20,16 +20,16 @@ class CmaEsOptions(MethodOptions):
     method: Literal["cma-es"] = "cma-es"
     """CMA-ES by pycma."""
     population: Annotated[int, Field(ge=4)] = 15
-    """Individuals of a generation, which is a step."""
+    """Individuals per generation, which is a step."""
     initial_std: Positive = 0.3
-    """sigma: initial standard deviation, in units of the parameters."""
+    """sigma: initial standard deviation of the parameters."""
     fitness_batches: Count = 1
-    """Mini-batches that each individual is queried on; their mean loss is its fitness."""
+    """Mini-batches per individual; its fitness is the mean loss."""
     covariance: Literal["full", "diagonal"] = "full"
-    """What is learnt of the covariance; full holds d^2 numbers and takes some d^3 operations now and then."""
+    """What is learnt of the covariance. full holds d^2 numbers and takes some d^3 operations now and then."""
     incumbent: Literal["mean", "best"] = "mean"
-    """What is validated and deployed: the mean of the search distribution, or the individual with the lowest fitness so
-    far, which on noisy losses is a lucky one."""
+    """What is validated and deployed. mean = that of the search distribution; best = the individual with the lowest
+    fitness so far, which on noisy losses is a lucky one."""
 
     @property
     def asks_per_step(self) -> int:

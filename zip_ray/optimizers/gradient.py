@@ -18,7 +18,7 @@ class GradientOptions(MethodOptions):
     method: Literal["gradient"] = "gradient"
     """Backpropagation: an upper bound."""
     learning_rate: Positive = 0.002
-    """Adam's; it falls to 0 over the whole run by a cosine."""
+    """Adam's. It falls to 0 over the whole run by a cosine."""
 
     def schedule_steps(self, planned: int | None, steps_per_epoch: int) -> int | None:  # noqa: ARG002
         """Steps over which the learning rate falls: all of the run."""

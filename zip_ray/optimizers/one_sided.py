@@ -22,9 +22,10 @@ class OneSidedOptions(PivotOptions):
     distance: Positive = 0.01
     """beta: distance of the points from the current one."""
     learning_rate: Positive = 10.0
-    """The initial one; it falls to a hundredth by a polynomial of power 0.9."""
+    """Initial learning rate. It falls to a hundredth by a polynomial of power 0.9."""
     schedule_epochs: Count | Literal["budget"] = "budget"
-    """Epochs over which it falls: passes over the whole mini-batches of the training images; budget = the whole run."""
+    """Epochs over which it falls; budget = the whole run. An epoch is a pass over the whole mini-batches of the
+    training images."""
 
     def schedule_steps(self, planned: int | None, steps_per_epoch: int) -> int | None:
         """Steps over which the learning rate falls."""

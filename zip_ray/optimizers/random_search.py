@@ -14,7 +14,7 @@ class RandomSearchOptions(PivotOptions):
     method: Literal["random-search"] = "random-search"
     """The best of some normal steps."""
     step_std: Positive = 0.3
-    """sigma: standard deviation of the steps, in units of the parameters."""
+    """sigma: standard deviation of the steps."""
 
 
 class RandomSearch(Pivot):

@@ -22,17 +22,17 @@ class PairOptions(MethodOptions):
 
     queries_per_ask: ClassVar[int] = 2
     pairs_per_step: Count = 5
-    """K: pairs averaged in one step; a step costs 2 K queries."""
+    """K: pairs averaged in one step, of 2 K queries."""
     step_size: Positive = 0.01
-    """a, in a_k = a / (k + o)^alpha: the gain of the update, k = 1, 2, ..."""
+    """a, in a_k = a / (k + o)^alpha: the gain of update k. k = 1, 2, ..."""
     step_size_decay: Annotated[float, Field(ge=0, le=1)] = 0.4
     """alpha: how fast the step size falls."""
     step_size_offset: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """o: offset of the step size's counter."""
     perturbation: PerturbationLaw = "segmented-uniform"
-    """Distribution of the entries of a perturbation: a random sign times U[0.5, 1], or random signs."""
+    """Distribution of its entries. segmented-uniform = a random sign times U[0.5, 1]; random-sign = random signs."""
     perturbation_scale: Positive = 0.01
-    """c, in c_k = c / k^gamma: distance of the two queries of a pair."""
+    """c, in c_k = c / k^gamma: half a pair's distance. Its two queries are at w + c_k z and w - c_k z."""
     perturbation_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
     """gamma: how fast the perturbation scale falls."""
 
@@ -55,12 +55,12 @@ class SpsaOptions(PairOptions):
 
 
 class ZipOptions(PairOptions):
-    """ZIP: SPSA with intrinsic-dimensional clipping (Park et al., ICLR 2025); the defaults are the published gains."""
+    """ZIP: SPSA with clipping; the defaults are the published gains. Park et al., ICLR 2025."""
 
     method: Literal["zip"] = "zip"
     """SPSA with clipping."""
     clip_norm: Literal["intrinsic"] | Positive = "intrinsic"
-    """Largest norm of the estimate; intrinsic = the square root of the number of parameters."""
+    """Norm to clip at; intrinsic = sqrt(d). It is of the estimate of the gradient; d is the number of parameters."""
 
 
 class SpsaGcOptions(PairOptions):

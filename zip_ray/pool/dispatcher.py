@@ -16,7 +16,7 @@ from zip_ray.pool.pace import Load, Paces
 from zip_ray.protocol.messages import Answer, Failure, Priority, Value, Work
 
 PREFETCH = 2
-"""Calls that a member holds at once: the second hides the round trip (docs/scaling.md)."""
+"""Calls that a member holds at once: the second hides the round trip (docs/measurements/scaling.md)."""
 MOST_TOGETHER = 16
 """Passes in a call: with a few hundred parameters each, they still travel inline."""
 CANDIDATES = 16

@@ -8,7 +8,10 @@ from statistics import median
 from zip_ray.protocol.messages import Failure, Value, Work
 
 LATE = 4.0
-"""Times the typical time after which a work is late, and a copy of it may go elsewhere (docs/stragglers.md)."""
+"""Times the typical time after which a work is late, and a copy of it may go elsewhere.
+
+Measured in docs/measurements/stragglers.md.
+"""
 LATE_SECONDS = 0.2
 """Nothing is late before: round trips vary by as much."""
 FIRST_SHARE = 0.1

@@ -167,7 +167,8 @@ class SplitPlanner:
         execution = self._config.execution
         remedies = []
         if execution.mode == "async":
-            remedies.append(f"raise execution.in_flight (now {execution.in_flight}; see docs/staleness.md)")
+            cost = "see docs/measurements/staleness.md"
+            remedies.append(f"raise execution.in_flight (now {execution.in_flight}; {cost})")
         if execution.pairs_per_pass not in (1, "auto"):
             remedies.append(f"lower execution.pairs_per_pass (now {execution.pairs_per_pass})")
         remedy = ", or ".join(remedies or ["give cluster.actors fewer"])

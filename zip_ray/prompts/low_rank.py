@@ -17,9 +17,9 @@ class LowRankOptions(PerTokenOptions):
     """ZIP's low-rank space; the defaults are the published ones."""
 
     space: Literal["low-rank"] = "low-rank"
-    """ZIP's: W = U diag(s) V^T + 1 v^T, each token's row of W through a map of its own."""
+    """ZIP's: W = U diag(s) V^T + 1 v^T. Each token's row of W goes through a map of its own."""
     rank: Count = 5
-    """r, the rank of the factors."""
+    """r: rank of the factors U and V."""
     diagonal: bool = True
     """Whether diag(s) is learnt; it is 1 otherwise."""
     shared_feature: bool = True

@@ -16,7 +16,7 @@ class ContextOptions(SpaceOptions):
     """What the spaces of contexts have in common."""
 
     init: str = "random"
-    """Initial context: `random` = N(0, 0.02^2) as published, `template` = the words before {} in the task's
-    template (where there are none: a photo of a), or any words."""
+    """`random`, `template`, or any words to start from. random = N(0, 0.02^2), as published; template = the words
+    before {} in the task's template (where there are none: a photo of a)."""
     tokens: Count = 8
-    """m, the number of context tokens, where `init` is random; words have their own number of tokens."""
+    """m: context tokens where `init` is random. Words have their own number of tokens."""

@@ -20,9 +20,9 @@ class PerTokenOptions(ContextOptions):
     """What the spaces have in common that map each token's few numbers to its width."""
 
     intrinsic_dimension: Count = 500
-    """Each token gets floor(intrinsic_dimension / m) numbers."""
+    """q: each token gets floor(q / m) numbers."""
     projection: Literal["fastfood", "none"] = "fastfood"
-    """The map of a token's numbers to its width; none = W is as wide as the context."""
+    """Map of a token's numbers to its width; none = identity. With none, W is as wide as the context."""
 
 
 class PerTokenSpace(TextSpace):

@@ -23,7 +23,7 @@ class RandomProjectionOptions(ContextOptions):
     """BBT's space."""
 
     space: Literal["random-projection"] = "random-projection"
-    """One dense Gaussian map of all numbers to the whole context (BBT)."""
+    """One Gaussian map of the parameters to the context (BBT)."""
     intrinsic_dimension: Count = 500
     """d, the number of parameters."""
 

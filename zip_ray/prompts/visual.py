@@ -61,8 +61,8 @@ class DecoderOptions(VisualOptions):
     space: Literal["decoder"] = "decoder"
     """An image added that a small network draws (BlackVIP)."""
     encoder: str = "clip"
-    """The frozen image encoder: clip = the model's own image tower, or a name of timm (published:
-    vit_base_patch16_224.mae), fetched when it is first needed."""
+    """Frozen encoder: clip = the model's own, or one of timm. Published is vit_base_patch16_224.mae. It is fetched when
+    it is first needed."""
 
 
 class TokensOptions(VisualOptions, ContextOptions):
@@ -71,7 +71,7 @@ class TokensOptions(VisualOptions, ContextOptions):
     space: Literal["tokens"] = "tokens"
     """Text tokens, and tokens beside the patches (BPT-VLM)."""
     intrinsic_dimension: Count = 500
-    """The number of parameters, half of them for the text tokens, half for the image tokens."""
+    """d: parameters, half for text tokens, half for image tokens."""
 
 
 class FrameSpace:

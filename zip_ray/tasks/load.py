@@ -89,7 +89,7 @@ def _read(config: TaskConfig, seed: int) -> Source:
         return built_in(config.name, config.test_set, config.shots)
     raise InputError(
         f"task.name: '{config.name}' is unknown: choose {', '.join(BUILT_IN)}, or folder with task.root, or another "
-        "source of docs/datasets.md"
+        "source of docs/guides/datasets.md"
     )
 
 

@@ -187,6 +187,7 @@ class Tuning:
         assert isinstance(answer.value, tuple)
         for results in self._queue.take(asks, answer.value, answer.attempts):
             self._step(results)
+        self._validate_if_due()
 
     def _step(self, results: StepResults) -> None:
         """Make a step, and tell of it."""
@@ -219,10 +220,9 @@ class Tuning:
         )
         if optimizer.steps % self._config.output.checkpoint_every_steps == 0:
             self._checkpoint(state)
-        self._validate_if_due()
 
     def _validate_if_due(self) -> None:
-        """Validate at the start, and at each step that passes a multiple of `every_queries`."""
+        """Validate at the start, and where the steps have passed a multiple of `every_queries`."""
         every, each = self._config.validation.every_queries, self._optimizer.queries_per_step
         passed = self._state.optimizer.steps * each // every > self._validated_step * each // every
         if self._validated_step < 0 or passed:

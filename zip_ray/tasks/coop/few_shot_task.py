@@ -20,7 +20,8 @@ def coop(name: str, root: Path) -> Source:
     spec = SETS[name]
     folder = root / spec.folder
     if not folder.is_dir():
-        raise InputError(f"task.root: '{root}' has no folder {spec.folder}/: lay it out as docs/datasets.md says")
+        remedy = "lay it out as docs/guides/datasets.md says"
+        raise InputError(f"task.root: '{root}' has no folder {spec.folder}/: {remedy}")
     lists = _own(spec, folder) if spec.split is None else _split(spec, folder, spec.split)
     return listed(lists, (spec.template,), f"task.root: '{folder}'")
 
@@ -46,5 +47,5 @@ def _own(spec: CoopSet, folder: Path) -> Lists:
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"task.root: '{folder}' is not laid out as docs/datasets.md says ({reason}): unpack it again"
+            f"task.root: '{folder}' is not laid out as docs/guides/datasets.md says ({reason}): unpack it again"
         ) from error
