@@ -93,7 +93,7 @@ def test_a_tuned_prompt_below_the_plain_template_is_told(tmp_path: Path) -> None
     assert show_run(console, result, config) == 0
     shown = console.file.getvalue()
     tuned = f"{end.test_accuracy:.1%}"
-    assert f"{tuned} (below the plain template)" in shown
+    assert f"{tuned} (below plain)" in shown
     assert f"The tuned prompt is below the plain template ({tuned} < 100.0%): give more queries" in shown
 
 

@@ -72,7 +72,7 @@ def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> T
     table = Table("prompt", "test accuracy", *(["text"] if templates else []))
     for name, accuracy in accuracies.items():
         kind = name if name == TUNED else f"zero-shot, {name}"
-        mark = " (below the plain template)" if name == TUNED and accuracy < accuracies.get(PLAIN_TEMPLATE, 0.0) else ""
+        mark = " (below plain)" if name == TUNED and accuracy < accuracies.get(PLAIN_TEMPLATE, 0.0) else ""
         table.add_row(kind, f"{accuracy:.1%}{mark}", *([templates.get(name, "")] if templates else []))
     return table
 
