@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -119,8 +120,9 @@ def test_a_stopped_run_says_how_to_go_on(reference: Path, tmp_path: Path) -> Non
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 130
-    assert "zip-ray resume run" in out
-    run(tmp_path, "resume", "run")
+    suggested = out.strip().partition("continue with: ")[2]
+    assert suggested.endswith(" resume run")
+    subprocess.run(shlex.split(suggested), cwd=tmp_path, check=True, capture_output=True)
     assert_same_run(tmp_path / "run", reference)
 
 

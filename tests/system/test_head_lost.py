@@ -11,7 +11,7 @@ from tests.support.ray_head import ray_head
 
 SETTINGS = (
     *("--budget.queries=1000", "--validation.every-queries=500", "--output.checkpoint-every-steps=1000"),
-    *("--tracking.no-enabled", "--cluster.threads-per-actor=1"),
+    *("--tracking.no-enabled", "--execution.threads=1"),
 )
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 

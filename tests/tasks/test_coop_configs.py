@@ -36,7 +36,7 @@ def test_the_file_is_of_the_published_model() -> None:
 
 
 def test_the_page_lists_every_set() -> None:
-    page = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "guides" / "datasets.md").read_text(encoding="utf-8")
     for name, spec in SETS.items():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
         assert f"| {spec.folder} |" in row
