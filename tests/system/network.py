@@ -102,9 +102,7 @@ def run(folder: Path, *strikes: tuple[float, str, str]) -> int:
         at = ("--cluster.address", f"{HOSTS[HEAD]}:{PORT}", "--cluster.actors", "auto")
         driver = on(HEAD, sys.executable, "run.py", *command, *at)
         if strikes:
-            wait_for(
-                lambda: record.exists() and any(getattr(event, "ready", 0) == 2 for event in read_record(record)), 240
-            )
+            wait_for(lambda: record.exists() and any(getattr(e, "ready", 0) == 2 for e in read_record(record)))
         for seconds, what, host in strikes:
             time.sleep(seconds)
             assert driver.poll() is None, "the run has ended before it was struck"
