@@ -16,7 +16,7 @@ from zip_ray.tuning.events import Event, PoolEvent, StepEvent
 
 
 class ProgressView:
-    """Shows the events of a run while it goes on."""
+    """Shows the events of a run as they happen."""
 
     def __init__(
         self, budget: BudgetConfig, console: Console | None = None, clock: Callable[[], float] = time.monotonic

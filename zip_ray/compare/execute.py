@@ -1,6 +1,6 @@
 """Carrying out a suite: what is left of it is run, then its report is written.
 
-A run that is finished is left alone, one that was cut off goes on from its checkpoint, one that failed is tried again.
+A finished run is left alone, one that was cut off continues from its checkpoint, one that failed is tried again.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Who is in a pool, told when that changes and now and then: of every wait that may be long."""
+"""The members of a pool, reported when they change and once in a while, so that no long wait is silent."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What a run says while it goes on, in the order in which it happens: the event log keeps it, all views show it."""
+"""The events of a run, in the order in which they happen: the event log keeps them, all views show them."""
 
 from dataclasses import dataclass
 from typing import Any
