@@ -39,6 +39,8 @@ class Options(BenchmarkOptions):
 
     actors: int = 20
     """Actors in all."""
+    slow_one_in: int = 10
+    """One actor in so many is slow."""
     milliseconds: int = 100
     """Service time of those that are not slow."""
     seconds: float = 30.0
@@ -46,9 +48,9 @@ class Options(BenchmarkOptions):
 
 
 class Uneven(TimedScorer):
-    """Slow in one actor of ten, by the number that Ray gives its process a turn at."""
+    """Slow in one actor of so many, by the turn at which its process comes."""
 
-    def __init__(self, seconds: float, marks: str) -> None:
+    def __init__(self, seconds: float, slow_one_in: int, marks: str) -> None:
         turn = 0
         while True:
             try:
@@ -56,18 +58,18 @@ class Uneven(TimedScorer):
                 break
             except FileExistsError:
                 turn += 1
-        super().__init__(seconds * (SLOWER if turn % 10 == 9 else 1))
+        super().__init__(seconds * (SLOWER if turn % slow_one_in == slow_one_in - 1 else 1))
 
 
 def with_stragglers(mode: str, options: Options, marks: str, seconds: float) -> tuple[float, float]:
     """Queries a second, and what the sum of the actors' speeds would be."""
     service, skip = options.milliseconds / 1000, seconds / 6
-    with pool(partial(Uneven, service, f"{marks}-{mode}"), options.actors) as opened:
+    with pool(partial(Uneven, service, options.slow_one_in, f"{marks}-{mode}"), options.actors) as opened:
         config = configure(skip + seconds, pairs_per_step=STEP * options.actors)
         if mode == "async":
             config = configure(skip + seconds, mode=mode, in_flight=2 * options.actors)
         rate = queries_per_second(config, opened, skip)
-    slow = options.actors // 10
+    slow = options.actors // options.slow_one_in
     return rate, 2 * (options.actors - slow + slow / SLOWER) / service
 
 
@@ -164,14 +166,14 @@ def main(options: Options) -> int:
 
     seconds = options.seconds
     if options.quick:
-        options, seconds = replace(options, actors=10, milliseconds=50), 1.0
+        options, seconds = replace(options, actors=3, slow_one_in=3, milliseconds=50), 1.0
     rows, shares = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for mode in WANTED:
             rate, ideal = with_stragglers(mode, options, str(Path(folder) / "built"), seconds)
             shares[mode] = rate / ideal
             rows.append([mode, f"{ideal:.0f}", f"{rate:.0f}", f"{rate / ideal:.1%}"])
-    slow = f"One actor in ten {SLOWER} times slower; ideal is the sum of the actors' speeds:"
+    slow = f"One actor in {options.slow_one_in} is {SLOWER} times slower; ideal is the sum of the actors' speeds:"
     text = f"{slow}\n\n{table(['mode', 'ideal queries/s', 'queries/s', 'of ideal'], rows)}"
     head = f"{options.actors} actors, {options.milliseconds} ms a pass, driver and actors on the same {machine()}"
     if not options.quick:

@@ -1,0 +1,168 @@
+"""Gauss-Newton on class scores, in random subspaces, one wait per round.
+
+Random subspaces: Cartis and Roberts, Mathematical Programming 199, 2023. A generalised Gauss-Newton step for a convex
+loss: Schraudolph, Neural Computation 14, 2002. Damping: Levenberg and Marquardt (More, 1978).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from zip_ray.config.section import Count, Positive
+from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Problem, Told
+from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_step, one_hot
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.messages import Query
+from zip_ray.protocol.random_keys import Stream, generator
+
+SPREAD = 4.0
+"""Between the dampings of two candidates."""
+RETREAT = 16.0
+"""What the damping is multiplied by where no candidate is better than the point before."""
+LEAST_DAMPING = 1e-5
+OTHERS = 3
+"""Points beside the centre that a round tries: a smaller and a larger damping, and the point before."""
+LEAST_DIRECTIONS = 8
+"""Below which a round tells too little of the scores to be worth its queries."""
+
+
+class GaussNewtonOptions(MethodOptions):
+    """Gauss-Newton steps on class scores."""
+
+    compares: ClassVar[bool] = True
+    wants_scores: ClassVar[bool] = True
+    method: Literal["gauss-newton"] = "gauss-newton"
+    """Gauss-Newton steps on class scores, in random subspaces."""
+    loss: Literal["cross-entropy"] = "cross-entropy"
+    """Loss that the steps lower."""
+    round_queries: Count | Literal["auto"] = "auto"
+    """Queries of a round, all in flight at once. auto = as many as the actors can do at a time, at least 52 and at most
+    128, and fewer where the budget is smaller or is used up that way without a rest."""
+    perturbation_scale: Positive = 0.25
+    """c: length of the steps by which the change of the scores is measured; 1 moves each number of the context by one
+    standard deviation of the model's token embeddings."""
+    damping: Positive = 0.03
+    """lambda: of the first round. Later ones have that of the best candidate."""
+
+    @property
+    def asks_per_step(self) -> int:
+        """Queries of a round."""
+        assert self.round_queries != "auto", "is made a number before the run begins (see runs.round_size)"
+        return self.round_queries
+
+
+class _Candidate(NamedTuple):
+    """A point that a round tried."""
+
+    offset: Float64
+    """From the centre, shape (d,)."""
+    scores: Float64
+    """Shape (n, C)."""
+    loss: float
+
+
+class GaussNewton(Optimizer):
+    """A round, all on one mini-batch, asks for the scores L at the centre x, at x + c s z_k along random directions
+    z_k ~ N(0, I), and at the other candidates of the line search.
+
+    The scores at x + s sum_k a_k z_k are modelled as L + sum_k a_k D_k, D_k = (L(x + c s z_k) - L(x)) / c; the offsets
+    of the other candidates are directions too, so that the way back to a better one is open. The best point of the
+    round is where the next step begins: it minimises the model's cross-entropy plus lambda / 2 |a|^2. With lambda as it
+    is the minimum is the next centre; with lambda / 4 and 4 lambda there are two more candidates, and the point that
+    the step begins from is the third. lambda follows the best of them.
+
+    The state's `w` is the centre, which nothing has been asked about yet: validation judges it.
+    """
+
+    remedy = "lower optimizer.perturbation_scale"
+
+    def __init__(
+        self, options: GaussNewtonOptions, seed: int, schedule_steps: int | None = None, problem: Problem | None = None
+    ) -> None:
+        """As `Optimizer`; `problem` is needed."""
+        super().__init__(options, seed, schedule_steps, problem)
+        assert problem is not None
+        self._options, self._problem = options, problem
+
+    def ask(self, state: OptimizerState, index: int) -> Query:
+        """The query at the centre (place 0 in the round), at another candidate, or along a direction."""
+        batch = self.batch(index)
+        return Query(
+            index=index,
+            step=state.steps + 1,
+            version=state.steps,
+            w=state.w + self._offset(state, index % self.asks_per_step),
+            batch=batch,
+            scores=self._problem.wanted(batch),
+        )
+
+    def _offset(self, state: OptimizerState, place: int) -> Float64:
+        """Of a place in the round from its centre, shape (d,)."""
+        others = state.memory.get("others", ())
+        if place == 0:
+            return np.zeros_like(state.w)
+        if place <= len(others):
+            return np.asarray(others[place - 1] - state.w)
+        return self._options.perturbation_scale * self._direction(state, place)
+
+    def _direction(self, state: OptimizerState, place: int) -> Float64:
+        """s z of a place: the first is along the latest step, the others are drawn."""
+        size, unit = state.w.size, self._problem.unit
+        latest = state.memory.get("step")
+        if latest is not None and place == 1 + len(state.memory["others"]) and (length := np.linalg.norm(latest)):
+            return np.asarray(latest / length * unit * np.sqrt(size))
+        z = generator(self._seed, Stream.DIRECTION, state.steps + 1, place).standard_normal(size)
+        return unit * z
+
+    def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
+        found = {ask.index % self.asks_per_step: result.scores[0] for ask, result in told if result.scores is not None}
+        if 0 not in found:
+            return self._back(state, found)
+        labels = self._problem.columns(told[0].ask.batch)
+        targets = one_hot(labels, found[0].shape[1])
+        centre = found.pop(0).astype(np.float64)
+        tried = len(state.memory.get("others", ()))
+        candidates = {0: _Candidate(np.zeros_like(state.w), centre, cross_entropy(centre, targets))}
+        directions, secants = [], []
+        for place, scores in sorted(found.items()):
+            exact = scores.astype(np.float64)
+            offset = self._offset(state, place)
+            if place <= tried:
+                candidates[place] = _Candidate(offset, exact, cross_entropy(exact, targets))
+            # Offsets of one length, for which one damping is right.
+            length = np.linalg.norm(offset) / (self._problem.unit * np.sqrt(offset.size))
+            if length > 0:
+                directions.append(offset / length)
+                secants.append((exact - centre) / length)
+        if not directions:
+            return None
+        best = min(candidates, key=lambda place: candidates[place].loss)
+        damping = max(float(self._damping(state)) * _FOLLOWED.get(best, 1.0), LEAST_DAMPING)
+        model = ScoreModel(candidates[best].scores, np.stack(secants), targets)
+        return self._step(state.w + candidates[best].offset, model, np.stack(directions), damping)
+
+    def _step(self, origin: Float64, model: ScoreModel, directions: Float64, damping: float) -> Move:
+        """From the best point of a round to the next centre."""
+        smaller, middle, larger = (
+            damped_step(model, damping * factor) @ directions for factor in (1 / SPREAD, 1.0, SPREAD)
+        )
+        others = np.stack([origin + smaller, origin + larger, origin])
+        memory = {"others": others, "step": middle, "damping": np.array([damping])}
+        return Move(origin + middle, memory)
+
+    def _back(self, state: OptimizerState, found: Mapping[int, object]) -> Move | None:
+        """From a centre whose scores are not finite to a candidate whose scores are, with more damping."""
+        others = state.memory.get("others", ())
+        for place in range(len(others), 0, -1):  # the point before comes last, and is the safest
+            if place in found:
+                damping = np.array([self._damping(state) * RETREAT])
+                return Move(others[place - 1], {"others": np.empty((0, state.w.size)), "damping": damping})
+        return None
+
+    def _damping(self, state: OptimizerState) -> float:
+        return float(state.memory.get("damping", np.array([self._options.damping]))[0])
+
+
+_FOLLOWED = {1: 1 / SPREAD, 2: SPREAD, 3: RETREAT}
+"""What the damping is multiplied by where this place in the round was the best."""
