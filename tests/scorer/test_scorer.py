@@ -12,9 +12,9 @@ from PIL import Image
 from torch.nn import functional
 
 from tests.support.paths import SHARED
-from tests.support.scoring import encode, evaluate, gradient_at, pair_at, query_at, score, value_of
+from tests.support.scoring import answer_slices, encode, evaluate, gradient_at, pair_at, query_at, score, value_of
 from zip_ray.clip.class_texts import Texts
-from zip_ray.clip.image_features import crop_box, mini_batch, mini_batch_views, random_crop, train_features
+from zip_ray.clip.image_features import crop_box, random_crop, train_features
 from zip_ray.clip.loading import load_clip, resolve_name
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
@@ -24,7 +24,8 @@ from zip_ray.pool.split_planner import Partition
 from zip_ray.pool.splitting import combine, slices
 from zip_ray.prompts import TextSpace, make_space
 from zip_ray.protocol.facts import SHARED_PREFIX, Facts, Prompt
-from zip_ray.protocol.messages import Crops, CropsResult, FactsRequest, Pair, Pass, Perturbation, ShardStatistics, Slice
+from zip_ray.protocol.messages import Crops, CropsResult, FactsRequest, Pair, Pass, Perturbation
+from zip_ray.protocol.mini_batches import mini_batch
 from zip_ray.protocol.perturbations import perturbation, points
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.scorer.scorer import Scorer, build_scorer
@@ -41,10 +42,6 @@ def text_space(config: Config, scorer: Scorer) -> TextSpace:
     space = make_space(config.prompt, scorer.facts().shape, config.seed)
     assert isinstance(space, TextSpace)
     return space
-
-
-def answer_slices(scorer: Scorer, parts: list[Slice]) -> list[ShardStatistics]:
-    return [value_of(scorer, part, ShardStatistics) for part in parts]
 
 
 @pytest.fixture(scope="module", params=["random", "template"])
@@ -160,16 +157,6 @@ def test_the_facts_are_an_answer_too(built: tuple[Config, Scorer, TextSpace]) ->
     _, scorer, _ = built
     facts = value_of(scorer, FactsRequest(), Facts)
     assert (facts.weights_digest, facts.images) == (scorer.facts().weights_digest, scorer.facts().images)
-
-
-def test_mini_batches_cover_an_epoch_once() -> None:
-    epoch = [mini_batch(100, 32, seed=4, batch=b) for b in (1, 2, 3)]
-    images = np.concatenate(epoch)
-    assert len(images) == len(set(images.tolist())) == 96, "the last partial batch is dropped"
-    assert set(mini_batch_views(32, 3, seed=4, batch=1).tolist()) == {0, 1, 2}
-    np.testing.assert_array_equal(mini_batch(100, 32, seed=4, batch=2), epoch[1])
-    assert not np.array_equal(mini_batch(100, 32, seed=4, batch=4), epoch[0])
-    assert sorted(mini_batch(20, 32, seed=4, batch=9).tolist()) == list(range(20)), "a small set is one batch"
 
 
 def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:

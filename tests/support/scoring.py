@@ -1,6 +1,10 @@
 """What a scorer is asked, by hand: asks at given parameters, and its values."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
+
+import numpy as np
 
 from zip_ray.pool.contract import ScorerLike
 from zip_ray.protocol.arrays import Float32, Float64
@@ -19,6 +23,10 @@ from zip_ray.protocol.messages import (
     Perturbation,
     Priority,
     Query,
+    ScoresWanted,
+    ShardStatistics,
+    Slice,
+    TemplateQuery,
     Value,
     new_work,
 )
@@ -32,9 +40,15 @@ def pair_at(w: Float64, index: int = 0, batch: int = 1, scale: float = 0.01, fea
     return Pair(index=index, step=1, version=0, w=w, batch=batch, scale=scale, perturbation=key, features=features)
 
 
-def query_at(w: Float64, index: int = 0, batch: int = 1) -> Query:
-    """The query of that number, on a mini-batch."""
-    return Query(index=index, step=1, version=0, w=w, batch=batch)
+def query_at(w: Float64, index: int = 0, batch: int = 1, chunk: int | None = None) -> Query:
+    """The query of that number, on a mini-batch or a chunk."""
+    return Query(index=index, step=1, version=0, w=w, batch=batch, chunk=chunk)
+
+
+def template_query(template: str, batch: int = 1, chunk: int | None = None) -> TemplateQuery:
+    """A query at a sentence, with all scores."""
+    ask = TemplateQuery(index=0, step=1, version=0, w=np.empty(0), batch=batch, chunk=chunk, template=template)
+    return replace(ask, scores=ScoresWanted())
 
 
 def gradient_at(w: Float64, batch: int = 1) -> Gradient:
@@ -54,6 +68,11 @@ def score(scorer: ScorerLike, *asks: Ask) -> tuple[AskResult, ...]:
     results: tuple[AskResult, ...] = value_of(scorer, Pass(asks), tuple)
     assert len(results) == len(asks)
     return results
+
+
+def answer_slices(scorer: ScorerLike, parts: Sequence[Slice]) -> list[tuple[ShardStatistics, ...]]:
+    """What a scorer answers to slices."""
+    return [value_of(scorer, part, tuple) for part in parts]
 
 
 def evaluate(scorer: ScorerLike, split: Split, prompt: Float64 | str | Prompt) -> EvaluationResult:
