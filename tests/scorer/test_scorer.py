@@ -12,10 +12,11 @@ from PIL import Image
 from torch.nn import functional
 
 from tests.support.paths import SHARED
+from tests.support.plain_clip import plain_logits
 from tests.support.scoring import answer_slices, encode, evaluate, gradient_at, pair_at, query_at, score, value_of
 from zip_ray.clip.class_texts import Texts
 from zip_ray.clip.image_features import crop_box, random_crop, train_features
-from zip_ray.clip.loading import load_clip, resolve_name
+from zip_ray.clip.loading import load_clip
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
@@ -53,19 +54,9 @@ def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, TextSpace]:
 
 
 def plain_loss(config: Config, context: np.ndarray, images: list[Image.Image], labels: np.ndarray) -> float:
-    """Cross-entropy by the library's own forward pass: images encoded anew, prompts through a patched token table."""
-    model, _, preprocess = open_clip.create_model_and_transforms(resolve_name(config.model.name))
-    tokenizer = open_clip.get_tokenizer(resolve_name(config.model.name))
-    model.eval()
-    m = len(context)
-    # Words of the vocabulary that no class name uses, given the context's vectors as their embeddings.
-    unused = list(range(40_000, 40_000 + m))
-    ids = tokenizer([f"{' '.join(['x'] * m)} {name}." for name in "0123456789"])
-    ids[:, 1 : 1 + m] = torch.tensor(unused)
-    with torch.no_grad():
-        model.token_embedding.weight[unused] = torch.from_numpy(context)
-        logits, _ = model.get_logits(torch.stack([preprocess(image) for image in images]), ids)
-        return float(functional.cross_entropy(logits.double(), torch.from_numpy(labels)))
+    """Cross-entropy by the library's own forward pass."""
+    logits = torch.from_numpy(plain_logits(config, context, images, list("0123456789")))
+    return float(functional.cross_entropy(logits.double(), torch.from_numpy(labels)))
 
 
 def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer, TextSpace]) -> None:

@@ -119,7 +119,7 @@ def test_shards_of_the_images_make_up_the_pass(built: tuple[Config, Scorer], sid
     pairs = two_pairs(config, scorer)
     parts = slices(pairs, Partition(sides, shards, "images"))
     found = answer_slices(scorer, parts)
-    assert {one.maxima.shape[1] for of_asks in found for one in of_asks} <= {2, 3, 4}
+    assert {one.maxima.shape[1] for part in found for one in part.of_asks} <= {2, 3, 4}
     for result, expected in zip(combine(parts, found, "cross-entropy"), score(scorer, *pairs.asks), strict=True):
         assert result.losses == pytest.approx(expected.losses, rel=1e-6)
         assert result.accuracy == pytest.approx(expected.accuracy)

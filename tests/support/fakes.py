@@ -26,7 +26,6 @@ from zip_ray.protocol.messages import (
     Pass,
     Perturbation,
     Priority,
-    ShardStatistics,
     Slice,
     TemplateQuery,
     Value,
@@ -35,7 +34,7 @@ from zip_ray.protocol.messages import (
 )
 from zip_ray.protocol.mini_batches import asked_images
 from zip_ray.protocol.perturbations import points
-from zip_ray.protocol.shards import shard_bounds
+from zip_ray.protocol.shards import ShardStatistics, SliceResult, shard_bounds
 
 SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), None)
 FACTS = Facts(
@@ -132,12 +131,12 @@ class FakeScorer:
         labels = FACTS.labels[asked_images(ask, len(FACTS.labels), BATCH_SIZE, SEED)]
         return two_scores(losses, labels if ask.scores.classes is None else np.zeros_like(labels))
 
-    def _slice(self, part: Slice) -> tuple[ShardStatistics, ...]:
+    def _slice(self, part: Slice) -> SliceResult:
         """Of one image: every shard has an equal share of exp(loss), the first has the image's class, at 0.
 
         Scores are those of two classes, and there are at most two shards, where they are wanted.
         """
-        return tuple(self._shard(ask, part) for ask in part.asks)
+        return SliceResult(tuple(self._shard(ask, part) for ask in part.asks))
 
     def _shard(self, ask: Ask, part: Slice) -> ShardStatistics:
         losses = [self._losses(ask)[side] for side in part.sides]

@@ -80,7 +80,9 @@ class Texts:
         alike: dict[object, list[int]] = {}
         for place, prompt in enumerate(prompts):
             alike.setdefault(_kind(prompt), []).append(place)
-        found = [self._encode_alike([prompts[place] for place in places], shard, precision) for places in alike.values()]
+        found = [
+            self._encode_alike([prompts[place] for place in places], shard, precision) for places in alike.values()
+        ]
         if len(found) == 1:
             return found[0]
         back = np.argsort(np.concatenate(list(alike.values())))

@@ -56,7 +56,7 @@ class PromptedBatches:
         self._load = lru_cache(maxsize=1)(self._make)
 
     def features(self, batch: int, visual: VisualPrompt | None, part: slice) -> Tensor:
-        """Unit-length features of a part of a mini-batch, under a prompt if there is one: (images of the part, embed)."""
+        """Unit-length features of a part of a mini-batch, shape (images of the part, embed); None = no prompt."""
         pixels, conditions = self._load(batch)
         if visual is None:
             return encode_images(self._clip, pixels[part])

@@ -10,7 +10,6 @@ shard has the logits of those that it has and the logsumexp of its others, which
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -21,18 +20,8 @@ from zip_ray.pool.split_planner import Partition, SplitPlanner, whole_of
 from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.losses import Loss, image_losses
-from zip_ray.protocol.messages import (
-    Answer,
-    AskResult,
-    Gradient,
-    Over,
-    Pass,
-    ScoresWanted,
-    ShardStatistics,
-    Slice,
-    Work,
-    new_work,
-)
+from zip_ray.protocol.messages import Answer, AskResult, Gradient, Pass, ScoresWanted, Slice, Work, new_work
+from zip_ray.protocol.shards import Over, ShardStatistics, SliceResult
 
 
 def slices(work: Pass, partition: Partition) -> list[Slice]:
@@ -47,13 +36,11 @@ def slices(work: Pass, partition: Partition) -> list[Slice]:
     return [Slice(work.asks, group, shard, shards, partition.over) for group in groups for shard in range(shards)]
 
 
-def combine(
-    parts: Sequence[Slice], found: Sequence[tuple[ShardStatistics, ...]], loss: Loss
-) -> tuple[AskResult, ...]:
+def combine(parts: Sequence[Slice], found: Sequence[SliceResult], loss: Loss) -> tuple[AskResult, ...]:
     """The results of a pass from those of its slices, in their order: exact, and the same bits for the same parts."""
     over, shards = parts[0].over, parts[0].shards
     results = []
-    for ask, *of_parts in zip(parts[0].asks, *found, strict=True):
+    for ask, *of_parts in zip(parts[0].asks, *[one.of_asks for one in found], strict=True):
         groups = [of_parts[first : first + shards] for first in range(0, len(of_parts), shards)]
         wanted = ask.scores
         scores = None if wanted is None else np.concatenate([_scores(group, over, wanted) for group in groups])
@@ -68,10 +55,12 @@ def _scores(shards: Sequence[ShardStatistics], over: Over, wanted: ScoresWanted)
     """Scores of some sides of an ask, shape (sides, images, classes or k + 1), from all shards."""
     found = [shard.scores for shard in shards if shard.scores is not None]
     if wanted.classes is None or over == "images":
-        return np.concatenate(found, axis=1 if over == "images" else 2).astype(np.float32)
+        whole: Float32 = np.concatenate(found, axis=1 if over == "images" else 2).astype(np.float32)
+        return whole
     of_shards = np.stack(found)
     chosen, rest = of_shards[..., :-1].max(axis=0), np.logaddexp.reduce(of_shards[..., -1:], axis=0)
-    return np.concatenate([chosen, rest], axis=2).astype(np.float32)
+    pooled: Float32 = np.concatenate([chosen, rest], axis=2).astype(np.float32)
+    return pooled
 
 
 def _side_by_side(shards: Sequence[ShardStatistics]) -> ShardStatistics:
@@ -113,7 +102,7 @@ class _Split:
     id: int
     """Of the pass."""
     parts: list[Slice]
-    found: list[tuple[ShardStatistics, ...] | None]
+    found: list[SliceResult | None]
     attempts: int = 1
 
 
@@ -196,7 +185,8 @@ class SplitPool:
         if answer.id not in self._parts:
             return answer
         split, place = self._parts.pop(answer.id)
-        split.found[place] = cast(tuple[ShardStatistics, ...], answer.value)
+        assert isinstance(answer.value, SliceResult)
+        split.found[place] = answer.value
         split.attempts = max(split.attempts, answer.attempts)
         found = [one for one in split.found if one is not None]
         if len(found) < len(split.parts):

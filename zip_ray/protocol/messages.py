@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from zip_ray.protocol.arrays import Bool, Float32, Float64, Int32
+from zip_ray.protocol.arrays import Float32, Float64, Int32
 from zip_ray.protocol.facts import Facts, Prompt, Split
 from zip_ray.protocol.readout import Readout
+from zip_ray.protocol.shards import Over, SliceResult
 
 PerturbationLaw = Literal["segmented-uniform", "random-sign"]
-Over = Literal["classes", "images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ScoresWanted:
 
     classes: Int32 | None = None
     """Of each image k different classes, its own among them, shape (images, k), k < classes. One more column pools the
-    others: the logsumexp of their logits, so that the cross-entropy stays as it is. None = all classes, nothing pooled."""
+    others: the logsumexp of their logits, so that the cross-entropy stays as it is. None = all classes, no pooling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Ask:
     features: Float32 | None = None
     """Features of the mini-batch's fresh crops, shape (images, embed); None for the scorer's own fixed views."""
     start: str | None = None
-    """Template whose words before {} the prompt space starts from, and whose rest is the suffix; None: as configured."""
+    """Template whose words before {} the prompt space starts from, with its rest as suffix; None: as configured."""
     scores: ScoresWanted | None = None
     """Class scores that come back too; None for losses alone."""
 
@@ -129,10 +129,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a pass: some sides of its asks, some of the classes or of their images.
-
-    The answer is a tuple of `ShardStatistics`, in the order of the asks.
-    """
+    """A part of a pass: some sides of its asks, some of the classes or of their images."""
 
     kind: ClassVar[str] = "pass"
     asks: tuple[Ask, ...]
@@ -148,23 +145,6 @@ class Slice:
     def share(self) -> float:
         """Share of a pass, as if its work were split evenly: what every shard repeats is small beside the rest."""
         return len(self.sides) / self.asks[0].queries / self.shards
-
-
-@dataclass(frozen=True, slots=True)
-class ShardStatistics:
-    """Of one ask of a `Slice`: what the cross-entropy needs of these classes and images, of shape (sides, images)."""
-
-    maxima: Float64
-    """Largest logit."""
-    sums: Float64
-    """Sum of exp(logit - largest)."""
-    targets: Float64
-    """Logit of the image's own class; -inf where it is not among these."""
-    right: Bool
-    """Whether the largest logit is that of the image's own class."""
-    scores: Float32 | Float64 | None = None
-    """If wanted: float32 logits of these classes, shape (sides, images, classes); or of the chosen classes, float64,
-    shape (sides, images, k + 1), -inf where a class is not among these, and those that are not chosen pooled."""
 
 
 @dataclass(frozen=True)
@@ -256,8 +236,7 @@ class Failure:
 
 
 Body = Pass | Slice | Crops | Evaluation | Encoding | FactsRequest
-Scored = tuple[AskResult, ...] | tuple[ShardStatistics, ...]
-Value = Scored | CropsResult | EvaluationResult | EncodingResult | Facts | Failure
+Value = tuple[AskResult, ...] | SliceResult | CropsResult | EvaluationResult | EncodingResult | Facts | Failure
 
 
 class Priority(IntEnum):

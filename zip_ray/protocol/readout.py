@@ -1,4 +1,4 @@
-"""The readout: a small linear map of the class scores, kept beside a prompt. How it is fitted is the driver's matter."""
+"""The readout: a small linear map of the class scores, kept beside a prompt. The driver fits it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,10 +37,12 @@ def apply(readout: Readout, scores: Sequence[Float32 | Float64]) -> Float64:
         ValueError: other prompts or other classes than the readout was fitted to.
     """
     features = np.concatenate([centred(of_prompt) for of_prompt in scores], axis=1) / readout.scale
-    return scores[0] + features @ readout.weights + readout.bias
+    corrected: Float64 = scores[0] + features @ readout.weights + readout.bias
+    return corrected
 
 
 def centred(scores: Float32 | Float64) -> Float64:
     """Scores (n, classes) with their mean over the classes taken off: what softmax sees of them."""
-    exact = scores.astype(np.float64)
-    return exact - exact.mean(axis=1, keepdims=True)
+    exact: Float64 = scores.astype(np.float64)
+    exact -= exact.mean(axis=1, keepdims=True)
+    return exact

@@ -49,9 +49,7 @@ class ImageSide:
         if config.task.views == 0:
             self._tested["train", None] = self._train[0]
 
-    def asked(
-        self, ask: Ask, prompts: Sequence[Prompt | str] = (), part: slice = slice(None)
-    ) -> tuple[Tensor, Tensor]:
+    def asked(self, ask: Ask, prompts: Sequence[Prompt | str] = (), part: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Of the images of an ask, or of a part of them: features and labels.
 
         Args:

@@ -8,9 +8,10 @@ from zip_ray.clip.class_texts import WHOLE, Shard, Texts
 from zip_ray.clip.cuda_graph import to_device
 from zip_ray.clip.precision import Precision
 from zip_ray.prompts import TextSpace
+from zip_ray.protocol.arrays import Float32
 from zip_ray.protocol.losses import Loss
-from zip_ray.protocol.messages import Ask, AskResult, ShardStatistics, Slice
-from zip_ray.protocol.shards import shard_bounds
+from zip_ray.protocol.messages import Ask, AskResult, Slice
+from zip_ray.protocol.shards import ShardStatistics, SliceResult, shard_bounds
 from zip_ray.scorer.image_side import ImageSide
 from zip_ray.scorer.logits import judge, logits, pooled, shard_statistics
 from zip_ray.scorer.starts import Starts
@@ -19,9 +20,7 @@ from zip_ray.scorer.starts import Starts
 class Passes:
     """What a frozen model says about images at the points of asks."""
 
-    def __init__(
-        self, scale: float, texts: Texts, images: ImageSide, starts: Starts, classes: int, loss: Loss
-    ) -> None:
+    def __init__(self, scale: float, texts: Texts, images: ImageSide, starts: Starts, classes: int, loss: Loss) -> None:
         """Nothing is scored yet.
 
         Args:
@@ -57,13 +56,15 @@ class Passes:
         figures = torch.stack(judged).tolist()  # the one moment a GPU is waited for
         return tuple(
             [
-                AskResult(tuple(losses), sum(right) / len(right), scores=None if of_ask is None else _to_float32(of_ask))
+                AskResult(
+                    tuple(losses), sum(right) / len(right), scores=None if of_ask is None else _to_float32(of_ask)
+                )
                 for (losses, right), of_ask in zip(figures, scores, strict=True)
             ]
         )
 
     @torch.inference_mode()
-    def score_slice(self, part: Slice) -> tuple[ShardStatistics, ...]:
+    def score_slice(self, part: Slice) -> SliceResult:
         """Some sides against some classes or some images, in one pass; raises what `score` does."""
         prompts = [self._starts.asked(ask, part.sides) for ask in part.asks]
         shard, first = self._shard(part)
@@ -75,11 +76,11 @@ class Passes:
             found = logits(self._scale, images, text)
             parts.append(shard_statistics(found, labels, first))
             scores.append(self._scores(ask, found, places, first))
-        return tuple(
-            [
+        return SliceResult(
+            tuple(
                 ShardStatistics(maxima, sums, targets, right > 0, None if of_ask is None else of_ask.cpu().numpy())
                 for (maxima, sums, targets, right), of_ask in zip([p.cpu().numpy() for p in parts], scores, strict=True)
-            ]
+            )
         )
 
     def differentiate(self, ask: Ask) -> AskResult:
@@ -126,5 +127,5 @@ class Passes:
         return slice(*shard_bounds(self._images.count(ask), part.shard, part.shards))
 
 
-def _to_float32(scores: Tensor) -> np.ndarray:
+def _to_float32(scores: Tensor) -> Float32:
     return np.ascontiguousarray(scores.float().cpu().numpy())
