@@ -200,7 +200,7 @@ from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, ne
 
 class Scorer:
     def facts(self):
-        return Facts(None, (), "", (), "", {}, "shipped", None, "", {}, 1.0, "cpu", "", "")
+        return Facts(None, (), "", (), "", {}, "shipped", None, "", {}, 1.0, "cpu", "", "", None, None)
     def answer(self, work):
         return EvaluationResult(0.5, 1.0, 7)
 

@@ -214,8 +214,9 @@ def test_a_step_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
         ((encoder, _),) = scorer._texts._encoders.values()
         imagine(encoder)
-        scorer._clip = scorer._texts._clip = clip
-        scorer._train, scorer._labels = imagined(scorer._train), imagined(scorer._labels)
+        images = scorer._images
+        images._clip = scorer._texts._clip = clip
+        images._train, images._labels = imagined(images._train), imagined(images._labels)
         with Watch():
             result = scorer.answer(work)
     assert fetched == [("cuda", (2, 2, 2))]

@@ -3,7 +3,7 @@ named."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fakes import (
+    BATCH_SIZE,
     FACTS,
+    SEED,
     FakeScorer,
     build_when_told,
     evaluation_work,
@@ -22,6 +24,7 @@ from tests.support.fakes import (
     refused_build,
 )
 from tests.support.pools import drain
+from tests.support.scoring import template_query
 from zip_ray.actors import RayPool
 from zip_ray.config.reading import validate
 from zip_ray.config.resources import ClusterConfig
@@ -32,20 +35,26 @@ from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.shared import Channel, PoolHub
 from zip_ray.pool.splitting import SplitPool
+from zip_ray.pool.uncharged import ask
+from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import (
+    AskResult,
     Crops,
     CropsResult,
     Encoding,
     EncodingResult,
     Evaluation,
     EvaluationResult,
+    FactsRequest,
     Pass,
     Priority,
+    ScoresWanted,
     Slice,
     Value,
     Work,
     new_work,
 )
+from zip_ray.protocol.mini_batches import mini_batch
 
 Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
@@ -166,6 +175,34 @@ def test_answers_every_kind_of_work(open_pool: Opener) -> None:
     assert encoded.text_features.shape == (2, 8)
     assert isinstance(cropped, CropsResult)
     assert cropped.features.shape == (3, 2)
+
+
+def test_scores_come_back_whole(open_any: Opener) -> None:
+    """All and chosen ones, of pairs and of templates, beside asks that want none."""
+    pool = open_any(FakeScorer)
+    own = FACTS.labels[mini_batch(8, BATCH_SIZE, SEED, 1)][:, None].astype(np.int32)
+    wanted = ScoresWanted(), ScoresWanted(own), None
+    pairs = tuple(replace(make_pair(index), scores=one) for index, one in enumerate(wanted))
+    works = [new_work(Pass(asks), Priority.QUERY) for asks in (pairs, (template_query("a {}.", chunk=0),))]
+    pool.submit(works)
+    answers = {answer.id: answer.value for answer in drain(pool, 2)}
+    for work in works:
+        value, expected = answers[work.id], FakeScorer().answer(work)
+        assert isinstance(value, tuple)
+        assert isinstance(expected, tuple)
+        for found, one in zip(value, expected, strict=True):
+            assert isinstance(found, AskResult)
+            assert isinstance(one, AskResult)
+            np.testing.assert_array_equal(found.scores, one.scores)
+            assert found.losses == pytest.approx(one.losses, rel=1e-12)
+
+
+def test_facts_of_a_start_and_scores_of_an_evaluation_are_answers(open_any: Opener) -> None:
+    pool = open_any(FakeScorer)
+    assert ask(pool, FactsRequest("a {}."), Facts).template == FACTS.template
+    found = ask(pool, Evaluation("test", np.zeros(6), scores=True), EvaluationResult)
+    assert found.scores is not None
+    assert found.scores.shape == (6, 2)
 
 
 @dataclass(frozen=True)

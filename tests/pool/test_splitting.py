@@ -19,8 +19,8 @@ from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.split_planner import Partition
 from zip_ray.pool.splitting import SplitPool, combine, slices, split_if_asked
 from zip_ray.protocol.facts import Facts
-from zip_ray.protocol.messages import Encoding, Pass, Priority, ShardStatistics, Slice, Work, new_work
-from zip_ray.protocol.shards import shard_bounds
+from zip_ray.protocol.messages import Encoding, Pass, Priority, ScoresWanted, Slice, Work, new_work
+from zip_ray.protocol.shards import ShardStatistics, SliceResult, shard_bounds
 
 PARTITIONS = [Partition(sides, shards) for sides, shards in itertools.product((1, 2), (1, 2, 3))]
 BY_IMAGES = [Partition(sides, shards, "images") for sides, shards in ((1, 1), (1, 2), (2, 3))]
@@ -39,14 +39,14 @@ def test_parts_give_the_dense_cross_entropy(partition: Partition, seed: int, cla
         bounds = shard_bounds(classes if by_class else 5, part.shard, part.shards)
         low, high = bounds if by_class else (0, classes)
         seen = np.arange(5) if by_class else np.arange(*bounds)
-        block = logits[:, part.sides][:, :, seen, low:high].reshape(-1, len(seen), high - low)
+        block = logits[:, part.sides][:, :, seen, low:high]
         own_class = labels[seen] - low
         here = (own_class >= 0) & (own_class < high - low)
-        own = block[:, np.arange(len(seen)), np.clip(own_class, 0, high - low - 1)]
-        maxima = block.max(axis=2)
-        sums = np.exp(block - maxima[:, :, None]).sum(axis=2)
-        right = here & (block.argmax(axis=2) == own_class)
-        found.append(ShardStatistics(maxima, sums, np.where(here, own, -np.inf), right))
+        own = np.where(here, block[:, :, np.arange(len(seen)), np.clip(own_class, 0, high - low - 1)], -np.inf)
+        maxima = block.max(axis=3)
+        sums = np.exp(block - maxima[..., None]).sum(axis=3)
+        right = here & (block.argmax(axis=3) == own_class)
+        found.append(SliceResult(tuple(map(ShardStatistics, maxima, sums, own, right))))
     results = combine(parts, found, "cross-entropy")
     loss = (logsumexp(logits, axis=3) - logits[:, :, np.arange(5), labels]).mean(axis=2)
     accuracy = (logits.argmax(axis=3) == labels).mean(axis=(1, 2))
@@ -54,6 +54,53 @@ def test_parts_give_the_dense_cross_entropy(partition: Partition, seed: int, cla
     for pair, result in enumerate(results):
         np.testing.assert_allclose(result.losses, loss[pair], rtol=1e-12)
         np.testing.assert_allclose(result.accuracy, accuracy[pair], rtol=1e-12)
+
+
+@pytest.mark.parametrize("partition", [*PARTITIONS, *BY_IMAGES], ids=str)
+@given(seed=st.integers(0, 10**6), classes=st.integers(3, 12), data=st.data())
+def test_parts_give_the_scores_of_the_whole(partition: Partition, seed: int, classes: int, data: st.DataObject) -> None:
+    """Of an ask that wants all, one that wants some, the rest pooled, and one that wants none."""
+    draw = np.random.default_rng(seed)
+    logits = draw.normal(0, 9, (3, 2, 5, classes)).astype(np.float32)  # pair, side, image, class
+    k = data.draw(st.integers(1, classes - 1))
+    chosen = np.stack([draw.permutation(classes)[:k] for _ in range(5)]).astype(np.int32)
+    wanted = (ScoresWanted(), ScoresWanted(chosen), None)
+    asks = tuple(replace(make_pair(number), scores=one) for number, one in enumerate(wanted))
+    parts, found = slices(Pass(asks), partition), []
+    for part in parts:
+        by_class = part.over == "classes"
+        bounds = shard_bounds(classes if by_class else 5, part.shard, part.shards)
+        low, high = bounds if by_class else (0, classes)
+        seen = np.arange(5) if by_class else np.arange(*bounds)
+        block = logits[:, part.sides][:, :, seen, low:high]
+        here = (chosen[seen] >= low) & (chosen[seen] < high)
+        own = np.take_along_axis(block[1].astype(float), np.clip(chosen[seen] - low, 0, high - low - 1)[None], axis=2)
+        others = np.ones((len(seen), high - low), bool)
+        for image, classes_of in enumerate(chosen[seen]):
+            others[image, [one - low for one in classes_of if low <= one < high]] = False
+        with np.errstate(divide="ignore"):
+            rest = logsumexp(np.where(others, block[1].astype(float), -np.inf), axis=2)
+        some = np.concatenate([np.where(here, own, -np.inf), rest[..., None]], axis=2)
+        blank = np.zeros((len(part.sides), len(seen)))
+        found.append(
+            SliceResult(
+                tuple(ShardStatistics(blank, blank + 1, blank, blank > 0, one) for one in (block[0], some, None))
+            )
+        )
+    everything, some_of, nothing = (result.scores for result in combine(parts, found, "cross-entropy"))
+    assert nothing is None
+    np.testing.assert_array_equal(everything, logits[0])
+    assert some_of is not None
+    assert some_of.dtype == np.float32
+    np.testing.assert_array_equal(some_of[..., :k], np.take_along_axis(logits[1], np.stack([chosen] * 2), axis=2))
+    np.testing.assert_allclose(logsumexp(some_of.astype(float), axis=2), logsumexp(logits[1], axis=2), rtol=1e-5)
+
+
+def test_chunks_are_not_split_by_images() -> None:
+    chunk = replace(make_pair(0), chunk=2)
+    assert [part.shards for part in slices(Pass((chunk,)), Partition(2, 3, "images"))] == [1, 1]
+    assert len(slices(Pass((chunk,)), Partition(2, 3))) == 6
+    assert len(slices(Pass((make_pair(0),)), Partition(2, 3, "images"))) == 6
 
 
 class TenClasses(FakeScorer):

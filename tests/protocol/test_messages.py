@@ -33,6 +33,10 @@ def test_a_result_with_a_number_that_is_not_finite_cannot_be_used(bad: float) ->
     assert AskResult((1.0,), 0.5, np.ones(3)).finite
     assert not AskResult((1.0, bad), 0.5).finite
     assert not AskResult((1.0,), 0.5, np.array([1.0, bad, 0.0])).finite
+    scores = np.zeros((1, 2, 3), np.float32)
+    assert AskResult((1.0,), 0.5, scores=scores).finite
+    scores[0, 1, 2] = bad
+    assert not AskResult((1.0,), 0.5, scores=scores).finite
 
 
 def test_the_loss_of_a_result_is_the_mean_over_its_points() -> None:

@@ -12,10 +12,11 @@ from PIL import Image
 from torch.nn import functional
 
 from tests.support.paths import SHARED
-from tests.support.scoring import encode, evaluate, gradient_at, pair_at, query_at, score, value_of
+from tests.support.plain_clip import plain_logits
+from tests.support.scoring import answer_slices, encode, evaluate, gradient_at, pair_at, query_at, score, value_of
 from zip_ray.clip.class_texts import Texts
-from zip_ray.clip.image_features import crop_box, mini_batch, mini_batch_views, random_crop, train_features
-from zip_ray.clip.loading import load_clip, resolve_name
+from zip_ray.clip.image_features import crop_box, random_crop, train_features
+from zip_ray.clip.loading import load_clip
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
@@ -24,7 +25,8 @@ from zip_ray.pool.split_planner import Partition
 from zip_ray.pool.splitting import combine, slices
 from zip_ray.prompts import TextSpace, make_space
 from zip_ray.protocol.facts import SHARED_PREFIX, Facts, Prompt
-from zip_ray.protocol.messages import Crops, CropsResult, FactsRequest, Pair, Pass, Perturbation, ShardStatistics, Slice
+from zip_ray.protocol.messages import Crops, CropsResult, FactsRequest, Pair, Pass, Perturbation
+from zip_ray.protocol.mini_batches import mini_batch
 from zip_ray.protocol.perturbations import perturbation, points
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.scorer.scorer import Scorer, build_scorer
@@ -43,10 +45,6 @@ def text_space(config: Config, scorer: Scorer) -> TextSpace:
     return space
 
 
-def answer_slices(scorer: Scorer, parts: list[Slice]) -> list[ShardStatistics]:
-    return [value_of(scorer, part, ShardStatistics) for part in parts]
-
-
 @pytest.fixture(scope="module", params=["random", "template"])
 def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, TextSpace]:
     task = {"shots": 4, "template": "a photo of the digit {}."}
@@ -56,19 +54,9 @@ def built(request: pytest.FixtureRequest) -> tuple[Config, Scorer, TextSpace]:
 
 
 def plain_loss(config: Config, context: np.ndarray, images: list[Image.Image], labels: np.ndarray) -> float:
-    """Cross-entropy by the library's own forward pass: images encoded anew, prompts through a patched token table."""
-    model, _, preprocess = open_clip.create_model_and_transforms(resolve_name(config.model.name))
-    tokenizer = open_clip.get_tokenizer(resolve_name(config.model.name))
-    model.eval()
-    m = len(context)
-    # Words of the vocabulary that no class name uses, given the context's vectors as their embeddings.
-    unused = list(range(40_000, 40_000 + m))
-    ids = tokenizer([f"{' '.join(['x'] * m)} {name}." for name in "0123456789"])
-    ids[:, 1 : 1 + m] = torch.tensor(unused)
-    with torch.no_grad():
-        model.token_embedding.weight[unused] = torch.from_numpy(context)
-        logits, _ = model.get_logits(torch.stack([preprocess(image) for image in images]), ids)
-        return float(functional.cross_entropy(logits.double(), torch.from_numpy(labels)))
+    """Cross-entropy by the library's own forward pass."""
+    logits = torch.from_numpy(plain_logits(config, context, images, list("0123456789")))
+    return float(functional.cross_entropy(logits.double(), torch.from_numpy(labels)))
 
 
 def test_losses_are_those_of_the_plain_forward_pass(built: tuple[Config, Scorer, TextSpace]) -> None:
@@ -160,16 +148,6 @@ def test_the_facts_are_an_answer_too(built: tuple[Config, Scorer, TextSpace]) ->
     _, scorer, _ = built
     facts = value_of(scorer, FactsRequest(), Facts)
     assert (facts.weights_digest, facts.images) == (scorer.facts().weights_digest, scorer.facts().images)
-
-
-def test_mini_batches_cover_an_epoch_once() -> None:
-    epoch = [mini_batch(100, 32, seed=4, batch=b) for b in (1, 2, 3)]
-    images = np.concatenate(epoch)
-    assert len(images) == len(set(images.tolist())) == 96, "the last partial batch is dropped"
-    assert set(mini_batch_views(32, 3, seed=4, batch=1).tolist()) == {0, 1, 2}
-    np.testing.assert_array_equal(mini_batch(100, 32, seed=4, batch=2), epoch[1])
-    assert not np.array_equal(mini_batch(100, 32, seed=4, batch=4), epoch[0])
-    assert sorted(mini_batch(20, 32, seed=4, batch=9).tolist()) == list(range(20)), "a small set is one batch"
 
 
 def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.support.painted import COLOURS, paint
-from tests.support.scoring import encode, pair_at, query_at, score, value_of
+from tests.support.scoring import answer_slices, encode, pair_at, query_at, score
 from tests.support.scoring import evaluate as evaluate_on
 from zip_ray.artifact.classifier import classify, evaluate
 from zip_ray.artifact.tuned_prompt import TunedPrompt
-from zip_ray.clip.image_features import fresh_pixels, mini_batch, mini_batch_views, view_pixels
+from zip_ray.clip.image_features import fresh_pixels, view_pixels
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts
 from zip_ray.clip.prompted_images import PromptedBatches
@@ -30,7 +30,8 @@ from zip_ray.pool.splitting import combine, slices, split_if_asked
 from zip_ray.prompts import make_space
 from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.facts import TEMPLATE_ONCE, Prompt, VisualPrompt
-from zip_ray.protocol.messages import Pass, ShardStatistics
+from zip_ray.protocol.messages import Pass
+from zip_ray.protocol.mini_batches import mini_batch, mini_batch_views
 from zip_ray.protocol.perturbations import points
 from zip_ray.runs.lifecycle import RunResult, tune
 from zip_ray.scorer.scorer import Scorer, build_scorer
@@ -117,8 +118,8 @@ def test_shards_of_the_images_make_up_the_pass(built: tuple[Config, Scorer], sid
     config, scorer = built
     pairs = two_pairs(config, scorer)
     parts = slices(pairs, Partition(sides, shards, "images"))
-    found = [value_of(scorer, part, ShardStatistics) for part in parts]
-    assert {one.maxima.shape[1] for one in found} <= {2, 3, 4}
+    found = answer_slices(scorer, parts)
+    assert {one.maxima.shape[1] for part in found for one in part.of_asks} <= {2, 3, 4}
     for result, expected in zip(combine(parts, found, "cross-entropy"), score(scorer, *pairs.asks), strict=True):
         assert result.losses == pytest.approx(expected.losses, rel=1e-6)
         assert result.accuracy == pytest.approx(expected.accuracy)

@@ -2,13 +2,14 @@
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from zip_ray.errors import InputError
-from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.arrays import Float32, Float64, Int64
 from zip_ray.protocol.facts import Facts, ModelShape, Prompt, Split
 from zip_ray.protocol.messages import (
     Ask,
@@ -25,13 +26,15 @@ from zip_ray.protocol.messages import (
     Pass,
     Perturbation,
     Priority,
-    ShardStatistics,
     Slice,
+    TemplateQuery,
     Value,
     Work,
     new_work,
 )
+from zip_ray.protocol.mini_batches import asked_images
 from zip_ray.protocol.perturbations import points
+from zip_ray.protocol.shards import ShardStatistics, SliceResult, shard_bounds
 
 SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), None)
 FACTS = Facts(
@@ -49,7 +52,11 @@ FACTS = Facts(
     device="cpu",
     text_pass="shared prefix",
     precision="",
+    labels=np.arange(8) % 2,
+    val_labels=np.arange(4) % 2,
 )
+BATCH_SIZE, SEED = 128, 1
+"""Of the mini-batches of a `FakeScorer`: all training images, in an order of each key's own."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,9 @@ class FakeScorer:
                 return self._slice(body)
             case Evaluation(split, prompt):
                 w = prompt if isinstance(prompt, np.ndarray) else np.zeros(4)
-                return EvaluationResult(loss(w, 0), accuracy(w), FACTS.images[split])
+                labels = np.arange(FACTS.images[split]) % 2
+                scores = two_scores([loss(w, 0)], labels)[0] if body.scores else None
+                return EvaluationResult(loss(w, 0), accuracy(w), len(labels), scores)
             case Crops(batch):
                 return CropsResult(np.full((3, 2), batch, np.float32))
             case Encoding():
@@ -106,20 +115,44 @@ class FakeScorer:
 
     def _judge(self, ask: Ask) -> AskResult:
         slope = (ask.w - 1) / ask.w.size * (1 + 0.1 * np.sin(ask.batch)) if isinstance(ask, Gradient) else None
-        return AskResult(tuple(self._losses(ask)), accuracy(ask.w), slope)
+        losses = self._losses(ask)
+        return AskResult(tuple(losses), accuracy(_points(ask)[0]), slope, self._scores(ask, losses))
 
     def _losses(self, ask: Ask) -> list[float]:
         bad = ask.index in self.nan_at or (self.nan_from is not None and ask.index >= self.nan_from)
         batch = ask.batch if ask.features is None else int(ask.features[0, 0])
-        return [float("nan") if bad else loss(w, batch) for w in points(ask)]
+        batch = batch if ask.chunk is None else 0
+        return [float("nan") if bad else loss(w, batch) for w in _points(ask)]
 
-    def _slice(self, part: Slice) -> ShardStatistics:
-        """Of one image: every shard has an equal share of exp(loss), the first has the image's class, at 0."""
-        losses = [self._losses(ask)[side] for ask in part.asks for side in part.sides]
+    def _scores(self, ask: Ask, losses: Sequence[float]) -> Float32 | None:
+        """Of two classes; chosen classes are one, the image's own, and the other is the rest."""
+        if ask.scores is None:
+            return None
+        labels = FACTS.labels[asked_images(ask, len(FACTS.labels), BATCH_SIZE, SEED)]
+        return two_scores(losses, labels if ask.scores.classes is None else np.zeros_like(labels))
+
+    def _slice(self, part: Slice) -> SliceResult:
+        """Of one image: every shard has an equal share of exp(loss), the first has the image's class, at 0.
+
+        Scores are those of two classes, and there are at most two shards, where they are wanted.
+        """
+        return SliceResult(tuple(self._shard(ask, part) for ask in part.asks))
+
+    def _shard(self, ask: Ask, part: Slice) -> ShardStatistics:
+        losses = [self._losses(ask)[side] for side in part.sides]
         shape = (len(losses), 1)
         maxima = np.reshape(losses, shape) - np.log(part.shards)
         target = np.full(shape, 0.0 if part.shard == 0 else -np.inf)
-        return ShardStatistics(maxima, np.ones(shape), target, np.full(shape, part.shard == 0))
+        scores: Float32 | Float64 | None = self._scores(ask, losses)
+        if scores is not None and ask.scores is not None:
+            first, end = shard_bounds(2, part.shard, part.shards)
+            if ask.scores.classes is None:
+                scores = scores[..., first:end]
+            else:  # the own class in one shard, the other in the other
+                labels = FACTS.labels[asked_images(ask, len(FACTS.labels), BATCH_SIZE, SEED)]
+                here = [(first <= number) & (number < end) for number in (labels, 1 - labels)]
+                scores = np.where(np.stack(here, axis=-1), scores.astype(np.float64), -np.inf)
+        return ShardStatistics(maxima, np.ones(shape), target, np.full(shape, part.shard == 0), scores)
 
     def _first(self, mark: str) -> bool:
         if self.marks is None:
@@ -129,6 +162,18 @@ class FakeScorer:
         except FileExistsError:
             return False
         return True
+
+
+def _points(ask: Ask) -> tuple[Float64, ...]:
+    """Of a template, as if it were at 0."""
+    return (np.zeros(4),) if isinstance(ask, TemplateQuery) else points(ask)
+
+
+def two_scores(losses: Sequence[float], labels: Int64) -> Float32:
+    """Logits of two classes whose cross-entropies are these losses, the own class at 0: (losses, images, 2)."""
+    other = np.log(np.expm1(np.asarray(losses)))[:, None] * np.ones(len(labels))
+    own = np.arange(2) == labels[:, None]
+    return np.where(own, 0.0, other[..., None]).astype(np.float32)
 
 
 def loss(w: Float64, batch: int) -> float:

@@ -1,7 +1,8 @@
 """The text side of a scorer: text features of prompts over a task's classes."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from zip_ray.protocol.shards import shard_bounds
 from zip_ray.tasks import Task
 
 PUBLISHED_SUFFIX = "."
+SENTENCES_KEPT = 64
+"""Sentences whose features are kept: a hand-written template is asked about on many mini-batches."""
 Shard = tuple[int, int]
 """Which of how many nearly equal runs of classes."""
 WHOLE: Shard = (0, 1)
@@ -36,58 +39,84 @@ class Texts:
             InputError: the words of `prompt.init` cannot be used, or the tower cannot be prompted.
         """
         self._clip, self._task, self._precision = clip, task, config.model.precision
-        before, after = task.template.split("{}")
-        if not before.strip():  # DTD: "{} texture."
-            before, _ = PHOTO.split("{}")
         soft = config.prompt if isinstance(config.prompt, ContextOptions) else ContextOptions()
+        words, after = _around(task.template)
         self.suffix = after if soft.init == "template" else PUBLISHED_SUFFIX
         """Text after the class name."""
-        words = before if soft.init == "template" else soft.init
         self.initial_context = self._initial_context(soft, words, config.seed)
         """c0, shape (m, width)."""
+        self.sentences = lru_cache(SENTENCES_KEPT)(self._sentences)
+        """Features of a sentence with {} for the class name, over a shard: shape (classes of the shard, embed)."""
         self._encoders: dict[tuple[Shard, int, str], tuple[TextEncoder, str]] = {}
+        self._plain: dict[tuple[int, str], PromptEncoder] = {}
 
     @property
     def kind(self) -> str:
         """How texts are encoded: `SHARED_PREFIX`, or the plain pass and the reason."""
         return self._encoder(WHOLE, len(self.initial_context), self.suffix)[1]
 
-    def encode(self, prompts: list[Prompt], shard: Shard = WHOLE, precision: Precision | None = None) -> Tensor:
+    def start(self, template: str) -> tuple[Float32, str]:
+        """The context that a template's words make, shape (m, width), and the suffix behind the class name.
+
+        Raises:
+            InputError: the words cannot be used.
+        """
+        words, suffix = _around(template)
+        return self._words(words), suffix
+
+    def encode(
+        self, prompts: Sequence[Prompt | str], shard: Shard = WHOLE, precision: Precision | None = None
+    ) -> Tensor:
         """Unit-length features, shape (prompts, classes of the shard, embed).
 
         Args:
-            prompts: all with contexts of one shape and one suffix, or all without.
+            prompts: or sentences with {} for the class name; those that are alike go through the tower together.
             shard: which classes.
             precision: of the text tower; the configured one if None.
 
         Raises:
             InputError: a text is too long, or the contexts do not fit the model.
         """
-        contexts = [prompt.context for prompt in prompts if prompt.context is not None]
-        if not contexts:
-            first, end = self._bounds(shard)
-            return self.template[first:end].expand(len(prompts), -1, -1)
-        encoder, _ = self._encoder(shard, len(contexts[0]), prompts[0].suffix)
+        alike: dict[object, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            alike.setdefault(_kind(prompt), []).append(place)
+        found = [
+            self._encode_alike([prompts[place] for place in places], shard, precision) for places in alike.values()
+        ]
+        if len(found) == 1:
+            return found[0]
+        back = np.argsort(np.concatenate(list(alike.values())))
+        return torch.cat(found)[to_device(torch.from_numpy(back), self._clip.device)]
+
+    def _encode_alike(self, prompts: Sequence[Prompt | str], shard: Shard, precision: Precision | None) -> Tensor:
+        """Of prompts with contexts of one length and one suffix, or of one sentence again and again."""
+        first = prompts[0]
+        contexts = [one.context for one in prompts if isinstance(one, Prompt) and one.context is not None]
+        if isinstance(first, str) or not contexts:
+            sentence = first if isinstance(first, str) else self._task.template
+            return self.sentences(sentence, shard).expand(len(prompts), -1, -1)
+        encoder, _ = self._encoder(shard, len(contexts[0]), first.suffix)
         device, precision = self._clip.device, precision or self._precision
         exact = precision == "fp32" and device.type == "cpu"
         with nullcontext() if exact else products(precision, device):
             return encoder.encode(to_device(torch.from_numpy(np.stack(contexts)), device)).float()
 
-    def sentences(self, template: str) -> Tensor:
-        """Features of a sentence with {} for the class name, shape (classes, embed)."""
-        texts = [template.replace("{}", name) for name in self._task.classnames]
+    def _sentences(self, template: str, shard: Shard = WHOLE) -> Tensor:
+        first, end = self._bounds(shard)
+        texts = [template.replace("{}", name) for name in self._task.classnames[first:end]]
         return encode_texts(self._clip.model, self._clip.tokenizer, texts)
 
-    @cached_property
-    def template(self) -> Tensor:
-        """Features of the task's plain template, shape (classes, embed)."""
-        return self.sentences(self._task.template)
+    def plain(self, tokens: int, suffix: str | None) -> PromptEncoder:
+        """The plain pass over all classes, through which gradients flow.
 
-    @cached_property
-    def plain(self) -> PromptEncoder:
-        """The plain pass over all classes, through which gradients flow."""
-        tokens = len(self.initial_context)
-        return PromptEncoder(self._clip.model, self._clip.tokenizer, self._task.classnames, tokens, self.suffix)
+        Args:
+            tokens: m, of the contexts.
+            suffix: text after the class name; None for the run's own.
+        """
+        key = tokens, self.suffix if suffix is None else suffix
+        if key not in self._plain:
+            self._plain[key] = PromptEncoder(self._clip.model, self._clip.tokenizer, self._task.classnames, *key)
+        return self._plain[key]
 
     def _encoder(self, shard: Shard, tokens: int, suffix: str | None) -> tuple[TextEncoder, str]:
         key = shard, tokens, self.suffix if suffix is None else suffix
@@ -101,8 +130,25 @@ class Texts:
         return shard_bounds(len(self._task.classnames), *shard)
 
     def _initial_context(self, soft: ContextOptions, words: str, seed: int) -> Float32:
-        model = self._clip.model
         if soft.init == "random":
-            return random_context(soft.tokens, token_embedding(model).embedding_dim, seed)
-        embeddings = word_embeddings(model, self._clip.tokenizer, words)
+            return random_context(soft.tokens, token_embedding(self._clip.model).embedding_dim, seed)
+        return self._words(words if soft.init == "template" else soft.init)
+
+    def _words(self, words: str) -> Float32:
+        embeddings = word_embeddings(self._clip.model, self._clip.tokenizer, words)
         return np.asarray(embeddings.cpu().numpy(), dtype=np.float32)
+
+
+def _around(template: str) -> tuple[str, str]:
+    """The words before {} that a context can start from, and the text after it."""
+    before, after = template.split("{}")
+    if not before.strip():  # DTD: "{} texture."
+        before, _ = PHOTO.split("{}")
+    return before, after
+
+
+def _kind(prompt: Prompt | str) -> object:
+    """The same of prompts whose texts can go through the tower together."""
+    if isinstance(prompt, str):
+        return prompt
+    return None if prompt.context is None else (len(prompt.context), prompt.suffix)

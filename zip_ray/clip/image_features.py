@@ -14,7 +14,7 @@ from zip_ray.clip.cuda_graph import to_device
 from zip_ray.clip.feature_cache import NO_CACHE, FeatureCache
 from zip_ray.clip.loading import FrozenClip
 from zip_ray.config.task import TaskConfig
-from zip_ray.protocol.arrays import Int64
+from zip_ray.protocol.mini_batches import mini_batch
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks import ImageSet
 
@@ -126,23 +126,6 @@ def crop_box(
         if 0 < w <= width and 0 < h <= height:
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
     return 0, 0, height, width
-
-
-def mini_batch(images: int, batch_size: int, seed: int, batch: int) -> Int64:
-    """Images of the `batch`-th mini-batch, counted from 1: indices of shape (min(batch_size, images),).
-
-    An epoch is a keyed order of all images; its last partial batch is dropped when the set holds a whole one, and a
-    smaller set is one batch (reference protocol of CoOp and ZIP).
-    """
-    size = min(batch_size, images)
-    epoch, place = divmod(batch - 1, images // size)
-    order = generator(seed, Stream.BATCH, epoch).permutation(images)
-    return order[place * size : (place + 1) * size]
-
-
-def mini_batch_views(size: int, views: int, seed: int, batch: int) -> Int64:
-    """Fixed view of each place in the `batch`-th mini-batch, shape (size,)."""
-    return generator(seed, Stream.VIEW, 0, batch).integers(views, size=size)
 
 
 def _encode(clip: FrozenClip, images: Sequence[Tensor]) -> Tensor:

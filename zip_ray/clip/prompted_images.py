@@ -11,8 +11,6 @@ from zip_ray.clip.image_features import (
     IMAGES_PER_PASS,
     encode_images,
     fresh_pixels,
-    mini_batch,
-    mini_batch_views,
     view_pixels,
 )
 from zip_ray.clip.loading import FrozenClip
@@ -21,6 +19,7 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.prompts.options import SpaceOptions
 from zip_ray.prompts.visual import DecoderOptions
 from zip_ray.protocol.facts import VisualPrompt
+from zip_ray.protocol.mini_batches import mini_batch, mini_batch_views
 from zip_ray.tasks import ImageSet
 
 STATISTICS_BATCH = 1
@@ -56,9 +55,11 @@ class PromptedBatches:
                     )
         self._load = lru_cache(maxsize=1)(self._make)
 
-    def features(self, batch: int, visual: VisualPrompt, part: slice) -> Tensor:
-        """Unit-length features of a part of a mini-batch under a prompt, shape (images of the part, embed)."""
+    def features(self, batch: int, visual: VisualPrompt | None, part: slice) -> Tensor:
+        """Unit-length features of a part of a mini-batch, shape (images of the part, embed); None = no prompt."""
         pixels, conditions = self._load(batch)
+        if visual is None:
+            return encode_images(self._clip, pixels[part])
         return encode_prompted(self._clip, pixels, visual, conditions, part)
 
     def fix_statistics(self, visual: VisualPrompt) -> VisualPrompt:

@@ -49,7 +49,7 @@ class MultiScorer:
         """Do a piece of some run's work. What goes wrong is that run's failure: it goes back as an answer."""
         try:
             scorer = self._scorer(work.scorer)
-            return scorer.facts() if isinstance(work.body, FactsRequest) else scorer.answer(work)
+            return scorer.facts() if work.body == FactsRequest() else scorer.answer(work)
         except InputError as error:
             return Failure(str(error), is_input=True)
         except Exception as error:

@@ -3,7 +3,8 @@
 A shard of the classes answers, for each image, its largest logit m_i, the sum s_i of exp(logit - m_i), and the logit t
 of the image's class if it is there. With M = max_i m_i the cross-entropy is M + log sum_i s_i exp(m_i - M) - t: that of
 all classes together. Under a visual prompt, where the images are the work, a shard is some images of the mini-batch,
-and answers the same of all classes.
+and answers the same of all classes. Class scores are concatenated along classes or images; of chosen classes each
+shard has the logits of those that it has and the logsumexp of its others, which add up.
 """
 
 import time
@@ -16,39 +17,50 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Member, Pool
 from zip_ray.pool.split_planner import Partition, SplitPlanner, whole_of
-from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.losses import Loss, image_losses
-from zip_ray.protocol.messages import Answer, AskResult, Gradient, Pass, ShardStatistics, Slice, Work, new_work
+from zip_ray.protocol.messages import Answer, AskResult, Gradient, Pass, ScoresWanted, Slice, Work, new_work
+from zip_ray.protocol.shards import Over, ShardStatistics, SliceResult
 
 
 def slices(work: Pass, partition: Partition) -> list[Slice]:
-    """The parts of a pass of pairs or queries, side by side, shard by shard. A query has one side."""
+    """The parts of a pass of any asks but gradients, side by side, shard by shard. A query has one side.
+
+    Of chunks, which are parts already, no images are split off.
+    """
     sides = tuple(range(work.asks[0].queries))
     groups = [sides] if partition.sides == 1 else [(side,) for side in sides]
-    return [
-        Slice(work.asks, group, shard, partition.shards, partition.over)
-        for group in groups
-        for shard in range(partition.shards)
-    ]
+    whole = partition.over == "images" and any(ask.chunk is not None for ask in work.asks)
+    shards = 1 if whole else partition.shards
+    return [Slice(work.asks, group, shard, shards, partition.over) for group in groups for shard in range(shards)]
 
 
-def combine(parts: Sequence[Slice], found: Sequence[ShardStatistics], loss: Loss) -> tuple[AskResult, ...]:
+def combine(parts: Sequence[Slice], found: Sequence[SliceResult], loss: Loss) -> tuple[AskResult, ...]:
     """The results of a pass from those of its slices, in their order: exact, and the same bits for the same parts."""
-    asks, sides, shards = len(parts[0].asks), len(parts[0].sides), parts[0].shards
-    groups = [found[first : first + shards] for first in range(0, len(found), shards)]
-    if parts[0].over == "images":
-        groups = [[_side_by_side(group)] for group in groups]
-    figures = [_figures(group, loss) for group in groups]
-    # Of each group of shape (asks * sides,): to (asks, all sides).
-    losses, accuracies = (
-        np.concatenate([column.reshape(asks, sides) for column in columns], axis=1)
-        for columns in zip(*figures, strict=True)
-    )
-    return tuple(
-        AskResult(tuple(of_ask.tolist()), float(np.mean(right)))
-        for of_ask, right in zip(losses, accuracies, strict=True)
-    )
+    over, shards = parts[0].over, parts[0].shards
+    results = []
+    for ask, *of_parts in zip(parts[0].asks, *[one.of_asks for one in found], strict=True):
+        groups = [of_parts[first : first + shards] for first in range(0, len(of_parts), shards)]
+        wanted = ask.scores
+        scores = None if wanted is None else np.concatenate([_scores(group, over, wanted) for group in groups])
+        if over == "images":
+            groups = [[_side_by_side(group)] for group in groups]
+        losses, accuracies = (np.concatenate(one) for one in zip(*[_figures(g, loss) for g in groups], strict=True))
+        results.append(AskResult(tuple(losses.tolist()), float(np.mean(accuracies)), scores=scores))
+    return tuple(results)
+
+
+def _scores(shards: Sequence[ShardStatistics], over: Over, wanted: ScoresWanted) -> Float32:
+    """Scores of some sides of an ask, shape (sides, images, classes or k + 1), from all shards."""
+    found = [shard.scores for shard in shards if shard.scores is not None]
+    if wanted.classes is None or over == "images":
+        whole: Float32 = np.concatenate(found, axis=1 if over == "images" else 2).astype(np.float32)
+        return whole
+    of_shards = np.stack(found)
+    chosen, rest = of_shards[..., :-1].max(axis=0), np.logaddexp.reduce(of_shards[..., -1:], axis=0)
+    pooled: Float32 = np.concatenate([chosen, rest], axis=2).astype(np.float32)
+    return pooled
 
 
 def _side_by_side(shards: Sequence[ShardStatistics]) -> ShardStatistics:
@@ -62,7 +74,7 @@ def _side_by_side(shards: Sequence[ShardStatistics]) -> ShardStatistics:
 
 
 def _figures(shards: Sequence[ShardStatistics], loss: Loss) -> tuple[Float64, Float64]:
-    """Mean losses and accuracies of the points, each of shape (points,)."""
+    """Mean losses and accuracies of some sides of an ask, each of shape (sides,)."""
     maxima = np.stack([shard.maxima for shard in shards])
     top = maxima.max(axis=0)
     total = sum(shard.sums * np.exp(shard.maxima - top) for shard in shards)
@@ -90,7 +102,7 @@ class _Split:
     id: int
     """Of the pass."""
     parts: list[Slice]
-    found: list[ShardStatistics | None]
+    found: list[SliceResult | None]
     attempts: int = 1
 
 
@@ -173,7 +185,7 @@ class SplitPool:
         if answer.id not in self._parts:
             return answer
         split, place = self._parts.pop(answer.id)
-        assert isinstance(answer.value, ShardStatistics)
+        assert isinstance(answer.value, SliceResult)
         split.found[place] = answer.value
         split.attempts = max(split.attempts, answer.attempts)
         found = [one for one in split.found if one is not None]

@@ -1,9 +1,9 @@
 """What the driver knows of the model and the task, and what a prompt is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from zip_ray.protocol.arrays import Float32
+from zip_ray.protocol.arrays import Float32, Int64
 
 Split = Literal["train", "val", "test"]
 VisualKind = Literal["frame", "decoder", "tokens"]
@@ -92,6 +92,10 @@ class Facts:
     """How texts are encoded: `shared prefix`, `template, encoded once`, or the plain pass and why."""
     precision: str
     """What a reduced precision does to loss differences, in words; empty for float32."""
+    labels: Int64 = field(repr=False, compare=False)
+    """Classes of the training images, shape (n,)."""
+    val_labels: Int64 = field(repr=False, compare=False)
+    """Of the validation images."""
 
     def difference(self, other: "Facts") -> str:
         """What makes another scorer answer other questions than this one, in words; empty where nothing does."""

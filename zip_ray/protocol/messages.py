@@ -6,8 +6,12 @@ from enum import IntEnum
 from itertools import count
 from typing import ClassVar, Literal
 
-from zip_ray.protocol.arrays import Bool, Float32, Float64
+import numpy as np
+
+from zip_ray.protocol.arrays import Float32, Float64, Int32
 from zip_ray.protocol.facts import Facts, Prompt, Split
+from zip_ray.protocol.readout import Readout
+from zip_ray.protocol.shards import Over, SliceResult
 
 PerturbationLaw = Literal["segmented-uniform", "random-sign"]
 
@@ -20,6 +24,15 @@ class Perturbation:
     seed: int
     step: int
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoresWanted:
+    """Which class scores an ask returns beside its losses."""
+
+    classes: Int32 | None = None
+    """Of each image k different classes, its own among them, shape (images, k), k < classes. One more column pools the
+    others: the logsumexp of their logits, so that the cross-entropy stays as it is. None = all classes, no pooling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +51,14 @@ class Ask:
     """Parameters, shape (d,)."""
     batch: int
     """Key of the mini-batch; asks of one step may share it."""
+    chunk: int | None = None
+    """Instead of a mini-batch, this fixed run of the training images as at test time (see `protocol.mini_batches`)."""
     features: Float32 | None = None
     """Features of the mini-batch's fresh crops, shape (images, embed); None for the scorer's own fixed views."""
+    start: str | None = None
+    """Template whose words before {} the prompt space starts from, with its rest as suffix; None: as configured."""
+    scores: ScoresWanted | None = None
+    """Class scores that come back too; None for losses alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +77,14 @@ class Query(Ask):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TemplateQuery(Ask):
+    """One query, at a sentence and not at `w`, which may be empty."""
+
+    template: str
+    """A sentence with {} for the class name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gradient(Ask):
     """White box: loss and gradient at `w` by one forward and one backward pass. Counted as one query."""
 
@@ -72,6 +99,8 @@ class AskResult:
     """Share of the mini-batch classified correctly, mean over the points."""
     gradient: Float64 | None = None
     """Of a `Gradient`: shape (d,)."""
+    scores: Float32 | None = None
+    """Logits that the ask wanted, shape (points, images, classes), or (points, images, k + 1) of chosen classes."""
 
     @property
     def loss(self) -> float:
@@ -82,7 +111,8 @@ class AskResult:
     def finite(self) -> bool:
         """Whether it can be used."""
         slope = 0.0 if self.gradient is None else float(abs(self.gradient).max())
-        return all(map(math.isfinite, (*self.losses, slope)))
+        scores = self.scores is None or bool(np.isfinite(self.scores).all())
+        return scores and all(map(math.isfinite, (*self.losses, slope)))
 
 
 @dataclass(frozen=True)
@@ -99,39 +129,22 @@ class Pass:
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a pass: some sides of its asks, some of the classes or of the mini-batch's images."""
+    """A part of a pass: some sides of its asks, some of the classes or of their images."""
 
     kind: ClassVar[str] = "pass"
     asks: tuple[Ask, ...]
-    """Pairs or queries."""
+    """Any but gradients."""
     sides: tuple[int, ...]
     """Which points of each ask (see `protocol.perturbations.points`)."""
     shard: int
     """Which of `shards` nearly equal runs of classes or images."""
     shards: int
-    over: Literal["classes", "images"] = "classes"
+    over: Over = "classes"
 
     @property
     def share(self) -> float:
         """Share of a pass, as if its work were split evenly: what every shard repeats is small beside the rest."""
         return len(self.sides) / self.asks[0].queries / self.shards
-
-
-@dataclass(frozen=True, slots=True)
-class ShardStatistics:
-    """Answer to a `Slice`, all of shape (points, images): what the cross-entropy needs of these classes and images.
-
-    The points are the first ask's sides, then the second's, and so on.
-    """
-
-    maxima: Float64
-    """Largest logit."""
-    sums: Float64
-    """Sum of exp(logit - largest)."""
-    targets: Float64
-    """Logit of the image's own class; -inf where it is not among these."""
-    right: Bool
-    """Whether the largest logit is that of the image's own class."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +176,12 @@ class Evaluation:
     """Parameters, shape (d,), a sentence with {} for the class name, or a prompt tuned elsewhere."""
     part: tuple[int, int] | None = None
     """First and end of the images; None for all."""
+    start: str | None = None
+    """Of the prompt space, as in an `Ask`; for parameters."""
+    readout: Readout | None = None
+    """Applied to the scores before anything is made of them."""
+    scores: bool = False
+    """Whether the scores come back too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +191,8 @@ class EvaluationResult:
     loss: float
     accuracy: float
     images: int
+    scores: Float32 | None = None
+    """If wanted: logits, after the readout, shape (images, classes)."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +203,8 @@ class Encoding:
     share: ClassVar[float] = 1.0
     w: Float64
     """Parameters, shape (d,)."""
+    start: str | None = None
+    """Of the prompt space, as in an `Ask`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +218,12 @@ class EncodingResult:
 
 @dataclass(frozen=True)
 class FactsRequest:
-    """The facts of one run, asked of a process that has the scorers of many."""
+    """The facts of one run, asked of a process that has the scorers of many; or with another start than its own."""
 
     kind: ClassVar[str] = "facts"
     share: ClassVar[float] = 1.0
+    start: str | None = None
+    """Whose context and suffix the facts have, as in an `Ask`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +236,7 @@ class Failure:
 
 
 Body = Pass | Slice | Crops | Evaluation | Encoding | FactsRequest
-Value = tuple[AskResult, ...] | ShardStatistics | CropsResult | EvaluationResult | EncodingResult | Facts | Failure
+Value = tuple[AskResult, ...] | SliceResult | CropsResult | EvaluationResult | EncodingResult | Facts | Failure
 
 
 class Priority(IntEnum):

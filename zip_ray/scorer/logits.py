@@ -52,3 +52,20 @@ def shard_statistics(found: Tensor, labels: Tensor, first: int) -> Tensor:
     sums = (found - maxima.unsqueeze(2)).exp().sum(dim=2)
     right = here & (best == target)
     return torch.stack([maxima, sums, own.masked_fill(~here, -torch.inf), right.double()])
+
+
+def pooled(found: Tensor, classes: Tensor, first: int = 0) -> Tensor:
+    """Logits of each image's chosen classes, and the logsumexp of its others: shape (prompts, images, k + 1), float64.
+
+    Args:
+        found: logits (prompts, images, classes); of a shard: what is chosen elsewhere is -inf.
+        classes: chosen of each image, shape (images, k).
+        first: number of the shard's first class.
+    """
+    found, end = found.double(), found.shape[2]
+    here = (classes >= first) & (classes < first + end)
+    places = torch.where(here, classes - first, end)
+    padded = functional.pad(found, (0, 1), value=-torch.inf)
+    index = places.expand(len(found), -1, -1)
+    rest = padded.scatter(2, index, -torch.inf).logsumexp(dim=2, keepdim=True)
+    return torch.cat([padded.gather(2, index), rest], dim=2)

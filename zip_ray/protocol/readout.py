@@ -1,0 +1,48 @@
+"""The readout: a small linear map of the class scores, kept beside a prompt. The driver fits it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zip_ray.protocol.arrays import Float32, Float64
+from zip_ray.protocol.facts import Prompt
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Corrects the scores L of a prompt: L + Z weights + bias.
+
+    Z has, for the prompt and then for each further one, its scores with their mean over the classes taken off, divided
+    by `scale`.
+    """
+
+    prompts: tuple[Prompt | str, ...]
+    """Further prompts, or sentences with {} for the class name, whose scores are features too; may be empty."""
+    weights: Float32
+    """Shape ((1 + prompts) * classes, classes)."""
+    bias: Float32
+    """Shape (classes,)."""
+    scale: float
+
+
+def apply(readout: Readout, scores: Sequence[Float32 | Float64]) -> Float64:
+    """The scores that a readout makes, shape (n, classes); in float64, with the same bits on every device.
+
+    Args:
+        readout: the map.
+        scores: of the prompt and of each further one, each of shape (n, classes).
+
+    Raises:
+        ValueError: other prompts or other classes than the readout was fitted to.
+    """
+    features = np.concatenate([centred(of_prompt) for of_prompt in scores], axis=1) / readout.scale
+    corrected: Float64 = scores[0] + features @ readout.weights + readout.bias
+    return corrected
+
+
+def centred(scores: Float32 | Float64) -> Float64:
+    """Scores (n, classes) with their mean over the classes taken off: what softmax sees of them."""
+    exact: Float64 = scores.astype(np.float64)
+    exact -= exact.mean(axis=1, keepdims=True)
+    return exact
