@@ -260,6 +260,21 @@ def test_an_id_cannot_be_in_flight_twice(open_pool: Opener) -> None:
     assert sorted(answer.id for answer in drain(pool, 8)) == [work.id for work in works]
 
 
+def test_of_works_that_are_refused_none_is_taken(open_pool: Opener) -> None:
+    """One that is given twice, or is in flight, among others that are not."""
+    pool = open_pool(partial(FakeScorer, delay=0.05))
+    first, other, evaluation = pair_work(0), pair_work(1), evaluation_work()
+    with pytest.raises(ValueError, match=f"work {other.id} is in flight already"):
+        pool.submit([first, other, other])
+    assert pool.collect(0.0) == []
+    pool.submit([first, evaluation])
+    with pytest.raises(ValueError, match=f"work {evaluation.id} is in flight already"):
+        pool.submit([other, evaluation])
+    pool.submit([other])
+    assert sorted(answer.id for answer in drain(pool, 3)) == sorted([first.id, other.id, evaluation.id])
+    assert pool.collect(0.0) == []
+
+
 def test_facts_are_those_of_the_scorer(open_pool: Opener) -> None:
     facts = open_pool(FakeScorer).facts()
     assert (facts.classnames, facts.template, facts.images) == (FACTS.classnames, FACTS.template, FACTS.images)
