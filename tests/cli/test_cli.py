@@ -96,7 +96,7 @@ def test_a_killed_actor_changes_nothing(reference: Path, tmp_path: Path, ray_clu
 def test_a_killed_driver_resumes_to_the_same_bits(
     reference: Path, tmp_path: Path, pool: str, step: int, ray_cluster: str
 ) -> None:
-    where = IN_PROCESS if pool == "in-process" else [f"--cluster.address={ray_cluster}"]
+    where = IN_PROCESS if pool == "in-process" else [f"--cluster.address={ray_cluster}", "--cluster.actors=1"]
     while not (tmp_path / "run").exists() or steps_done(tmp_path / "run") == STEPS:  # the kill must come before the end
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         process = start(tmp_path, *where)

@@ -90,11 +90,13 @@ class LoneChannel(Channel):
 
 @pytest.fixture(params=KINDS)
 def open_pool(request: pytest.FixtureRequest) -> Iterator[Opener]:
-    yield from closing_all(make_opener(request.param, request))
+    """Opens a pool with one scorer, not of those kinds that are combinations."""
+    yield from closing_all(make_opener(request.param, request, actors=1))
 
 
 @pytest.fixture(params=ALL_KINDS)
 def open_any(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    """Opens a pool with two scorers where it has actors."""
     yield from closing_all(make_opener(request.param, request))
 
 
