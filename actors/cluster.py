@@ -142,10 +142,14 @@ def _short(reason: object) -> str:
     return " ".join(str(reason).split())[:200]
 
 
+def _nodes_up() -> list[dict[str, float]]:
+    """The resources of each node that is up; Ray goes on listing the dead."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def shortage(cluster: ClusterConfig) -> str | None:
     """Why no node that is up could hold even one actor, with the numbers; None where one could."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    have = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
+    have = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in _nodes_up()]
     if any(cpus >= cluster.cpus_per_actor and gpus >= cluster.gpus for cpus, gpus in have):
         return None
     lacking = "gpus" if all(gpus < cluster.gpus for _, gpus in have) else "cpus"
@@ -157,7 +161,7 @@ def shortage(cluster: ClusterConfig) -> str | None:
 
 def places(cluster: ClusterConfig) -> int:
     """Actors that the nodes which are up could hold, were nothing else on them."""
-    return sum(min(_room(node["Resources"], cluster), default=1) for node in ray.nodes() if node["Alive"])
+    return sum(min(_room(node, cluster), default=1) for node in _nodes_up())
 
 
 def free_places(cluster: ClusterConfig, most: int) -> int:
@@ -200,8 +204,8 @@ def describe_cluster(cluster: ClusterConfig) -> str:
     local = connect(cluster)
     try:
         have = ray.cluster_resources()
-        nodes = len(ray.nodes())
+        nodes = len(_nodes_up())
     finally:
         ray.shutdown()
     where = "a local one will be started" if local else "joined"
-    return f"{where}: {nodes} nodes, {have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU"
+    return f"{where}: {nodes} node{'' if nodes == 1 else 's'}, {have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU"

@@ -87,8 +87,7 @@ class RayPool:
         return facts
 
     def submit(self, works: Sequence[Work]) -> None:
-        for work in works:
-            self._dispatcher.submit(work)
+        self._dispatcher.submit(*works)
         try:
             self._send()  # what is submitted together can share calls
         except LOST_CLUSTER as error:

@@ -133,7 +133,7 @@ def draw(path: Path, found: dict[Key, list[Figures]]) -> None:
                 label = "zero-shot, plain template" if place == 0 else None
                 axes.hlines(100 * runs[0].zero_shot, place - 0.3, place + 0.3, color="#555555", label=label)
     axes.set_xticks(range(len(tasks)), tasks)
-    axes.set_ylabel("test accuracy (%), a point a seed")
+    axes.set_ylabel("test accuracy (%), one point per seed")
     axes.grid(axis="y", alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=130)

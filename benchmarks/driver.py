@@ -1,4 +1,4 @@
-"""What the driver can do: pairs a second with instant scorers, where its time goes, its memory over many queries.
+"""What the driver can do: pairs per second with instant scorers, where its time goes, its memory over many queries.
 
 `python benchmarks/driver.py --help`
 """
@@ -25,7 +25,7 @@ from zip_ray.pool.splitting import split_if_asked
 from zip_ray.tuning.events import Event, StepEvent
 
 WANTED_PAIRS = 3000
-"""Pairs a second through real Ray calls, the best of the rows."""
+"""Pairs per second through real Ray calls, the best of the rows."""
 WANTED_GROWTH = 5.0
 """MiB by which a driver may grow between the tenth and the last part of a million queries."""
 ACTORS = 4
@@ -40,7 +40,7 @@ SHARES = {
 
 @dataclass(frozen=True)
 class Options(BenchmarkOptions):
-    """Driver capacity, wanted: 3,000 pairs a second; memory over a million queries, wanted: flat."""
+    """Driver capacity, wanted: 3,000 pairs per second; memory over a million queries, wanted: flat."""
 
     pairs: int = 20_000
     """Pairs of a row."""
@@ -49,8 +49,8 @@ class Options(BenchmarkOptions):
 
 
 def capacity(opened: Pool, pairs: int, together: int, auto: bool = False) -> tuple[float, float, dict[str, float]]:
-    """Pairs a second, processor seconds of the driver a pair, and shares of the driver's time; with the layout left to
-    the planner, or whole passes."""
+    """Pairs per second, processor seconds of the driver per pair, and shares of the driver's time; with the split left
+    to the planner, or whole passes."""
     split = "auto" if auto else (1, 1)
     flight = 16 * ACTORS * together
     config = configure(queries=2 * pairs, mode="async", in_flight=flight, pairs_per_pass=together, split=split)
@@ -108,7 +108,7 @@ def main(options: Options) -> int:
             best = max(best, rate)
             rows.append(
                 [
-                    f"Ray, {together} pairs a pass{', split auto' if auto else ''}",
+                    f"Ray, {together} pairs per pass{', split auto' if auto else ''}",
                     f"{rate:.0f}",
                     f"{1e6 * cost:.0f}",
                     *(f"{share[p]:.0%}" for p in parts),
@@ -117,7 +117,7 @@ def main(options: Options) -> int:
         sizes = growth(opened, queries)
     rate, cost, share = capacity(InProcessPool(instant), pairs, 1)
     rows.append(["no Ray", f"{rate:.0f}", f"{1e6 * cost:.0f}", *(f"{share[p]:.0%}" for p in parts)])
-    text = table(["scorers", "pairs/s", "driver microseconds a pair", *parts], rows)
+    text = table(["scorers", "pairs/s", "driver microseconds per pair", *parts], rows)
     grown = sizes[-1] - sizes[0]
     memory = table(
         ["queries", "driver, MiB"], [[f"{(k + 1) * queries // 10:,}", f"{s:.1f}"] for k, s in enumerate(sizes)]

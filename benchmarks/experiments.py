@@ -187,10 +187,10 @@ def main(options: Options) -> int:
     text = (
         f"## Effective dimension\n\nQueries until the squared distance of the context from a target is {REACHED:.0%} "
         f"of the first one, mean over seeds ({options.queries} where it never is). The target is one that a W of the "
-        f"given rank gives; {TOKENS} is full rank. ZIP with one pair a step, each cell with the best of the step sizes "
-        f"{', '.join(map(str, STEP_SIZES))}.\n\n{first}\n\n## Clipping\n\nShare of the first loss that is left of the "
-        f"quadratic |w - w*|^2 / 2, w* ~ N(0, 1), mean over seeds, at the published gains with one pair a step. 1 "
-        f"sqrt(d) is the intrinsic threshold.\n\n{second}\n"
+        f"given rank gives; {TOKENS} is full rank. ZIP with one pair per step, each cell with the best of the step "
+        f"sizes {', '.join(map(str, STEP_SIZES))}.\n\n{first}\n\n## Clipping\n\nShare of the first loss that is left "
+        f"of the quadratic |w - w*|^2 / 2, w* ~ N(0, 1), mean over seeds, at the published gains with one pair per "
+        f"step. 1 sqrt(d) is the intrinsic threshold.\n\n{second}\n"
     )
     print(f"{head}\n\n{text}")
     if options.write:

@@ -153,7 +153,9 @@ def main(options: Options) -> int:
         stored = feature_store(model)
     text = table(["actors", "weights", "proportional, all", "resident, all", "peak of one"], rows)
     head = f"MiB, model {name}, {machine()}"
-    store = table(["views", "images", "numbers a view", "bytes of the file", "bytes a view", "bytes besides"], stored)
+    store = table(
+        ["views", "images", "numbers per view", "bytes of the file", "bytes per view", "bytes besides"], stored
+    )
     text = f"{head}\n\n{text}\n\n{LIMITS}\n\n{STORE}\n\n{store}"
     print(f"{text}\n")
     if options.write:

@@ -87,7 +87,7 @@ def peak_memory() -> Iterator[list[float]]:
 
 
 def matmul_peak(device: str) -> float:
-    """Floating-point operations a second of a large float32 matrix product: the best of several sizes."""
+    """Floating-point operations per second of a large float32 matrix product: the best of several sizes."""
     best = 0.0
     for n in (1024, 2048, 3072):
         a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)

@@ -1,7 +1,8 @@
-"""Seconds a query, the engine's ideas added one at a time: `python benchmarks/query.py --help`.
+"""Seconds per query, the ideas of the fast text pass added one at a time: `python benchmarks/query.py --help`.
 
 Random weights: speed does not depend on them. The plain pass is what the released code does for each query: 128
-images and all text positions of all classes. Images are the same work for any number of classes: measured once a model.
+images and all text positions of all classes. Images are the same work for any number of classes: measured once per
+model.
 """
 
 import copy
@@ -30,7 +31,7 @@ from zip_ray.clip.token_layout import TokenLayout, Unsupported
 from zip_ray.config.model import ModelConfig
 
 WANTED_SPEEDUP = 90.0
-"""Plain seconds a query over the engine's with ten prompts a pass: ViT-B-16, 47 classes, two cores."""
+"""Plain seconds per query over those of the fast one with ten prompts per pass: ViT-B-16, 47 classes, two cores."""
 WANTED_PEAK = {47: 0.65, 1000: 0.75}
 """Share of the measured matrix-multiply peak, ViT-B-16, by classes."""
 BATCH = 128
@@ -40,7 +41,7 @@ WORDS = [
     *("jade", "kelp", "larch", "maple", "nectar", "onyx", "poppy", "quartz"),
 ]
 FULL_PASS = "plain pass"
-TITLE = "# Seconds a query\n\nMade by `python benchmarks/query.py --write`; random weights."
+TITLE = "# Seconds per query\n\nMade by `python benchmarks/query.py --write`; random weights."
 LIMITS = """What limits each row: the plain pass, the image tower, and with many classes the 77 text positions of each;
 cached features, these positions; the cropped pass, the prefix, which every class repeats. The rows below have little to
 leave out: their limit is the machine's peak. A pass of one prompt with few classes does not reach it, as its matrices
@@ -52,7 +53,7 @@ convolutions take fewer operations than are counted. Where the time of the last 
 
 @dataclass(frozen=True)
 class Options(BenchmarkOptions):
-    """Plain pass and engine; wanted on two cores, ViT-B-16: 90 times, 65% of peak (47 classes), 75% (1,000)."""
+    """Plain pass and fast one; wanted on two cores, ViT-B-16: 90 times, 65% of peak (47 classes), 75% (1,000)."""
 
     models: tuple[str, ...] = ("ViT-B-16", "ViT-B-32", "ViT-L-14", "RN50", "ViT-B-16-SigLIP")
     """Models of open_clip, randomly initialised."""
@@ -74,7 +75,7 @@ class Found:
 
 
 class Partial(CausalEncoder):
-    """The engine without some of its ideas."""
+    """The fast text pass without some of its ideas."""
 
     def __init__(self, plain: PromptEncoder, last: bool, pack: bool) -> None:
         super().__init__(plain)
@@ -124,19 +125,19 @@ def classnames(count: int) -> list[str]:
 
 
 def ideas(plain: PromptEncoder) -> Iterator[tuple[str, TextEncoder, int]]:
-    """Each idea added to those before it: its name, the encoder, prompts a pass."""
+    """Each idea added to those before it: its name, the encoder, prompts per pass."""
     yield "cached image features", plain, 1
     try:
         yield "crop to the longest prompt", cropped(plain), 1
         yield "shared prefix", Partial(plain, last=False, pack=False), 1
         yield "pooled position only in the last layer", Partial(plain, last=True, pack=False), 1
-        engine = Partial(plain, last=True, pack=True)
+        packed = Partial(plain, last=True, pack=True)
     except Unsupported:
-        yield "two prompts a pass (a pair)", plain, 2
+        yield "two prompts per pass (a pair)", plain, 2
         return
-    yield "packed classes", engine, 1
-    yield "two prompts a pass (a pair)", engine, 2
-    yield "ten prompts a pass", engine, 10
+    yield "packed classes", packed, 1
+    yield "two prompts per pass (a pair)", packed, 2
+    yield "ten prompts per pass", packed, 10
     if plain.ids.is_cuda:
         yield "a pass as one CUDA graph", CausalEncoder(plain), 10
 
@@ -206,7 +207,7 @@ def main(options: Options) -> int:
     where = machine() if options.device == "cpu" else torch.cuda.get_device_name()
     head = f"Batch {BATCH}, {TOKENS} context tokens, float32, {options.threads} threads, {where}; "
     head += f"measured matrix-multiply peak {peak / 1e9:.0f} GFLOP/s. Each row adds to the one above."
-    header = ["model", "classes", "", "s a query", "times faster", "GFLOP a query", "of peak", "MiB", "difference"]
+    header = ["model", "classes", "", "s per query", "times faster", "GFLOP per query", "of peak", "MiB", "difference"]
     rows = table(header, [line for (m, c), f in found.items() for line in lines(m, c, f.rows, peak)])
     kinds = ["model", "classes", *KINDS, "rest"]
     parts = table(kinds, [[m, str(c), *(f"{x:.0%}" for x in f.shares.values())] for (m, c), f in found.items()])

@@ -1,6 +1,7 @@
-"""Queries a second against the ideal, by number of actors: `python benchmarks/scaling.py --help`.
+"""Queries per second against the ideal, by number of actors: `python benchmarks/scaling.py --help`.
 
-Simulated scorers take a fixed time a pass; actors, calls and driver are real, and so are the scorers of the last rows.
+Simulated scorers take a fixed time per pass; actors, calls and driver are real, and so are the scorers of the last
+rows.
 """
 
 import sys
@@ -27,14 +28,14 @@ from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
 
 Found = dict[tuple[int, int, int], float]
-"""Share of the ideal, by actors, milliseconds a pass and pairs in flight an actor."""
+"""Share of the ideal, by actors, milliseconds per pass and pairs in flight per actor."""
 WANTED = {64: 0.97, 256: 0.95}
 """Share of the ideal, by actors."""
 SEATS = 16
 """Simulated scorers in one process, where there are more than 64."""
 PROCESSES = 64
 REAL_IN_FLIGHT = 4
-"""Pairs an actor, where the scorers are real."""
+"""Pairs per actor, where the scorers are real."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,17 @@ class Options(BenchmarkOptions):
     """Efficiency of the pool in asynchronous mode; wanted: 97% at 64 actors and 95% at 256."""
 
     actors: tuple[int, ...] = (1, 4, 16, 64, 256)
-    """Numbers of actors; one process each up to 64, 16 scorers a process above."""
+    """Numbers of actors; one process each up to 64, 16 scorers per process above."""
     milliseconds: tuple[int, ...] = (50, 200)
     """Service times of a pass."""
     in_flight: tuple[int, ...] = (4, 16, 32)
-    """Pairs in flight an actor. Passes share calls, up to 16 in each, to spare the driver."""
+    """Pairs in flight per actor. Passes share calls, up to 16 in each, to spare the driver."""
     seconds: float = 15.0
     """Measured time of a row, after a third of it that does not count."""
 
 
 def simulated(actors: int, service: float, in_flight: Sequence[int], seconds: float) -> list[float]:
-    """Queries a second of simulated scorers, by pairs in flight; the first third as long again does not count."""
+    """Queries per second of simulated scorers, by pairs in flight; the first third as long again does not count."""
     skip = seconds / 3
     with pool(partial(TimedScorer, service), actors, seats=1 if actors <= PROCESSES else SEATS) as opened:
         configs = [configure(skip + seconds, mode="async", in_flight=each * actors) for each in in_flight]
@@ -60,7 +61,7 @@ def simulated(actors: int, service: float, in_flight: Sequence[int], seconds: fl
 
 
 def real(actors: int, queries: int) -> float:
-    """Queries a second of the quickstart in asynchronous mode, its small CLIP on so many actors."""
+    """Queries per second of the quickstart in asynchronous mode, its small CLIP on so many actors."""
     shipped = load_config(ROOT / "configs" / "quickstart.yaml")
     execution = shipped.execution.model_copy(update={"mode": "async", "in_flight": REAL_IN_FLIGHT * actors})
     cluster = shipped.cluster.model_copy(update={"actors": (actors, actors), "address": "local"})
@@ -77,14 +78,14 @@ def real(actors: int, queries: int) -> float:
 
 
 def lone(config: Config) -> float:
-    """Queries a second of a run in this process, with neither actors nor a second thread."""
+    """Queries per second of a run in this process, with neither actors nor a second thread."""
     torch.set_num_threads(1)
     figures = run(config)
     return figures.queries / figures.seconds
 
 
 def apart(processes: int, queries: int) -> float:
-    """Queries a second of so many runs side by side that share nothing but the machine."""
+    """Queries per second of so many runs side by side that share nothing but the machine."""
     config = load_config(ROOT / "configs" / "quickstart.yaml")
     budget, cluster = {"queries": queries}, {"pool": "in-process"}
     alike = config.model_copy(
@@ -102,7 +103,7 @@ def main(options: Options) -> int:
     found, rows = {}, []
     for milliseconds, actors in product(services, counts):
         ideal = 2 * actors * 1000 / milliseconds
-        where = "own processes" if actors <= PROCESSES else f"{SEATS} a process"
+        where = "own processes" if actors <= PROCESSES else f"{SEATS} per process"
         rates = simulated(actors, milliseconds / 1000, options.in_flight, seconds)
         for out, rate in zip(options.in_flight, rates, strict=True):
             found[actors, milliseconds, out] = rate / ideal
@@ -117,12 +118,12 @@ def main(options: Options) -> int:
             ideal = count * rates[0]
             rows.append([label, str(count), out, f"{ideal:.0f}", f"{rate:.0f}", f"{rate / ideal:.1%}"])
     text = table(
-        ["a pass takes", "actors", "pairs in flight an actor", "ideal queries/s", "queries/s", "of ideal"], rows
+        ["a pass takes", "actors", "pairs in flight per actor", "ideal queries/s", "queries/s", "of ideal"], rows
     )
     head = f"Asynchronous mode; driver and actors on the same {machine()}"
     print(f"{head}\n\n{text}\n")
     if options.write:
-        title = "# Queries a second by actors\n\nMade by `python benchmarks/scaling.py --write`."
+        title = "# Queries per second by actors\n\nMade by `python benchmarks/scaling.py --write`."
         (MEASUREMENTS / "scaling.md").write_text(f"{title}\n\n{head}\n\n{text}\n\n![Measured and ideal](scaling.png)\n")
         draw(MEASUREMENTS / "scaling.png", found)
     lowest = {n: lowest_of_best(found, n) for n in WANTED}
@@ -152,7 +153,7 @@ def draw(path: Path, found: Found) -> None:
         zip(services, ("#E69F00", "#0072B2"), strict=False), zip(outs, "os^", strict=False)
     ):
         speeds = [actors * found[actors, milliseconds, out] for actors in counts]
-        axes.plot(counts, speeds, marker=mark, color=colour, label=f"{milliseconds} ms a pass, {out} pairs each")
+        axes.plot(counts, speeds, marker=mark, color=colour, label=f"{milliseconds} ms per pass, {out} pairs each")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set_xlabel("actors")

@@ -29,7 +29,7 @@ SIZE = 417
 
 
 class TimedScorer:
-    """Answers after a fixed time a pass; the losses differ a little from pair to pair."""
+    """Answers after a fixed time per pass; the losses differ a little from pair to pair."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -95,7 +95,7 @@ def tune(config: Config, pool: Pool, emit: Any = lambda _: None) -> Outcome:
 
 
 def queries_per_second(config: Config, pool: Pool, skip: float) -> float:
-    """Queries a second of a run, without its first `skip` seconds and without its end, when the pool runs empty: the
+    """Queries per second of a run, without its first `skip` seconds and without its end, when the pool runs empty: the
     slope of a straight line through them, as answers that come many at a time would weigh on a difference of ends."""
     events: list[Event] = []
     tune(config, pool, events.append)

@@ -143,7 +143,7 @@ def main(options: Options) -> int:
     rows = [row(way, tasks, seeds, spent, costs, runs) for way in ways]
     text = table(["in flight", *(f"{task}: queries, accuracy by seed" for task in tasks), "times the queries"], rows)
     head = (
-        f"{options.queries} queries, {options.pairs_per_step} pairs an update, seeds {', '.join(map(str, seeds))}; "
+        f"{options.queries} queries, {options.pairs_per_step} pairs per update, seeds {', '.join(map(str, seeds))}; "
         f"target: {SHARE:.0%} of what the mean of the seeds gains with {ways[0]} in flight; {machine()}"
     )
     print(f"{head}\n\n{text}\n")
@@ -188,7 +188,7 @@ def write(
 
 
 def draw(path: Path, curves: dict[tuple[str, Way], Curve], tasks: Sequence[str], ways: Sequence[Way]) -> None:
-    """A panel a task, a line a way."""
+    """One panel per task, one line per way."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 

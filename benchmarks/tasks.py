@@ -111,7 +111,7 @@ def write(tasks: str, sets: str, found: Found) -> None:
 
 
 def draw(path: Path, found: Found) -> None:
-    """A row a task, a cell a test set: images of a few classes, the same in each cell of a row."""
+    """One row per task, one cell per test set: images of a few classes, the same in each cell of a row."""
     from matplotlib.figure import Figure
 
     width = max(len(known_test_sets(name)) for name, _ in found)

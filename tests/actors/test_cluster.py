@@ -6,6 +6,7 @@ import ray
 
 from tests.support.paths import ROOT
 from zip_ray.actors import connect
+from zip_ray.actors.cluster import describe_cluster
 from zip_ray.cli.main import main
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.pool.contract import PoolError
@@ -50,3 +51,12 @@ def test_a_failed_start_leaves_no_process_and_ends_no_other(monkeypatch: pytest.
     with pytest.raises(PoolError):
         connect(ClusterConfig())
     assert set(rays()) == before != set()
+
+
+def test_the_description_counts_the_nodes_that_are_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray goes on listing those that are not."""
+    nodes = [{"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, False, True)]
+    monkeypatch.setattr("zip_ray.actors.cluster.connect", lambda _: False)
+    for name, value in (("nodes", nodes), ("cluster_resources", {"CPU": 8.0, "GPU": 1.0}), ("shutdown", None)):
+        monkeypatch.setattr(ray, name, lambda value=value: value)
+    assert describe_cluster(ClusterConfig()) == "joined: 2 nodes, 8 CPU, 1 GPU"

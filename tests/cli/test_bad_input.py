@@ -20,7 +20,10 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
     ("arguments", "message"),
     [
         (["tune", "nope.yaml"], "nope.yaml: No such file"),
-        (["tune", "unknown_key.yaml"], "unknown_key.yaml: optimizer.lr: unknown key; known here: loss,"),
+        (
+            ["tune", "unknown_key.yaml"],
+            "unknown_key.yaml: optimizer.lr: unknown key; known with optimizer.method zip: loss,",
+        ),
         (["tune", "method.yaml"], "method.yaml: optimizer.method: 'adam': choose zip, spsa, spsa-gc,"),
         (["tune", "type.yaml"], "type.yaml: task.shots: 'many': Input should be a valid integer"),
         (["tune", "list.yaml"], "list.yaml: holds a list; a config is a mapping"),

@@ -96,7 +96,7 @@ def test_a_killed_actor_changes_nothing(reference: Path, tmp_path: Path, ray_clu
 def test_a_killed_driver_resumes_to_the_same_bits(
     reference: Path, tmp_path: Path, pool: str, step: int, ray_cluster: str
 ) -> None:
-    where = IN_PROCESS if pool == "in-process" else [f"--cluster.address={ray_cluster}"]
+    where = IN_PROCESS if pool == "in-process" else [f"--cluster.address={ray_cluster}", "--cluster.actors=1"]
     while not (tmp_path / "run").exists() or steps_done(tmp_path / "run") == STEPS:  # the kill must come before the end
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         process = start(tmp_path, *where)
@@ -151,10 +151,11 @@ def test_evaluate_and_classify(reference: Path, tmp_path: Path) -> None:
     assert line.split("\t")[1] in ("cat", "dog")
 
 
-def test_doctor(tmp_path: Path) -> None:
+def test_doctor(tmp_path: Path, ray_cluster: str) -> None:
     done = run(tmp_path, "doctor", str(ROOT / "configs" / "quickstart.yaml"))
     assert done.stdout.count(" ok ") == 7
-    assert run(tmp_path, "doctor").stdout.count(" ok ") == 7, "of the defaults"
+    joined = run(tmp_path, "doctor", f"--cluster.address={ray_cluster}").stdout
+    assert joined.count(" ok ") == 7, "of the defaults"
     bad = ["--cluster.address=127.0.0.1:1", "--tracking.uri=http://127.0.0.1:1", "--task.name=nope"]
     done = run(tmp_path, "doctor", *bad, code=1)
     assert done.stdout.count(" fault ") == 4  # the prompt cannot be checked without its task

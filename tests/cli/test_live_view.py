@@ -2,8 +2,8 @@
 
 import io
 import re
-import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -87,8 +87,11 @@ def test_a_run_of_which_nothing_is_heard_is_not_silent(monkeypatch: pytest.Monke
     for module in ("cli.live_view", "runs.progress"):
         monkeypatch.setattr(f"zip_ray.{module}.LINE_SECONDS", 0.02)
     out = io.StringIO()
-    with ProgressView(BudgetConfig(), Console(file=out, width=200)) as view:
-        time.sleep(0.2)
+    view = ProgressView(BudgetConfig(), Console(file=out, width=200))
+    ticks = Mock(wraps=view._closing.wait)
+    monkeypatch.setattr(view._closing, "wait", ticks)
+    with view:
+        wait_for(lambda: ticks.call_count >= 5, every=0.01)
         assert out.getvalue() == "", "there is nothing to tell yet"
         view.event(step(1, 1.0))
         wait_for(lambda: out.getvalue().count("\n") >= 3)

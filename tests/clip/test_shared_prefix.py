@@ -35,7 +35,7 @@ def losses(text: torch.Tensor, classes: int) -> np.ndarray:
 
 
 def check(name: str, classnames: list[str], contexts: torch.Tensor) -> None:
-    """Engine and plain pass: features to 1e-5, losses to 1e-6 relative, or what float32 leaves of logits: features are
+    """Fast and plain pass: features to 1e-5, losses to 1e-6 relative, or what float32 leaves of logits: features are
     rounded to about 1e-7, and the logit scale is 100."""
     plain = PromptEncoder(model_of(name), TOKENIZER, classnames, contexts.shape[1])
     fast, expected = CausalEncoder(plain).encode(contexts), plain.encode(contexts)

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -246,16 +247,16 @@ def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int
 def test_runs_that_wait_for_their_start_are_stopped_at_once(tmp_path: Path) -> None:
     """Their pool never answers, and nothing of them is left."""
 
+    asked = threading.Event()
+
     class Silent(InProcessPool):
         def collect(self, timeout: float) -> list:
+            asked.set()
             time.sleep(timeout)
             return []
 
     suite = load_suite(tmp_path / suite_file(tmp_path, base=SMALLER))
-    until = time.monotonic() + 1.0
-    outcome = run_suite(
-        suite, tmp_path / "out", lambda *_: Silent(FakeScorer), lambda: time.monotonic() > until, lambda _, view: view
-    )
+    outcome = run_suite(suite, tmp_path / "out", lambda *_: Silent(FakeScorer), asked.is_set, lambda _, view: view)
     assert (outcome.finished, outcome.failures, outcome.left) == (0, {}, 4)
     assert not (tmp_path / "out/runs").exists()
 

@@ -73,7 +73,18 @@ def test_shares_of_a_gpu(share: float) -> None:
             {"optimizer": {"clip_norm": "none"}},
             "x: optimizer.clip_norm: 'none': Input should be 'intrinsic' or a valid number",
         ),
-        ({"optimizer": {"lr": 3}}, "x: optimizer.lr: unknown key; known here: loss, pairs_per_step,"),
+        (
+            {"optimizer": {"sigmaa": 5}},
+            "x: optimizer.sigmaa: unknown key; known with optimizer.method zip: loss, pairs_per_step, step_size,",
+        ),
+        (
+            {"optimizer": {"method": "cma-es", "sigmaa": 5}},
+            "x: optimizer.sigmaa: unknown key; known with optimizer.method cma-es: loss, method, population, initial_",
+        ),
+        (
+            {"prompt": {"space": "full", "foo": 1}},
+            "x: prompt.foo: unknown key; known with prompt.space full: init, tokens, intrinsic_dimension, projection",
+        ),
         ({"optimizer": {"method": "adam"}}, "x: optimizer.method: 'adam': choose zip, spsa, spsa-gc,"),
         ({"prompt": {"space": "soft"}}, "x: prompt.space: 'soft': choose low-rank, full,"),
         ({"task": 3}, "x: task: 3: Input should be a valid dictionary"),

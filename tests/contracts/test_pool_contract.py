@@ -99,11 +99,13 @@ class LoneChannel(Channel):
 
 @pytest.fixture(params=KINDS)
 def open_pool(request: pytest.FixtureRequest) -> Iterator[Opener]:
-    yield from closing_all(make_opener(request.param, request))
+    """Opens a pool with one scorer, not of those kinds that are combinations."""
+    yield from closing_all(make_opener(request.param, request, actors=1))
 
 
 @pytest.fixture(params=ALL_KINDS)
 def open_any(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    """Opens a pool with two scorers where it has actors."""
     yield from closing_all(make_opener(request.param, request))
 
 
@@ -295,6 +297,21 @@ def test_an_id_cannot_be_in_flight_twice(open_pool: Opener) -> None:
     with pytest.raises(ValueError, match=f"work {works[7].id} is in flight already"):
         pool.submit([works[7]])
     assert sorted(answer.id for answer in drain(pool, 8)) == [work.id for work in works]
+
+
+def test_of_works_that_are_refused_none_is_taken(open_pool: Opener) -> None:
+    """One that is given twice, or is in flight, among others that are not."""
+    pool = open_pool(partial(FakeScorer, delay=0.05))
+    first, other, evaluation = pair_work(0), pair_work(1), evaluation_work()
+    with pytest.raises(ValueError, match=f"work {other.id} is in flight already"):
+        pool.submit([first, other, other])
+    assert pool.collect(0.0) == []
+    pool.submit([first, evaluation])
+    with pytest.raises(ValueError, match=f"work {evaluation.id} is in flight already"):
+        pool.submit([other, evaluation])
+    pool.submit([other])
+    assert sorted(answer.id for answer in drain(pool, 3)) == sorted([first.id, other.id, evaluation.id])
+    assert pool.collect(0.0) == []
 
 
 def test_facts_are_those_of_the_scorer(open_pool: Opener) -> None:

@@ -1,5 +1,7 @@
 """Which member is sent what: the rules of the pool without its transport, in a time of their own."""
 
+from unittest.mock import Mock
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +40,17 @@ def test_of_what_waits_the_lowest_priority_and_id_is_sent_first(order: list[int]
         for number in works:
             made.answered(0, number, [(value_of(number), 1.0)], 1.0)
     assert sent == [0, 3, 6, 1, 4, 7, 2, 5, 8]
+
+
+def test_of_many_members_few_are_compared_for_a_work() -> None:
+    """With hundreds of actors, comparing all would cost the driver more than it gains."""
+    made = dispatcher(members=200)
+    made.submit(numbered_pair(1))
+    assert len(assigned(made)) == 1, "all have been looked at"
+    made._paces.expected = Mock(wraps=made._paces.expected)
+    made.submit(numbered_pair(0))
+    assert len(assigned(made)) == 1
+    assert made._paces.expected.call_count <= 20
 
 
 def test_work_that_comes_later_goes_before_what_waits_if_it_is_more_urgent() -> None:

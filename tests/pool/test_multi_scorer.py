@@ -5,7 +5,7 @@ import pytest
 from tests.support.fakes import make_pair
 from tests.support.scorer_keys import BUGGY, NO_IMAGES, STUCK, KeyedScorer
 from zip_ray.errors import InputError
-from zip_ray.pool.multi_scorer import KEPT, MultiScorer
+from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Evaluation, EvaluationResult, FactsRequest, Failure, Pass, Priority, new_work
 
@@ -24,14 +24,15 @@ def test_each_work_is_answered_by_the_scorer_of_its_key() -> None:
 
 
 def test_the_scorers_that_were_used_last_are_kept() -> None:
+    """Sixteen: of eight runs at once, each may be at its own scorer, or at one for testing on other data."""
     built: list[str] = []
 
     def build(key: str) -> KeyedScorer:
         built.append(key)
         return KeyedScorer(key)
 
-    scorers, keys = MultiScorer(build, []), [str(number) for number in range(KEPT + 1)]
-    for key in [*keys[:KEPT], "0", keys[KEPT], "0", "1"]:
+    scorers, keys = MultiScorer(build, []), [str(number) for number in range(17)]
+    for key in [*keys[:16], "0", keys[16], "0", "1"]:
         evaluate(scorers, key)
     assert built == [*keys, "1"]
 

@@ -48,6 +48,20 @@ def test_single_queries_have_no_sides_to_split() -> None:
     assert choose(12, 0.5, Whole("classes", 100, sides=1), passes=6, synchronous=True)[0] == Partition(1, 2)
 
 
+def test_what_a_part_costs_counts() -> None:
+    """Its round trip, and the prefix that every shard of the classes repeats: half a second has two thirds of it."""
+    assert choose(1, 0.002, Whole("classes", 100), passes=1, synchronous=True)[1] == pytest.approx(250, rel=0.1)
+    partition, rate = choose(2, 0.5, Whole("classes", 8, sides=1), passes=1, synchronous=True)
+    assert partition == Partition(1, 2)
+    assert rate == pytest.approx(3.3, rel=0.05)
+
+
+def test_a_finer_partition_must_be_worth_it() -> None:
+    """Five shards would be 4% faster than two sides of two, seven 11% than these."""
+    assert choose(5, 0.5, Whole("images", 64), passes=6, synchronous=True)[0] == Partition(2, 2, "images")
+    assert choose(7, 0.5, Whole("images", 64), passes=1, synchronous=True)[0] == Partition(1, 7, "images")
+
+
 def test_short_work_and_few_classes_are_not_split() -> None:
     assert choose(64, 0.0005, Whole("classes", 100), passes=5, synchronous=True)[0] == Partition()
     assert choose(64, 0.5, Whole("classes", 5), passes=5, synchronous=True)[0].shards == 1

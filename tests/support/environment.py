@@ -13,7 +13,11 @@ def isolate_environment() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # 15 by default: beside other programs an actor would have a thirtieth of a core.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - that is its name
+    # 10,000 by default, which a test of the metrics would wait for.
+    os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+    # No test uses the job runners of an MLflow server: several processes, which all import MLflow.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     os.environ["OMP_NUM_THREADS"] = "1"  # several test processes share the cores
     if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers share what pytest itself has set
         os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="zip-ray-cache-")

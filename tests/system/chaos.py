@@ -317,7 +317,7 @@ class Tally:
         faults = ", ".join(f"{kind} {times}" for kind, times in sorted(struck.items()))
         print(
             f"{self.kind}: {len(self.stories)} of {len(self.stories) + self.failed} schedules as they should be; "
-            f"drivers a run {np.mean(drivers):.2f} (at most {max(drivers)}); wasted queries {np.mean(wasted):.1%} of "
+            f"drivers per run {np.mean(drivers):.2f} (at most {max(drivers)}); wasted queries {np.mean(wasted):.1%} of "
             f"the budget (at most {max(wasted):.0%}); faults: {faults}"
         )
 

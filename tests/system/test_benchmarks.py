@@ -13,15 +13,23 @@ import tyro
 from benchmarks import accuracy, gains, scaling
 from benchmarks.common import Figures
 from tests.support.paths import ROOT
+from zip_ray.actors import connect
 from zip_ray.config.reading import load_config
+from zip_ray.config.resources import ClusterConfig
 
 PROGRAMS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "(BenchmarkOptions)" in path.read_text())
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_quick_prints_a_table_and_its_figure_last(
-    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ray_cluster: str
 ) -> None:
+    """On the cluster of the tests: most time of a small measurement would be that in which Ray starts."""
+
+    def join(cluster: ClusterConfig) -> bool:
+        return connect(cluster.model_copy(update={"address": ray_cluster}))
+
+    monkeypatch.setattr("zip_ray.actors.ray_pool.connect", join)
     module = importlib.import_module(f"benchmarks.{program}")
     if hasattr(module, "parallel"):
         monkeypatch.setattr(module, "parallel", lambda function, jobs, _: map(function, jobs))

@@ -30,7 +30,7 @@ from zip_ray.runs.event_log import read_record
 from zip_ray.tuning.events import EndEvent
 
 CLUSTER = ROOT / "configs" / "cluster"
-SMALL = ("--budget.queries", "100", "--cluster.actors", "2", "--tracking.no-enabled")
+SMALL = ("--budget.queries", "100", "--cluster.actors", "1", "--tracking.no-enabled")
 
 
 def parses(command: list[str]) -> None:
@@ -195,7 +195,7 @@ def on_slurm(folder: Path, python: Path) -> dict[str, str]:
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_JOB_NODELIST": "here",
         "SLURM_JOB_NUM_NODES": "1",
-        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_CPUS_PER_TASK": "1",
     }
 
 
@@ -226,8 +226,9 @@ def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
     """Worker and driver start when the head, slow here, is a node; not at all where it ends before."""
     ray = """
         case "$*" in
-        "start --head "*) [[ "$STARTS" == True ]] || exit 1; sleep 2; echo head >>"$CALLS"; exec sleep 60;;
-        status*) [[ ! -s "$CALLS" ]] && echo "No cluster status." || echo " 1 node_8f";;
+        "start --head "*) [[ "$STARTS" == True ]] || exit 1; until [[ -e "$CALLS.asked" ]]; do sleep 0.1; done
+            echo head >>"$CALLS"; exec sleep 60;;
+        status*) touch "$CALLS.asked"; [[ ! -s "$CALLS" ]] && echo "No cluster status." || echo " 1 node_8f";;
         start*) echo worker >>"$CALLS"; exec sleep 60;;
         esac"""
     play(tmp_path, {"ray": ray, "python": 'until grep -q worker "$CALLS"; do sleep 0.1; done; echo driver >>"$CALLS"'})

@@ -4,6 +4,7 @@ resumed; fleeting outputs refused."""
 import contextlib
 import json
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from ray.job_submission import JobSubmissionClient
 
 from tests.support.clone import clone
-from tests.support.command_line import steps_done
+from tests.support.command_line import run, steps_done
 from tests.support.paths import RAY, ROOT
 from tests.support.processes import wait_for
 from zip_ray.actors import require_lasting
@@ -23,12 +24,13 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.runs.checkpoint import load_checkpoint
 
-QUERIES = "2000"
+QUERIES = 1000
 """Enough for the run to be on its way when it is stopped."""
-SETTINGS = (
-    *("--budget.queries", QUERIES, "--validation.every-queries", "1000", "--cluster.actors", "2"),
-    *("--tracking.no-enabled", "--output.checkpoint-every-steps", "1"),
+TUNE = (
+    *("tune", "configs/quickstart.yaml", "--budget.queries", str(QUERIES), "--validation.every-queries", "500"),
+    *("--execution.threads", "1", "--tracking.no-enabled", "--output.checkpoint-every-steps", "1"),
 )
+ONE_ACTOR = ("--cluster.actors", "1")
 
 
 @dataclass
@@ -43,9 +45,21 @@ class Jobs:
         done = subprocess.run(line, cwd=self.project, capture_output=True, text=True)
         return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
 
-    def submit(self, *command: str, name: str, wait: bool = True) -> str:
-        options = ("--submission-id", name, "--working-dir", ".", *(() if wait else ("--no-wait",)))
+    def submit(self, *command: str, name: str) -> str:
+        """Submit a job and follow it; what is printed."""
+        options = ("--submission-id", name, "--working-dir", ".")
         return self.ray_job("submit", *options, "--", "python", "run.py", *command)
+
+    def begin(self, *command: str, name: str) -> JobSubmissionClient:
+        """Submit a job and do not wait; as `ray job submit --no-wait`, less the seconds that a program takes to start.
+
+        Returns:
+            What `ray job stop` and `ray job status` call.
+        """
+        client = JobSubmissionClient(self.head)
+        line = shlex.join(["python", "run.py", *command])
+        client.submit_job(entrypoint=line, submission_id=name, runtime_env={"working_dir": str(self.project)})
+        return client
 
 
 @pytest.fixture(scope="module")
@@ -54,33 +68,27 @@ def jobs(job_head: str, tmp_path_factory: pytest.TempPathFactory) -> Jobs:
 
 
 def test_submit_stop_resume_gives_the_undisturbed_result(jobs: Jobs, tmp_path: Path) -> None:
-    straight = tmp_path / "straight"
-    log = jobs.submit("tune", "configs/quickstart.yaml", *SETTINGS, "--output.dir", str(straight), name="straight")
-    assert "'straight' succeeded" in log, log
-    assert "tuned prompt" in log, "the log of the job is followed"
-
-    cut = tmp_path / "cut"
-    # Slow enough to be stopped in the middle of it.
-    slow = ("--output.dir", str(cut), "--cluster.actors", "1")
-    jobs.submit("tune", "configs/quickstart.yaml", *SETTINGS, *slow, name="cut", wait=False)
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    run(jobs.project, *TUNE, "--cluster.pool", "in-process", "--output.dir", str(straight))
+    client = jobs.begin(*TUNE, *ONE_ACTOR, "--output.dir", str(cut), name="cut")
     wait_for(lambda: steps_done(cut) >= 3)
-    client = JobSubmissionClient(jobs.head)  # what `ray job stop` calls, without the seconds that it takes to start
     client.stop_job("cut")
     wait_for(lambda: client.get_job_status("cut").is_terminal())
     assert "stopped: on request" in client.get_job_logs("cut")
     stopped = load_checkpoint(cut / "checkpoint.safetensors")
-    assert 0 < stopped.account.charged < int(QUERIES)
+    assert 0 < stopped.account.charged < QUERIES
 
-    log = jobs.submit("resume", str(cut), "--cluster.actors", "2", name="again")
+    log = jobs.submit("resume", str(cut), name="again")
     assert "'again' succeeded" in log, log
+    assert "tuned prompt" in log, "the log of the job is followed"
     ends = [load_checkpoint(folder / "checkpoint.safetensors") for folder in (straight, cut)]
     np.testing.assert_array_equal(ends[0].optimizer.w, ends[1].optimizer.w)
-    assert ends[0].account.charged == ends[1].account.charged == int(QUERIES)
-    assert json.loads((cut / "tuned_prompt.json").read_text())["queries"] == int(QUERIES)
+    assert ends[0].account.charged == ends[1].account.charged == QUERIES
+    assert json.loads((cut / "tuned_prompt.json").read_text())["queries"] == QUERIES
 
 
 def test_outputs_that_the_job_would_take_with_it_are_refused(jobs: Jobs) -> None:
-    log = jobs.submit("tune", "configs/quickstart.yaml", *SETTINGS, name="fleeting")
+    log = jobs.submit(*TUNE, name="fleeting")
     assert "'fleeting' failed" in log
     assert "error: output.dir: 'runs/...' lies in the job's working directory" in log
 

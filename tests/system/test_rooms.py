@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "shipped": set(),
 }
-"""By room, the other rooms of the package that its files may import (DESIGN: rooms)."""
+"""By room, the other rooms of the package that its files may import: imports point one way."""
 NUMPY_ONLY = DRIVER | {"runs", "compare"}
 
 

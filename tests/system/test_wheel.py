@@ -61,7 +61,7 @@ def test_the_command_shows_its_help(run: Run) -> None:
     assert said == run("python", "-m", "zip_ray", "--help")
 
 
-@pytest.mark.parametrize("pool", ["--cluster.pool=in-process", "--cluster.actors=2"])
+@pytest.mark.parametrize("pool", ["--cluster.pool=in-process", "--cluster.actors=1"])
 def test_a_prompt_is_tuned_from_an_empty_folder(run: Run, tmp_path: Path, pool: str) -> None:
     run("zip-ray", "tune", "quickstart", *SETTINGS, pool, "--output.dir=out")
     assert {path.name for path in tmp_path.iterdir()} == {"out"}

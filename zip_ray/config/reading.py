@@ -94,7 +94,7 @@ def explain(error: ValidationError, root: type[BaseModel] = Config) -> str:
         return f"{section}.{CHOOSERS[section][0]}: '{fault['ctx']['tag']}': choose {known}"
     field = _field(root, location)
     if fault["type"] == "extra_forbidden":
-        return f"{field}: unknown key; known here: {', '.join(_siblings(root, location))}"
+        return f"{field}: unknown key; {_known(root, location)}"
     if fault["type"] == "missing":
         return f"{field}: missing: give one"
     message = fault["msg"].removeprefix("Value error, ")
@@ -111,15 +111,19 @@ def _field(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or "config"
 
 
-def _siblings(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields beside a fault's."""
-    section = root
+def _known(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The fields beside a fault's; in a section of a union those of the class that is chosen, which is named."""
+    section, where = root, "here"
     if root is Config and len(location) > 1:
-        classes = section_classes(str(location[0]))
-        return list((classes.get(str(location[1])) or classes[""]).model_fields)
-    for part in location[:-1]:
-        annotation = section.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        section = annotation
-    return list(section.model_fields)
+        name, choice = str(location[0]), str(location[1])
+        classes = section_classes(name)
+        section = classes.get(choice) or classes[""]
+        if name in CHOOSERS:
+            where = f"with {name}.{CHOOSERS[name][0]} {choice}"
+    else:
+        for part in location[:-1]:
+            annotation = section.model_fields[str(part)].annotation
+            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+                break
+            section = annotation
+    return f"known {where}: {', '.join(section.model_fields)}"

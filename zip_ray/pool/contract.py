@@ -1,6 +1,6 @@
 """The pool as the driver sees it: submit work, collect answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -51,7 +51,7 @@ class Pool(Protocol):
         """Take works, and send as many as the scorers have room for. Never waits.
 
         Raises:
-            ValueError: an id is in flight already.
+            ValueError: an id is in flight already, or given twice; none of the works is taken.
             InputError, PoolError: as `collect`, where the pool has ended.
         """
 
@@ -71,3 +71,20 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """Free actors, processes and memory. May be called twice."""
+
+
+def require_new(works: Sequence[Work], in_flight: Container[int]) -> None:
+    """Refuse works of which one is known already.
+
+    Args:
+        works: are to be submitted together.
+        in_flight: ids of those submitted before and not answered.
+
+    Raises:
+        ValueError: an id is in flight already, or given twice.
+    """
+    given = set[int]()
+    for work in works:
+        if work.id in in_flight or work.id in given:
+            raise ValueError(f"work {work.id} is in flight already")
+        given.add(work.id)

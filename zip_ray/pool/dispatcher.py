@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from zip_ray.pool.contract import PoolError
+from zip_ray.pool.contract import PoolError, require_new
 from zip_ray.pool.pace import Load, Paces
 from zip_ray.protocol.messages import Answer, Failure, Priority, Value, Work
 
@@ -65,16 +65,16 @@ class Dispatcher:
         self._waiting: list[tuple[Priority, int]] = []
         """A heap of the ids that wait; what is answered meanwhile stays until it is the first."""
 
-    def submit(self, work: Work) -> None:
-        """Queue a work.
+    def submit(self, *works: Work) -> None:
+        """Queue works.
 
         Raises:
-            ValueError: its id is in flight already.
+            ValueError: an id is in flight already, or given twice; none of the works is queued.
         """
-        if work.id in self.awaited:
-            raise ValueError(f"work {work.id} is in flight already")
-        self.awaited[work.id] = Awaited(work, copies=1)
-        heapq.heappush(self._waiting, (work.priority, work.id))
+        require_new(works, self.awaited)
+        for work in works:
+            self.awaited[work.id] = Awaited(work, copies=1)
+            heapq.heappush(self._waiting, (work.priority, work.id))
 
     def join(self, member: int, now: float) -> None:
         """A member is ready."""

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable, Sequence
 
-from zip_ray.pool.contract import Member, ScorerLike
+from zip_ray.pool.contract import Member, ScorerLike, require_new
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Answer, Priority, Work
 
@@ -21,10 +21,8 @@ class InProcessPool:
         return self._scorer.facts()
 
     def submit(self, works: Sequence[Work]) -> None:
-        waiting = {work_id for _, work_id, _ in self._waiting}
+        require_new(works, {work_id for _, work_id, _ in self._waiting})
         for work in works:
-            if work.id in waiting:
-                raise ValueError(f"work {work.id} is in flight already")
             heapq.heappush(self._waiting, (work.priority, work.id, work))
 
     def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002 - the work itself is the wait

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import Member, Pool, PoolError
+from zip_ray.pool.contract import Member, Pool, PoolError, require_new
 from zip_ray.pool.dispatcher import PREFETCH
 from zip_ray.pool.multi_scorer import RUNS_AT_ONCE
 from zip_ray.protocol.facts import Facts
@@ -167,9 +167,7 @@ class Channel:
         return came.value
 
     def submit(self, works: Sequence[Work]) -> None:
-        for work in works:
-            if work.id in self._out:
-                raise ValueError(f"work {work.id} is in flight already")
+        require_new(works, self._out)
         self._hub.submit(self, [replace(work, scorer=self._scorer) for work in works])
         self._out.update(work.id for work in works)
 

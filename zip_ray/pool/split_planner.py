@@ -15,7 +15,6 @@ from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Member
 from zip_ray.protocol.facts import Facts
 
-MOST_SHARDS = 16
 FEWEST_CLASSES = 4
 """In a shard: below, the shared prefix is most of the work."""
 FEWEST_IMAGES = 8
@@ -54,7 +53,7 @@ class Whole(NamedTuple):
     def most_shards(self) -> int:
         """Beyond which a shard is too small to be worth it."""
         fewest = FEWEST_CLASSES if self.over == "classes" else FEWEST_IMAGES
-        return max(1, min(MOST_SHARDS, self.size // fewest))
+        return max(1, self.size // fewest)
 
 
 @dataclass(frozen=True)

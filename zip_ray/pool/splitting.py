@@ -15,7 +15,7 @@ import numpy as np
 
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import Member, Pool
+from zip_ray.pool.contract import Member, Pool, require_new
 from zip_ray.pool.split_planner import Partition, SplitPlanner, whole_of
 from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Facts
@@ -141,7 +141,10 @@ class SplitPool:
     def submit(self, works: Sequence[Work]) -> None:
         # One partition for all: a whole pass behind one in parts, which get new ids, would be begun before it.
         partition = self._partition() if any(map(_has_parts, works)) else None
-        self._pool.submit([part for work in works for part in self._split(work, partition)])
+        require_new(works, {split.id for split, _ in self._parts.values()})
+        parts: dict[int, tuple[_Split, int]] = {}
+        self._pool.submit([part for work in works for part in self._split(work, partition, parts)])
+        self._parts |= parts
 
     def collect(self, timeout: float) -> list[Answer]:
         return [whole for answer in self._pool.collect(timeout) if (whole := self._whole(answer))]
@@ -155,12 +158,10 @@ class SplitPool:
     def close(self) -> None:
         self._pool.close()
 
-    def _split(self, work: Work, partition: Partition | None) -> list[Work]:
-        """The works that a work comes to."""
+    def _split(self, work: Work, partition: Partition | None, to_come: dict[int, tuple[_Split, int]]) -> list[Work]:
+        """The works that a work comes to; its parts are added to those to come."""
         if partition is None or not _has_parts(work):
             return [work]
-        if any(split.id == work.id for split, _ in self._parts.values()):
-            raise ValueError(f"work {work.id} is in flight already")
         # Synchronously even a whole pass takes the way of the parts: its bits must not depend on the plan.
         if partition.parts == 1 and self._config.execution.mode == "async":
             return [work]
@@ -168,7 +169,7 @@ class SplitPool:
         parts = slices(work.body, partition)
         split = _Split(work.id, parts, [None] * len(parts))
         sent = [new_work(part, work.priority, work.scorer) for part in parts]
-        self._parts.update({part.id: (split, place) for place, part in enumerate(sent)})
+        to_come.update({part.id: (split, place) for place, part in enumerate(sent)})
         return sent
 
     def _partition(self) -> Partition:

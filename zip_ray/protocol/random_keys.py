@@ -1,6 +1,7 @@
 """Keyed random draws: every generator is named by what it is for, never by what was drawn before.
 
-Order and place of evaluation therefore never matter (DESIGN: invariants), and no global generator is read.
+Order and place of evaluation therefore never matter, and no global generator is read: the same config and seed make
+the same run.
 """
 
 from enum import IntEnum
