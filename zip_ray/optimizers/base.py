@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+
 from zip_ray.config.section import Section
-from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.arrays import Float64, Int64
 from zip_ray.protocol.losses import Loss
-from zip_ray.protocol.messages import Ask, AskResult, PerturbationLaw
+from zip_ray.protocol.messages import Ask, AskResult, PerturbationLaw, ScoresWanted
+from zip_ray.protocol.mini_batches import mini_batch
 
 NONFINITE_STEPS = 10
 """Steps in a row that moved nothing after which the run is hopeless."""
@@ -26,6 +29,8 @@ class MethodOptions(Section):
     """What one ask costs: 2 for a pair."""
     compares: ClassVar[bool] = False
     """Whether a step compares its queries with one another, which asynchronous mode cannot offer."""
+    wants_scores: ClassVar[bool] = False
+    """Whether a step needs class scores, and not only losses."""
     loss: Loss = "cross-entropy"
     """Loss that a query returns. It is the mean over the mini-batch; focal = focal loss with gamma 2. Validation and
     test losses are cross-entropies."""
@@ -58,6 +63,34 @@ class MethodOptions(Section):
             steps_per_epoch: whole mini-batches of the training images.
         """
         return None
+
+
+class Problem(NamedTuple):
+    """What a method that works with class scores must know of the images and the prompt space."""
+
+    labels: Int64
+    """Of the training images, shape (n,)."""
+    batch_size: int
+    seed: int
+    """Keys the mini-batches."""
+    unit: float
+    """Length per parameter of a step that moves each number of the context by about one standard deviation of the
+    model's token embeddings (see `PromptSpace.unit`)."""
+    kept: Int64 | None = None
+    """Classes whose scores travel, for each training image, its own first: shape (n, k). The others are pooled. None
+    where all travel."""
+
+    def wanted(self, batch: int) -> ScoresWanted:
+        """The scores that a query on a mini-batch asks for."""
+        return ScoresWanted(None if self.kept is None else self.kept[self._images(batch)].astype(np.int32))
+
+    def columns(self, batch: int) -> Int64:
+        """The column of each image's own class among the scores of a mini-batch, shape (images,)."""
+        images = self._images(batch)
+        return self.labels[images] if self.kept is None else np.zeros(len(images), dtype=np.int64)
+
+    def _images(self, batch: int) -> Int64:
+        return mini_batch(len(self.labels), self.batch_size, self.seed, batch)
 
 
 class OptimizerState(NamedTuple):
@@ -109,13 +142,20 @@ class Optimizer(ABC):
     remedy: ClassVar[str]
     """What to lower when no loss is finite."""
 
-    def __init__(self, options: MethodOptions, seed: int, schedule_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        options: MethodOptions,
+        seed: int,
+        schedule_steps: int | None = None,
+        problem: Problem | None = None,  # noqa: ARG002 - for methods that want scores
+    ) -> None:
         """Prepare a method.
 
         Args:
             options: the method's settings.
             seed: keys every draw.
             schedule_steps: steps over which the learning rate falls; only methods that have one need it.
+            problem: images and prompt space; only methods that want scores need it.
         """
         self._seed, self._schedule_steps = seed, schedule_steps
         self.asks_per_step, self.batches_per_step = options.asks_per_step, options.batches_per_step
