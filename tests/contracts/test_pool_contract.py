@@ -35,7 +35,7 @@ from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.shared import Channel, PoolHub
 from zip_ray.pool.splitting import SplitPool
-from zip_ray.pool.uncharged import ask
+from zip_ray.pool.asking import ask
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import (
     AskResult,

@@ -24,7 +24,7 @@ from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.shared import Channel, PoolHub
-from zip_ray.pool.uncharged import accuracy_on_test, ask
+from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import (
     Answer,

@@ -54,7 +54,7 @@ class PromptCard(BaseModel):
     seed: int
     prompt: dict[str, Any]
     """What was tuned: the section `prompt` of the config."""
-    deployed: Literal["last", "best"]
+    deployed: Literal["last", "best", "lowest-loss"]
     step: int
     """Step of the deployed iterate."""
     queries: int

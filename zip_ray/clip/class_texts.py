@@ -15,7 +15,7 @@ from zip_ray.clip.precision import Precision, products
 from zip_ray.clip.shared_prefix import TextEncoder, make_encoder
 from zip_ray.config.tree import Config
 from zip_ray.prompts.low_rank import random_context
-from zip_ray.prompts.options import ContextOptions
+from zip_ray.prompts.options import FROM_TEMPLATE, ContextOptions
 from zip_ray.protocol.arrays import Float32
 from zip_ray.protocol.facts import PHOTO, Prompt
 from zip_ray.protocol.shards import shard_bounds
@@ -41,7 +41,7 @@ class Texts:
         self._clip, self._task, self._precision = clip, task, config.model.precision
         soft = config.prompt if isinstance(config.prompt, ContextOptions) else ContextOptions()
         words, after = _around(task.template)
-        self.suffix = after if soft.init == "template" else PUBLISHED_SUFFIX
+        self.suffix = after if soft.init in FROM_TEMPLATE else PUBLISHED_SUFFIX
         """Text after the class name."""
         self.initial_context = self._initial_context(soft, words, config.seed)
         """c0, shape (m, width)."""
@@ -132,7 +132,7 @@ class Texts:
     def _initial_context(self, soft: ContextOptions, words: str, seed: int) -> Float32:
         if soft.init == "random":
             return random_context(soft.tokens, token_embedding(self._clip.model).embedding_dim, seed)
-        return self._words(words if soft.init == "template" else soft.init)
+        return self._words(words if soft.init in FROM_TEMPLATE else soft.init)
 
     def _words(self, words: str) -> Float32:
         embeddings = word_embeddings(self._clip.model, self._clip.tokenizer, words)

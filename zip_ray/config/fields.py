@@ -6,7 +6,7 @@ from pydantic.fields import FieldInfo
 
 from zip_ray.config.merging import Tree
 from zip_ray.config.section import Section
-from zip_ray.config.tree import CHOOSERS, Config
+from zip_ray.config.tree import CHOOSERS, Config, completed
 
 CHOICES = {f"{section}.{field}" for section, (field, _) in CHOOSERS.items()}
 """Paths of the fields that choose the class of their section."""
@@ -47,16 +47,16 @@ def owners(path: str) -> list[str]:
 
 def class_of(tree: Tree, section: str) -> type[Section] | None:
     """The class of a section in a tree; None where its choice is unknown, or it has no class."""
-    chooser, default = CHOOSERS.get(section, ("", ""))
-    given = tree.get(section)
-    choice = given.get(chooser, default) if isinstance(given, dict) and chooser else default
+    chooser, _ = CHOOSERS.get(section, ("", ""))
+    given = completed(tree).get(section)
+    choice = given.get(chooser) if isinstance(given, dict) and chooser else ""
     return section_classes(section).get(choice) if isinstance(choice, str) else None
 
 
 def value(tree: Tree, path: str) -> Any:
-    """What a tree gives, or the default; None where the chosen class has no such field."""
+    """What a tree gives, its method brings, or the default; None where the chosen class has no such field."""
     section, _, name = path.partition(".")
-    given = tree.get(section)
+    given = completed(tree).get(section)
     if isinstance(given, dict) and name in given:
         return given[name]
     one = class_of(tree, section)

@@ -1,11 +1,12 @@
 """The one config tree: typed, frozen, read from YAML, every field an option of the command line."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.config.execution import ExecutionConfig
+from zip_ray.config.merging import Tree, merge
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.output import OutputConfig
 from zip_ray.config.resources import ClusterConfig
@@ -14,6 +15,7 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.validation import ValidationConfig
 from zip_ray.optimizers.cma_es import CmaEsOptions
+from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
 from zip_ray.optimizers.gradient import GradientOptions
 from zip_ray.optimizers.one_sided import OneSidedOptions
 from zip_ray.optimizers.random_search import RandomSearchOptions
@@ -25,7 +27,14 @@ from zip_ray.prompts.random_projection import RandomProjectionOptions
 from zip_ray.prompts.visual import DecoderOptions, FrameOptions, TokensOptions
 
 AnyMethodOptions = (
-    ZipOptions | SpsaOptions | SpsaGcOptions | OneSidedOptions | CmaEsOptions | RandomSearchOptions | GradientOptions
+    GaussNewtonOptions
+    | ZipOptions
+    | SpsaOptions
+    | SpsaGcOptions
+    | OneSidedOptions
+    | CmaEsOptions
+    | RandomSearchOptions
+    | GradientOptions
 )
 AnySpaceOptions = (
     LowRankOptions
@@ -36,8 +45,31 @@ AnySpaceOptions = (
     | DecoderOptions
     | TokensOptions
 )
+Readout = Literal["none", "bias", "linear", "auto"]
 CHOOSERS = {"optimizer": ("method", "zip"), "prompt": ("space", "low-rank")}
-"""By section of a union: the field that chooses its class, and the choice where it is not given."""
+"""By section of a union: the field that chooses its class, and the choice where neither a config nor its method makes
+one."""
+_METHODS = {one.model_fields["method"].default: one for one in get_args(AnyMethodOptions)}
+_SPACES = {one.model_fields["space"].default: one for one in get_args(AnySpaceOptions)}
+
+
+def completed(tree: Tree) -> Tree:
+    """A tree with the choices that it does not make, and with what its method brings to other sections.
+
+    What a method brings for another prompt space than the one that the tree chooses is left out.
+    """
+    (_, method), (_, space) = CHOOSERS["optimizer"], CHOOSERS["prompt"]
+    whole: Tree = merge({"optimizer": {"method": method}, "prompt": {}}, tree)
+    chosen = whole["optimizer"].get("method") if isinstance(whole["optimizer"], dict) else None
+    brings = _METHODS[chosen].brings if chosen in _METHODS else {}
+    whole = merge(dict(brings), whole)
+    if not isinstance(whole["prompt"], dict):
+        return whole
+    prompt = {"space": space, **whole["prompt"]}
+    fields = _SPACES[prompt["space"]].model_fields if prompt["space"] in _SPACES else prompt
+    own = tree.get("prompt", {})
+    whole["prompt"] = {name: value for name, value in prompt.items() if name in fields or name in own}
+    return whole
 
 
 class Config(Section):
@@ -49,6 +81,11 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     prompt: Annotated[AnySpaceOptions, Field(discriminator="space")] = LowRankOptions()
     optimizer: Annotated[AnyMethodOptions, Field(discriminator="method")] = ZipOptions()
+    readout: Readout = "none"
+    """Map of the class scores that is fitted beside the prompt, on the training images' scores; its queries are
+    charged. bias = a number per class; linear = of the prompt's own scores; auto = of those of several prompts, the
+    hand-written templates among them. It is for the classes that it was fitted to: other classes get the prompt alone.
+    none = the prompt alone, as in ZIP; auto with method gauss-newton."""
     execution: ExecutionConfig = ExecutionConfig()
     budget: BudgetConfig = BudgetConfig()
     validation: ValidationConfig = ValidationConfig()
@@ -81,15 +118,8 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _choose(cls, tree: Any) -> Any:
-        """A section that does not choose has the default choice."""
-        if not isinstance(tree, dict):
-            return tree
-        chosen = {
-            name: {field: default, **tree[name]}
-            for name, (field, default) in CHOOSERS.items()
-            if isinstance(tree.get(name), dict)
-        }
-        return tree | chosen
+        """A section that does not choose has the default choice, or what the method brings."""
+        return completed(tree) if isinstance(tree, dict) else tree
 
     @model_validator(mode="after")
     def _mode_is_possible(self) -> "Config":

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from zip_ray.config.fields import class_of
 from zip_ray.config.inert import idle_because
 from zip_ray.config.merging import Tree
 from zip_ray.config.tree import CHOOSERS, Config
@@ -51,23 +50,27 @@ def to_yaml(config: Config) -> str:
     """
     blocks: list[tuple[bool, str]] = []
     tree = effective(config)
+    defaults = _defaults_beside(tree)
     for section, fields in tree.items():
         if not isinstance(fields, dict):
-            line = _Line(section, fields, Config.model_fields[section].default)
+            line = _Line(section, fields, defaults[section])
             blocks.append((line.differs, str(line)))
             continue
-        lines = _lines(tree, section)
+        lines = _lines(fields, defaults[section], *CHOOSERS.get(section, ("", "")))
         text = "\n".join([f"{section}:", *(f"  {line}" for line in lines)])
         blocks.append((any(line.differs for line in lines), text))
     return "\n".join(text for _, text in sorted(blocks, key=lambda block: not block[0])) + "\n"
 
 
-def _lines(tree: Tree, section: str) -> list[_Line]:
+def _defaults_beside(tree: Tree) -> Tree:
+    """The defaults beside a method and a space, as plain values; the choices themselves have their own defaults."""
+    chosen = {section: {chooser: tree[section][chooser]} for section, (chooser, _) in CHOOSERS.items()}
+    return Config.model_validate(chosen).model_dump(mode="json")
+
+
+def _lines(fields: Tree, defaults: Tree, chooser: str, choice: str) -> list[_Line]:
     """The fields of a section: what differs, then the rest; a choice comes first of either."""
-    chosen = class_of(tree, section)
-    assert chosen is not None
-    chooser, choice = CHOOSERS.get(section, ("", ""))
-    defaults = chosen().model_dump(mode="json") | ({chooser: choice} if chooser else {})
-    lines = [_Line(name, value, defaults[name]) for name, value in tree[section].items()]
+    own = defaults | ({chooser: choice} if chooser else {})
+    lines = [_Line(name, value, own[name]) for name, value in fields.items()]
     lines = [line for line in lines if line.differs or line.value is not None]
     return sorted(lines, key=lambda line: (not line.differs, line.name != chooser))

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class MethodOptions(Section):
     """Whether a step compares its queries with one another, which asynchronous mode cannot offer."""
     wants_scores: ClassVar[bool] = False
     """Whether a step needs class scores, and not only losses."""
+    brings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Defaults of other sections beside this method, section by section; a config may say otherwise."""
     loss: Loss = "cross-entropy"
     """Loss that a query returns. It is the mean over the mini-batch; focal = focal loss with gamma 2. Validation and
     test losses are cross-entropies."""

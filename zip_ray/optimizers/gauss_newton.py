@@ -5,11 +5,13 @@ loss: Schraudolph, Neural Computation 14, 2002. Damping: Levenberg and Marquardt
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
-from zip_ray.config.section import Count, Positive
+from zip_ray.config.section import Positive
 from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Problem, Told
 from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_step, one_hot
 from zip_ray.protocol.arrays import Float64
@@ -23,8 +25,8 @@ RETREAT = 16.0
 LEAST_DAMPING = 1e-5
 OTHERS = 3
 """Points beside the centre that a round tries: a smaller and a larger damping, and the point before."""
-LEAST_DIRECTIONS = 8
-"""Below which a round tells too little of the scores to be worth its queries."""
+LEAST_ROUND = 1 + OTHERS + 8
+"""Queries of the smallest round: with fewer than eight directions it tells too little of the scores."""
 
 
 class GaussNewtonOptions(MethodOptions):
@@ -32,11 +34,18 @@ class GaussNewtonOptions(MethodOptions):
 
     compares: ClassVar[bool] = True
     wants_scores: ClassVar[bool] = True
+    brings: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "prompt": {"space": "context", "init": "auto"},
+            "readout": "auto",
+            "validation": {"every_queries": 1, "deploy": "lowest-loss"},
+        }
+    )
     method: Literal["gauss-newton"] = "gauss-newton"
     """Gauss-Newton steps on class scores, in random subspaces."""
     loss: Literal["cross-entropy"] = "cross-entropy"
     """Loss that the steps lower."""
-    round_queries: Count | Literal["auto"] = "auto"
+    round_queries: Annotated[int, Field(ge=LEAST_ROUND)] | Literal["auto"] = "auto"
     """Queries of a round, all in flight at once. auto = as many as the actors can do at a time, at least 52 and at most
     128, and fewer where the budget is smaller or is used up that way without a rest."""
     perturbation_scale: Positive = 0.25
@@ -47,9 +56,8 @@ class GaussNewtonOptions(MethodOptions):
 
     @property
     def asks_per_step(self) -> int:
-        """Queries of a round."""
-        assert self.round_queries != "auto", "is made a number before the run begins (see runs.round_size)"
-        return self.round_queries
+        """Queries of a round; for auto, which is made a number before the run begins, the fewest."""
+        return LEAST_ROUND if self.round_queries == "auto" else self.round_queries
 
 
 class _Candidate(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from zip_ray.prompts.base import PromptSpace, TextSpace
+from zip_ray.prompts.base import PromptSpace, TextSpace, step_unit
 from zip_ray.prompts.context import ContextSpace
 from zip_ray.prompts.full import FullSpace
 from zip_ray.prompts.low_rank import LowRankSpace
@@ -41,4 +41,5 @@ __all__ = [
     "RandomProjectionSpace",
     "TextSpace",
     "make_space",
+    "step_unit",
 ]

@@ -3,10 +3,26 @@
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from zip_ray.protocol.arrays import Float32, Float64
-from zip_ray.protocol.facts import Prompt
+from zip_ray.protocol.facts import ModelShape, Prompt
+from zip_ray.protocol.random_keys import Stream, generator
+
+
+def step_unit(space: "PromptSpace", shape: ModelShape) -> float:
+    """Length per parameter of a step in a random direction that changes a prompt by about its own scale.
+
+    In a context that scale is the standard deviation of the model's token embeddings: the step is measured, from the
+    initial parameters. A visual prompt has the scale of its initial parameters, or 1 where they are 0.
+    """
+    w = space.initial()
+    if not isinstance(space, TextSpace):
+        return float(np.sqrt(np.mean(w**2))) or 1.0
+    z = generator(0, Stream.DIRECTION, 0).standard_normal(w.size)
+    moved = space.context(w + z).astype(np.float64) - space.context(w)
+    return shape.token_std / float(np.sqrt(np.mean(moved**2)))
 
 
 class PromptSpace(Protocol):

@@ -20,7 +20,7 @@ from zip_ray.tuning.ledger import Account
 from zip_ray.tuning.state import Best, RunState
 
 FILE_NAME = "checkpoint.safetensors"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MEMORY = "memory."
 """Prefix of the tensors in the method's memory."""
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         "dropped_results": state.dropped_results,
         "validated_step": state.validated_step,
         "accuracy": None if np.isnan(state.accuracy) else state.accuracy,
-        "best": None if best is None else {"accuracy": best.accuracy, "step": best.step},
+        "best": None if best is None else {"accuracy": best.accuracy, "loss": best.loss, "step": best.step},
     }
     facts["digest"] = _digest(facts, tensors)
     write_whole(path, save(tensors, metadata={"zip_ray": json.dumps(facts)}))
@@ -94,7 +94,7 @@ def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
         dropped_results=facts["dropped_results"],
         validated_step=facts["validated_step"],
         accuracy=float("nan") if facts["accuracy"] is None else facts["accuracy"],
-        best=None if best is None else Best(best["accuracy"], best["step"], tensors["best_w"]),
+        best=None if best is None else Best(best["accuracy"], best["loss"], best["step"], tensors["best_w"]),
     )
 
 

@@ -9,13 +9,12 @@ import numpy as np
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED, PromptCard, TunedPrompt
 from zip_ray.config.tree import Config
 from zip_ray.pool.contract import Pool
-from zip_ray.pool.uncharged import accuracy_on_test, ask
-from zip_ray.prompts import PromptSpace
+from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.protocol.arrays import Float64
-from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Encoding, EncodingResult
 from zip_ray.runs.accuracy_plot import FILE_NAME as PLOT
 from zip_ray.runs.accuracy_plot import draw_accuracy
+from zip_ray.runs.beginning import Beginning
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import Record, each_event
 from zip_ray.runs.folder import needing_room
@@ -31,8 +30,7 @@ class OpenRun:
     folder: Path
     config: Config
     pool: Pool
-    facts: Facts
-    space: PromptSpace
+    begun: Beginning
     start: StartEvent
     """The first event of its record."""
 
@@ -52,11 +50,11 @@ def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[
     """
     state = outcome.state
     w, step = _chosen(run.config, state)
-    tuned = accuracy_on_test(run.pool, w, run.facts.images["test"], meanwhile)
-    encoding = ask(run.pool, Encoding(w), EncodingResult, meanwhile)
+    tuned = accuracy_on_test(run.pool, w, run.begun.facts.images["test"], meanwhile, run.begun.template)
+    encoding = ask(run.pool, Encoding(w, run.begun.template), EncodingResult, meanwhile)
     accuracies = {**run.start.zero_shot.test, TUNED: tuned}
     card = _card(run, state, step, accuracies, encoding)
-    prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, run.space.tensors())
+    prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, run.begun.space.tensors())
     title = f"{run.config.task.name}: {run.config.optimizer.method}, seed {run.config.seed}"
     with needing_room(run.folder, run.config):
         prompt.save(run.folder)
@@ -67,7 +65,7 @@ def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[
 
 def _chosen(config: Config, state: RunState) -> tuple[Float64, int]:
     """Parameters and step of the iterate that is deployed (see `validation.deploy`)."""
-    if config.validation.deploy == "best" and state.best is not None:
+    if config.validation.deploy != "last" and state.best is not None:
         return state.best.w, state.best.step
     return state.optimizer.w, state.optimizer.steps
 
@@ -93,7 +91,7 @@ def _end(config: Config, outcome: Outcome, step: int, accuracies: dict[str, floa
 def _card(
     run: OpenRun, state: RunState, step: int, accuracies: dict[str, float], encoding: EncodingResult
 ) -> PromptCard:
-    facts, config, visual = run.facts, run.config, encoding.prompt.visual
+    facts, config, visual = run.begun.facts, run.config, encoding.prompt.visual
     validation = {"validation": state.accuracy} if np.isfinite(state.accuracy) else {}
     return PromptCard(
         task=config.task.name,

@@ -17,8 +17,8 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool, PoolError
-from zip_ray.prompts import make_space
 from zip_ray.runs import next_command
+from zip_ray.runs.beginning import begin, sized
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
 from zip_ray.runs.deployment import OpenRun, deploy
@@ -27,11 +27,13 @@ from zip_ray.runs.event_log import Record, cut_record, read_start
 from zip_ray.runs.folder import create, locked, needing_room, removed_on_error, write_config
 from zip_ray.runs.mlflow_mirror import Tracker
 from zip_ray.runs.opening import facts_of, pool_watch, start_event
+from zip_ray.runs.query_plan import plan_queries
 from zip_ray.runs.remote_copy import RemoteCopy, require_free
-from zip_ray.runs.resume_rules import require_same, require_same_schedule
+from zip_ray.runs.resume_rules import require_same, require_same_schedule, started_with
+from zip_ray.runs.survey import read_survey
 from zip_ray.runs.zero_shot import evaluate_templates
 from zip_ray.tuning.events import Event
-from zip_ray.tuning.ledger import settle
+from zip_ray.tuning.ledger import Account, settle
 from zip_ray.tuning.loop import Interrupted, Outcome, Tuning, cut_off_by
 from zip_ray.tuning.state import RunState
 
@@ -88,13 +90,18 @@ def tune(
     with closing(open_pool(config)) as pool:
         watch = pool_watch(pool, listen)
         facts = facts_of(pool, watch)
-        space = make_space(config.prompt, facts.shape, config.seed)
+        plan = plan_queries(config, facts)
+        config = sized(config, plan)
         create(folder, config)
-        state = RunState(OptimizerState(space.initial()))
         with locked(folder):
             with removed_on_error(folder):
-                start = start_event(config, facts, space, evaluate_templates(pool, facts, watch))
-            return _carry_out(OpenRun(folder, config, pool, facts, space, start), state, interrupted, listen)
+                begun = begin(pool, config, facts, plan, None, watch.look)
+                if begun.survey is not None:
+                    begun.survey.save(folder)
+                start = start_event(config, begun, evaluate_templates(pool, facts, watch))
+            spent = begun.queries
+            state = RunState(OptimizerState(begun.space.initial()), account=Account(spent, spent, spent))
+            return _carry_out(OpenRun(folder, config, pool, begun, start), state, interrupted, listen)
 
 
 def resume(
@@ -129,11 +136,13 @@ def resume(
                 raise InputError(
                     f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
                 )
-            space = make_space(config.prompt, facts.shape, config.seed)
+            surveyed = None if start.template is None else read_survey(folder)
+            plan = plan_queries(started_with(folder, start), facts)
+            begun = begin(pool, config, facts, plan, surveyed, lambda: None)
             with needing_room(folder, config):
                 state = _cut_back(folder, state)
                 write_config(folder, config)  # a later resume, and `status`, have its budget
-            return _carry_out(OpenRun(folder, config, pool, facts, space, start), state, interrupted, listen)
+            return _carry_out(OpenRun(folder, config, pool, begun, start), state, interrupted, listen)
 
 
 def _cut_back(folder: Path, state: RunState) -> RunState:
@@ -170,7 +179,17 @@ def _carry_out(run: OpenRun, state: RunState, interrupted: Callable[[], bool], l
             tracker.start()
         if remote:
             remote.start()
-        outcome = Tuning(config, run.pool, state, emit, checkpoints.write, interrupted).run()
+        outcome = Tuning(
+            config,
+            run.pool,
+            state,
+            emit,
+            checkpoints.write,
+            interrupted,
+            problem=run.begun.problem(config) if config.optimizer.wants_scores else None,
+            start=run.begun.template,
+            reserved=run.begun.plan.reserved,
+        ).run()
         if outcome.finished:
             outcome, accuracies = _finish(run, outcome, record, interrupted, listen)
     finally:

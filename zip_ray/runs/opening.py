@@ -12,8 +12,8 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolReport, PoolWatch
-from zip_ray.prompts import PromptSpace
 from zip_ray.protocol.facts import SHARED_PREFIX, TEMPLATE_ONCE, Facts
+from zip_ray.runs.beginning import Beginning
 from zip_ray.tuning.events import Event, PoolEvent, StartEvent, ZeroShot
 
 PACKAGES = ("zip-ray", "ray", "torch", "open_clip_torch", "numpy", "mlflow")
@@ -49,8 +49,9 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
     return facts
 
 
-def start_event(config: Config, facts: Facts, space: PromptSpace, tested: ZeroShot) -> StartEvent:
+def start_event(config: Config, begun: Beginning, tested: ZeroShot) -> StartEvent:
     """The first event of a run."""
+    facts = begun.facts
     return StartEvent(
         step=0,
         queries=0,
@@ -59,9 +60,12 @@ def start_event(config: Config, facts: Facts, space: PromptSpace, tested: ZeroSh
         config=config.model_dump(mode="json"),
         environment=_environment(facts),
         weights_digest=facts.weights_digest,
-        parameters=space.dimension,
+        parameters=begun.space.dimension,
         images={str(split): count for split, count in facts.images.items()},
         zero_shot=tested,
+        template=begun.template,
+        surveyed=begun.queries,
+        reserved=begun.plan.reserved,
     )
 
 

@@ -45,6 +45,12 @@ class StartEvent(Moment):
     images: dict[str, int]
     """Images by split."""
     zero_shot: ZeroShot
+    template: str | None = None
+    """Template whose words the context starts from, where a survey has chosen it."""
+    surveyed: int = 0
+    """Queries charged for that."""
+    reserved: int = 0
+    """Queries kept for the readout."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 from zip_ray.config.threads import one_blas_thread
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.optimizers import METHODS, Optimizer
+from zip_ray.optimizers import METHODS, Optimizer, Problem
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.membership import PoolReport, PoolWatch
@@ -72,6 +72,9 @@ class Tuning:
         checkpoint: Callable[[RunState], None],
         interrupted: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
+        problem: Problem | None = None,
+        start: str | None = None,
+        reserved: int = 0,
     ) -> None:
         """Continue from `state`.
 
@@ -83,6 +86,9 @@ class Tuning:
             checkpoint: receives the state now and then, and at the end; must not wait.
             interrupted: whether the run has been asked to stop; looked at often.
             clock: seconds, monotonic.
+            problem: what a method on class scores must know.
+            start: template that the prompt space starts from; None as configured.
+            reserved: queries of the budget that are kept for the readout.
         """
         one_blas_thread()
         facts = pool.facts()
@@ -90,10 +96,20 @@ class Tuning:
         self._state = state
         self._emit, self._checkpoint, self._interrupted, self._clock = emit, checkpoint, interrupted, clock
         schedule = config.schedule_steps(facts.images["train"])
-        self._optimizer: Optimizer = METHODS[config.optimizer.method](config.optimizer, config.seed, schedule)
-        self._ledger = Ledger(config.budget.queries, state.account)
+        self._optimizer: Optimizer = METHODS[config.optimizer.method](
+            config.optimizer, config.seed, schedule, *([problem] if problem else [])
+        )
+        self._start, self._reserved = start, reserved
+        queries = config.budget.queries
+        self._ledger = Ledger(None if queries is None else queries - reserved, state.account)
         self._queue = Queue(
-            self._optimizer, config.execution, self._ledger, state.optimizer.steps, state.asked, config.budget.steps
+            self._optimizer,
+            config.execution,
+            self._ledger,
+            state.optimizer.steps,
+            state.asked,
+            config.budget.steps,
+            start,
         )
         self._synchronous = config.execution.mode == "sync"
         together = config.execution.pairs_per_pass
@@ -104,6 +120,8 @@ class Tuning:
         self._outbox: list[Work] = []
         self._validating = 0
         """Validations in flight."""
+        self._held: list[tuple[Sequence[Ask], Answer]] = []
+        """Results that came before the validation of the step that they were asked at, synchronously."""
         self._validated_step = state.validated_step
         """Step of the latest validation that was asked for."""
         self._started = clock() - state.seconds
@@ -158,7 +176,8 @@ class Tuning:
         budget, state = self._config.budget, self._state
         reasons = self._optimizer.stop(state.optimizer) if state.optimizer.nonfinite_streak else {}
         if not self._queue.admits_step:
-            reasons["queries"] = f"{self._ledger.account.charged} of {budget.queries} queries used"
+            kept = f", {self._reserved} kept for the readout" if self._reserved else ""
+            reasons["queries"] = f"{self._ledger.account.charged} of {budget.queries} queries used{kept}"
         if budget.seconds is not None and self._seconds() >= budget.seconds:
             reasons["seconds"] = f"{budget.seconds:g} seconds used"
         if budget.steps is not None and state.optimizer.steps >= budget.steps:
@@ -170,7 +189,7 @@ class Tuning:
 
     def _ask(self) -> None:
         """Send as many passes as the queue gives."""
-        if self._synchronous and self._validating:
+        if self._synchronous and self._validating and self._config.budget.target_accuracy is not None:
             return  # it may end the run
         most = self._together or asks_per_pass(self._config, self._device, self._watch.ready)
         crops = self._crops.get if self._crops else None
@@ -184,6 +203,9 @@ class Tuning:
         self._outbox.append(work)
 
     def _take_results(self, asks: Sequence[Ask], answer: Answer) -> None:
+        if self._synchronous and self._validating:  # so that the record, and what a resume finds, has one order
+            self._held.append((asks, answer))
+            return
         assert isinstance(answer.value, tuple)
         for results in self._queue.take(asks, answer.value, answer.attempts):
             self._step(results)
@@ -233,16 +255,26 @@ class Tuning:
         state = self._state
         self._validating += 1
         self._validated_step = state.optimizer.steps
-        self._send(Evaluation("val", state.optimizer.w), Priority.EVALUATION, partial(self._take_validation, state))
+        evaluation = Evaluation("val", state.optimizer.w, start=self._start)
+        self._send(evaluation, Priority.EVALUATION, partial(self._take_validation, state))
 
     def _take_validation(self, asked: RunState, answer: Answer) -> None:
         """Tell of a validation, at the step at which it was asked for."""
         result = answer.value
         assert isinstance(result, EvaluationResult)
         self._validating -= 1
+        self._judge(asked, result)
+        held, self._held = self._held, []
+        for asks, late in held:
+            self._take_results(asks, late)
+
+    def _judge(self, asked: RunState, result: EvaluationResult) -> None:
+        """Keep the iterate if it is the best so far, and tell of its validation."""
         step, best = asked.optimizer.steps, self._state.best
-        if best is None or (result.accuracy, -step) > (best.accuracy, -best.step):
-            best = Best(result.accuracy, step, asked.optimizer.w)
+        if best is None or self._merit(result.accuracy, result.loss, step) > self._merit(
+            best.accuracy, best.loss, best.step
+        ):
+            best = Best(result.accuracy, result.loss, step, asked.optimizer.w)
         self._state = replace(self._state, best=best)
         if step >= self._state.validated_step:  # with several in flight, an older one may come in late
             self._state = replace(self._state, validated_step=step, accuracy=result.accuracy)
@@ -256,6 +288,11 @@ class Tuning:
             )
         )
 
+    def _merit(self, accuracy: float, loss: float, step: int) -> tuple[float, int]:
+        """By which the best iterate is found; the earliest of equals."""
+        by_loss = self._config.validation.deploy == "lowest-loss"
+        return (-loss if by_loss else accuracy), -step
+
     def _emit_pool(self, found: PoolReport) -> None:
         state = self._state
         step, queries = state.optimizer.steps, state.account.charged
@@ -267,7 +304,7 @@ class Tuning:
         ahead = (config.cluster.most or CROPS_AHEAD) + out // optimizer.asks_per_step
         last = None
         if config.budget.queries is not None:  # counted from here: a resumed asynchronous run has skipped some
-            left = config.budget.queries - self._state.account.charged
+            left = config.budget.queries - self._reserved - self._state.account.charged
             steps = left // optimizer.queries_per_step
             last = self._queue.next_batch - 1 + steps * optimizer.batches_per_step
         send: Any = self._send

@@ -39,6 +39,7 @@ class Queue:
         steps: int,
         asked: int,
         last_step: int | None,
+        start: str | None = None,
     ) -> None:
         """Nothing is in flight.
 
@@ -49,9 +50,10 @@ class Queue:
             steps: done so far.
             asked: asks numbered so far; those that were in flight are lost, and numbers continue with the next step's.
             last_step: after which nothing more is asked; None for no limit.
+            start: template that the prompt space starts from; None as configured.
         """
         self._optimizer, self._execution, self._ledger = optimizer, execution, ledger
-        self._synchronous = execution.mode == "sync"
+        self._synchronous, self._start = execution.mode == "sync", start
         each = self._each = optimizer.asks_per_step
         self._steps, self._last = steps, None if last_step is None else last_step * each
         self.asked = -(-asked // each) * each
@@ -110,7 +112,9 @@ class Queue:
             self._ledger.issue(ask.queries)
             self.asked += 1
             self.out += 1
-            asks.append(ask if features is None else replace(ask, features=features))
+            if features is not None or self._start is not None:
+                ask = replace(ask, features=features, start=self._start)
+            asks.append(ask)
         return tuple(asks)
 
     def take(self, asks: Sequence[Ask], results: Sequence[AskResult], attempts: int) -> Iterator[StepResults]:

@@ -9,10 +9,12 @@ from zip_ray.tuning.ledger import Account
 
 @dataclass(frozen=True)
 class Best:
-    """The best iterate by validation accuracy; the earliest of equals."""
+    """The best iterate by validation (see `validation.deploy`); the earliest of equals."""
 
     accuracy: float
     """Share of the validation images, 0 to 1."""
+    loss: float
+    """Mean cross-entropy on them."""
     step: int
     w: Float64
     """Shape (d,)."""

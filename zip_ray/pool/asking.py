@@ -1,4 +1,4 @@
-"""Work that is not charged, done while nothing else is in flight: tests of a prompt, and what is kept of it."""
+"""Work done outside the loop, while nothing else is in flight: tests of a prompt, its surveys, what is kept of it."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -6,7 +6,17 @@ from typing import TypeVar
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.facts import Prompt
-from zip_ray.protocol.messages import Body, Evaluation, EvaluationResult, Priority, Value, new_work
+from zip_ray.protocol.messages import (
+    Ask,
+    AskResult,
+    Body,
+    Evaluation,
+    EvaluationResult,
+    Pass,
+    Priority,
+    Value,
+    new_work,
+)
 
 TESTED_TOGETHER = 1024
 """Test images of one piece of work: so many take a scorer a minute or two, even on a CPU, where 50,000 would seem to
@@ -18,7 +28,7 @@ V = TypeVar("V", bound=Value)
 
 
 def ask(pool: Pool, body: Body, kind: type[V], meanwhile: Callable[[], None] = lambda: None) -> V:
-    """Have one piece of work done that is not charged, while nothing else is in flight.
+    """Have one piece of work done, while nothing else is in flight.
 
     Args:
         pool: does it.
@@ -29,11 +39,15 @@ def ask(pool: Pool, body: Body, kind: type[V], meanwhile: Callable[[], None] = l
     Raises:
         PoolError, InputError: as the pool does.
     """
-    return _ask_all(pool, [body], kind, meanwhile)[0]
+    return ask_all(pool, [body], kind, meanwhile)[0]
 
 
 def accuracy_on_test(
-    pool: Pool, prompt: Float64 | str | Prompt, images: int, meanwhile: Callable[[], None] = lambda: None
+    pool: Pool,
+    prompt: Float64 | str | Prompt,
+    images: int,
+    meanwhile: Callable[[], None] = lambda: None,
+    start: str | None = None,
 ) -> float:
     """Share of the test images classified correctly, while nothing else is in flight.
 
@@ -42,18 +56,21 @@ def accuracy_on_test(
         prompt: parameters, shape (d,), a sentence with {} for the class name, or a prompt.
         images: how many test images there are.
         meanwhile: is called now and then during the wait.
+        start: of parameters: the template that the prompt space starts from; None as configured.
 
     Raises:
         PoolError, InputError: as the pool does.
     """
     if images <= TESTED_TOGETHER:
-        return ask(pool, Evaluation("test", prompt), EvaluationResult, meanwhile).accuracy
+        return ask(pool, Evaluation("test", prompt, start=start), EvaluationResult, meanwhile).accuracy
     parts = [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
-    results = _ask_all(pool, [Evaluation("test", prompt, part) for part in parts], EvaluationResult, meanwhile)
+    results = ask_all(pool, [Evaluation("test", prompt, part, start) for part in parts], EvaluationResult, meanwhile)
     return sum(round(result.accuracy * result.images) for result in results) / images
 
 
-def _ask_all(pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callable[[], None]) -> list[V]:
+def ask_all(
+    pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callable[[], None] = lambda: None
+) -> list[V]:
     """The answers, in the order of the bodies. Those to what was asked before, and given up, are let go."""
     works = [new_work(body, Priority.EVALUATION) for body in bodies]
     missing, found = {work.id for work in works}, dict[int, V]()
@@ -66,3 +83,9 @@ def _ask_all(pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Calla
                 found[answer.id] = answer.value
         meanwhile()
     return [found[work.id] for work in works]
+
+
+def ask_each(pool: Pool, asks: Sequence[Ask], meanwhile: Callable[[], None] = lambda: None) -> list[AskResult]:
+    """The results of asks, each in a pass of its own, in their order; raises what `ask` does."""
+    answers = ask_all(pool, [Pass((one,)) for one in asks], tuple, meanwhile)
+    return [result for (result,) in answers]

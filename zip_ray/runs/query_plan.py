@@ -1,0 +1,76 @@
+"""What a run spends its queries on: the survey of the templates, rounds or steps, and the scores for the readout."""
+
+import math
+from typing import NamedTuple
+
+from zip_ray.config.tree import Config
+from zip_ray.optimizers.gauss_newton import LEAST_ROUND, GaussNewtonOptions
+from zip_ray.prompts.options import ContextOptions
+from zip_ray.protocol.facts import PHOTO, Facts
+from zip_ray.protocol.mini_batches import chunks
+
+FEWEST_IN_ROUND, MOST_IN_ROUND = 52, 128
+"""Queries of a round on few actors, and on many: between these a round gains as much per query
+(docs/measurements/gauss-newton.md)."""
+SURVEY_SHARE = 0.8
+"""Of the budget, at most, for the survey."""
+FURTHER_SHARE = 1 / 8
+"""Of what the survey leaves, at most, for the scores of further prompts, where rounds can be made of the rest."""
+MOST_FURTHER = 12
+"""Further prompts: more of them change nothing (docs/measurements/readout.md)."""
+
+
+class QueryPlan(NamedTuple):
+    """How the queries of a run are shared out."""
+
+    templates: tuple[str, ...]
+    """Hand-written templates that are surveyed; none where the start is given."""
+    further: int
+    """Prompts around the start whose scores are features of the readout."""
+    reserved: int
+    """Queries kept for the readout: of the further prompts, and of the tuned one."""
+    round_queries: int
+    """Of a round of gauss-newton."""
+
+
+def plan_queries(config: Config, facts: Facts) -> QueryPlan:
+    """The plan of a run, which depends on its config and its images alone."""
+    each = chunks(facts.images["train"], config.task.batch_size)
+    budget = math.inf if config.budget.queries is None else config.budget.queries
+    templates = _surveyed(config, facts, budget, each)
+    left = budget - each * len(templates)
+    for_tuned = each if config.readout != "none" else 0
+    if left - for_tuned < LEAST_ROUND or not isinstance(config.optimizer, GaussNewtonOptions):
+        rounds_of = LEAST_ROUND
+        further = _further(config, max(left - for_tuned, 0) // each if left < math.inf else MOST_FURTHER)
+        if not isinstance(config.optimizer, GaussNewtonOptions):
+            further = min(further, _share(left, each))
+    else:
+        further = _further(config, _share(left, each))
+        rounds_of = _round(config, left - for_tuned - each * further)
+    return QueryPlan(templates, further, for_tuned + each * further, rounds_of)
+
+
+def _surveyed(config: Config, facts: Facts, budget: float, each: int) -> tuple[str, ...]:
+    if not (isinstance(config.prompt, ContextOptions) and config.prompt.init == "auto") or config.prompt.visual:
+        return ()
+    known = tuple(dict.fromkeys((*facts.templates, PHOTO)))
+    affordable = len(known) if budget == math.inf else int(SURVEY_SHARE * budget) // each
+    return known[: max(affordable, 1)]
+
+
+def _share(left: float, each: int) -> int:
+    return MOST_FURTHER if left == math.inf else int(FURTHER_SHARE * left) // each
+
+
+def _further(config: Config, affordable: float) -> int:
+    return min(int(affordable), MOST_FURTHER) if config.readout == "auto" and not config.prompt.visual else 0
+
+
+def _round(config: Config, queries: float) -> int:
+    """Queries of a round: as many as the actors do at a time, within limits; of a budget, equal parts without a rest."""
+    assert isinstance(config.optimizer, GaussNewtonOptions)
+    if config.optimizer.round_queries != "auto":
+        return config.optimizer.round_queries
+    wanted = min(max(config.cluster.most or 1, FEWEST_IN_ROUND), MOST_IN_ROUND)
+    return wanted if queries == math.inf else int(queries // math.ceil(queries / wanted))
