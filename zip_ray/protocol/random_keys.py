@@ -27,6 +27,7 @@ class Stream(IntEnum):
     CROP = 11
     SHIFT = 12
     DIRECTION = 13
+    FOLDS = 14
 
 
 class _Key(ISeedSequence):

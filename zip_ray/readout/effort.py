@@ -1,0 +1,54 @@
+"""How much is tried: less where classes and images are many, so that a fit stays within a minute and a gigabyte."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
+MOST_COLUMNS = 3000
+"""Of the scores of all prompts together; further prompts are not looked at."""
+WORK = 6e11
+"""Multiplications and additions that a fit may take, about: half a minute of one core."""
+TYPICAL_ITERATIONS = 20
+PER_SCORE = 60
+"""What softmax takes for one score, in multiplications."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What is tried."""
+
+    shrinkages: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003)
+    unwhitened: bool = True
+    """Whether the scores as they are and those of all prompts are tried too, beside the whitened ones."""
+    penalties: tuple[float, ...] = PENALTIES
+    """From the largest on."""
+    folds: int = 5
+    held_out: int = 5
+    """How many of the folds are held out, in turn."""
+    components: int = 1024
+    """Principal components at most."""
+    iterations: int = 60
+    dtype: type[np.floating] = np.float64
+
+    def work(self, images: int, components: int, classes: int) -> float:
+        """About how many multiplications and additions a fit takes."""
+        learners = len(self.shrinkages) + 2 * self.unwhitened
+        fits = learners * len(self.penalties) * self.held_out
+        gradient = images * classes * (4 * min(components, self.components) + PER_SCORE)
+        return fits * min(self.iterations, TYPICAL_ITERATIONS) * gradient / (1 + (self.dtype is np.float32))
+
+
+FULL = Effort()
+EFFORTS = (
+    FULL,
+    replace(FULL, dtype=np.float32),
+    replace(FULL, dtype=np.float32, shrinkages=(0.03, 0.01), penalties=PENALTIES[1:-1]),
+    replace(FULL, dtype=np.float32, shrinkages=(0.03,), penalties=PENALTIES[1:-1], held_out=2),
+    Effort((0.03,), False, (0.01, 0.003, 0.001), held_out=1, components=256, iterations=10, dtype=np.float32),
+)
+
+
+def choose_effort(images: int, components: int, classes: int) -> Effort:
+    """The first that is quick enough, or the last."""
+    return next((one for one in EFFORTS if one.work(images, components, classes) <= WORK), EFFORTS[-1])
