@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE_NAME = "tuned_prompt.safetensors"
-TUNED, PLAIN_TEMPLATE = "tuned", "plain template"
-"""Names of accuracies: of the tuned prompt, and of the task's own template, which it is compared with."""
+TUNED, PROMPT_ALONE, PLAIN_TEMPLATE = "tuned", "tuned, without its readout", "plain template"
+"""Names of accuracies: of the tuned prompt with its readout, if it has one, and without it, and of the task's own
+template, which it is compared with."""
 FROZEN, VISUAL = "frozen.", "visual."
 """Prefixes of the tensors that the prompt space drew once, and of those of a visual prompt."""
 

@@ -17,6 +17,7 @@ from zip_ray.protocol.messages import (
     Value,
     new_work,
 )
+from zip_ray.protocol.readout import Readout
 
 TESTED_TOGETHER = 1024
 """Test images of one piece of work: so many take a scorer a minute or two, even on a CPU, where 50,000 would seem to
@@ -48,6 +49,7 @@ def accuracy_on_test(
     images: int,
     meanwhile: Callable[[], None] = lambda: None,
     start: str | None = None,
+    readout: Readout | None = None,
 ) -> float:
     """Share of the test images classified correctly, while nothing else is in flight.
 
@@ -57,14 +59,15 @@ def accuracy_on_test(
         images: how many test images there are.
         meanwhile: is called now and then during the wait.
         start: of parameters: the template that the prompt space starts from; None as configured.
+        readout: is applied to the scores.
 
     Raises:
         PoolError, InputError: as the pool does.
     """
     if images <= TESTED_TOGETHER:
-        return ask(pool, Evaluation("test", prompt, start=start), EvaluationResult, meanwhile).accuracy
+        return ask(pool, Evaluation("test", prompt, None, start, readout), EvaluationResult, meanwhile).accuracy
     parts = [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
-    results = ask_all(pool, [Evaluation("test", prompt, part, start) for part in parts], EvaluationResult, meanwhile)
+    results = ask_all(pool, [Evaluation("test", prompt, part, start, readout) for part in parts], EvaluationResult, meanwhile)
     return sum(round(result.accuracy * result.images) for result in results) / images
 
 

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     SHIFT = 12
     DIRECTION = 13
     FOLDS = 14
+    FURTHER = 15
 
 
 class _Key(ISeedSequence):

@@ -42,14 +42,24 @@ class Beginning:
     queries: int = 0
     """Charged for the survey."""
 
+    @property
+    def unit(self) -> float:
+        """Length per parameter of a step as long as the prompt's own scale."""
+        return step_unit(self.space, self.facts.shape)
+
+    @property
+    def surveyed(self) -> list[str]:
+        """The templates of the survey, the start first, then from the lowest loss on."""
+        ranking = [] if self.survey is None else self.survey.ranking
+        return sorted(ranking, key=lambda template: template != self.template)
+
     def problem(self, config: Config) -> Problem:
         """What a method on class scores must know."""
         labels = self.facts.labels
         kept = None
         if self.survey is not None and self.template is not None and len(self.facts.classnames) > 2 * KEPT_CLASSES:
             kept = kept_classes(self.survey.of(self.template), labels, KEPT_CLASSES)
-        unit = step_unit(self.space, self.facts.shape)
-        return Problem(labels, config.task.batch_size, config.seed, unit, kept)
+        return Problem(labels, config.task.batch_size, config.seed, self.unit, kept)
 
 
 def begin(

@@ -1,24 +1,26 @@
 """The end of a run: one of its iterates is tested and becomes the tuned prompt."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED, PromptCard, TunedPrompt
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, PROMPT_ALONE, TUNED, PromptCard, TunedPrompt
 from zip_ray.config.tree import Config
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.asking import accuracy_on_test, ask
-from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.messages import Encoding, EncodingResult
+from zip_ray.protocol.readout import Readout
 from zip_ray.runs.accuracy_plot import FILE_NAME as PLOT
 from zip_ray.runs.accuracy_plot import draw_accuracy
 from zip_ray.runs.beginning import Beginning
+from zip_ray.runs.choosing import Classifier, choose_classifier
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import Record, each_event
 from zip_ray.runs.folder import needing_room
 from zip_ray.tuning.events import EndEvent, StartEvent
+from zip_ray.tuning.ledger import Account
 from zip_ray.tuning.loop import Outcome
 from zip_ray.tuning.state import RunState
 
@@ -35,8 +37,13 @@ class OpenRun:
     """The first event of its record."""
 
 
-def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[], None]) -> dict[str, float]:
-    """Write the tuned prompt, the end of the record and the picture; the test accuracies, by name.
+def deploy(
+    run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[], None]
+) -> tuple[Outcome, dict[str, float]]:
+    """Write the tuned prompt, the end of the record and the picture.
+
+    Returns:
+        The outcome, with the queries of the readout in its account, and the test accuracies by name.
 
     Args:
         run: the run.
@@ -48,48 +55,63 @@ def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[
         OutputError: the run folder cannot be written to.
         PoolError: no scorer is left.
     """
-    state = outcome.state
-    w, step = _chosen(run.config, state)
-    tuned = accuracy_on_test(run.pool, w, run.begun.facts.images["test"], meanwhile, run.begun.template)
-    encoding = ask(run.pool, Encoding(w, run.begun.template), EncodingResult, meanwhile)
-    accuracies = {**run.start.zero_shot.test, TUNED: tuned}
-    card = _card(run, state, step, accuracies, encoding)
-    prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, w, run.begun.space.tensors())
+    chosen = choose_classifier(run.pool, run.config, run.begun, outcome.state, meanwhile)
+    outcome = replace(outcome, state=_charged(outcome.state, chosen.queries))
+    accuracies = {**run.start.zero_shot.test, **_tested(run, chosen, meanwhile)}
+    encoding = ask(run.pool, Encoding(chosen.w, run.begun.template), EncodingResult, meanwhile)
+    card = _card(run, outcome.state, chosen, accuracies, encoding)
+    prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, chosen.w, run.begun.space.tensors())
     title = f"{run.config.task.name}: {run.config.optimizer.method}, seed {run.config.seed}"
     with needing_room(run.folder, run.config):
         prompt.save(run.folder)
-        record.append(_end(run.config, outcome, step, accuracies))
+        record.append(_end(run, outcome, chosen, accuracies))
         draw_accuracy(run.folder / PLOT, each_event(run.folder / RECORD), title, accuracies)
-    return accuracies
+    return outcome, accuracies
 
 
-def _chosen(config: Config, state: RunState) -> tuple[Float64, int]:
-    """Parameters and step of the iterate that is deployed (see `validation.deploy`)."""
-    if config.validation.deploy != "last" and state.best is not None:
-        return state.best.w, state.best.step
-    return state.optimizer.w, state.optimizer.steps
+def _tested(run: OpenRun, chosen: Classifier, meanwhile: Callable[[], None]) -> dict[str, float]:
+    """Test accuracy of the classifier, and of its prompt alone where it has a readout."""
+
+    def tested(readout: Readout | None) -> float:
+        images, start = run.begun.facts.images["test"], run.begun.template
+        return accuracy_on_test(run.pool, chosen.w, images, meanwhile, start, readout)
+
+    if chosen.readout is None:
+        return {TUNED: tested(None)}
+    return {PROMPT_ALONE: tested(None), TUNED: tested(chosen.readout)}
 
 
-def _end(config: Config, outcome: Outcome, step: int, accuracies: dict[str, float]) -> EndEvent:
-    state, optimizer = outcome.state, config.optimizer
-    answers = state.account.charged * optimizer.asks_per_step // optimizer.queries_per_step
+def _charged(state: RunState, queries: int) -> RunState:
+    """The state with the queries of the readout in its account."""
+    a = state.account
+    account = Account(a.issued + queries, a.completed + queries, a.charged + queries, a.wasted)
+    return replace(state, account=account)
+
+
+def _end(run: OpenRun, outcome: Outcome, chosen: Classifier, accuracies: dict[str, float]) -> EndEvent:
+    state, optimizer = outcome.state, run.config.optimizer
+    of_steps = state.account.charged - run.begun.queries - chosen.queries
+    answers = of_steps * optimizer.asks_per_step // optimizer.queries_per_step
     return EndEvent(
         step=state.optimizer.steps,
         queries=state.account.charged,
         seconds=state.seconds,
         reasons=outcome.reasons,
-        deployed_step=step,
+        deployed_step=chosen.step,
         test_accuracy=accuracies[TUNED],
         zero_shot_accuracy=accuracies[PLAIN_TEMPLATE],
         below_zero_shot=accuracies[TUNED] < accuracies[PLAIN_TEMPLATE],
         account=state.account,
         dropped=state.dropped_results,
         left_over=answers - state.optimizer.steps * optimizer.asks_per_step - state.dropped_results,
+        readout=run.config.readout,
+        prompt_alone_accuracy=accuracies.get(PROMPT_ALONE),
+        evidence=chosen.evidence,
     )
 
 
 def _card(
-    run: OpenRun, state: RunState, step: int, accuracies: dict[str, float], encoding: EncodingResult
+    run: OpenRun, state: RunState, chosen: Classifier, accuracies: dict[str, float], encoding: EncodingResult
 ) -> PromptCard:
     facts, config, visual = run.begun.facts, run.config, encoding.prompt.visual
     validation = {"validation": state.accuracy} if np.isfinite(state.accuracy) else {}
@@ -109,7 +131,7 @@ def _card(
         seed=config.seed,
         prompt=config.prompt.model_dump(mode="json"),
         deployed=config.validation.deploy,
-        step=step,
+        step=chosen.step,
         queries=state.account.charged,
         seconds=state.seconds,
         accuracies={f"test/{name}": value for name, value in accuracies.items()} | validation,

@@ -214,6 +214,6 @@ def _finish(
         watch.look()
 
     try:
-        return outcome, deploy(run, outcome, record, meanwhile)
+        return deploy(run, outcome, record, meanwhile)
     except (Interrupted, PoolError) as error:
         return Outcome(outcome.state, cut_off_by(error)), {}

@@ -39,7 +39,7 @@ def plan_queries(config: Config, facts: Facts) -> QueryPlan:
     budget = math.inf if config.budget.queries is None else config.budget.queries
     templates = _surveyed(config, facts, budget, each)
     left = budget - each * len(templates)
-    for_tuned = each if config.readout != "none" else 0
+    for_tuned = 0 if config.readout == "none" else each if templates else 2 * each  # the start's, which none surveyed
     if left - for_tuned < LEAST_ROUND or not isinstance(config.optimizer, GaussNewtonOptions):
         rounds_of = LEAST_ROUND
         further = _further(config, max(left - for_tuned, 0) // each if left < math.inf else MOST_FURTHER)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from zip_ray.readout.evidence import Evidence
 from zip_ray.tuning.ledger import Account
 
 
@@ -121,6 +122,12 @@ class EndEvent(Moment):
     """Answers that were too stale to be used."""
     left_over: int
     """Answers charged and neither used nor dropped: too few for a step when the run ended."""
+    readout: str = "none"
+    """Kind of the readout that the tuned prompt has."""
+    prompt_alone_accuracy: float | None = None
+    """Test accuracy without it; None where there is none."""
+    evidence: Evidence | None = None
+    """What the validation images say for the tuned prompt and its readout, against the start."""
 
 
 Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | EndEvent

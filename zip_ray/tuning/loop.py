@@ -176,7 +176,7 @@ class Tuning:
         budget, state = self._config.budget, self._state
         reasons = self._optimizer.stop(state.optimizer) if state.optimizer.nonfinite_streak else {}
         if not self._queue.admits_step:
-            kept = f", {self._reserved} kept for the readout" if self._reserved else ""
+            kept = f", {self._reserved} for the readout" if self._reserved else ""
             reasons["queries"] = f"{self._ledger.account.charged} of {budget.queries} queries used{kept}"
         if budget.seconds is not None and self._seconds() >= budget.seconds:
             reasons["seconds"] = f"{budget.seconds:g} seconds used"

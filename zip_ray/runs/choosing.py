@@ -1,0 +1,140 @@
+"""The classifier that a run ends with: one of its iterates, and a readout where that is wanted.
+
+What is chosen among, and by: the iterate as it is, a readout of it, a readout of the start, and the mean of both; by
+the loss on the validation images. Test images have no say.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from zip_ray.config.tree import Config
+from zip_ray.pool.asking import ask_all
+from zip_ray.pool.contract import Pool
+from zip_ray.protocol.arrays import Float32, Float64, Int64
+from zip_ray.protocol.facts import Prompt
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, Query
+from zip_ray.protocol.mini_batches import chunks
+from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.protocol.readout import Readout
+from zip_ray.readout.evidence import Evidence, weigh
+from zip_ray.readout.fitting import fit_readout
+from zip_ray.readout.linear_map import LinearMap
+from zip_ray.runs.beginning import Beginning
+from zip_ray.runs.survey import training_scores
+from zip_ray.tuning.state import RunState
+
+FURTHER_DISTANCE = 3.0
+"""Of the further prompts from the start, in units of `prompts.step_unit` per parameter: far enough to show what the
+start does not see, near enough to be read by the model as text."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What is deployed."""
+
+    w: Float64
+    step: int
+    readout: Readout | None = None
+    queries: int = 0
+    """Charged for the scores that the readout is fitted to."""
+    evidence: Evidence | None = None
+    """What the validation images say for it, against the start."""
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Prompts with the scores of the training and the validation images, each of shape (images, classes)."""
+
+    prompts: list[Float64 | Prompt | str]
+    """The iterate first, then the start, then what else there is."""
+    train: list[Float32]
+    val: list[Float32]
+
+
+def choose_classifier(
+    pool: Pool, config: Config, begun: Beginning, state: RunState, meanwhile: Callable[[], None]
+) -> Classifier:
+    """Choose an iterate as `validation.deploy` says, and fit the readout that the config asks for.
+
+    Args:
+        pool: answers.
+        config: of the run.
+        begun: where the run began.
+        state: where its tuning ended.
+        meanwhile: is called now and then during a wait.
+
+    Raises:
+        PoolError, InputError: as the pool does.
+    """
+    w, step = _iterate(config, state)
+    if config.readout == "none":
+        return Classifier(w, step)
+    scored, queries = _score(pool, config, begun, w, meanwhile)
+    maps = _maps(config, scored, begun.facts.labels, step > 0)
+    val, labels = scored.val, begun.facts.val_labels
+    losses = [float(weigh(one.of(val), val[1], labels).loss) for one in maps]
+    chosen = maps[int(np.argmin(losses))]
+    further = [one for one in scored.prompts[1:] if not isinstance(one, np.ndarray)]
+    return Classifier(w, step, chosen.readout(further), queries, weigh(chosen.of(val), val[1], labels))
+
+
+def _iterate(config: Config, state: RunState) -> tuple[Float64, int]:
+    """Parameters and step of the iterate that is deployed (see `validation.deploy`)."""
+    if config.validation.deploy != "last" and state.best is not None:
+        return state.best.w, state.best.step
+    return state.optimizer.w, state.optimizer.steps
+
+
+def _score(
+    pool: Pool, config: Config, begun: Beginning, w: Float64, meanwhile: Callable[[], None]
+) -> tuple[_Scored, int]:
+    """The scores of the iterate, of the templates that were surveyed, and of further prompts; queries charged now."""
+    start, images, size = begun.template, begun.facts.images["train"], config.task.batch_size
+    points = [w, *_around(config, begun)]
+    if begun.survey is None:  # which has the start's scores
+        points.insert(1, begun.space.initial())
+    asks = [Query(index=k, step=0, version=0, w=point, batch=0, start=start) for k, point in enumerate(points)]
+    found, _ = training_scores(pool, asks, images, size, meanwhile)
+    templates = begun.surveyed
+    surveyed = [begun.survey.of(one) for one in templates] if begun.survey is not None else []
+    prompts = [w, *templates, *(_prompt(begun, point) for point in points[1:])]
+    evaluations = [
+        Evaluation("val", one, start=start if isinstance(one, np.ndarray) else None, scores=True) for one in prompts
+    ]
+    answers = ask_all(pool, evaluations, EvaluationResult, meanwhile)
+    val = [answer.scores for answer in answers if answer.scores is not None]
+    scored = _Scored(prompts, [found[0], *surveyed, *found[1:]], val)
+    return scored, chunks(images, size) * len(points)
+
+
+def _around(config: Config, begun: Beginning) -> list[Float64]:
+    """Parameters of the further prompts: keyed random steps from the start."""
+    space, unit = begun.space, begun.unit
+    w = space.initial()
+    return [
+        w + FURTHER_DISTANCE * unit * generator(config.seed, Stream.FURTHER, k).standard_normal(w.size)
+        for k in range(begun.plan.further)
+    ]
+
+
+def _prompt(begun: Beginning, w: Float64) -> Prompt:
+    return replace(begun.space.prompt(w), suffix=begun.facts.suffix)
+
+
+def _maps(config: Config, scored: _Scored, labels: Int64, moved: bool) -> list[LinearMap]:
+    """Candidates, as maps of the scores of all prompts; where the iterate is the start, one readout says it all."""
+    prompts, count = scored.prompts, len(scored.prompts)
+
+    def fitted(first: int) -> LinearMap:
+        named: Sequence[Prompt | str] = [one for one in prompts[first + 1 :] if not isinstance(one, np.ndarray)]
+        fit = fit_readout(config.readout, scored.train[first:], labels, config.seed, named)
+        return LinearMap.of_readout(fit.readout, first, count)
+
+    of_iterate = fitted(0)
+    maps = [LinearMap.alone(0, count, scored.train[0].shape[1]), of_iterate]
+    if config.readout == "auto" and moved and count > 1:
+        of_start = fitted(1)
+        maps += [of_start, of_iterate.mean_with(of_start)]
+    return maps
