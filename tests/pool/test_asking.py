@@ -7,8 +7,8 @@ from tests.support.fakes import FakeScorer, evaluation_work, pair_work
 from tests.support.pools import RecordingPool, ShuffledPool
 from zip_ray.config.reading import validate
 from zip_ray.pool import uncharged
-from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.asking import TESTED_TOGETHER, accuracy_on_test, ask
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import (
     Encoding,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from zip_ray.runs.event_log import read_record
 from zip_ray.tuning.events import EndEvent, Event, StartEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Account
 
+READOUT_MARK = " + readout"
+"""Behind the label of a method with a readout, in all tables and pictures."""
 WHITE_BOX = ("gradient",)
 """Values of `optimizer.method` that see more than losses."""
 
@@ -107,10 +109,20 @@ def read_results(folder: Path) -> Results:
     if not (folder / SUITE).is_file():
         raise InputError(f"{folder}: no {SUITE}: give the folder of a suite that `zip-ray compare` ran")
     suite = load_suite(folder / SUITE, written=True)
-    planned = plan(suite, folder)
+    runs = plan(suite, folder)
+    shown = {run.method: run.method + READOUT_MARK * _has_readout(run) for run in runs}
+    planned = [replace(run, method=shown[run.method]) for run in runs]
+    labels = {run.label: marked.label for run, marked in zip(runs, planned, strict=True)}
+    suite = suite.model_copy(update={"methods": {shown[label]: own for label, own in suite.methods.items()}})
     facts = read_facts(folder)
     finished = [one for run in planned if (one := read_run(run)) is not None]
-    return Results(suite, planned, finished, facts.failures, facts.revisions)
+    failures = {labels.get(label, label): why for label, why in facts.failures.items()}
+    return Results(suite, planned, finished, failures, facts.revisions)
+
+
+def _has_readout(run: Planned) -> bool:
+    """Whether a run has a readout that its method's label says nothing of."""
+    return run.config.readout != "none" and "readout" not in run.method
 
 
 def read_run(run: Planned) -> Finished | None:

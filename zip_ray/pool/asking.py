@@ -67,13 +67,13 @@ def accuracy_on_test(
     if images <= TESTED_TOGETHER:
         return ask(pool, Evaluation("test", prompt, None, start, readout), EvaluationResult, meanwhile).accuracy
     parts = [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
-    results = ask_all(pool, [Evaluation("test", prompt, part, start, readout) for part in parts], EvaluationResult, meanwhile)
+    results = ask_all(
+        pool, [Evaluation("test", prompt, part, start, readout) for part in parts], EvaluationResult, meanwhile
+    )
     return sum(round(result.accuracy * result.images) for result in results) / images
 
 
-def ask_all(
-    pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callable[[], None] = lambda: None
-) -> list[V]:
+def ask_all(pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callable[[], None] = lambda: None) -> list[V]:
     """The answers, in the order of the bodies. Those to what was asked before, and given up, are let go."""
     works = [new_work(body, Priority.EVALUATION) for body in bodies]
     missing, found = {work.id for work in works}, dict[int, V]()

@@ -1,4 +1,4 @@
-"""Linear maps of the scores of several prompts: readouts of different prompts in one form, so that they can be mixed."""
+"""Linear maps of the scores of several prompts: readouts of different prompts in one form, to be mixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -99,7 +99,7 @@ def _score(
     found, _ = training_scores(pool, asks, images, size, meanwhile)
     templates = begun.surveyed
     surveyed = [begun.survey.of(one) for one in templates] if begun.survey is not None else []
-    prompts = [w, *templates, *(_prompt(begun, point) for point in points[1:])]
+    prompts: list[Float64 | Prompt | str] = [w, *templates, *(_prompt(begun, point) for point in points[1:])]
     evaluations = [
         Evaluation("val", one, start=start if isinstance(one, np.ndarray) else None, scores=True) for one in prompts
     ]
