@@ -11,6 +11,8 @@ from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, PROMPT_ALONE, TUNED
 from zip_ray.cli.flags import RUN, form
 from zip_ray.compare.execute import SuiteOutcome
 from zip_ray.compare.report.document import PAGE as REPORT
+from zip_ray.compare.report.tables import overview_table
+from zip_ray.compare.results import read_results
 from zip_ray.config.tree import Config
 from zip_ray.runs import next_command
 from zip_ray.runs.folder import how_to_resume
@@ -53,8 +55,19 @@ def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:
         return INTERRUPTED
     new = outcome.finished or outcome.failures
     done = f"{outcome.finished} runs done" if new else "all runs were done before"
+    if (folder / REPORT).is_file():
+        console.print(_overview(folder))
     console.print(f"{done}\nreport  {folder / REPORT}", soft_wrap=True)
     return 1 if outcome.failures else 0
+
+
+def _overview(folder: Path) -> Table:
+    """The first table of a suite's report."""
+    found = overview_table(read_results(folder))
+    table = Table(*found.header)
+    for line in found.rows:
+        table.add_row(*(cell.text for cell in line))
+    return table
 
 
 def _next_command(result: RunResult, config: Config) -> str:

@@ -43,6 +43,8 @@ class Finished:
     """Accuracy on mini-batches, by step."""
     validation: Curve
     parameters: int
+    steps: int
+    """Updates, each of one round of queries where the method is synchronous."""
     account: Account
     seconds: float
     environment: dict[str, str | int | None]
@@ -143,6 +145,7 @@ def read_run(run: Planned) -> Finished | None:
         training=_curve(events, StepEvent),
         validation=_curve(events, ValidationEvent),
         parameters=start.parameters,
+        steps=end.step,
         account=end.account,
         seconds=end.seconds,
         environment=start.environment,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE
 from zip_ray.compare.report.document import Table, row
-from zip_ray.compare.report.scores import NONE, best_bold, mean_score, percent, seeds_score
+from zip_ray.compare.report.scores import NONE, best_bold, mean, mean_score, percent, seeds_score
 from zip_ray.compare.results import Results
 from zip_ray.compare.statistics import paired_tests
 
@@ -97,6 +97,26 @@ def seeds_table(results: Results) -> Table:
         for one in results.finished
     ]
     return Table(header, tuple(rows))
+
+
+def overview_table(results: Results) -> Table:
+    """A row for each template and method: means over the shared tasks, the shots and the seeds."""
+    shared = set(results.shared)
+    runs = [one for one in results.finished if one.run.task in shared]
+    rows = [
+        row(f"zero-shot, {name}", [percent(mean([one.zero_shot[name] for one in runs])), "0", "0", "0"])
+        for name in templates(results)
+    ]
+    for method in results.suite.methods:
+        own = [one for one in runs if one.run.method == method]
+        figures = (
+            mean([one.account.charged for one in own]),
+            mean([one.steps for one in own]),
+            mean([one.seconds for one in own]),
+        )
+        accuracy = percent(mean([one.accuracy for one in own]))
+        rows.append(row(method, [accuracy, *("" if math.isnan(n) else f"{n:,.0f}" for n in figures)]))
+    return Table(("", "test accuracy, %", "queries", "updates", "seconds"), tuple(rows))
 
 
 def tests_table(results: Results) -> Table:

@@ -46,8 +46,20 @@ def document(results: Results) -> Document:
         f"queries per run. {done}{untested}{failed}. A query is one evaluation of the model on one mini-batch at one "
         f"prompt.{fallen}{_left_out(results)}"
     )
-    sections = (*_accuracy(results), *_protocol(results), *_course(results), *_tests(results), *_record(results))
+    sections = (
+        _overview(results),
+        *_accuracy(results),
+        *_protocol(results),
+        *_course(results),
+        *_tests(results),
+        *_record(results),
+    )
     return Document(f"Comparison: {suite.name}", summary, sections)
+
+
+def _overview(results: Results) -> Section:
+    text = "Means over the tasks that all methods share, and over seeds. A row with a readout says so in its name."
+    return Section("Overview", text, (tables.overview_table(results),))
 
 
 def _left_out(results: Results) -> str:
