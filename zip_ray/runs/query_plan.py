@@ -11,13 +11,13 @@ from zip_ray.protocol.mini_batches import chunks
 
 FEWEST_IN_ROUND, MOST_IN_ROUND = 52, 128
 """Queries of a round on few actors, and on many: between these a round gains as much per query
-(docs/measurements/gauss-newton.md)."""
+(docs/measurements/class-scores.md)."""
 SURVEY_SHARE = 0.8
 """Of the budget, at most, for the survey."""
 FURTHER_SHARE = 1 / 8
 """Of what the survey leaves, at most, for the scores of further prompts, where rounds can be made of the rest."""
 MOST_FURTHER = 12
-"""Further prompts: more of them change nothing (docs/measurements/readout.md)."""
+"""Further prompts: more of them change nothing (docs/measurements/class-scores.md)."""
 
 
 class QueryPlan(NamedTuple):

@@ -125,6 +125,8 @@ class Tuning:
         self._validated_step = state.validated_step
         """Step of the latest validation that was asked for."""
         self._started = clock() - state.seconds
+        self._round_seconds = 0.0
+        """What a wide round took last, where one that begins must end before the deadline; else 0."""
         self._recent: deque[tuple[float, int]] = deque()
         self._crops = self._crop_stream() if config.encodes_crops else None
         self._watch = PoolWatch(pool, self._emit_pool, clock)
@@ -178,7 +180,7 @@ class Tuning:
         if not self._queue.admits_step:
             kept = f", {self._reserved} for the readout" if self._reserved else ""
             reasons["queries"] = f"{self._ledger.account.charged} of {budget.queries} queries used{kept}"
-        if budget.seconds is not None and self._seconds() >= budget.seconds:
+        if budget.seconds is not None and self._seconds() + self._round_seconds >= budget.seconds:
             reasons["seconds"] = f"{budget.seconds:g} seconds used"
         if budget.steps is not None and state.optimizer.steps >= budget.steps:
             reasons["steps"] = f"{budget.steps} steps done"
@@ -214,6 +216,8 @@ class Tuning:
     def _step(self, results: StepResults) -> None:
         """Make a step, and tell of it."""
         before, account, seconds = self._state, self._ledger.account, self._seconds()
+        if self._config.optimizer.wants_scores:
+            self._round_seconds = seconds - before.seconds
         optimizer, report = self._optimizer.tell(before.optimizer, results.told)
         self._state = state = replace(
             before,
