@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
-MOST_COLUMNS = 3000
+MOST_COLUMNS = 2000
 """Of the scores of all prompts together; further prompts are not looked at."""
-WORK = 6e11
+WORK = 1.5e11
 """Multiplications and additions that a fit may take, about: half a minute of one core."""
 TYPICAL_ITERATIONS = 20
 PER_SCORE = 60
