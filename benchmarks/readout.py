@@ -29,7 +29,7 @@ TESTED = 2000
 
 @dataclass(frozen=True)
 class Options(BenchmarkOptions):
-    """Fit of a readout, 16 images per class, one core; wanted: 60 seconds and 1 GiB beside the scores, 1,000 classes."""
+    """Fit of a readout, 16 images per class, one core; wanted with 1,000 classes: 60 s, 1 GiB beside the scores."""
 
     classes: tuple[int, ...] = (10, 100, 1000)
     """Numbers of classes."""
@@ -96,8 +96,8 @@ def main(options: Options) -> int:
     ]
     text = table(["classes", "images", "prompts", "seconds", "MiB", "prompt alone, %", "with readout, %"], rows)
     head = (
-        f"`readout: auto` on drawn scores ({EMBED} dimensions), one BLAS thread, {machine()}; MiB: peak beyond what the "
-        f"process had with the scores; accuracy on other images"
+        f"`readout: auto` on drawn scores ({EMBED} dimensions), one BLAS thread, {machine()}; MiB: peak beyond what "
+        f"the process had with the scores; accuracy on other images"
     )
     print(f"{head}\n\n{text}\n")
     if options.write:

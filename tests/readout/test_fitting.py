@@ -1,4 +1,4 @@
-"""The fit of a readout: it never does worse than nothing on held-out images, and does not see what classes are called."""
+"""The fit of a readout: never worse than nothing on images held out, and blind to what classes are called."""
 
 import numpy as np
 import pytest

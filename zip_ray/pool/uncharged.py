@@ -1,12 +1,14 @@
 """Work that is not charged, done while nothing else is in flight: tests of a prompt, and what is kept of it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.facts import Prompt
 from zip_ray.protocol.messages import Body, Evaluation, EvaluationResult, Priority, Value, new_work
+from zip_ray.protocol.readout import Readout
 
 TESTED_TOGETHER = 1024
 """Test images of one piece of work: so many take a scorer a minute or two, even on a CPU, where 50,000 would seem to
@@ -33,7 +35,12 @@ def ask(pool: Pool, body: Body, kind: type[V], meanwhile: Callable[[], None] = l
 
 
 def accuracy_on_test(
-    pool: Pool, prompt: Float64 | str | Prompt, images: int, meanwhile: Callable[[], None] = lambda: None
+    pool: Pool,
+    prompt: Float64 | str | Prompt,
+    images: int,
+    meanwhile: Callable[[], None] = lambda: None,
+    start: str | None = None,
+    readout: Readout | None = None,
 ) -> float:
     """Share of the test images classified correctly, while nothing else is in flight.
 
@@ -42,14 +49,17 @@ def accuracy_on_test(
         prompt: parameters, shape (d,), a sentence with {} for the class name, or a prompt.
         images: how many test images there are.
         meanwhile: is called now and then during the wait.
+        start: of the prompt space, as in an `Ask`; for parameters.
+        readout: applied to the scores; None for the prompt alone.
 
     Raises:
         PoolError, InputError: as the pool does.
     """
+    test = Evaluation("test", prompt, start=start, readout=readout)
     if images <= TESTED_TOGETHER:
-        return ask(pool, Evaluation("test", prompt), EvaluationResult, meanwhile).accuracy
+        return ask(pool, test, EvaluationResult, meanwhile).accuracy
     parts = [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
-    results = _ask_all(pool, [Evaluation("test", prompt, part) for part in parts], EvaluationResult, meanwhile)
+    results = _ask_all(pool, [replace(test, part=part) for part in parts], EvaluationResult, meanwhile)
     return sum(round(result.accuracy * result.images) for result in results) / images
 
 
