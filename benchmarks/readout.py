@@ -59,7 +59,9 @@ def draw(classes: int, prompts: int) -> tuple[list[Float32], list[Float32], Int6
         made = directions[of] + 3 * rng.standard_normal((len(of), EMBED), np.float32)
         return made / np.linalg.norm(made, axis=1, keepdims=True)
 
-    texts = [directions @ bent + directions + rng.standard_normal((classes, EMBED), np.float32) for _ in range(prompts)]
+    texts = [
+        0.4 * directions + directions @ bent + rng.standard_normal((classes, EMBED), np.float32) for _ in range(prompts)
+    ]
     texts = [100 * text / np.linalg.norm(text, axis=1, keepdims=True) for text in texts]
     trained, tested = features(labels), features(others)
     return [trained @ text.T for text in texts], [tested @ text.T for text in texts], labels, others

@@ -58,8 +58,9 @@ def fold(readout: Readout, text_features: Sequence[Float32], logit_scale: float)
         ValueError: other prompts or other classes than the readout was fitted to.
     """
     stacked = np.concatenate([text - text.mean(axis=0) for text in map(_exact, text_features)])
-    head = logit_scale * (_exact(text_features[0]) + _exact(readout.weights).T @ stacked / readout.scale)
-    return head.astype(np.float32)
+    made = logit_scale * (_exact(text_features[0]) + _exact(readout.weights).T @ stacked / readout.scale)
+    head: Float32 = made.astype(np.float32)
+    return head
 
 
 def _exact(array: Float32) -> Float64:

@@ -80,9 +80,10 @@ def _held_out(
 ) -> Iterator[_Candidate]:
     """A learner at each penalty, with its scores of images held out; nothing where a fold cannot be learnt from."""
     found = [np.empty((len(out), offset.shape[1]), offset.dtype) for _ in effort.penalties]
+    penalties = effort.strengths(offset.shape[1])
     for fold in range(min(effort.held_out, folds.max() + 1)):
         rows = np.flatnonzero(folds != fold)
-        corrections = learner.corrections(rows, offset, labels, effort.penalties, effort.iterations)
+        corrections = learner.corrections(rows, offset, labels, penalties, effort.iterations)
         fitted = 0
         for held_out, correction in zip(found, corrections, strict=False):
             here = folds[out] == fold
@@ -90,7 +91,7 @@ def _held_out(
             fitted += 1
         if not fitted:
             return
-    for penalty, held_out in zip(effort.penalties, found, strict=True):
+    for penalty, held_out in zip(penalties, found, strict=True):
         yield _Candidate(learner, penalty, held_out)
 
 

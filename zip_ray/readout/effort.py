@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
+PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5)
+FEW_CLASSES = 10
+"""With more classes penalties are smaller in proportion: a class has a smaller share of the images, and of the loss."""
 MOST_COLUMNS = 2000
 """Of the scores of all prompts together; further prompts are not looked at."""
 WORK = 1.5e11
@@ -22,7 +24,7 @@ class Effort:
     unwhitened: bool = True
     """Whether the scores as they are and those of all prompts are tried too, beside the whitened ones."""
     penalties: tuple[float, ...] = PENALTIES
-    """From the largest on."""
+    """With few classes; from the largest on."""
     folds: int = 5
     held_out: int = 5
     """How many of the folds are held out, in turn."""
@@ -30,6 +32,10 @@ class Effort:
     """Principal components at most."""
     iterations: int = 60
     dtype: type[np.floating] = np.float64
+
+    def strengths(self, classes: int) -> tuple[float, ...]:
+        """The penalties for so many classes."""
+        return tuple(penalty * min(1.0, FEW_CLASSES / classes) for penalty in self.penalties)
 
     def work(self, images: int, components: int, classes: int) -> float:
         """About how many multiplications and additions a fit takes."""
@@ -40,12 +46,21 @@ class Effort:
 
 
 FULL = Effort()
+SINGLE = replace(FULL, dtype=np.float32)
 EFFORTS = (
     FULL,
-    replace(FULL, dtype=np.float32),
-    replace(FULL, dtype=np.float32, shrinkages=(0.03, 0.01), penalties=PENALTIES[1:-1]),
-    replace(FULL, dtype=np.float32, shrinkages=(0.03,), penalties=PENALTIES[1:-1], held_out=2),
-    Effort((0.03,), False, (0.01, 0.003, 0.001), held_out=1, components=256, iterations=10, dtype=np.float32),
+    SINGLE,
+    replace(SINGLE, shrinkages=(0.03, 0.01), penalties=PENALTIES[2:], iterations=30),
+    replace(SINGLE, shrinkages=(0.03,), penalties=PENALTIES[2:], held_out=2, components=512, iterations=30),
+    replace(
+        SINGLE,
+        shrinkages=(0.03,),
+        unwhitened=False,
+        penalties=(0.003, 3e-4, 3e-5),
+        held_out=1,
+        components=512,
+        iterations=15,
+    ),
 )
 
 
