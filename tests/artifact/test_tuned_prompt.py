@@ -12,11 +12,13 @@ import torch
 from open_clip.model import CLIP
 from torch import nn
 
+from zip_ray.artifact.kept_readout import ReadoutCard
 from zip_ray.artifact.tuned_prompt import PromptCard, TunedPrompt
 from zip_ray.clip.loading import weights_digest
 from zip_ray.clip.plain_text import encode_texts, word_embeddings
 from zip_ray.errors import InputError
 from zip_ray.protocol.facts import Prompt, VisualPrompt
+from zip_ray.protocol.readout import Readout
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 32, "layers": 1, "head_width": 16}
 
@@ -119,6 +121,63 @@ def test_another_width_is_refused(prompt: TunedPrompt, tokenizer) -> None:
         pytest.raises(InputError, match=r"\(4, 32\) does not fit a model that takes \(4, 64\): use the model"),
     ):
         prompt.text_features(make_model(width=64), tokenizer)
+
+
+def with_readout(prompt: TunedPrompt) -> TunedPrompt:
+    """The prompt with a readout of its own scores, of a sentence's and of a context's."""
+    rng = np.random.default_rng(2)
+    context = rng.random((3, 32), np.float32)
+    weights, bias = rng.random((6, 2), np.float32), np.float32([0.5, -0.25])
+    readout = Readout(("the {}.", Prompt(context, suffix="?")), weights, bias, 1.7)
+    card = prompt.card.model_copy(update={"readout": ReadoutCard.of(readout, "auto", 32, 3)})
+    return replace(prompt, card=card, readout=readout, head=rng.random((2, 8), np.float32))
+
+
+def test_a_readout_comes_back_exactly(prompt: TunedPrompt, tmp_path: Path) -> None:
+    given = with_readout(prompt)
+    loaded = TunedPrompt.load(given.save(tmp_path))
+    assert loaded.card == given.card
+    assert loaded.readout is not None
+    assert given.readout is not None
+    sentence, context = loaded.readout.prompts
+    assert (sentence, loaded.readout.scale) == ("the {}.", 1.7)
+    assert isinstance(context, Prompt)
+    assert context.suffix == "?"
+    for name in ("weights", "bias"):
+        np.testing.assert_array_equal(getattr(loaded.readout, name), getattr(given.readout, name))
+    np.testing.assert_array_equal(context.context, given.readout.prompts[1].context)
+    np.testing.assert_array_equal(loaded.head, given.head)
+    card = json.loads((tmp_path / "tuned_prompt.json").read_text())["readout"]
+    assert (card["kind"], card["images"], card["queries"]) == ("auto", 32, 3)
+    assert card["prompts"][0]["sentence"] == "the {}."
+
+
+def test_a_readout_serves_the_classes_that_it_was_fitted_to(prompt: TunedPrompt) -> None:
+    given = with_readout(prompt)
+    assert given.readout is not None
+    assert given.head is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert prompt.read_out() is None
+        for names, order in ((None, [0, 1]), (["cat", "sea lion"], [0, 1]), (["sea lion", "cat"], [1, 0])):
+            head, bias = given.read_out(names) or (None, None)
+            np.testing.assert_array_equal(head, given.head[order])
+            np.testing.assert_array_equal(bias, given.readout.bias[order])
+    for others in (["cat"], ["cat", "dog"], ["cat", "sea lion", "dog"]):
+        with pytest.warns(UserWarning, match="the prompt alone is used"):
+            assert given.read_out(others) is None
+
+
+def test_a_readout_of_a_visual_prompt_is_refused() -> None:
+    visual = Prompt(None, VisualPrompt("frame", {}))
+    with pytest.raises(ValueError, match="a sentence or a context"):
+        ReadoutCard.of(Readout((visual,), np.zeros((4, 2)), np.zeros(2), 1.0), "auto", 1, 1)
+
+
+def test_a_readout_with_a_tensor_missing_is_refused(prompt: TunedPrompt, tmp_path: Path) -> None:
+    path = replace(with_readout(prompt), readout=None).save(tmp_path)
+    with pytest.raises(InputError, match="not a tuned prompt that this version reads"):
+        TunedPrompt.load(path)
 
 
 @pytest.mark.parametrize("length", [0, 9, 300, -1])

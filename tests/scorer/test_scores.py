@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from zip_ray.pool.uncharged import accuracy_on_test
 
 from tests.support.plain_clip import plain_logits
 from tests.support.scoring import (
@@ -23,8 +24,11 @@ from tests.support.scoring import (
     value_of,
     wanting,
 )
+from zip_ray.clip.image_features import split_features
+from zip_ray.clip.loading import load_clip
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.split_planner import Partition
 from zip_ray.pool.splitting import combine, slices
 from zip_ray.prompts import PromptSpace, TextSpace, make_space
@@ -38,6 +42,8 @@ from zip_ray.protocol.messages import (
     EvaluationResult,
     FactsRequest,
     Pass,
+    Priority,
+    new_work,
 )
 from zip_ray.protocol.mini_batches import asked_images, chunks
 from zip_ray.protocol.perturbations import points
@@ -250,3 +256,35 @@ def test_evaluations_return_scores_and_apply_a_readout(built: tuple[Config, Scor
     assert found.loss != pytest.approx(plain[0].loss)
     part = value_of(scorer, Evaluation("val", w, (3, 9), readout=readout, scores=True), EvaluationResult)
     np.testing.assert_allclose(part.scores, expected[3:9], atol=1e-3)
+
+
+def test_a_readout_folds_into_class_features(built: tuple[Config, Scorer, TextSpace]) -> None:
+    """The map on the scores, and the head on the image features."""
+    config, scorer, space = built
+    w, rng = space_at(config, scorer, SHORT).initial(), np.random.default_rng(8)
+    weights, bias = (rng.normal(0, 0.3, shape).astype(np.float32) for shape in ((30, 10), (10,)))
+    readout = Readout((TEMPLATE, encode(scorer, space.initial() + 0.3).prompt), weights, bias, 5.0)
+    encoded = value_of(scorer, Encoding(w, SHORT, readout), EncodingResult)
+    assert encoded.head is not None
+    assert encode(scorer, space.initial()).head is None
+    evaluation = Evaluation("test", w, start=SHORT, readout=readout, scores=True)
+    found = value_of(scorer, evaluation, EvaluationResult)
+    task = load_task(config.task, config.seed)
+    images = split_features(load_clip(config.model, "cpu"), task.test).numpy()
+    np.testing.assert_allclose(images @ encoded.head.T + bias, found.scores, atol=1e-3)
+    images_count, pool = scorer.facts().images["test"], InProcessPool(lambda: scorer)
+    assert accuracy_on_test(pool, w, images_count, start=SHORT, readout=readout) == found.accuracy
+    assert accuracy_on_test(pool, w, images_count, start=SHORT) == pytest.approx(
+        value_of(scorer, Evaluation("test", w, start=SHORT), EvaluationResult).accuracy
+    )
+
+
+def test_a_readout_of_several_prompts_does_not_fold_where_images_are_changed() -> None:
+    config = make_config(prompt={"space": "frame"})
+    scorer = build_scorer(config)
+    w = make_space(config.prompt, scorer.facts().shape, config.seed).initial()
+    weights, bias = np.full((20, 10), 0.1, np.float32), np.zeros(10, np.float32)
+    with pytest.raises(ValueError, match="under a visual prompt"):
+        scorer.answer(new_work(Encoding(w, readout=Readout((TEMPLATE,), weights, bias, 1.0)), Priority.QUERY))
+    own = Readout((), weights[:10], bias, 1.0)
+    assert value_of(scorer, Encoding(w, readout=own), EncodingResult).head is not None

@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED, TunedPrompt
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
 from zip_ray.clip.image_features import split_features, split_pixels
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.plain_text import encode_texts
 from zip_ray.clip.prompted_images import prompted_features
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.task import TaskConfig
+from zip_ray.protocol.arrays import Float32
 from zip_ray.tasks import load_task
 from zip_ray.tasks.image_folder import list_images
 from zip_ray.tasks.images import read_image
@@ -33,7 +34,8 @@ class Prediction:
 def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, float]:
     """Test accuracy of a tuned prompt, and of the task's plain template, on any task: the prompt's own or another.
 
-    If only images were tuned, the texts are the task's plain template, as in tuning.
+    With its readout too, where it has one and the classes are its own; where they are others, a warning says so. If
+    only images were tuned, the texts are the task's plain template, as in tuning.
 
     Raises:
         InputError: the task or the prompt's model cannot be used.
@@ -48,14 +50,20 @@ def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, floa
     is_text = prompt.prompt.context is not None
     tuned = prompt.text_features(clip.model, clip.tokenizer, data.classnames) if is_text else plain
 
-    def accuracy(images: Tensor, text: Tensor) -> float:
-        return float(((images @ text.T).argmax(dim=1) == labels).double().mean())
+    def accuracy(scores: Tensor) -> float:
+        return float((scores.argmax(dim=1) == labels).double().mean())
 
-    return {PLAIN_TEMPLATE: accuracy(images, plain), TUNED: accuracy(prompted, tuned)}
+    found = {PLAIN_TEMPLATE: accuracy(images @ plain.T), TUNED: accuracy(prompted @ tuned.T)}
+    read_out = prompt.read_out(data.classnames)
+    if read_out is not None:
+        found[READ_OUT] = accuracy(_scores(prompted, read_out))
+    return found
 
 
 def classify(prompt: TunedPrompt, path: Path, classnames: tuple[str, ...] | None = None) -> Iterator[Prediction]:
     """The class of each image file, in the order of their names.
+
+    By the prompt's readout, where it has one and the classes are its own; where they are others, a warning says so.
 
     Args:
         prompt: a tuned prompt.
@@ -68,14 +76,22 @@ def classify(prompt: TunedPrompt, path: Path, classnames: tuple[str, ...] | None
     files = list_images(path)
     clip = _load(prompt)
     names = classnames or prompt.card.classnames
+    read_out = prompt.read_out(names)
     text = prompt.text_features(clip.model, clip.tokenizer, names)
     for start in range(0, len(files), FILES_PER_PASS):
         part = files[start : start + FILES_PER_PASS]
         pixels = (clip.preprocess(read_image(file)) for file in part)
         images = prompted_features(clip, pixels, prompt.prompt.visual)
-        probabilities, classes = (prompt.card.logit_scale * images @ text.T).softmax(dim=1).max(dim=1)
+        scores = prompt.card.logit_scale * images @ text.T if read_out is None else _scores(images, read_out)
+        probabilities, classes = scores.softmax(dim=1).max(dim=1)
         for file, probability, label in zip(part, probabilities.tolist(), classes.tolist(), strict=True):
             yield Prediction(file, names[label], probability)
+
+
+def _scores(images: Tensor, read_out: tuple[Float32, Float32]) -> Tensor:
+    """Class scores of image features, by a folded readout."""
+    head, bias = (torch.from_numpy(part).to(images.device) for part in read_out)
+    return images @ head.T + bias
 
 
 def _load(prompt: TunedPrompt) -> FrozenClip:

@@ -13,20 +13,30 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from zip_ray.artifact.kept_readout import ReadoutCard, readout_tensors
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
 from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Prompt, VisualKind, VisualPrompt
+from zip_ray.protocol.readout import Readout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE_NAME = "tuned_prompt.safetensors"
+<<<<<<< HEAD
 TUNED, PROMPT_ALONE, PLAIN_TEMPLATE = "tuned", "tuned, without its readout", "plain template"
 """Names of accuracies: of the tuned prompt with its readout, if it has one, and without it, and of the task's own
 template, which it is compared with."""
 FROZEN, VISUAL = "frozen.", "visual."
 """Prefixes of the tensors that the prompt space drew once, and of those of a visual prompt."""
+=======
+TUNED, READ_OUT, PLAIN_TEMPLATE = "tuned", "tuned + readout", "plain template"
+"""Names of accuracies: of the tuned prompt alone, with its readout, and of the task's own template, which both are
+compared with."""
+FROZEN, VISUAL, READOUT = "frozen.", "visual.", "readout."
+"""Prefixes of the tensors that the prompt space drew once, of those of a visual prompt, and of those of a readout."""
+>>>>>>> readout
 
 
 class PromptCard(BaseModel):
@@ -63,6 +73,8 @@ class PromptCard(BaseModel):
     seconds: float
     accuracies: dict[str, float]
     """Share of images classified correctly, by name (`test/tuned`, `test/plain template`, `validation`, ...)."""
+    readout: ReadoutCard | None = None
+    """What the class scores are corrected by; None for the prompt alone."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,10 @@ class TunedPrompt:
     """w, shape (d,)."""
     frozen: dict[str, npt.NDArray[Any]]
     """What the prompt space drew once, by name: with it and `parameters` the prompt can be computed again."""
+    readout: Readout | None = None
+    """A map of the class scores, for the card's classes only; the card says what it was fitted to."""
+    head: Float32 | None = None
+    """The readout folded into class features, shape (classes, embed): scores are `images @ head.T + readout.bias`."""
 
     def save(self, folder: Path) -> Path:
         """Write `tuned_prompt.safetensors` (self-contained) and, for people and scripts, its card as JSON beside it."""
@@ -90,6 +106,11 @@ class TunedPrompt:
             **({} if context is None else {"context": context}),
             **{VISUAL + name: tensor for name, tensor in (visual.tensors if visual else {}).items()},
             **{FROZEN + name: tensor for name, tensor in self.frozen.items()},
+            **{
+                READOUT + name: tensor
+                for name, tensor in (readout_tensors(self.readout) if self.readout else {}).items()
+            },
+            **({} if self.head is None else {"head": self.head}),
         }
         write_whole(path, save(tensors, metadata={"zip_ray": card}))
         write_whole(path.with_suffix(".json"), (card + "\n").encode())
@@ -112,13 +133,37 @@ class TunedPrompt:
             with safe_open(path, framework="numpy") as file:
                 card = PromptCard.model_validate(json.loads((file.metadata() or {})["zip_ray"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            frozen, parts = _pop(tensors, FROZEN), _pop(tensors, VISUAL)
+            frozen, parts, kept = (_pop(tensors, prefix) for prefix in (FROZEN, VISUAL, READOUT))
+            readout = card.readout.readout(kept) if card.readout else None
             visual = VisualPrompt(card.visual, parts, card.encoder) if card.visual else None
             prompt = Prompt(tensors.pop("context", None), visual, card.suffix)
-            return TunedPrompt(card, prompt, **tensors, frozen=frozen)
+            return TunedPrompt(card, prompt, **tensors, frozen=frozen, readout=readout)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: not a tuned prompt that this version reads ({reason}): tune it again") from error
+
+    def read_out(self, classnames: Sequence[str] | None = None) -> tuple[Float32, Float32] | None:
+        """Head, shape (classes, embed), and bias, shape (classes,): an image's scores are `features @ head.T + bias`.
+
+        Args:
+            classnames: the classes; the prompt's own if None.
+
+        Returns:
+            None where there is no readout, or where the classes are others than those it was fitted to (in any order):
+            then a warning says that the prompt alone is used.
+        """
+        if self.readout is None or self.head is None:
+            return None
+        own = self.card.classnames
+        names = own if classnames is None else tuple(classnames)
+        if sorted(names) != sorted(own):
+            warnings.warn(
+                "the readout knows the classes that it was fitted to, not these: the prompt alone is used",
+                stacklevel=3,
+            )
+            return None
+        order = [own.index(name) for name in names]
+        return self.head[order], self.readout.bias[order]
 
     def text_features(self, model: "nn.Module", tokenizer: Any, classnames: Sequence[str] | None = None) -> "Tensor":
         """Unit-length text features, shape (classes, embed), on the model's device.

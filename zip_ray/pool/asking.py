@@ -1,6 +1,7 @@
 """Work done outside the loop, while nothing else is in flight: tests of a prompt, its surveys, what is kept of it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from zip_ray.pool.contract import Pool
@@ -58,18 +59,17 @@ def accuracy_on_test(
         prompt: parameters, shape (d,), a sentence with {} for the class name, or a prompt.
         images: how many test images there are.
         meanwhile: is called now and then during the wait.
-        start: of parameters: the template that the prompt space starts from; None as configured.
-        readout: is applied to the scores.
+        start: of the prompt space, as in an `Ask`; for parameters.
+        readout: applied to the scores; None for the prompt alone.
 
     Raises:
         PoolError, InputError: as the pool does.
     """
+    test = Evaluation("test", prompt, start=start, readout=readout)
     if images <= TESTED_TOGETHER:
-        return ask(pool, Evaluation("test", prompt, None, start, readout), EvaluationResult, meanwhile).accuracy
+        return ask(pool, test, EvaluationResult, meanwhile).accuracy
     parts = [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
-    results = ask_all(
-        pool, [Evaluation("test", prompt, part, start, readout) for part in parts], EvaluationResult, meanwhile
-    )
+    results = ask_all(pool, [replace(test, part=part) for part in parts], EvaluationResult, meanwhile)
     return sum(round(result.accuracy * result.images) for result in results) / images
 
 

@@ -205,6 +205,8 @@ class Encoding:
     """Parameters, shape (d,)."""
     start: str | None = None
     """Of the prompt space, as in an `Ask`."""
+    readout: Readout | None = None
+    """To be folded into class features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,8 @@ class EncodingResult:
     prompt: Prompt
     text_features: Float32
     """Unit-length text features, shape (classes, embed)."""
+    head: Float32 | None = None
+    """The readout folded into class features, shape (classes, embed) (see `protocol.readout.fold`)."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,32 @@ def apply(readout: Readout, scores: Sequence[Float32 | Float64]) -> Float64:
     return corrected
 
 
+def fold(readout: Readout, text_features: Sequence[Float32], logit_scale: float) -> Float32:
+    """A readout as features of the classes: its scores of an image are `image_features @ head.T + bias`.
+
+    That holds where all prompts see the same image, so not for further prompts of which one changes images.
+
+    Args:
+        readout: the map.
+        text_features: unit-length features of the classes at the prompt and at each further one, (classes, embed).
+        logit_scale: factor of the cosine.
+
+    Returns:
+        The head, shape (classes, embed); it has the factor in it.
+
+    Raises:
+        ValueError: other prompts or other classes than the readout was fitted to.
+    """
+    stacked = np.concatenate([text - text.mean(axis=0) for text in map(_exact, text_features)])
+    made = logit_scale * (_exact(text_features[0]) + _exact(readout.weights).T @ stacked / readout.scale)
+    head: Float32 = made.astype(np.float32)
+    return head
+
+
+def _exact(array: Float32) -> Float64:
+    return array.astype(np.float64)
+
+
 def centred(scores: Float32 | Float64) -> Float64:
     """Scores (n, classes) with their mean over the classes taken off: what softmax sees of them."""
     exact: Float64 = scores.astype(np.float64)

@@ -13,6 +13,8 @@ from zip_ray.readout.regression import Floats, cross_entropies
 
 PLAIN = "plain"
 """The name of the prompt left alone, one of the learners."""
+TEMPER = 0.1
+"""The held-out losses of a few shots differ by chance too: a milder average is better (docs/measurements/class-scores.md)."""
 NEGLIGIBLE = 1e-4
 """A smaller weight is none."""
 
@@ -46,8 +48,8 @@ class _Candidate:
 def average(learners: Sequence[Learner], offset: Floats, labels: Int64, folds: Int64, effort: Effort) -> Average:
     """Weigh learners by cross-validation, and fit those that count to all images.
 
-    Weights are proportional to exp(-n loss) for n images held out: the posterior of the candidates, were the held-out
-    losses their likelihoods and all alike before.
+    Weights are proportional to exp(-TEMPER n loss) for n images held out: with TEMPER 1 the posterior of the
+    candidates, were the held-out losses their likelihoods and all alike before.
 
     Args:
         learners: candidates at each of the effort's penalties; the prompt left alone is one more.
@@ -60,7 +62,7 @@ def average(learners: Sequence[Learner], offset: Floats, labels: Int64, folds: I
     candidates = [one for learner in learners for one in _held_out(learner, offset, labels, folds, effort, out)]
     plain = offset[out]
     losses = np.array([cross_entropies(one, labels[out]).mean() for one in (plain, *(c.held_out for c in candidates))])
-    weights = np.exp(-len(out) * (losses - losses.min()))
+    weights = np.exp(-TEMPER * len(out) * (losses - losses.min()))
     weights /= weights.sum()
     weights = np.where(weights < NEGLIGIBLE, 0.0, weights)
     weights /= weights.sum()
@@ -80,9 +82,10 @@ def _held_out(
 ) -> Iterator[_Candidate]:
     """A learner at each penalty, with its scores of images held out; nothing where a fold cannot be learnt from."""
     found = [np.empty((len(out), offset.shape[1]), offset.dtype) for _ in effort.penalties]
+    penalties = effort.strengths(offset.shape[1])
     for fold in range(min(effort.held_out, folds.max() + 1)):
         rows = np.flatnonzero(folds != fold)
-        corrections = learner.corrections(rows, offset, labels, effort.penalties, effort.iterations)
+        corrections = learner.corrections(rows, offset, labels, penalties, effort.iterations)
         fitted = 0
         for held_out, correction in zip(found, corrections, strict=False):
             here = folds[out] == fold
@@ -90,7 +93,7 @@ def _held_out(
             fitted += 1
         if not fitted:
             return
-    for penalty, held_out in zip(effort.penalties, found, strict=True):
+    for penalty, held_out in zip(penalties, found, strict=True):
         yield _Candidate(learner, penalty, held_out)
 
 

@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)
-MOST_COLUMNS = 3000
+PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5)
+FEW_CLASSES = 10
+"""With more classes penalties are smaller in proportion: a class has a smaller share of the images, and of the loss."""
+MOST_COLUMNS = 2000
 """Of the scores of all prompts together; further prompts are not looked at."""
-WORK = 6e11
+WORK = 1.5e11
 """Multiplications and additions that a fit may take, about: half a minute of one core."""
 TYPICAL_ITERATIONS = 20
 PER_SCORE = 60
@@ -18,11 +20,16 @@ PER_SCORE = 60
 class Effort:
     """What is tried."""
 
-    shrinkages: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003)
+    shrinkages: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01)
+    """Of the covariance within the classes, for the scores of all prompts."""
+    powers: tuple[float, ...] = (0.75, 0.5, 0.25)
+    """Of their standard deviations, where these are flattened."""
+    half_shrinkages: tuple[float, ...] = (0.3, 0.1)
+    """Of the covariance of what is flattened by half."""
     unwhitened: bool = True
     """Whether the scores as they are and those of all prompts are tried too, beside the whitened ones."""
     penalties: tuple[float, ...] = PENALTIES
-    """From the largest on."""
+    """With few classes; from the largest on."""
     folds: int = 5
     held_out: int = 5
     """How many of the folds are held out, in turn."""
@@ -31,21 +38,45 @@ class Effort:
     iterations: int = 60
     dtype: type[np.floating] = np.float64
 
+    def strengths(self, classes: int) -> tuple[float, ...]:
+        """The penalties for so many classes."""
+        return tuple(penalty * min(1.0, FEW_CLASSES / classes) for penalty in self.penalties)
+
     def work(self, images: int, components: int, classes: int) -> float:
         """About how many multiplications and additions a fit takes."""
-        learners = len(self.shrinkages) + 2 * self.unwhitened
+        learners = len((*self.shrinkages, *self.powers, *self.half_shrinkages)) + 2 * self.unwhitened
         fits = learners * len(self.penalties) * self.held_out
         gradient = images * classes * (4 * min(components, self.components) + PER_SCORE)
         return fits * min(self.iterations, TYPICAL_ITERATIONS) * gradient / (1 + (self.dtype is np.float32))
 
 
 FULL = Effort()
+SINGLE = replace(FULL, dtype=np.float32)
 EFFORTS = (
     FULL,
-    replace(FULL, dtype=np.float32),
-    replace(FULL, dtype=np.float32, shrinkages=(0.03, 0.01), penalties=PENALTIES[1:-1]),
-    replace(FULL, dtype=np.float32, shrinkages=(0.03,), penalties=PENALTIES[1:-1], held_out=2),
-    Effort((0.03,), False, (0.01, 0.003, 0.001), held_out=1, components=256, iterations=10, dtype=np.float32),
+    SINGLE,
+    replace(SINGLE, shrinkages=(0.1,), powers=(0.5,), half_shrinkages=(), penalties=PENALTIES[2:], iterations=30),
+    replace(
+        SINGLE,
+        shrinkages=(0.03,),
+        powers=(),
+        half_shrinkages=(),
+        penalties=PENALTIES[2:],
+        held_out=2,
+        components=512,
+        iterations=30,
+    ),
+    replace(
+        SINGLE,
+        shrinkages=(0.03,),
+        powers=(),
+        half_shrinkages=(),
+        unwhitened=False,
+        penalties=(0.003, 3e-4, 3e-5),
+        held_out=1,
+        components=512,
+        iterations=15,
+    ),
 )
 
 

@@ -12,12 +12,14 @@ from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.protocol.readout import Readout
 from zip_ray.readout.averaging import PLAIN, average
 from zip_ray.readout.effort import FULL, MOST_COLUMNS, Effort, choose_effort
-from zip_ray.readout.features import centred_scores, nothing, principal
+from zip_ray.readout.features import centred_scores, flattened, nothing, principal
 from zip_ray.readout.learners import Learner
 from zip_ray.readout.regression import Floats, cross_entropies
 
 ReadoutKind = Literal["none", "bias", "linear", "auto"]
 
+HALF = 0.5
+"""Power of the standard deviations of what is whitened after it is flattened."""
 FEW = 10**7
 """Up to so many scores of all prompts are kept in float64."""
 
@@ -103,13 +105,16 @@ def _learners(kind: ReadoutKind, z: Floats, classes: int) -> tuple[Effort, list[
     every = principal(z, FULL.components)
     effort = choose_effort(len(z), every.values.shape[1], classes)
     every = every.first(effort.components, effort.dtype)
-    whitened = [Learner(f"whitened {share:g}", every, share) for share in effort.shrinkages]
+    learners = [Learner(f"whitened {share:g}", every, share) for share in effort.shrinkages]
+    learners += [Learner(f"flattened {power:g}", flattened(every, power)) for power in effort.powers]
+    half = flattened(every, HALF)
+    learners += [Learner(f"flattened, whitened {share:g}", half, share) for share in effort.half_shrinkages]
     if not effort.unwhitened:
-        return effort, whitened
+        return effort, learners
     if z.shape[1] == classes:
-        return effort, [Learner("scores", every), *whitened]
+        return effort, [Learner("scores", every), *learners]
     own = principal(z[:, :classes], effort.components).first(effort.components, effort.dtype)
-    return effort, [Learner("scores", own.add_zeros(z.shape[1])), Learner("scores of all prompts", every), *whitened]
+    return effort, [Learner("scores", own.add_zeros(z.shape[1])), Learner("scores of all prompts", every), *learners]
 
 
 def _unchanged(classes: int, images: int, loss: float) -> FittedReadout:

@@ -45,7 +45,7 @@ def solve(
         Weights, then the bias as the last row; shape (k + 1, classes).
     """
     shape = (features.shape[1] + 1, offset.shape[1])
-    penalties = np.full((shape[0], 1), penalty)
+    penalties = np.full((shape[0], 1), float(penalty))
     penalties[-1] *= BIAS_SHARE
     squares = np.append(np.square(features, dtype=np.float64).mean(axis=0), 1.0)[:, None]
     units = np.sqrt(0.25 * squares + 2 * penalties)
@@ -69,7 +69,7 @@ def _loss_and_slope(features: Floats, offset: Floats, labels: Int64, weights: Fl
     narrow = weights.astype(features.dtype)
     for first in range(0, len(labels), ROWS):
         part = slice(first, first + ROWS)
-        residuals = features[part] @ narrow[:-1]
+        residuals: Floats = features[part] @ narrow[:-1]
         residuals += offset[part]
         residuals += narrow[-1]
         residuals, losses = _softmax(residuals, labels[part])

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from zip_ray.clip.class_texts import Texts
 from zip_ray.clip.cuda_graph import to_device
-from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Prompt
 from zip_ray.protocol.messages import Encoding, EncodingResult, Evaluation, EvaluationResult
-from zip_ray.protocol.readout import Readout, apply
+from zip_ray.protocol.readout import Readout, apply, fold
 from zip_ray.scorer.image_side import ImageSide
 from zip_ray.scorer.logits import judge, logits
 from zip_ray.scorer.starts import Starts
@@ -39,9 +39,25 @@ class Evaluator:
         return EvaluationResult(loss, accuracy, len(labels), scores)
 
     def encode(self, encoding: Encoding) -> EncodingResult:
-        """The prompt as it is deployed, and its text features; raises what `evaluate` does."""
+        """The prompt as it is deployed, its text features, and its readout folded into them.
+
+        Raises:
+            InputError: as `evaluate` does.
+            ValueError: a readout of several prompts of which one changes images, which cannot be folded.
+        """
         prompt = self._deployed(encoding.w, encoding.start)
-        return EncodingResult(prompt, self._texts.encode([prompt])[0].cpu().numpy())
+        features, readout = self._text_features(prompt), encoding.readout
+        if readout is None:
+            return EncodingResult(prompt, features)
+        further = readout.prompts
+        if further and any(isinstance(one, Prompt) and one.visual is not None for one in (prompt, *further)):
+            raise ValueError("under a visual prompt a readout is of the prompt's own scores: others see other images")
+        every = [features, *map(self._text_features, further)]
+        return EncodingResult(prompt, features, fold(readout, every, self._scale))
+
+    def _text_features(self, prompt: Prompt | str) -> Float32:
+        found: Float32 = self._texts.encode([prompt])[0].cpu().numpy()
+        return found
 
     def _deployed(self, w: Float64, start: str | None) -> Prompt:
         return self._images.deployed(self._starts.prompt(w, start))
