@@ -6,7 +6,7 @@ import pytest
 from tests.support.fakes import FakeScorer, evaluation_work, pair_work
 from tests.support.pools import RecordingPool, ShuffledPool
 from zip_ray.config.reading import validate
-from zip_ray.pool import uncharged
+from zip_ray.pool import asking
 from zip_ray.pool.asking import TESTED_TOGETHER, accuracy_on_test, ask
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from zip_ray.pool.uncharged import accuracy_on_test
 
 from tests.support.plain_clip import plain_logits
 from tests.support.scoring import (
@@ -28,6 +27,7 @@ from zip_ray.clip.image_features import split_features
 from zip_ray.clip.loading import load_clip
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
+from zip_ray.pool.asking import accuracy_on_test
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.split_planner import Partition
 from zip_ray.pool.splitting import combine, slices

@@ -24,19 +24,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE_NAME = "tuned_prompt.safetensors"
-<<<<<<< HEAD
-TUNED, PROMPT_ALONE, PLAIN_TEMPLATE = "tuned", "tuned, without its readout", "plain template"
-"""Names of accuracies: of the tuned prompt with its readout, if it has one, and without it, and of the task's own
-template, which it is compared with."""
-FROZEN, VISUAL = "frozen.", "visual."
-"""Prefixes of the tensors that the prompt space drew once, and of those of a visual prompt."""
-=======
 TUNED, READ_OUT, PLAIN_TEMPLATE = "tuned", "tuned + readout", "plain template"
 """Names of accuracies: of the tuned prompt alone, with its readout, and of the task's own template, which both are
 compared with."""
 FROZEN, VISUAL, READOUT = "frozen.", "visual.", "readout."
 """Prefixes of the tensors that the prompt space drew once, of those of a visual prompt, and of those of a readout."""
->>>>>>> readout
+
+
+def deployed(accuracies: dict[str, float]) -> float:
+    """The accuracy of what a run ends with: of the tuned prompt, with its readout if it has one; 0 without either."""
+    return accuracies.get(READ_OUT, accuracies.get(TUNED, 0.0))
 
 
 class PromptCard(BaseModel):

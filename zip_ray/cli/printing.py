@@ -7,11 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-<<<<<<< HEAD
-from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, PROMPT_ALONE, TUNED
-=======
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED
->>>>>>> readout
 from zip_ray.cli.flags import RUN, form
 from zip_ray.compare.execute import SuiteOutcome
 from zip_ray.compare.report.document import PAGE as REPORT
@@ -88,14 +84,9 @@ def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> T
     """Test accuracies as rows, with the templates where there are any; a tuned prompt below the plain one is marked."""
     table = Table("prompt", "test accuracy", *(["text"] if templates else []))
     for name, accuracy in accuracies.items():
-<<<<<<< HEAD
-        kind = name if name in (TUNED, PROMPT_ALONE) else f"zero-shot, {name}"
-        mark = " (below plain)" if name == TUNED and accuracy < accuracies.get(PLAIN_TEMPLATE, 0.0) else ""
-=======
         tuned = name in (TUNED, READ_OUT)
         kind = name if tuned else f"zero-shot, {name}"
         mark = " (below plain)" if tuned and accuracy < accuracies.get(PLAIN_TEMPLATE, 0.0) else ""
->>>>>>> readout
         table.add_row(kind, f"{accuracy:.1%}{mark}", *([templates.get(name, "")] if templates else []))
     return table
 

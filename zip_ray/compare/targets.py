@@ -14,7 +14,6 @@ from zip_ray.files import write_whole
 from zip_ray.pool.asking import accuracy_on_test
 from zip_ray.pool.contract import PoolError
 from zip_ray.pool.shared import PoolHub
-from zip_ray.protocol.facts import Prompt
 
 FILE_NAME = "applied.json"
 
@@ -25,7 +24,7 @@ def apply_to_targets(run: Planned, hub: PoolHub) -> None:
     Raises:
         PoolError: some could not be tested; the others were.
     """
-    prompt = TunedPrompt.load(run.folder).prompt
+    prompt = TunedPrompt.load(run.folder)
     applied, faults = read_applied(run), []
     for label in [label for label in run.targets if label not in applied]:
         try:
@@ -55,9 +54,12 @@ def _write_applied(run: Planned, applied: Mapping[str, Mapping[str, float]]) -> 
     write_whole(run.folder / FILE_NAME, (json.dumps(kept, indent=2) + "\n").encode())
 
 
-def _test(prompt: Prompt, target: Config, hub: PoolHub) -> dict[str, float]:
-    """Test accuracy on a target, of the prompt and of the target's plain template."""
+def _test(prompt: TunedPrompt, target: Config, hub: PoolHub) -> dict[str, float]:
+    """Test accuracy on a target: of the prompt, with its readout where the classes are its own, and of the plain one."""
     with closing(hub.channel(scorer_key(target))) as pool:
         facts = pool.facts()
-        tuned, plain = (accuracy_on_test(pool, one, facts.images["test"]) for one in (prompt, facts.template))
+        images = facts.images["test"]
+        readout = prompt.readout if facts.classnames == prompt.card.classnames else None
+        tuned = accuracy_on_test(pool, prompt.prompt, images, readout=readout)
+        plain = accuracy_on_test(pool, facts.template, images)
     return {TUNED: tuned, PLAIN_TEMPLATE: plain}

@@ -14,7 +14,8 @@ from zip_ray.readout.regression import Floats, cross_entropies
 PLAIN = "plain"
 """The name of the prompt left alone, one of the learners."""
 TEMPER = 0.1
-"""The held-out losses of a few shots differ by chance too: a milder average is better (docs/measurements/class-scores.md)."""
+"""The held-out losses of a few shots differ by chance too: with 1, the posterior, an average is too sure of itself
+(docs/measurements/class-scores.md)."""
 NEGLIGIBLE = 1e-4
 """A smaller weight is none."""
 

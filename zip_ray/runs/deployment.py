@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, PROMPT_ALONE, TUNED, PromptCard, TunedPrompt
+from zip_ray.artifact.kept_readout import ReadoutCard
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, PromptCard, TunedPrompt, deployed
 from zip_ray.config.tree import Config
 from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.pool.contract import Pool
@@ -58,9 +59,10 @@ def deploy(
     chosen = choose_classifier(run.pool, run.config, run.begun, outcome.state, meanwhile)
     outcome = replace(outcome, state=_charged(outcome.state, chosen.queries))
     accuracies = {**run.start.zero_shot.test, **_tested(run, chosen, meanwhile)}
-    encoding = ask(run.pool, Encoding(chosen.w, run.begun.template), EncodingResult, meanwhile)
+    encoding = ask(run.pool, Encoding(chosen.w, run.begun.template, chosen.readout), EncodingResult, meanwhile)
     card = _card(run, outcome.state, chosen, accuracies, encoding)
-    prompt = TunedPrompt(card, encoding.prompt, encoding.text_features, chosen.w, run.begun.space.tensors())
+    drawn, features = run.begun.space.tensors(), encoding.text_features
+    prompt = TunedPrompt(card, encoding.prompt, features, chosen.w, drawn, chosen.readout, encoding.head)
     title = f"{run.config.task.name}: {run.config.optimizer.method}, seed {run.config.seed}"
     with needing_room(run.folder, run.config):
         prompt.save(run.folder)
@@ -78,7 +80,7 @@ def _tested(run: OpenRun, chosen: Classifier, meanwhile: Callable[[], None]) -> 
 
     if chosen.readout is None:
         return {TUNED: tested(None)}
-    return {PROMPT_ALONE: tested(None), TUNED: tested(chosen.readout)}
+    return {TUNED: tested(None), READ_OUT: tested(chosen.readout)}
 
 
 def _charged(state: RunState, queries: int) -> RunState:
@@ -92,20 +94,21 @@ def _end(run: OpenRun, outcome: Outcome, chosen: Classifier, accuracies: dict[st
     state, optimizer = outcome.state, run.config.optimizer
     of_steps = state.account.charged - run.begun.queries - chosen.queries
     answers = of_steps * optimizer.asks_per_step // optimizer.queries_per_step
+    accuracy = deployed(accuracies)
     return EndEvent(
         step=state.optimizer.steps,
         queries=state.account.charged,
         seconds=state.seconds,
         reasons=outcome.reasons,
         deployed_step=chosen.step,
-        test_accuracy=accuracies[TUNED],
+        test_accuracy=accuracy,
         zero_shot_accuracy=accuracies[PLAIN_TEMPLATE],
-        below_zero_shot=accuracies[TUNED] < accuracies[PLAIN_TEMPLATE],
+        below_zero_shot=accuracy < accuracies[PLAIN_TEMPLATE],
         account=state.account,
         dropped=state.dropped_results,
         left_over=answers - state.optimizer.steps * optimizer.asks_per_step - state.dropped_results,
         readout=run.config.readout,
-        prompt_alone_accuracy=accuracies.get(PROMPT_ALONE),
+        prompt_alone_accuracy=accuracies[TUNED] if chosen.readout else None,
         evidence=chosen.evidence,
     )
 
@@ -114,6 +117,10 @@ def _card(
     run: OpenRun, state: RunState, chosen: Classifier, accuracies: dict[str, float], encoding: EncodingResult
 ) -> PromptCard:
     facts, config, visual = run.begun.facts, run.config, encoding.prompt.visual
+    readout = None
+    if chosen.readout is not None:
+        images, spent = facts.images["train"], run.begun.queries + chosen.queries
+        readout = ReadoutCard.of(chosen.readout, config.readout, images, spent)
     validation = {"validation": state.accuracy} if np.isfinite(state.accuracy) else {}
     return PromptCard(
         task=config.task.name,
@@ -134,5 +141,6 @@ def _card(
         step=chosen.step,
         queries=state.account.charged,
         seconds=state.seconds,
+        readout=readout,
         accuracies={f"test/{name}": value for name, value in accuracies.items()} | validation,
     )

@@ -1,6 +1,6 @@
 """Hand-written templates: their accuracy before a run, and the remedy where a tuned prompt ends below it."""
 
-from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, deployed
 from zip_ray.config.tree import Config
 from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.pool.contract import Pool
@@ -36,7 +36,7 @@ def shortfall(accuracies: dict[str, float], config: Config) -> str:
         accuracies: of a run, by name: shares of the test images; empty for a run that did not come to its end.
         config: the run's.
     """
-    tuned, plain = accuracies.get(TUNED, 0.0), accuracies.get(PLAIN_TEMPLATE, 0.0)
+    tuned, plain = deployed(accuracies), accuracies.get(PLAIN_TEMPLATE, 0.0)
     if tuned >= plain:
         return ""
     limit = next(name for name in ("queries", "seconds", "steps") if getattr(config.budget, name) is not None)
