@@ -68,6 +68,6 @@ def test_the_figure_is_that_of_one_piece(monkeypatch: pytest.MonkeyPatch, space:
 
     whole = accuracy_on_test(pool, w, images)
     assert whole == evaluate(None).accuracy
-    monkeypatch.setattr(uncharged, "TESTED_TOGETHER", images // 3)
+    monkeypatch.setattr(asking, "TESTED_TOGETHER", images // 3)
     assert accuracy_on_test(pool, w, images) == pytest.approx(whole, abs=1e-7)
     assert evaluate((0, images // 3)).images == images // 3

@@ -18,7 +18,7 @@ from zip_ray.errors import InputError
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.runs import next_command
-from zip_ray.runs.beginning import begin, sized
+from zip_ray.runs.beginning import begin, sized, with_round_of
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
 from zip_ray.runs.deployment import OpenRun, deploy
@@ -128,6 +128,7 @@ def resume(
     with locked(folder):
         state = load_checkpoint(folder / CHECKPOINT)
         start = read_start(folder)
+        config = with_round_of(config, started_with(folder, start))
         require_same(folder, start, config)
         require_same_schedule(folder, start, config)
         with closing(open_pool(config)) as pool:
