@@ -55,7 +55,7 @@ def _write_applied(run: Planned, applied: Mapping[str, Mapping[str, float]]) -> 
 
 
 def _test(prompt: TunedPrompt, target: Config, hub: PoolHub) -> dict[str, float]:
-    """Test accuracy on a target: of the prompt, with its readout where the classes are its own, and of the plain one."""
+    """Test accuracy on a target: of the prompt, with its readout where the classes are its own, and of the plain."""
     with closing(hub.channel(scorer_key(target))) as pool:
         facts = pool.facts()
         images = facts.images["test"]
