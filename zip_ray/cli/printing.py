@@ -30,7 +30,13 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
         text = f"{state.account.charged} queries done; continue with: {how_to_resume(result.folder, config)}"
         console.print(text, soft_wrap=True)
         return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
-    console.print(accuracy_table(result.accuracies, result.templates))
+    console.print(accuracy_table(result.accuracies, _texts(result)))
+    if (found := result.evidence) is not None:
+        console.print(
+            f"validation    loss {found.start_loss:.2f} at the start, {found.loss:.2f} now: lower by {found.gain:.2f} "
+            f"± {found.half_width:.2f} (95%, {found.images} images)",
+            soft_wrap=True,
+        )
     if text := shortfall(result.accuracies, config):
         console.print(text, soft_wrap=True)
     console.print(
@@ -59,6 +65,13 @@ def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:
         console.print(_overview(folder))
     console.print(f"{done}\nreport  {folder / REPORT}", soft_wrap=True)
     return 1 if outcome.failures else 0
+
+
+def _texts(result: RunResult) -> dict[str, str]:
+    """The templates of the zero-shot rows, and the one that the tuned prompt started from."""
+    start = result.start
+    begun = {} if start.template is None else {TUNED: f"from: {start.template}"}
+    return start.zero_shot.templates | begun
 
 
 def _overview(folder: Path) -> Table:

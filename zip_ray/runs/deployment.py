@@ -1,7 +1,7 @@
 """The end of a run: one of its iterates is tested and becomes the tuned prompt."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.messages import Encoding, EncodingResult
 from zip_ray.protocol.readout import Readout
+from zip_ray.readout.evidence import Evidence
 from zip_ray.runs.accuracy_plot import FILE_NAME as PLOT
 from zip_ray.runs.accuracy_plot import draw_accuracy
 from zip_ray.runs.beginning import Beginning
@@ -38,13 +39,20 @@ class OpenRun:
     """The first event of its record."""
 
 
-def deploy(
-    run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[], None]
-) -> tuple[Outcome, dict[str, float]]:
-    """Write the tuned prompt, the end of the record and the picture.
+@dataclass(frozen=True)
+class Deployment:
+    """What a run came to."""
 
-    Returns:
-        The outcome, with the queries of the readout in its account, and the test accuracies by name.
+    outcome: Outcome
+    """With the queries of the readout in its account."""
+    accuracies: dict[str, float] = field(default_factory=dict)
+    """Test accuracies by name; none for a run that was cut off."""
+    evidence: Evidence | None = None
+    """What the validation images say for it, against the start."""
+
+
+def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[], None]) -> Deployment:
+    """Write the tuned prompt, the end of the record and the picture.
 
     Args:
         run: the run.
@@ -68,7 +76,7 @@ def deploy(
         prompt.save(run.folder)
         record.append(_end(run, outcome, chosen, accuracies))
         draw_accuracy(run.folder / PLOT, each_event(run.folder / RECORD), title, accuracies)
-    return outcome, accuracies
+    return Deployment(outcome, accuracies, chosen.evidence)
 
 
 def _tested(run: OpenRun, chosen: Classifier, meanwhile: Callable[[], None]) -> dict[str, float]:

@@ -17,11 +17,12 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool, PoolError
+from zip_ray.readout.evidence import Evidence
 from zip_ray.runs import next_command
 from zip_ray.runs.beginning import begin, sized, with_round_of
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
-from zip_ray.runs.deployment import OpenRun, deploy
+from zip_ray.runs.deployment import Deployment, OpenRun, deploy
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import Record, cut_record, read_start
 from zip_ray.runs.folder import create, locked, needing_room, removed_on_error, write_config
@@ -32,7 +33,7 @@ from zip_ray.runs.remote_copy import RemoteCopy, require_free
 from zip_ray.runs.resume_rules import require_same, require_same_schedule, started_with
 from zip_ray.runs.survey import read_survey
 from zip_ray.runs.zero_shot import evaluate_templates
-from zip_ray.tuning.events import Event
+from zip_ray.tuning.events import Event, StartEvent
 from zip_ray.tuning.ledger import Account, settle
 from zip_ray.tuning.loop import Interrupted, Outcome, Tuning, cut_off_by
 from zip_ray.tuning.state import RunState
@@ -51,11 +52,13 @@ class RunResult:
     """How a run ended."""
 
     folder: Path
+    start: StartEvent
+    """The first event of its record."""
     outcome: Outcome
     accuracies: dict[str, float]
     """Test accuracy by name; empty for a run that was cut off."""
-    templates: dict[str, str]
-    """Texts of the hand-written templates among them."""
+    evidence: Evidence | None
+    """What the validation images say for it, against the start; None without a readout."""
     tracked: bool
     """Whether MLflow has everything."""
     run_id: str
@@ -165,7 +168,7 @@ def _carry_out(run: OpenRun, state: RunState, interrupted: Callable[[], bool], l
     record, checkpoints = Record(folder / RECORD), CheckpointWriter(folder / CHECKPOINT)
     tracker = Tracker(folder, config.tracking) if config.tracking.enabled else None
     remote = RemoteCopy(folder, config.output.remote) if config.output.remote else None
-    accuracies: dict[str, float] = {}
+    deployed: Deployment | None = None
     tracked = False
 
     def emit(event: Event) -> None:
@@ -192,20 +195,21 @@ def _carry_out(run: OpenRun, state: RunState, interrupted: Callable[[], bool], l
             reserved=run.begun.plan.reserved,
         ).run()
         if outcome.finished:
-            outcome, accuracies = _finish(run, outcome, record, interrupted, listen)
+            deployed = _finish(run, outcome, record, interrupted, listen)
     finally:
         checkpoints.close()
         record.close()
         if remote:
             remote.close(REMOTE_SECONDS)
         tracked = tracker.close(TRACKER_SECONDS) if tracker else False
-    templates = run.start.zero_shot.templates
-    return RunResult(folder, outcome, accuracies, templates, tracked, tracker.run_id if tracker else "")
+    deployed = deployed or Deployment(outcome)
+    run_id = tracker.run_id if tracker else ""
+    return RunResult(folder, run.start, deployed.outcome, deployed.accuracies, deployed.evidence, tracked, run_id)
 
 
 def _finish(
     run: OpenRun, outcome: Outcome, record: Record, interrupted: Callable[[], bool], listen: Listener
-) -> tuple[Outcome, dict[str, float]]:
+) -> Deployment:
     """Deploy an iterate; without accuracies if that is cut off, to be done by a resume."""
     watch = pool_watch(run.pool, listen)
 
@@ -217,4 +221,4 @@ def _finish(
     try:
         return deploy(run, outcome, record, meanwhile)
     except (Interrupted, PoolError) as error:
-        return Outcome(outcome.state, cut_off_by(error)), {}
+        return Deployment(Outcome(outcome.state, cut_off_by(error)))
