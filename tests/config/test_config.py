@@ -85,7 +85,7 @@ def test_shares_of_a_gpu(share: float) -> None:
             {"prompt": {"space": "full", "foo": 1}},
             "x: prompt.foo: unknown key; known with prompt.space full: init, tokens, intrinsic_dimension, projection",
         ),
-        ({"optimizer": {"method": "adam"}}, "x: optimizer.method: 'adam': choose zip, spsa, spsa-gc,"),
+        ({"optimizer": {"method": "adam"}}, "x: optimizer.method: 'adam': choose gauss-newton, zip, spsa, spsa-gc,"),
         ({"prompt": {"space": "soft"}}, "x: prompt.space: 'soft': choose low-rank, full,"),
         ({"task": 3}, "x: task: 3: Input should be a valid dictionary"),
     ],

@@ -29,13 +29,13 @@ from zip_ray.actors import RayPool
 from zip_ray.config.reading import validate
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
+from zip_ray.pool.asking import ask
 from zip_ray.pool.contract import Pool, ScorerLike
 from zip_ray.pool.dispatcher import PREFETCH
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.shared import Channel, PoolHub
 from zip_ray.pool.splitting import SplitPool
-from zip_ray.pool.asking import ask
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import (
     AskResult,

@@ -6,9 +6,9 @@ import pytest
 from tests.support.fakes import FakeScorer, evaluation_work, pair_work
 from tests.support.pools import RecordingPool, ShuffledPool
 from zip_ray.config.reading import validate
-from zip_ray.pool import uncharged
-from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool import asking
 from zip_ray.pool.asking import TESTED_TOGETHER, accuracy_on_test, ask
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import (
     Encoding,
@@ -68,6 +68,6 @@ def test_the_figure_is_that_of_one_piece(monkeypatch: pytest.MonkeyPatch, space:
 
     whole = accuracy_on_test(pool, w, images)
     assert whole == evaluate(None).accuracy
-    monkeypatch.setattr(uncharged, "TESTED_TOGETHER", images // 3)
+    monkeypatch.setattr(asking, "TESTED_TOGETHER", images // 3)
     assert accuracy_on_test(pool, w, images) == pytest.approx(whole, abs=1e-7)
     assert evaluate((0, images // 3)).images == images // 3

@@ -20,11 +20,11 @@ from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers import OptimizerState
+from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.shared import Channel, PoolHub
-from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import (
     Answer,

@@ -24,7 +24,7 @@ def make_state(step: int = 7, best: bool = True) -> RunState:
         nonfinite_results=1,
         validated_step=5,
         accuracy=0.625,
-        best=Best(0.75, 3, rng.standard_normal(40)) if best else None,
+        best=Best(0.75, 0.5, 3, rng.standard_normal(40)) if best else None,
     )
 
 

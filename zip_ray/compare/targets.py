@@ -11,9 +11,9 @@ from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
+from zip_ray.pool.asking import accuracy_on_test
 from zip_ray.pool.contract import PoolError
 from zip_ray.pool.shared import PoolHub
-from zip_ray.pool.asking import accuracy_on_test
 from zip_ray.protocol.facts import Prompt
 
 FILE_NAME = "applied.json"

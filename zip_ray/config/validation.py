@@ -11,6 +11,7 @@ class ValidationConfig(Section):
     every_queries: Count = 250
     """Queries between two evaluations on validation images."""
     deploy: Literal["last", "best", "lowest-loss"] = "last"
-    """Iterate that becomes the tuned prompt. last = published; best = the one of highest validation accuracy,
-    lowest-loss = that of lowest validation loss, which few images judge better; the earliest of equals. The start (step 0) is a candidate; test images have no say. A start that is not the task's
-    template may be below it, and so may the best iterate: the run says so when it ends."""
+    """Iterate that becomes the tuned prompt. last = published; best = the one of highest validation accuracy;
+    lowest-loss = that of lowest validation loss, which few images judge better; the earliest of equals. The start
+    (step 0) is a candidate; test images have no say. A start that is not the task's template may be below it, and so
+    may the best iterate: the run says so when it ends."""

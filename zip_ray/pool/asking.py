@@ -68,9 +68,7 @@ def accuracy_on_test(
     return sum(round(result.accuracy * result.images) for result in results) / images
 
 
-def ask_all(
-    pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callable[[], None] = lambda: None
-) -> list[V]:
+def ask_all(pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callable[[], None] = lambda: None) -> list[V]:
     """The answers, in the order of the bodies. Those to what was asked before, and given up, are let go."""
     works = [new_work(body, Priority.EVALUATION) for body in bodies]
     missing, found = {work.id for work in works}, dict[int, V]()

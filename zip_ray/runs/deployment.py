@@ -8,8 +8,8 @@ import numpy as np
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED, PromptCard, TunedPrompt
 from zip_ray.config.tree import Config
-from zip_ray.pool.contract import Pool
 from zip_ray.pool.asking import accuracy_on_test, ask
+from zip_ray.pool.contract import Pool
 from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.messages import Encoding, EncodingResult
 from zip_ray.runs.accuracy_plot import FILE_NAME as PLOT

@@ -68,7 +68,7 @@ def _further(config: Config, affordable: float) -> int:
 
 
 def _round(config: Config, queries: float) -> int:
-    """Queries of a round: as many as the actors do at a time, within limits; of a budget, equal parts without a rest."""
+    """Queries of a round: as many as the actors do at a time, within limits; a budget is shared out evenly."""
     assert isinstance(config.optimizer, GaussNewtonOptions)
     if config.optimizer.round_queries != "auto":
         return config.optimizer.round_queries

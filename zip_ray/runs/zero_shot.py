@@ -2,9 +2,9 @@
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED
 from zip_ray.config.tree import Config
+from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolWatch
-from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.prompts.options import ContextOptions
 from zip_ray.protocol.facts import PHOTO, Facts, Split
 from zip_ray.protocol.messages import Evaluation, EvaluationResult
