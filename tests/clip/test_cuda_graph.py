@@ -14,13 +14,13 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.support.configs import zip_config
 from tests.support.text_towers import CAUSAL, TOKENIZER, model_of
 from zip_ray.clip.cuda_graph import Function, Graph, Memory, Recorded, to_device
 from zip_ray.clip.plain_text import PromptEncoder
 from zip_ray.clip.precision import products
 from zip_ray.clip.shared_prefix import TOLERANCE, CausalEncoder, make_encoder
 from zip_ray.clip.token_layout import TokenLayout
-from zip_ray.config.reading import validate
 from zip_ray.prompts import make_space
 from zip_ray.protocol.facts import SHARED_PREFIX
 from zip_ray.protocol.messages import Pair, Pass, Perturbation, Priority, new_work
@@ -194,7 +194,9 @@ def test_a_pass_waits_for_nothing(name: str) -> None:
 
 def test_a_step_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """From pairs to losses, the losses are all that is waited for."""
-    config = validate({"cluster": {"pool": "in-process"}, "execution": {"cache": False}, "task": {"shots": 1}}, "test")
+    config = zip_config(
+        {"cluster": {"pool": "in-process"}, "execution": {"cache": False}, "task": {"shots": 1}}, "test"
+    )
     scorer = build_scorer(config)
     space = make_space(config.prompt, scorer.facts().shape, config.seed)
     keys = [Perturbation("random-sign", 1, 1, k) for k in range(2)]

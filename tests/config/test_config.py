@@ -7,7 +7,11 @@ from pydantic import ValidationError
 
 from zip_ray.config.reading import load_config, validate
 from zip_ray.config.tree import Config
+from zip_ray.config.validation import ValidationConfig
 from zip_ray.errors import InputError
+from zip_ray.optimizers import METHODS
+from zip_ray.prompts.low_rank import LowRankOptions
+from zip_ray.prompts.visual import FrameOptions
 
 
 def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -22,6 +26,24 @@ def test_home_is_read_where_a_path_is_given(monkeypatch: pytest.MonkeyPatch) -> 
     assert (config.task.root, config.output.dir) == (Path("/home/me/images"), Path("/home/me/runs/x"))
     assert config.model.pretrained == "/home/me/w.pt"
     assert validate({"model": {"pretrained": "openai"}}, "x").model.pretrained == "openai"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_on_losses_have_the_published_sections_beside_them(method: str) -> None:
+    config = validate({"optimizer": {"method": method}}, "x")
+    if config.optimizer.wants_scores:
+        assert (config.prompt.space, config.readout, config.validation.deploy) == ("context", "auto", "lowest-loss")
+    else:
+        assert (config.prompt, config.readout, config.validation) == (LowRankOptions(), "none", ValidationConfig())
+
+
+def test_what_a_method_brings_gives_way() -> None:
+    prompt = {"space": "frame"}
+    config = validate({"prompt": prompt, "readout": "none", "validation": {"deploy": "last"}}, "x")
+    assert config.prompt == FrameOptions()
+    assert (config.readout, config.validation) == ("none", ValidationConfig(every_queries=1, deploy="last"))
+    assert validate({"prompt": {"space": "low-rank"}}, "x").prompt.init == "auto"
+    assert Config.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_frozen() -> None:
@@ -41,7 +63,7 @@ def test_shares_of_a_gpu(share: float) -> None:
         ({"budget": {"quries": 3}}, "x: budget.quries: unknown key; known here: queries, seconds,"),
         ({"budget": {"queries": None}}, "x: budget: no limit is set: give queries, seconds or steps"),
         ({"budget": {"target_accuracy": 50}}, "x: budget.target_accuracy: 50: Input should be less than or equal to 1"),
-        ({"optimizer": {"step_size": float("nan")}}, "x: optimizer.step_size: nan: Input should be "),
+        ({"optimizer": {"method": "zip", "step_size": float("nan")}}, "x: optimizer.step_size: nan: Input should be "),
         ({"optimizer": {"perturbation_scale": 0}}, "x: optimizer.perturbation_scale: 0: Input should be greater"),
         (
             {"optimizer": {"method": "gradient"}, "prompt": {"space": "frame"}},
@@ -70,12 +92,12 @@ def test_shares_of_a_gpu(share: float) -> None:
             "x: budget.queries is 29, less than one step: give at least 30 (a step of optimizer.method cma-es)",
         ),
         (
-            {"optimizer": {"clip_norm": "none"}},
+            {"optimizer": {"method": "zip", "clip_norm": "none"}},
             "x: optimizer.clip_norm: 'none': Input should be 'intrinsic' or a valid number",
         ),
         (
             {"optimizer": {"sigmaa": 5}},
-            "x: optimizer.sigmaa: unknown key; known with optimizer.method zip: loss, pairs_per_step, step_size,",
+            "x: optimizer.sigmaa: unknown key; known with optimizer.method gauss-newton: loss, method, round_queries,",
         ),
         (
             {"optimizer": {"method": "cma-es", "sigmaa": 5}},
@@ -85,7 +107,7 @@ def test_shares_of_a_gpu(share: float) -> None:
             {"prompt": {"space": "full", "foo": 1}},
             "x: prompt.foo: unknown key; known with prompt.space full: init, tokens, intrinsic_dimension, projection",
         ),
-        ({"optimizer": {"method": "adam"}}, "x: optimizer.method: 'adam': choose zip, spsa, spsa-gc,"),
+        ({"optimizer": {"method": "adam"}}, "x: optimizer.method: 'adam': choose gauss-newton, zip, spsa, spsa-gc,"),
         ({"prompt": {"space": "soft"}}, "x: prompt.space: 'soft': choose low-rank, full,"),
         ({"task": 3}, "x: task: 3: Input should be a valid dictionary"),
     ],

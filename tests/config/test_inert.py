@@ -12,10 +12,10 @@ from zip_ray.config.reading import load_config, validate
 from zip_ray.errors import InputError
 
 BELONGS_TO = {
-    "optimizer.initial_std": ("optimizer.method zip", "cma-es"),
-    "optimizer.points": ("optimizer.method zip", "one-sided, random-search"),
-    "optimizer.momentum": ("optimizer.method zip", "spsa-gc"),
-    "prompt.encoder": ("prompt.space low-rank", "decoder"),
+    "optimizer.initial_std": ("optimizer.method gauss-newton", "cma-es"),
+    "optimizer.points": ("optimizer.method gauss-newton", "one-sided, random-search"),
+    "optimizer.momentum": ("optimizer.method gauss-newton", "spsa-gc"),
+    "prompt.encoder": ("prompt.space context", "decoder"),
 }
 
 
@@ -34,9 +34,10 @@ def test_an_option_of_another_class_is_refused_with_those_that_have_it(path: str
         ({"execution": {"max_staleness": 3}}, "execution.max_staleness: does nothing with execution.mode sync"),
         ({"task": {"crop_scale": [0.1, 1]}}, "task.crop_scale: does nothing with task.views 0: leave it out"),
         ({"task": {"flip": False, "views": 0}}, "task.flip: does nothing with task.views 0"),
+        ({"prompt": {"tokens": 4}}, "prompt.tokens: does nothing with prompt.init auto: leave it out"),
         ({"prompt": {"init": "a photo of a", "tokens": 4}}, "prompt.tokens: does nothing with prompt.init a photo"),
         (
-            {"prompt": {"projection": "none", "intrinsic_dimension": 50}},
+            {"prompt": {"space": "low-rank", "projection": "none", "intrinsic_dimension": 50}},
             "prompt.intrinsic_dimension: does nothing with prompt.projection none",
         ),
         ({"cluster": {"pool": "in-process", "actors": 2}}, "cluster.actors: does nothing with cluster.pool in-process"),
@@ -50,7 +51,7 @@ def test_an_option_of_another_class_is_refused_with_those_that_have_it(path: str
         ),
         ({"model": {"name": "local-dir:x", "pretrained": "y"}}, "model.pretrained: does nothing with model.name loc"),
         (
-            {"optimizer": {"step_size_decay": 0, "step_size_offset": 3}},
+            {"optimizer": {"method": "spsa", "step_size_decay": 0, "step_size_offset": 3}},
             "optimizer.step_size_offset: does nothing with optimizer.step_size_decay 0",
         ),
     ],
@@ -84,7 +85,7 @@ def test_rules_name_fields() -> None:
 
 def test_a_file_is_refused_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"optimizer": {"population": 99}}))
-    with pytest.raises(InputError, match=r"c\.yaml: optimizer\.population: does nothing with optimizer\.method zip"):
+    with pytest.raises(InputError, match=r"c\.yaml: optimizer\.population: does nothing with optimizer\.method gauss"):
         load_config(tmp_path / "c.yaml")
 
 
@@ -92,6 +93,14 @@ def test_a_later_choice_leaves_out_what_the_earlier_layer_says_for_the_alternati
     file = {"cluster": {"actors": 3, "start_timeout": 9}, "prompt": {"init": "random", "tokens": 4}}
     tree = overlay(file, {"cluster": {"pool": "in-process"}, "prompt": {"init": "template"}})
     assert tree == {"cluster": {"pool": "in-process"}, "prompt": {"init": "template"}}
+
+
+def test_a_later_method_brings_its_space() -> None:
+    file = {"optimizer": {"method": "zip", "step_size": 1}, "prompt": {"init": "template", "intrinsic_dimension": 300}}
+    method = {"optimizer": {"method": "gauss-newton"}}
+    assert overlay(file, method) == {**method, "prompt": {"init": "template"}}
+    file["prompt"]["space"] = "low-rank"
+    assert overlay(file, method) == {**file, **method}
 
 
 def test_what_the_choosing_layer_itself_gives_stays_to_be_refused() -> None:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from zip_ray.config.reading import validate
+from tests.support.configs import zip_config
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 
 
 def key(**sections: Any) -> str:
-    return scorer_key(validate(sections, "test"))
+    return scorer_key(zip_config(sections))
 
 
 def test_runs_that_differ_for_the_driver_alone_share_a_scorer() -> None:
@@ -18,7 +18,18 @@ def test_runs_that_differ_for_the_driver_alone_share_a_scorer() -> None:
     other = {"method": "spsa", "step_size": 0.5, "perturbation_scale": 0.02}
     assert key(optimizer=other, budget={"queries": 900}, output={"dir": "x"}) == one
     assert key(execution={"mode": "async", "in_flight": 3, "max_staleness": 2}, budget={"queries": 100}) == one
+    assert key(readout="linear", budget={"queries": 100}) == one
     assert key(optimizer={"method": "cma-es"}, validation={"every_queries": 7}, tracking={"enabled": False}) == one
+
+
+def test_methods_share_a_scorer_from_one_space_and_one_start() -> None:
+    """`auto` begins at the words of the task's template: asks name the template that has been found."""
+    space = {"space": "context", "init": "template"}
+    one = key(prompt=space)
+    assert key(optimizer={"method": "gauss-newton"}, prompt=space) == one
+    assert key(optimizer={"method": "gauss-newton", "round_queries": 60, "damping": 1}) == one
+    assert key(prompt={**space, "init": "auto"}) == one
+    assert key(prompt={**space, "init": "a photo of a"}) != one
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_run_keeps_the_number_it_was_started_with(monkeypatch: pytest.MonkeyPa
             "cluster": {"actors": 2},
             "execution": {"threads": "auto"},
             "budget": {"queries": 20},
-            "prompt": {"intrinsic_dimension": 8},
+            "prompt": {"space": "full", "intrinsic_dimension": 8},
             "output": {"dir": tmp_path / "run"},
             "tracking": {"enabled": False},
         },

@@ -9,7 +9,10 @@ from zip_ray.config.reading import load_config, read_tree, validate
 from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
 from zip_ray.errors import InputError
+from zip_ray.optimizers import METHODS
 
+ZIP = {"optimizer": {"method": "zip"}}
+IN_PROCESS = {"cluster": {"pool": "in-process"}, "tracking": {"enabled": False}}
 SPECIAL = {
     "seed": 7,
     "task": {"shots": 4, "views": "fresh", "crop_scale": [0.2, 0.9], "template": "a: {} # \u00e9"},
@@ -21,7 +24,9 @@ SPECIAL = {
 }
 
 
-@pytest.mark.parametrize("tree", [{}, SPECIAL, {"cluster": {"pool": "in-process"}, "tracking": {"enabled": False}}])
+@pytest.mark.parametrize(
+    "tree", [{}, ZIP, SPECIAL, {"cluster": {"pool": "in-process"}, "tracking": {"enabled": False}}]
+)
 def test_it_reads_back(tree: dict, tmp_path: Path) -> None:
     config = validate(tree, "x")
     (tmp_path / "c.yaml").write_text(to_yaml(config), encoding="utf-8")
@@ -33,7 +38,7 @@ def test_what_differs_comes_first_and_is_marked() -> None:
     lines = text.splitlines()
     assert lines[:4] == [
         "optimizer:",
-        "  method: spsa-gc # default zip",
+        "  method: spsa-gc # default gauss-newton",
         "  momentum: 0.5 # default 0.8",
         "  loss: cross-entropy",
     ]
@@ -41,6 +46,12 @@ def test_what_differs_comes_first_and_is_marked() -> None:
     assert lines[place + 1 : place + 3] == ["  seconds: 3.0 # default null", "  queries: 5000"]
     assert lines.index("seed: 1") > place
     assert text.count("#") == 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_brings_is_a_default(method: str) -> None:
+    text = to_yaml(validate({"optimizer": {"method": method}}, "x"))
+    assert text.count("#") == (method != "gauss-newton")
 
 
 def test_what_has_no_effect_is_left_out() -> None:

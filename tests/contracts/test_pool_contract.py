@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.configs import zip_config
 from tests.support.fakes import (
     BATCH_SIZE,
     FACTS,
@@ -26,7 +27,6 @@ from tests.support.fakes import (
 from tests.support.pools import drain
 from tests.support.scoring import template_query
 from zip_ray.actors import RayPool
-from zip_ray.config.reading import validate
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.asking import ask
@@ -75,7 +75,7 @@ def make_opener(kind: str, request: pytest.FixtureRequest, actors: int = 2) -> O
         pool: Pool = RayPool(build, ClusterConfig(address=address, actors=actors)) if address else InProcessPool(build)
         if "channel" in kind:
             return LoneChannel(pool)
-        return SplitPool(pool, validate({"execution": {"split": [2, 2]}}, "test")) if "split" in kind else pool
+        return SplitPool(pool, zip_config({"execution": {"split": [2, 2]}}, "test")) if "split" in kind else pool
 
     return opener
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tests.support.configs import zip_config
 from tests.support.fakes import FakeScorer, evaluation_work, pair_work
 from tests.support.pools import RecordingPool, ShuffledPool
-from zip_ray.config.reading import validate
 from zip_ray.pool import asking
 from zip_ray.pool.asking import TESTED_TOGETHER, accuracy_on_test, ask
 from zip_ray.pool.in_process import InProcessPool
@@ -56,7 +56,7 @@ def test_answers_to_what_was_given_up_before_are_let_go() -> None:
 @pytest.mark.parametrize("space", ["low-rank", "frame"])
 def test_the_figure_is_that_of_one_piece(monkeypatch: pytest.MonkeyPatch, space: str) -> None:
     """Of texts and of images that are changed; and of all images, not of a part."""
-    config = validate({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, "prompt": {"space": space}}, "test")
+    config = zip_config({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, "prompt": {"space": space}}, "test")
     scorer = build_scorer(config)
     facts, pool = scorer.facts(), InProcessPool(lambda: scorer)
     w, images = make_space(config.prompt, facts.shape, config.seed).initial(), facts.images["test"]

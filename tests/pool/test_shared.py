@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.configs import zip_config
 from tests.support.fake_ray import FakeRay
 from tests.support.fakes import FakeScorer, evaluation_work, make_pair, pair_work
 from tests.support.loop import without_time
 from tests.support.pools import RecordingPool, drain
 from tests.support.scorer_keys import BUGGY, NO_IMAGES, STUCK, KeyedScorer
-from zip_ray.config.reading import validate
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
@@ -256,7 +256,7 @@ SMALL: dict[str, Any] = {
 
 
 def small_config(seed: int) -> Config:
-    return validate({"seed": seed, **SMALL}, "test")
+    return zip_config({"seed": seed, **SMALL}, "test")
 
 
 def all_of_a_run(config: Config, pool: Pool) -> tuple[list[object], list[np.ndarray]]:
@@ -296,5 +296,5 @@ def test_the_frozen_model_is_loaded_once_for_many_scorers(monkeypatch: pytest.Mo
     for seed in (1, 2):
         build(small_config(seed))
     assert len(loaded) == 1
-    build(validate({**SMALL, "model": {"precision": "bf16"}}, "test"))
+    build(zip_config({**SMALL, "model": {"precision": "bf16"}}, "test"))
     assert len(loaded) == 2

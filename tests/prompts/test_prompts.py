@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import hadamard
 
+from tests.support.configs import zip_config
 from zip_ray.config.fields import section_classes
-from zip_ray.config.reading import validate
 from zip_ray.errors import InputError
 from zip_ray.prompts import FullSpace, LowRankSpace, RandomProjectionSpace, TextSpace, make_space
 from zip_ray.prompts.fastfood import fastfood_matrix, hadamard_transform
@@ -89,7 +89,7 @@ def test_parameter_counts(tokens: int, rank: int, dim: int, width: int, expected
 )
 def test_parameter_counts_of_spaces_and_ablations(prompt: dict, expected: int) -> None:
     """At width 512, m = 8: 417 = 40 + 5 + 310 + 62 less what a switch takes away."""
-    space = make_space(validate({"prompt": prompt}, "test").prompt, shape(np.zeros((8, 512), np.float32)), 1)
+    space = make_space(zip_config({"prompt": prompt}, "test").prompt, shape(np.zeros((8, 512), np.float32)), 1)
     assert space.dimension == space.initial().size == expected
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.support.configs import zip_config
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.prompt_shape import model_shape
 from zip_ray.clip.visual_tower import encode_conditions, encode_prompted, fix_statistics
 from zip_ray.config.model import ModelConfig
-from zip_ray.config.reading import validate
 from zip_ray.errors import InputError
 from zip_ray.prompts import make_space
 from zip_ray.prompts.options import ContextOptions
@@ -337,7 +337,7 @@ def test_every_visual_space_is_its_seeds(name: str) -> None:
     """The same seed gives the same start and the same map, another seed others; prompts are float32."""
     shape = make_shape(32, 128, Patches(128, 0.001, 0.03))
     prompt = {"space": name, **({"tokens": 3, "intrinsic_dimension": 12} if name == "tokens" else {})}
-    options = validate({"prompt": prompt}, "test").prompt
+    options = zip_config({"prompt": prompt}, "test").prompt
     one, again, other = (make_space(options, shape, seed) for seed in (1, 1, 2))
     w = one.initial() + np.random.default_rng(0).standard_normal(one.dimension)
     assert one.initial().shape == (one.dimension,)

@@ -24,7 +24,7 @@ def make_state(step: int = 7, best: bool = True) -> RunState:
         nonfinite_results=1,
         validated_step=5,
         accuracy=0.625,
-        best=Best(0.75, 3, rng.standard_normal(40)) if best else None,
+        best=Best(0.75, 0.5, 3, rng.standard_normal(40)) if best else None,
     )
 
 
@@ -79,8 +79,8 @@ def test_missing_and_newer_are_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "none")
     save_checkpoint(tmp_path / "c", make_state())
     data = (tmp_path / "c").read_bytes()
-    (tmp_path / "c").write_bytes(data.replace(rb"schema_version\": 3", rb"schema_version\": 9"))
-    with pytest.raises(InputError, match="of schema 9, this version reads 3"):
+    (tmp_path / "c").write_bytes(data.replace(rb"schema_version\": 4", rb"schema_version\": 9"))
+    with pytest.raises(InputError, match="of schema 9, this version reads 4"):
         load_checkpoint(tmp_path / "c")
 
 

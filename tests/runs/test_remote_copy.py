@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from tests.support.command_line import run
+from tests.support.configs import zip_config
 from tests.support.fakes import FakeScorer
 from tests.support.paths import ROOT
 from tests.support.processes import HANG_SECONDS, wait_for
 from zip_ray.cli.status import status_of_copy
-from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.in_process import InProcessPool
@@ -45,7 +45,7 @@ def configured(folder: Path, **output: Any) -> Config:
         "output": {"dir": str(folder), "checkpoint_every_steps": 3, **output},
         "tracking": {"enabled": False},
     }
-    return validate(sections, "test")
+    return zip_config(sections, "test")
 
 
 def open_pool(_: Config) -> InProcessPool:

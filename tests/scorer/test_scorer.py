@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from tests.support.configs import zip_config
 from tests.support.paths import SHARED
 from tests.support.plain_clip import plain_logits
 from tests.support.scoring import answer_slices, encode, evaluate, gradient_at, pair_at, query_at, score, value_of
@@ -18,7 +19,6 @@ from zip_ray.clip.class_texts import Texts
 from zip_ray.clip.image_features import crop_box, random_crop, train_features
 from zip_ray.clip.loading import load_clip
 from zip_ray.config.model import ModelConfig
-from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.split_planner import Partition
@@ -36,7 +36,7 @@ from zip_ray.tasks.images import ArrayImages
 
 
 def make_config(**sections: dict) -> Config:
-    return validate({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, **sections}, "test")
+    return zip_config({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, **sections}, "test")
 
 
 def text_space(config: Config, scorer: Scorer) -> TextSpace:

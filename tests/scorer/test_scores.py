@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from tests.support.configs import zip_config
 from tests.support.plain_clip import plain_logits
 from tests.support.scoring import (
     answer_slices,
@@ -25,7 +26,6 @@ from tests.support.scoring import (
 )
 from zip_ray.clip.image_features import split_features
 from zip_ray.clip.loading import load_clip
-from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.pool.asking import accuracy_on_test
 from zip_ray.pool.in_process import InProcessPool
@@ -59,7 +59,7 @@ NAMES = list("0123456789")
 def make_config(**sections: dict) -> Config:
     task = {"shots": 2, "batch_size": 7, **sections.pop("task", {})}
     fixed = {"cluster": {"pool": "in-process"}, "execution": {"cache": False}, "task": task}
-    return validate({**fixed, **sections}, "test")
+    return zip_config({**fixed, **sections}, "test")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from tests.support.configs import zip_config
 from tests.support.painted import COLOURS, paint
 from tests.support.scoring import answer_slices, encode, pair_at, query_at, score
 from tests.support.scoring import evaluate as evaluate_on
@@ -21,7 +22,6 @@ from zip_ray.clip.plain_text import PromptEncoder, encode_texts
 from zip_ray.clip.prompted_images import PromptedBatches
 from zip_ray.clip.visual_tower import encode_prompted
 from zip_ray.config.model import ModelConfig
-from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.in_process import InProcessPool
@@ -48,7 +48,7 @@ def make_config(space: str, **sections: dict) -> Config:
     task = {"shots": 1, "batch_size": 7, **sections.pop("task", {})}
     execution = {"cache": False, **sections.pop("execution", {})}
     fixed = {"cluster": {"pool": "in-process"}, "execution": execution, "task": task, "prompt": PROMPTS[space]}
-    return validate({**fixed, **sections}, "test")
+    return zip_config({**fixed, **sections}, "test")
 
 
 @pytest.fixture(scope="module", params=list(PROMPTS))

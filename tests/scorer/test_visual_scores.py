@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.support.configs import zip_config
 from tests.support.plain_clip import plain_logits
 from tests.support.scoring import (
     answer_slices,
@@ -19,7 +20,6 @@ from tests.support.scoring import (
     value_of,
     wanting,
 )
-from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.split_planner import Partition
@@ -38,7 +38,7 @@ NAMES = list("0123456789")
 @pytest.fixture(scope="module", params=["frame", "decoder", "tokens"])
 def visual(request: pytest.FixtureRequest) -> tuple[Config, Scorer, np.ndarray]:
     """10 training images in mini-batches of 7, chunks of 5."""
-    config = validate(
+    config = zip_config(
         {
             "cluster": {"pool": "in-process"},
             "execution": {"cache": False},

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tests.support.configs import zip_config
 from tests.support.fakes import FakeScorer
-from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool
@@ -21,7 +21,7 @@ E = TypeVar("E", bound=Event)
 
 def make_config(**sections: dict[str, Any]) -> Config:
     """30 steps of ten queries by default, validated every five."""
-    return validate({"budget": {"queries": 300}, "validation": {"every_queries": 50}, **sections}, "test")
+    return zip_config({"budget": {"queries": 300}, "validation": {"every_queries": 50}, **sections}, "test")
 
 
 def fresh() -> RunState:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from tests.support.configs import zip_config
 from tests.support.fakes import FakeScorer
-from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.pool.in_process import InProcessPool
 
@@ -13,7 +13,7 @@ def make_config(folder: Path, queries: int = 12, **sections: Any) -> Config:
     """A run into that folder, one step of ten queries, no tracking; each section overridable."""
     prompt = sections.pop("prompt", {"intrinsic_dimension": 8, "rank": 1})
     rest = {"output": {"dir": str(folder)}, "tracking": {"enabled": False}, "budget": {"queries": queries}}
-    return validate({"prompt": prompt, **rest, **sections}, "test")
+    return zip_config({"prompt": prompt, **rest, **sections}, "test")
 
 
 def open_pool(_: Config) -> InProcessPool:

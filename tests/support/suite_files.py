@@ -7,7 +7,7 @@ import yaml
 BASE = {
     "task": {"batch_size": 20},
     "prompt": {"init": "template", "intrinsic_dimension": 60},
-    "optimizer": {"pairs_per_step": 1},
+    "optimizer": {"method": "zip", "pairs_per_step": 1},
     "budget": {"queries": 20},
     "validation": {"every_queries": 10},
     "cluster": {"pool": "in-process"},

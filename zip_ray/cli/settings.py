@@ -5,7 +5,7 @@ from pathlib import Path
 from zip_ray.compare.suite import load_suite
 from zip_ray.config.fields import value
 from zip_ray.config.inert import overlay, require_effect
-from zip_ray.config.merging import Tree, leaves
+from zip_ray.config.merging import Tree, leaves, merge
 from zip_ray.config.reading import config_tree, validate
 from zip_ray.config.shipped import find_config
 from zip_ray.config.task import of_other_data
@@ -63,9 +63,10 @@ def _over(tree: Tree, given: Tree, source: str) -> Config:
         InputError: names the file where the fault is in it.
     """
     given = {section: fields for section, fields in given.items() if fields != {}}
-    for section, (chooser, _) in CHOOSERS.items():
-        choice = given.get(section, {}).get(chooser)
-        if choice is not None and choice != value(tree, f"{section}.{chooser}"):
+    whole = merge(tree, given)
+    for section, (chooser, _) in CHOOSERS.items():  # the method first: it may bring another space
+        choice = f"{section}.{chooser}"
+        if value(whole, choice) != value(tree, choice):
             tree = {name: fields for name, fields in tree.items() if name != section}
     whole = overlay(tree, given)
     require_effect(whole, source, spared=set(leaves(given)))

@@ -12,6 +12,8 @@ from zip_ray.config.merging import Tree, leaves, merge, without
 from zip_ray.config.tree import CHOOSERS
 from zip_ray.errors import InputError
 
+METHOD, SPACE = "optimizer.method", "prompt.space"
+
 
 class Rule(NamedTuple):
     """Fields that have no effect for some values of another."""
@@ -33,7 +35,7 @@ def _has_its_weights(name: object) -> bool:
 
 RULES = (
     Rule(("execution.in_flight", "execution.max_staleness"), "execution.mode", _is("sync")),
-    Rule(("execution.split",), "optimizer.method", _is("gradient")),
+    Rule(("execution.split",), METHOD, _is("gradient")),
     Rule(("task.crop_scale", "task.flip"), "task.views", _is(0)),
     Rule(("prompt.tokens",), "prompt.init", lambda init: init != "random"),
     Rule(("prompt.intrinsic_dimension",), "prompt.projection", _is("none")),
@@ -84,6 +86,8 @@ def overlay(*layers: Tree) -> Tree:
 
     def chosen_later(path: str, chooser: str) -> bool:
         last = max(place for place, paths in enumerate(given) if path in paths)
+        if chooser == SPACE and not any(SPACE in paths for paths in given):
+            chooser = METHOD  # which brings the space
         return any(chooser in paths for paths in given[last + 1 :])
 
     return without(tree, {path for path, chooser in idle_fields(tree) if chosen_later(path, chooser)})

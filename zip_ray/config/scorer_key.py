@@ -2,6 +2,7 @@
 
 from zip_ray.config.tree import Config
 from zip_ray.optimizers.spsa import ZipOptions
+from zip_ray.prompts.options import ContextOptions
 
 
 def scorer_key(config: Config) -> str:
@@ -12,5 +13,9 @@ def scorer_key(config: Config) -> str:
         law, scale = optimizer.probe
         own = own.model_copy(update={"perturbation_scale": scale, "perturbation": law})
     rest = {name: Config.model_fields[name].default for name in ("budget", "validation", "output", "tracking")}
+    prompt = config.prompt
+    if isinstance(prompt, ContextOptions) and prompt.init == "auto":  # asks name the template that was found
+        prompt = prompt.model_copy(update={"init": "template"})
     execution = config.execution.model_copy(update={"mode": "sync", "in_flight": 8, "max_staleness": 256})
-    return config.model_copy(update={"optimizer": own, "execution": execution, **rest}).model_dump_json()
+    changes = {"optimizer": own, "prompt": prompt, "readout": "none", "execution": execution, **rest}
+    return config.model_copy(update=changes).model_dump_json()

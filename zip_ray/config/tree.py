@@ -46,7 +46,7 @@ AnySpaceOptions = (
     | TokensOptions
 )
 Readout = Literal["none", "bias", "linear", "auto"]
-CHOOSERS = {"optimizer": ("method", "zip"), "prompt": ("space", "low-rank")}
+CHOOSERS = {"optimizer": ("method", "gauss-newton"), "prompt": ("space", "context")}
 """By section of a union: the field that chooses its class, and the choice where neither a config nor its method makes
 one."""
 _METHODS = {one.model_fields["method"].default: one for one in get_args(AnyMethodOptions)}
@@ -79,8 +79,8 @@ class Config(Section):
     """Keys every random draw. The few-shot images, the random projection and context, perturbations, mini-batches."""
     task: TaskConfig = TaskConfig()
     model: ModelConfig = ModelConfig()
-    prompt: Annotated[AnySpaceOptions, Field(discriminator="space")] = LowRankOptions()
-    optimizer: Annotated[AnyMethodOptions, Field(discriminator="method")] = ZipOptions()
+    prompt: Annotated[AnySpaceOptions, Field(discriminator="space")] = WholeContextOptions(init="auto")
+    optimizer: Annotated[AnyMethodOptions, Field(discriminator="method")] = GaussNewtonOptions()
     readout: Readout = "none"
     """Map of the class scores that is fitted beside the prompt, on the training images' scores; its queries are
     charged. bias = a number per class; linear = of the prompt's own scores; auto = of those of several prompts, the

@@ -6,7 +6,7 @@ import yaml
 
 from zip_ray.config.inert import idle_because
 from zip_ray.config.merging import Tree
-from zip_ray.config.tree import CHOOSERS, Config
+from zip_ray.config.tree import CHOOSERS, Config, completed
 
 
 class _Line(NamedTuple):
@@ -46,17 +46,21 @@ def to_yaml(config: Config) -> str:
     """The effective part of a config, which is a valid config itself.
 
     Sections with something that differs from the defaults come first, and in each section what differs, with the
-    default behind it. Defaults are those of the chosen method and space.
+    default behind it. Defaults are those of the chosen method and space; that of the space itself is the method's.
     """
     blocks: list[tuple[bool, str]] = []
     tree = effective(config)
     defaults = _defaults_beside(tree)
+    own_choices = completed({"optimizer": {"method": config.optimizer.method}})
     for section, fields in tree.items():
         if not isinstance(fields, dict):
             line = _Line(section, fields, defaults[section])
             blocks.append((line.differs, str(line)))
             continue
-        lines = _lines(fields, defaults[section], *CHOOSERS.get(section, ("", "")))
+        chooser, choice = CHOOSERS.get(section, ("", ""))
+        if section == "prompt":
+            choice = own_choices["prompt"][chooser]
+        lines = _lines(fields, defaults[section], chooser, choice)
         text = "\n".join([f"{section}:", *(f"  {line}" for line in lines)])
         blocks.append((any(line.differs for line in lines), text))
     return "\n".join(text for _, text in sorted(blocks, key=lambda block: not block[0])) + "\n"

@@ -31,7 +31,7 @@ class MethodOptions(Section):
     """Whether a step compares its queries with one another, which asynchronous mode cannot offer."""
     wants_scores: ClassVar[bool] = False
     """Whether a step needs class scores, and not only losses."""
-    brings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    brings: ClassVar[Mapping[str, Any]] = MappingProxyType({"prompt": {"space": "low-rank"}})
     """Defaults of other sections beside this method, section by section; a config may say otherwise."""
     loss: Loss = "cross-entropy"
     """Loss that a query returns. It is the mean over the mini-batch; focal = focal loss with gamma 2. Validation and
