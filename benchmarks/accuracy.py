@@ -29,7 +29,7 @@ WANTED_GAIN = 8.0
 """Points over zero-shot with the same template on digits, from the template's words, mean over seeds."""
 WANTED_FLOOR = -1.0
 """Points against zero-shot on any task, from the template's words, mean over seeds."""
-SETTINGS = {"published": "published.yaml", "template's words": "quickstart.yaml"}
+SETTINGS = {"published": "published.yaml", "template's words": "methods/zip-tuned.yaml"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def write(head: str, text: str, found: dict[Key, list[Figures]]) -> None:
     note = (
         "Made by `python benchmarks/accuracy.py --write`. Zero-shot is the task's plain template. `published` is "
         "configs/published.yaml (random context, a = 0.01, random crops); `template's words` is "
-        "configs/quickstart.yaml, whose gains docs/measurements/gains-zip.md chose on validation images of other seeds."
+        "configs/methods/zip-tuned.yaml, whose gains docs/measurements/gains-zip.md chose on validation images of other seeds."
     )
     picture = "![Test accuracy by task](accuracy.png)"
     (MEASUREMENTS / "accuracy.md").write_text(f"# Zero-shot against ZIP\n\n{note}\n\n{head}\n\n{text}\n\n{picture}\n")

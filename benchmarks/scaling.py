@@ -62,7 +62,7 @@ def simulated(actors: int, service: float, in_flight: Sequence[int], seconds: fl
 
 def real(actors: int, queries: int) -> float:
     """Queries per second of the quickstart in asynchronous mode, its small CLIP on so many actors."""
-    shipped = load_config(ROOT / "configs" / "quickstart.yaml")
+    shipped = load_config(ROOT / "configs" / "methods" / "zip-tuned.yaml")
     execution = shipped.execution.model_copy(update={"mode": "async", "in_flight": REAL_IN_FLIGHT * actors})
     cluster = shipped.cluster.model_copy(update={"actors": (actors, actors), "address": "local"})
     budget = shipped.budget.model_copy(update={"queries": queries})
@@ -86,7 +86,7 @@ def lone(config: Config) -> float:
 
 def apart(processes: int, queries: int) -> float:
     """Queries per second of so many runs side by side that share nothing but the machine."""
-    config = load_config(ROOT / "configs" / "quickstart.yaml")
+    config = load_config(ROOT / "configs" / "methods" / "zip-tuned.yaml")
     budget, cluster = {"queries": queries}, {"pool": "in-process"}
     alike = config.model_copy(
         update={"budget": config.budget.model_copy(update=budget), "cluster": config.cluster.model_copy(update=cluster)}

@@ -88,7 +88,7 @@ AS_SHIPPED = Way(DEFAULT, planned=True)
 def measure(job: tuple[str, int, Way, Options]) -> Curve:
     """Test accuracy at every so many queries, from zero queries on."""
     task, seed, way, options = job
-    shipped = load_config(ROOT / "configs" / "quickstart.yaml")
+    shipped = load_config(ROOT / "configs" / "methods" / "zip-tuned.yaml")
     config = configure(
         task,
         seed,
@@ -175,7 +175,7 @@ def write(
 ) -> None:
     """docs/measurements/staleness.md and docs/measurements/staleness.png."""
     note = (
-        "Made by `python benchmarks/staleness.py --write`: asynchronous mode with configs/quickstart.yaml's settings, "
+        "Made by `python benchmarks/staleness.py --write`: asynchronous mode with configs/methods/zip-tuned.yaml's settings, "
         "queries until the mean of the seeds has reached the target, and test accuracy after 5,000 queries by seed. "
         "Sides and class shards (`execution.split`) add work in flight without staleness: the last row is what "
         f"{ACTORS} actors do by default, as the planner lays a pass of {1000 * PASS_SECONDS:.0f} ms out for them."

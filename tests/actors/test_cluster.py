@@ -37,7 +37,7 @@ def test_a_start_that_fails_twice_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")  # its first process has no time to come up
-    assert main(["tune", str(ROOT / "configs/quickstart.yaml"), "--tracking.no-enabled"]) == 1
+    assert main(["tune", str(ROOT / "configs/methods/zip-tuned.yaml"), "--tracking.no-enabled"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: Ray does not start on this machine (Timed out waiting")
     assert said.endswith("use --cluster.pool in-process, or join a cluster by --cluster.address\n")

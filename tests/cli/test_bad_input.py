@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 from zip_ray.cli.main import main
 
 IN_PROCESS = ["--cluster.pool=in-process"]
-QUICK = str(ROOT / "configs" / "quickstart.yaml")
+QUICK = str(ROOT / "configs" / "methods" / "zip-tuned.yaml")
 SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
 
 
@@ -41,7 +41,7 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
         (["tune", SMOKE], "smoke.yaml: 'methods' is of a suite, not of one run: give it to `zip-ray compare`"),
         (
             ["compare", QUICK],
-            "quickstart.yaml: no suite, it has no 'methods': give a config of one run to `zip-ray tune`",
+            "zip-tuned.yaml: no suite, it has no 'methods': give a config of one run to `zip-ray tune`",
         ),
         (
             ["tune", QUICK, "--budget.queries=3", "--optimizer.pairs-per-step=5"],

@@ -30,7 +30,7 @@ IN_PROCESS = ["--cluster.pool=in-process"]
 
 
 def tune(cwd: Path, folder: str, *arguments: str) -> Path:
-    run(cwd, "tune", str(ROOT / "configs" / "quickstart.yaml"), *SMALL, f"--output.dir={folder}", *arguments)
+    run(cwd, "tune", str(ROOT / "configs" / "methods" / "zip-tuned.yaml"), *SMALL, f"--output.dir={folder}", *arguments)
     return cwd / folder
 
 
@@ -41,7 +41,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
-    head = command("tune", str(ROOT / "configs" / "quickstart.yaml"), *SMALL, "--output.dir=run")
+    head = command("tune", str(ROOT / "configs" / "methods" / "zip-tuned.yaml"), *SMALL, "--output.dir=run")
     return subprocess.Popen([*head, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -152,7 +152,7 @@ def test_evaluate_and_classify(reference: Path, tmp_path: Path) -> None:
 
 
 def test_doctor(tmp_path: Path, ray_cluster: str) -> None:
-    done = run(tmp_path, "doctor", str(ROOT / "configs" / "quickstart.yaml"))
+    done = run(tmp_path, "doctor", str(ROOT / "configs" / "methods" / "zip-tuned.yaml"))
     assert done.stdout.count(" ok ") == 7
     joined = run(tmp_path, "doctor", f"--cluster.address={ray_cluster}").stdout
     assert joined.count(" ok ") == 7, "of the defaults"

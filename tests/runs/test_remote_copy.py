@@ -179,7 +179,7 @@ def test_resume_takes_a_uri(tmp_path: Path) -> None:
     run(
         tmp_path,
         "tune",
-        str(ROOT / "configs" / "quickstart.yaml"),
+        str(ROOT / "configs" / "methods" / "zip-tuned.yaml"),
         *small,
         "--output.dir=run",
         f"--output.remote={remote}",

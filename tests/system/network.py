@@ -28,7 +28,7 @@ HEAD = "zr-head"
 PORT = 6379
 START_SECONDS = 120
 """For a node to start; a busy machine takes its time."""
-RUN = ("configs/quickstart.yaml", "--budget.queries", "4000", "--tracking.no-enabled")
+RUN = ("configs/methods/zip-tuned.yaml", "--budget.queries", "4000", "--tracking.no-enabled")
 
 
 def sh(*command: str) -> None:

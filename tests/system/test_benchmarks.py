@@ -96,12 +96,6 @@ def test_what_the_grids_hold(method: gains.Method) -> None:
     assert gains.shipped(method).optimizer.method == published.optimizer.method
 
 
-def test_the_quickstart_has_the_gains_chosen_for_zip() -> None:
-    quickstart = load_config(ROOT / "configs" / "quickstart.yaml")
-    chosen = gains.shipped("zip")
-    assert (quickstart.optimizer, quickstart.prompt) == (chosen.optimizer, chosen.prompt)
-
-
 def test_scaling_is_judged_by_its_worst_service_time_with_its_best_number_in_flight() -> None:
     found = {(64, 50, 4): 0.8, (64, 50, 16): 0.96, (64, 200, 4): 0.99, (64, 200, 16): 0.98, (256, 50, 4): 0.1}
     assert scaling.lowest_of_best(found, 64) == 0.96

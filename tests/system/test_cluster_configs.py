@@ -152,7 +152,7 @@ def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
     try:
         ray_command("get-auth-token", "--generate")
         ray_command("up", "--yes", "--no-config-cache", str(file))
-        command = ("run.py", "tune", "zip-ray/configs/quickstart.yaml", "--cluster.address", f"127.0.0.1:{port}")
+        command = ("run.py", "tune", "zip-ray/configs/methods/zip-tuned.yaml", "--cluster.address", f"127.0.0.1:{port}")
         log = ray_command("submit", "--no-config-cache", str(file), *command, *SMALL, "--output.dir", "runs/first")
         assert "tuned prompt" in log, log
         assert isinstance(read_record(home / "runs" / "first" / "metrics.jsonl")[-1], EndEvent)
@@ -202,7 +202,7 @@ def on_slurm(folder: Path, python: Path) -> dict[str, str]:
 def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
     """Beside Slurm's commands, everything is real: Ray head, worker, driver, token."""
     folder = tmp_path / "run"
-    command = [CLUSTER / "slurm.sh", "configs/quickstart.yaml", *SMALL, "--output.dir", folder]
+    command = [CLUSTER / "slurm.sh", "configs/methods/zip-tuned.yaml", *SMALL, "--output.dir", folder]
     process = subprocess.Popen(
         ["bash", *map(str, command)],
         cwd=ROOT,
@@ -234,7 +234,7 @@ def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
     play(tmp_path, {"ray": ray, "python": 'until grep -q worker "$CALLS"; do sleep 0.1; done; echo driver >>"$CALLS"'})
     calls = tmp_path / "calls"
     done = subprocess.run(
-        ["bash", str(CLUSTER / "slurm.sh"), "configs/quickstart.yaml"],
+        ["bash", str(CLUSTER / "slurm.sh"), "configs/methods/zip-tuned.yaml"],
         cwd=ROOT,
         env={**on_slurm(tmp_path, tmp_path / "python"), "CALLS": str(calls), "STARTS": str(starts)},
         capture_output=True,

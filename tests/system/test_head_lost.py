@@ -13,7 +13,7 @@ SETTINGS = (
     *("--budget.queries=1000", "--validation.every-queries=500", "--output.checkpoint-every-steps=1000"),
     *("--tracking.no-enabled", "--execution.threads=1"),
 )
-QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+QUICKSTART = str(ROOT / "configs" / "methods" / "zip-tuned.yaml")
 
 
 def test_a_run_without_its_head_saves_its_state_and_goes_on_elsewhere(tmp_path: Path) -> None:

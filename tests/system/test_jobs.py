@@ -27,7 +27,7 @@ from zip_ray.runs.checkpoint import load_checkpoint
 QUERIES = 1000
 """Enough for the run to be on its way when it is stopped."""
 TUNE = (
-    *("tune", "configs/quickstart.yaml", "--budget.queries", str(QUERIES), "--validation.every-queries", "500"),
+    *("tune", "configs/methods/zip-tuned.yaml", "--budget.queries", str(QUERIES), "--validation.every-queries", "500"),
     *("--execution.threads", "1", "--tracking.no-enabled", "--output.checkpoint-every-steps", "1"),
 )
 ONE_ACTOR = ("--cluster.actors", "1")
@@ -112,7 +112,7 @@ def test_fleeting_paths(monkeypatch: pytest.MonkeyPatch, folder: Path | None, ur
 @pytest.mark.parametrize(
     ("command", "option"),
     [
-        (["tune", "configs/quickstart.yaml", "--cluster.pool=in-process"], "output.dir"),
+        (["tune", "configs/methods/zip-tuned.yaml", "--cluster.pool=in-process"], "output.dir"),
         (["compare", "configs/suites/smoke.yaml"], "output"),
     ],
 )
