@@ -50,11 +50,11 @@ SINGLE = replace(FULL, dtype=np.float32)
 EFFORTS = (
     FULL,
     SINGLE,
-    replace(SINGLE, shrinkages=(0.03, 0.01), penalties=PENALTIES[2:], iterations=30),
-    replace(SINGLE, shrinkages=(0.03,), penalties=PENALTIES[2:], held_out=2, components=512, iterations=30),
+    replace(SINGLE, shrinkages=(0.03, 0.003), penalties=PENALTIES[2:], iterations=30),
+    replace(SINGLE, shrinkages=(0.01,), penalties=PENALTIES[2:], held_out=2, components=512, iterations=30),
     replace(
         SINGLE,
-        shrinkages=(0.03,),
+        shrinkages=(0.01,),
         unwhitened=False,
         penalties=(0.003, 3e-4, 3e-5),
         held_out=1,
