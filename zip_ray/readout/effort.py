@@ -55,10 +55,12 @@ SINGLE = replace(FULL, dtype=np.float32)
 EFFORTS = (
     FULL,
     SINGLE,
-    replace(SINGLE, shrinkages=(0.1,), powers=(0.5,), half_shrinkages=(), penalties=PENALTIES[2:], iterations=30),
+    replace(
+        SINGLE, shrinkages=(0.03, 0.003), powers=(0.5,), half_shrinkages=(), penalties=PENALTIES[2:], iterations=30
+    ),
     replace(
         SINGLE,
-        shrinkages=(0.03,),
+        shrinkages=(0.01,),
         powers=(),
         half_shrinkages=(),
         penalties=PENALTIES[2:],
@@ -68,7 +70,7 @@ EFFORTS = (
     ),
     replace(
         SINGLE,
-        shrinkages=(0.03,),
+        shrinkages=(0.01,),
         powers=(),
         half_shrinkages=(),
         unwhitened=False,
