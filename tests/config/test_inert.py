@@ -85,9 +85,7 @@ def test_rules_name_fields() -> None:
 
 def test_a_file_is_refused_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"optimizer": {"population": 99}}))
-    with pytest.raises(
-        InputError, match=r"c\.yaml: optimizer\.population: does nothing with optimizer\.method gauss"
-    ):
+    with pytest.raises(InputError, match=r"c\.yaml: optimizer\.population: does nothing with optimizer\.method gauss"):
         load_config(tmp_path / "c.yaml")
 
 
