@@ -36,7 +36,9 @@ def test_every_command_is_here() -> None:
     assert PLACES.keys() == COMMANDS.keys()
 
 
-@pytest.mark.parametrize("chosen", [(), ("--method=cma-es",), ("--execution.mode=async", "--prompt.space=tokens")])
+@pytest.mark.parametrize(
+    "chosen", [(), ("--method=cma-es",), ("--method=zip", "--execution.mode=async", "--prompt.space=tokens")]
+)
 def test_help_fits_two_screens_and_shows_what_applies(chosen: tuple[str, ...], capsys: pytest.CaptureFixture) -> None:
     assert main(["tune", *chosen, "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -93,11 +95,11 @@ def test_the_command_line_changes_what_the_file_says(file: str) -> None:
 
 
 def test_another_method_has_its_own_defaults(file: str) -> None:
-    assert of(file, "--method", "zip").optimizer == Config().optimizer
+    assert of(file, "--method", "gauss-newton").optimizer == Config().optimizer
     assert of(file, "--method", "one-sided").optimizer.points == 5
     assert of(file, "--method", "random-search").optimizer.points == 4, "the file's own"
     space = of(file, "--prompt.space", "full", "--prompt.init", "random").prompt
-    assert space == validate({"prompt": {"space": "full"}}, "x").prompt
+    assert space == validate({"prompt": {"space": "full", "init": "random"}}, "x").prompt
 
 
 def test_a_choice_of_the_command_line_leaves_out_what_the_file_says_for_the_alternative(file: str) -> None:

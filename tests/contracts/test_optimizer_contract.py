@@ -16,6 +16,7 @@ from zip_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from zip_ray.tuning.state import RunState
 
 SETTINGS = {
+    "gauss-newton": {"round_queries": 14},
     "zip": {"step_size": 0.05},
     "spsa": {"step_size": 0.05},
     "spsa-gc": {"step_size": 0.05},

@@ -113,7 +113,7 @@ def test_server_has_what_the_lines_say(alive: Server, tmp_path: Path) -> None:
     client = MlflowClient(tracking_uri=alive.uri)
     run = client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["optimizer.step_size"] == "0.01"
+    assert run.data.params["optimizer.damping"] == "0.03"
     assert run.data.params["environment.python"] == "3"
     assert {file.path for file in client.list_artifacts(tracker.run_id)} == {"config.yaml", "metrics.jsonl"}
     points = on_server(alive.uri, tracker.run_id)

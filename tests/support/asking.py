@@ -4,11 +4,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tests.support.fakes import BATCH_SIZE, FACTS, SEED, two_scores
 from zip_ray.config.tree import Config
-from zip_ray.optimizers import METHODS, MethodOptions, Optimizer, OptimizerState, StepReport
+from zip_ray.optimizers import METHODS, MethodOptions, Optimizer, OptimizerState, Problem, StepReport
 from zip_ray.optimizers.base import Told
 from zip_ray.protocol.messages import Ask, AskResult, Gradient
+from zip_ray.protocol.mini_batches import asked_images
 from zip_ray.protocol.perturbations import points
+
+PROBLEM = Problem(FACTS.labels, BATCH_SIZE, SEED, unit=0.5)
+"""The images of a `FakeScorer`."""
 
 
 def quadratic(w: np.ndarray) -> float:
@@ -22,13 +27,19 @@ def options_of(method: str = "zip", **settings: object) -> MethodOptions:
 
 def make_optimizer(options: MethodOptions, seed: int, schedule_steps: int | None = None) -> Optimizer:
     """The method of these options."""
-    return METHODS[options.method](options, seed, schedule_steps)  # type: ignore[attr-defined]
+    problem = [PROBLEM] if options.wants_scores else []
+    return METHODS[options.method](options, seed, schedule_steps, *problem)  # type: ignore[attr-defined]
 
 
 def answer(ask: Ask, loss: Callable[[np.ndarray], float] = quadratic) -> AskResult:
-    """The result of an ask; a gradient is that of the quadratic, whatever the loss."""
+    """The result of an ask; a gradient is that of the quadratic, whatever the loss. Scores have the loss as their
+    cross-entropy."""
     gradient = np.arange(1, ask.w.size + 1) * (ask.w - 1) if isinstance(ask, Gradient) else None
-    return AskResult(tuple(loss(w) for w in points(ask)), 0.5, gradient)
+    losses = tuple(loss(w) for w in points(ask))
+    if ask.scores is None:
+        return AskResult(losses, 0.5, gradient)
+    labels = FACTS.labels[asked_images(ask, len(FACTS.labels), BATCH_SIZE, SEED)]
+    return AskResult(losses, 0.5, gradient, two_scores(losses, labels))
 
 
 class Stepper:

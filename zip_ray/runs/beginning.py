@@ -108,16 +108,6 @@ def kept_classes(scores: Float32, labels: Int64, count: int) -> Int64:
     return np.argsort(-rivals, axis=1, kind="stable")[:, :count]
 
 
-def with_round_of(config: Config, started: Config) -> Config:
-    """The config with the round of the run that it continues, where it leaves that to the program."""
-    own, before = config.optimizer, started.optimizer
-    if not (isinstance(own, GaussNewtonOptions) and isinstance(before, GaussNewtonOptions)):
-        return config
-    if own.round_queries != "auto":
-        return config
-    return config.model_copy(update={"optimizer": own.model_copy(update={"round_queries": before.round_queries})})
-
-
 def sized(config: Config, plan: QueryPlan) -> Config:
     """The config with the queries of a round as a number, which a resume keeps."""
     if not isinstance(config.optimizer, GaussNewtonOptions):

@@ -4,6 +4,7 @@ What is chosen among, and by: the iterate as it is, a readout of it, a readout o
 the loss on the validation images. Test images have no say.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ from zip_ray.readout.linear_map import LinearMap
 from zip_ray.runs.beginning import Beginning
 from zip_ray.runs.survey import training_scores
 from zip_ray.tuning.state import RunState
+
+_log = logging.getLogger(__name__)
 
 FURTHER_DISTANCE = 3.0
 """Of the further prompts from the start, in units of `prompts.step_unit` per parameter: far enough to show what the
@@ -70,6 +73,9 @@ def choose_classifier(
     """
     w, step = _iterate(config, state)
     if config.readout == "none":
+        return Classifier(w, step)
+    if begun.plan.reserved == 0:
+        _log.warning("budget.queries: too few for the scores that a readout needs: the prompt goes without")
         return Classifier(w, step)
     scored, queries = _score(pool, config, begun, w, meanwhile)
     maps = _maps(config, scored, begun.facts.labels, step > 0)

@@ -19,7 +19,7 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.readout.evidence import Evidence
 from zip_ray.runs import next_command
-from zip_ray.runs.beginning import begin, sized, with_round_of
+from zip_ray.runs.beginning import begin, sized
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
 from zip_ray.runs.deployment import Deployment, OpenRun, deploy
@@ -30,7 +30,7 @@ from zip_ray.runs.mlflow_mirror import Tracker
 from zip_ray.runs.opening import facts_of, pool_watch, start_event
 from zip_ray.runs.query_plan import plan_queries
 from zip_ray.runs.remote_copy import RemoteCopy, require_free
-from zip_ray.runs.resume_rules import require_same, require_same_schedule, started_with
+from zip_ray.runs.resume_rules import require_same, require_same_schedule, started_with, with_round_of
 from zip_ray.runs.survey import read_survey
 from zip_ray.runs.zero_shot import evaluate_templates
 from zip_ray.tuning.events import Event, StartEvent

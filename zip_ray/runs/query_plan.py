@@ -24,11 +24,11 @@ class QueryPlan(NamedTuple):
     """How the queries of a run are shared out."""
 
     templates: tuple[str, ...]
-    """Hand-written templates that are surveyed; none where the start is given."""
+    """Hand-written templates that are surveyed; none where the start is given, or the budget is too small for one."""
     further: int
     """Prompts around the start whose scores are features of the readout."""
     reserved: int
-    """Queries kept for the readout: of the further prompts, and of the tuned one."""
+    """Queries kept for the readout: of the further prompts, and of the tuned one; 0 where the budget is too small."""
     round_queries: int
     """Of a round of gauss-newton."""
 
@@ -39,7 +39,8 @@ def plan_queries(config: Config, facts: Facts) -> QueryPlan:
     budget = math.inf if config.budget.queries is None else config.budget.queries
     templates = _surveyed(config, facts, budget, each)
     left = budget - each * len(templates)
-    for_tuned = 0 if config.readout == "none" else each if templates else 2 * each  # the start's, which none surveyed
+    needed = each if templates else 2 * each  # the start's scores too, which no survey has
+    for_tuned = needed if config.readout != "none" and left >= needed else 0
     if left - for_tuned < LEAST_ROUND or not isinstance(config.optimizer, GaussNewtonOptions):
         rounds_of = LEAST_ROUND
         further = _further(config, max(left - for_tuned, 0) // each if left < math.inf else MOST_FURTHER)
@@ -56,7 +57,7 @@ def _surveyed(config: Config, facts: Facts, budget: float, each: int) -> tuple[s
         return ()
     known = tuple(dict.fromkeys((*facts.templates, PHOTO)))
     affordable = len(known) if budget == math.inf else int(SURVEY_SHARE * budget) // each
-    return known[: max(affordable, 1)]
+    return known[:affordable]
 
 
 def _share(left: float, each: int) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
+from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.tuning.events import StartEvent
 
@@ -21,6 +22,7 @@ def require_same(folder: Path, start: StartEvent, config: Config) -> None:
         InputError: names the field.
     """
     before = started_with(folder, start)
+    config = with_round_of(config, before)
     both_async = before.execution.mode == config.execution.mode == "async"
     may_change = RESUMABLE_ASYNC if both_async else RESUMABLE
     was, now = before.model_dump(mode="json"), config.model_dump(mode="json")
@@ -51,3 +53,13 @@ def require_same_schedule(folder: Path, start: StartEvent, config: Config) -> No
 def started_with(folder: Path, start: StartEvent) -> Config:
     """The config that a run was started with; a field that is newer than the run has its default there."""
     return validate(start.config, str(folder / RECORD))
+
+
+def with_round_of(config: Config, started: Config) -> Config:
+    """The config with the round of the run that it continues, where it leaves that to the program."""
+    own, before = config.optimizer, started.optimizer
+    if not (isinstance(own, GaussNewtonOptions) and isinstance(before, GaussNewtonOptions)):
+        return config
+    if own.round_queries != "auto":
+        return config
+    return config.model_copy(update={"optimizer": own.model_copy(update={"round_queries": before.round_queries})})

@@ -1,0 +1,192 @@
+"""Gauss-Newton rounds on a small white box, against dense computations from its Jacobian."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import log_softmax, logsumexp, softmax
+
+from tests.support.asking import options_of
+from zip_ray.optimizers import OptimizerState, Problem, StepReport
+from zip_ray.optimizers.base import Told
+from zip_ray.optimizers.gauss_newton import LEAST_DAMPING, RETREAT, SPREAD, GaussNewton
+from zip_ray.protocol.messages import Ask, AskResult
+from zip_ray.protocol.mini_batches import mini_batch
+
+IMAGES, CLASSES, SIZE, UNIT, SEED = 30, 3, 5, 0.5, 7
+LINEAR = np.random.default_rng(1).standard_normal((IMAGES, CLASSES, SIZE))
+LABELS = np.random.default_rng(2).integers(0, CLASSES, IMAGES)
+
+
+class WhiteBox:
+    """Rounds on linear scores: those of image i are LINEAR[i] @ w, the mini-batch is all images."""
+
+    def __init__(self, round_queries: int = 20, kept: np.ndarray | None = None, **settings: object) -> None:
+        options = options_of("gauss-newton", round_queries=round_queries, **settings)
+        self.problem = Problem(LABELS, 128, SEED, UNIT, kept)
+        self.method = GaussNewton(options, SEED, problem=self.problem)  # type: ignore[arg-type]
+        self.state = OptimizerState(np.full(SIZE, 0.1))
+
+    def asks(self) -> list[Ask]:
+        each = self.method.asks_per_step
+        return [self.method.ask(self.state, self.state.steps * each + place) for place in range(each)]
+
+    def answer(self, ask: Ask, linear: np.ndarray = LINEAR) -> AskResult:
+        images = mini_batch(IMAGES, 128, SEED, ask.batch)
+        scores, labels = linear[images] @ ask.w, LABELS[images]
+        loss = float(-log_softmax(scores, axis=1)[np.arange(IMAGES), labels].mean())
+        assert ask.scores is not None
+        if (classes := ask.scores.classes) is not None:
+            rest = scores.copy()
+            np.put_along_axis(rest, classes, -np.inf, axis=1)
+            chosen = np.take_along_axis(scores, classes, axis=1)
+            scores = np.concatenate([chosen, logsumexp(rest, axis=1)[:, None]], axis=1)
+        return AskResult((loss,), 0.5, None, scores[None].astype(np.float32))
+
+    def round(self, bad: Sequence[int] = (), linear: np.ndarray = LINEAR) -> StepReport:
+        """A round; scores are NaN at the bad places."""
+        asks = self.asks()
+        results = [self.answer(ask, linear) for ask in asks]
+        for place in bad:
+            results[place] = AskResult((float("nan"),), 0.5, None, np.full_like(results[place].scores, np.nan))
+        self.state, report = self.method.tell(self.state, list(map(Told, asks, results)))
+        return report
+
+
+def loss(w: np.ndarray) -> float:
+    return float(-log_softmax(LINEAR @ w, axis=1)[np.arange(IMAGES), LABELS].mean())
+
+
+def metric(box: WhiteBox) -> np.ndarray:
+    """M, so that damping |a|^2 is damping delta^T M delta at the least a of a step delta: (U^T U)^-1."""
+    offsets = np.stack([ask.w - box.state.w for ask in box.asks()[1:]])
+    u = offsets / np.linalg.norm(offsets, axis=1, keepdims=True) * UNIT * np.sqrt(SIZE)
+    return np.asarray(np.linalg.inv(u.T @ u))
+
+
+@pytest.mark.parametrize("directions", [12, 40])
+def test_with_much_damping_it_is_the_damped_gauss_newton_step_of_the_dense_jacobian(directions: int) -> None:
+    damping = 30.0
+    box = WhiteBox(directions + 1, damping=damping, perturbation_scale=0.01)
+    start, m = box.state.w, metric(box)
+    p = softmax(LINEAR @ start, axis=1)
+    gradient = np.einsum("icd,ic->d", LINEAR, p - np.eye(CLASSES)[LABELS]) / IMAGES
+    curvature = sum(j.T @ (np.diag(q) - np.outer(q, q)) @ j for j, q in zip(LINEAR, p, strict=True)) / IMAGES
+    box.round()
+    step = -np.linalg.solve(curvature + damping * m, gradient)
+    np.testing.assert_allclose(box.state.w - start, step, rtol=0.02, atol=0.005 * np.linalg.norm(step))
+
+
+@pytest.mark.parametrize("directions", [12, 40])
+def test_with_little_damping_it_is_scipys_minimum(directions: int) -> None:
+    box = WhiteBox(directions + 1)
+    start, m = box.state.w, metric(box)
+
+    def damped(w: np.ndarray) -> float:
+        return loss(w) + 0.03 / 2 * float((w - start) @ m @ (w - start))
+
+    box.round()
+    found = minimize(damped, start)
+    np.testing.assert_allclose(box.state.w, found.x, atol=2e-3)
+
+
+def test_it_goes_down_each_round_to_the_minimum() -> None:
+    box = WhiteBox()
+    losses = [loss(box.state.w)]
+    for _ in range(12):
+        box.round()
+        losses.append(min(loss(w) for w in (box.state.w, *box.state.memory["others"])))
+    assert all(after <= before + 1e-6 for before, after in itertools.pairwise(losses))
+    assert losses[-1] == pytest.approx(minimize(loss, np.zeros(SIZE)).fun, abs=1e-4)
+
+
+def test_the_damping_follows_the_best_candidate() -> None:
+    box = WhiteBox()
+    dampings = []
+    for _ in range(8):
+        box.round()
+        dampings.append(box.state.memory["damping"][0])
+    assert dampings[0] == 0.03
+    steps = {round(after / before, 6) for before, after in itertools.pairwise(dampings)}
+    assert steps <= {1.0, 1 / SPREAD, SPREAD, RETREAT} or dampings[-1] == LEAST_DAMPING
+    assert min(dampings) < 0.03  # the scores are linear: less is better
+
+
+def test_a_centre_without_scores_goes_back_to_the_point_before() -> None:
+    box = WhiteBox()
+    box.round()
+    before, damping = box.state.memory["others"][2], box.state.memory["damping"][0]
+    box.round(bad=[0])
+    np.testing.assert_array_equal(box.state.w, before)
+    assert box.state.memory["damping"][0] == damping * RETREAT
+    assert box.state.nonfinite_streak == 0
+    box.round()
+    assert loss(box.state.w) < loss(before)
+
+
+def test_a_first_centre_without_scores_moves_nothing() -> None:
+    box = WhiteBox()
+    start = box.state.w
+    box.round(bad=[0])
+    np.testing.assert_array_equal(box.state.w, start)
+    assert box.state.nonfinite_streak == 1
+
+
+@pytest.mark.parametrize("bad", [[1], [2], [3], [1, 2, 3], [4], [7, 19]], ids=str)
+def test_candidates_and_directions_without_scores_are_left_out(bad: list[int]) -> None:
+    box = WhiteBox()
+    box.round()
+    before = loss(box.state.w)
+    assert box.round(bad=bad).nonfinite == len(bad)
+    assert loss(box.state.w) < before
+    assert np.isfinite(box.state.memory["others"]).all()
+
+
+def test_a_centre_alone_moves_nothing() -> None:
+    box = WhiteBox()
+    start = box.state.w
+    box.round(bad=range(1, 20))
+    np.testing.assert_array_equal(box.state.w, start)
+    assert box.state.nonfinite_streak == 1
+
+
+def test_scores_that_nothing_changes_keep_the_centre() -> None:
+    box = WhiteBox()
+    start = box.state.w
+    for _ in range(3):
+        box.round(linear=0 * LINEAR)
+        np.testing.assert_array_equal(box.state.w, start)
+        assert box.state.nonfinite_streak == 0
+    box.round()
+    assert loss(box.state.w) < loss(start)
+
+
+def test_pooled_scores_of_one_class_are_those_of_that_class() -> None:
+    """With all classes but one kept, the pool is the last class: the same step."""
+    order = np.argsort(np.arange(CLASSES) != LABELS[:, None], axis=1, kind="stable")
+    whole, pooled = WhiteBox(), WhiteBox(kept=order[:, :-1])
+    for box in (whole, pooled):
+        box.round()
+        box.round()
+    np.testing.assert_allclose(pooled.state.w, whole.state.w, atol=1e-3)
+
+
+def test_a_single_class_keeps_the_centre() -> None:
+    problem = Problem(np.zeros(IMAGES, dtype=np.int64), 128, SEED, UNIT)
+    method = GaussNewton(options_of("gauss-newton", round_queries=12), SEED, problem=problem)  # type: ignore[arg-type]
+    state = OptimizerState(np.zeros(SIZE))
+    asks = [method.ask(state, place) for place in range(12)]
+    told = [Told(ask, AskResult((0.0,), 1.0, None, LINEAR[None, :, :1] @ ask.w)) for ask in asks]
+    after, report = method.tell(state, told)
+    np.testing.assert_array_equal(after.w, state.w)
+    assert (report.nonfinite, after.nonfinite_streak) == (0, 0)
+
+
+def test_the_first_direction_is_the_latest_step() -> None:
+    box = WhiteBox()
+    box.round()
+    step, offset = box.state.memory["step"], box.asks()[4].w - box.state.w
+    np.testing.assert_allclose(offset / np.linalg.norm(offset), step / np.linalg.norm(step))
+    assert np.linalg.norm(offset) == pytest.approx(0.25 * UNIT * np.sqrt(SIZE))
