@@ -109,8 +109,8 @@ def write(head: str, text: str, found: dict[Key, list[Figures]]) -> None:
     note = (
         "Made by `python benchmarks/accuracy.py --write`. Zero-shot is the task's plain template. `published` is "
         "configs/published.yaml (random context, a = 0.01, random crops); `template's words` is "
-        "configs/methods/zip-tuned.yaml, whose gains docs/measurements/gains-zip.md chose on validation images of other "
-        "seeds."
+        "configs/methods/zip-tuned.yaml, whose gains docs/measurements/gains-zip.md chose on validation images of "
+        "other seeds."
     )
     picture = "![Test accuracy by task](accuracy.png)"
     (MEASUREMENTS / "accuracy.md").write_text(f"# Zero-shot against ZIP\n\n{note}\n\n{head}\n\n{text}\n\n{picture}\n")

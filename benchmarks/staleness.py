@@ -176,7 +176,8 @@ def write(
     """docs/measurements/staleness.md and docs/measurements/staleness.png."""
     note = (
         "Made by `python benchmarks/staleness.py --write`: asynchronous mode with the settings of "
-        "configs/methods/zip-tuned.yaml, queries until the mean of the seeds has reached the target, and test accuracy after 5,000 queries by seed. "
+        "configs/methods/zip-tuned.yaml, queries until the mean of the seeds has reached the target, and test "
+        "accuracy after 5,000 queries by seed. "
         "Sides and class shards (`execution.split`) add work in flight without staleness: the last row is what "
         f"{ACTORS} actors do by default, as the planner lays a pass of {1000 * PASS_SECONDS:.0f} ms out for them."
     )
