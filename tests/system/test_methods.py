@@ -13,6 +13,8 @@ from zip_ray.config.reading import load_config, validate
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space
+from zip_ray.runs.beginning import Beginning
+from zip_ray.runs.query_plan import plan_queries
 from zip_ray.scorer.scorer import Scorer
 from zip_ray.tasks import Task, load_task
 from zip_ray.tuning.loop import Tuning
@@ -20,6 +22,7 @@ from zip_ray.tuning.state import RunState
 
 FILES = sorted((ROOT / "configs" / "methods").glob("*.yaml"))
 SIZES = {
+    "gauss-newton": (7 * 128, 12),  # of the smallest round
     "zip": (417, 10),
     "zip-tuned": (5 * (7 + 1 + 42) + 42, 2),  # seven words stand before {} in the digits' template
     "spsa": (8 * 128, 10),
@@ -61,11 +64,15 @@ def opens_with_its_command_and_runs(parts: tuple[FrozenClip, Task], path: Path) 
     tree = {**yaml.safe_load(path.read_text(encoding="utf-8")), "budget": {"queries": steps}, "task": TASK}
     config = validate({**tree, "cluster": {"pool": "in-process"}}, path.name)
     scorer = Scorer(*parts, config)
-    space = make_space(config.prompt, scorer.facts().shape, config.seed)
+    facts = scorer.facts()
+    space = make_space(config.prompt, facts.shape, config.seed)
+    begun = Beginning(plan_queries(config, facts), None, None, facts, space)
+    problem = begun.problem(config) if config.optimizer.wants_scores else None
     if path.stem in SIZES:
         assert (space.dimension, steps) == SIZES[path.stem]
     start = RunState(OptimizerState(space.initial()))
-    end = Tuning(config, InProcessPool(lambda: scorer), start, lambda _: None, lambda _: None).run()
+    pool = InProcessPool(lambda: scorer)
+    end = Tuning(config, pool, start, lambda _: None, lambda _: None, problem=problem).run()
     assert list(end.reasons) == ["queries"]
     assert (end.state.optimizer.steps, end.state.account.charged) == (1, steps)
     assert np.isfinite(end.state.optimizer.w).all()
