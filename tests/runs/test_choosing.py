@@ -20,11 +20,13 @@ def test_the_default_has_a_readout_and_says_what_speaks_for_it(tmp_path: Path) -
     """A budget that leaves no round: the start, and a readout of the templates' scores."""
     folder = tune(tmp_path, "--budget.queries=12")
     start, end, prompt = read_start(folder), read_end(folder), TunedPrompt.load(folder)
-    assert end is not None and end.evidence is not None
+    assert end is not None
+    assert end.evidence is not None
     assert end.account.charged <= 12
     assert start.template is not None
     assert end.evidence.loss <= end.evidence.start_loss
-    assert prompt.readout is not None and prompt.head is not None
+    assert prompt.readout is not None
+    assert prompt.head is not None
     assert set(prompt.card.accuracies) >= {f"test/{name}" for name in (PLAIN_TEMPLATE, TUNED, READ_OUT)}
     assert end.test_accuracy == prompt.card.accuracies[f"test/{READ_OUT}"]
     assert end.prompt_alone_accuracy == prompt.card.accuracies[f"test/{TUNED}"]
@@ -35,7 +37,8 @@ def test_a_readout_for_another_method_and_a_given_start(kind: str, tmp_path: Pat
     words = ("--method=cma-es", "--prompt.space=context", "--prompt.init=a photo of the number")
     folder = tune(tmp_path, "--budget.queries=40", *words, f"--readout={kind}")
     end = read_end(folder)
-    assert end is not None and end.readout == kind
+    assert end is not None
+    assert end.readout == kind
     assert end.account.charged == 30 + 2  # two generations of fifteen; the iterate and the start on 40 images
 
 
@@ -43,5 +46,6 @@ def test_too_few_queries_for_a_readout(tmp_path: Path) -> None:
     """One chunk of forty images fits, and is the survey's."""
     folder = tune(tmp_path, "--budget.queries=12", "--task.batch-size=4", "--readout=linear")
     end = read_end(folder)
-    assert end is not None and end.account.charged <= 12
+    assert end is not None
+    assert end.account.charged <= 12
     assert TunedPrompt.load(folder).readout is None
