@@ -39,8 +39,10 @@ WANTED_SHARE = 0.1
 """Driver's share of a round: of what its queries take."""
 ROUND, ROUND_SECONDS = 128, 0.05
 """Queries of a round of gauss-newton, on as many actors, and the seconds that it takes them."""
-CLASSES, IMAGES, DIMENSION = 1000, 128, 8 * 512
-"""Of the task, of a mini-batch, and of the context of a ViT-B/16 with eight tokens."""
+CLASSES, SHOTS = 1000, 16
+"""Of the task."""
+IMAGES, DIMENSION = 128, 8 * 512
+"""Of a mini-batch, and of the context of a ViT-B/16 with eight tokens."""
 ROUNDS = 8
 ACTORS = 4
 SHARES = {
@@ -135,8 +137,8 @@ def measure_round(kept: int | None, rounds: int) -> Round:
     """
     one_blas_thread()
     rng = np.random.default_rng(1)
-    labels = np.arange(IMAGES) % CLASSES
-    choice = None if kept is None else np.tile(np.arange(kept), (IMAGES, 1))
+    labels = np.repeat(np.arange(CLASSES), SHOTS)
+    choice = None if kept is None else np.tile(np.arange(kept), (len(labels), 1))
     problem = Problem(labels, IMAGES, 1, 0.01, choice)
     method = GaussNewton(GaussNewtonOptions(round_queries=ROUND), 1, problem=problem)
     columns = CLASSES if kept is None else kept + 1

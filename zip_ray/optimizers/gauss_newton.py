@@ -15,7 +15,7 @@ from zip_ray.config.section import Positive
 from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Problem, Told
 from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_steps, one_hot
 from zip_ray.protocol.arrays import Float64
-from zip_ray.protocol.messages import Query
+from zip_ray.protocol.messages import Query, ScoresWanted
 from zip_ray.protocol.random_keys import Stream, generator
 
 SPREAD = 4.0
@@ -92,17 +92,21 @@ class GaussNewton(Optimizer):
         super().__init__(options, seed, schedule_steps, problem)
         assert problem is not None
         self._options, self._problem = options, problem
+        self._wanted: dict[int, ScoresWanted] = {}
+        """The scores that the latest round asks for, by its mini-batch."""
 
     def ask(self, state: OptimizerState, index: int) -> Query:
         """The query at the centre (place 0 in the round), at another candidate, or along a direction."""
         batch = self.batch(index)
+        if batch not in self._wanted:
+            self._wanted = {batch: self._problem.wanted(batch)}
         return Query(
             index=index,
             step=state.steps + 1,
             version=state.steps,
             w=state.w + self._offset(state, index % self.asks_per_step),
             batch=batch,
-            scores=self._problem.wanted(batch),
+            scores=self._wanted[batch],
         )
 
     def _offset(self, state: OptimizerState, place: int) -> Float64:
