@@ -44,6 +44,7 @@ figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour and a ha
 	$(BIN)/python benchmarks/staleness.py --write --check
 	$(BIN)/python benchmarks/scaling.py --write --check
 	$(BIN)/python benchmarks/stragglers.py --write --check
+	$(BIN)/python benchmarks/rounds.py --write --check
 	$(BIN)/python benchmarks/driver.py --write --check
 	$(BIN)/python benchmarks/experiments.py --write
 
