@@ -35,7 +35,7 @@ JUDGED, WANTED = 128, 50.0
 PASS_SECONDS = 0.05
 """Of an actor per query."""
 EVERY = 100
-"""Queries between two looks at the test accuracy, at least one step."""
+"""Queries between two looks at the test accuracy; of gauss-newton, whose round has 12 or more, eight rounds."""
 ZIP, GAUSS_NEWTON = "ZIP, synchronous", "gauss-newton"
 FILES = {ZIP: "zip-tuned", "ZIP, asynchronous": "zip-tuned", "BBT": "bbt", GAUSS_NEWTON: "gauss-newton"}
 """Under configs/methods, by method."""
@@ -197,7 +197,8 @@ def write(text: str, kept: str, curves: dict[str, dict[int, Curve]], options: Op
         "with as many pairs in flight as there are actors; BBT as in configs/methods/bbt.yaml; both with passes split "
         "as `execution.split: auto` does it. gauss-newton without a readout, its passes whole, rounds as large as the "
         "planner makes them; its survey of the templates is part of its time. Beside the seconds: test accuracy at the "
-        "end of the budget, %."
+        f"end of the budget, %. It is looked at every {EVERY} queries, that of gauss-newton after every eighth round and "
+        "at the end, so that its seconds are upper bounds."
     )
     picture = "![Test accuracy against seconds](rounds.png)"
     (MEASUREMENTS / "rounds.md").write_text(
