@@ -197,7 +197,7 @@ def write(text: str, kept: str, curves: dict[str, dict[int, Curve]], options: Op
         "with as many pairs in flight as there are actors; BBT as in configs/methods/bbt.yaml; both with passes split "
         "as `execution.split: auto` does it. gauss-newton without a readout, its passes whole, rounds as large as the "
         "planner makes them; its survey of the templates is part of its time. Beside the seconds: test accuracy at the "
-        f"end of the budget, %. It is looked at every {EVERY} queries, that of gauss-newton after every eighth round and "
+        f"end of the budget, %. It is looked at every {EVERY} queries, of gauss-newton after every eighth round and "
         "at the end, so that its seconds are upper bounds."
     )
     picture = "![Test accuracy against seconds](rounds.png)"
