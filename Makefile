@@ -45,6 +45,7 @@ figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour and a ha
 	$(BIN)/python benchmarks/scaling.py --write --check
 	$(BIN)/python benchmarks/stragglers.py --write --check
 	$(BIN)/python benchmarks/readout.py --write --check
+	$(BIN)/python benchmarks/rounds.py --write --check
 	$(BIN)/python benchmarks/driver.py --write --check
 	$(BIN)/python benchmarks/experiments.py --write
 

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from zip_ray.config.section import Positive
 from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Problem, Told
-from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_step, one_hot
+from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_steps, one_hot
 from zip_ray.protocol.arrays import Float64
-from zip_ray.protocol.messages import Query
+from zip_ray.protocol.messages import Query, ScoresWanted
 from zip_ray.protocol.random_keys import Stream, generator
 
 SPREAD = 4.0
@@ -92,17 +92,21 @@ class GaussNewton(Optimizer):
         super().__init__(options, seed, schedule_steps, problem)
         assert problem is not None
         self._options, self._problem = options, problem
+        self._wanted: dict[int, ScoresWanted] = {}
+        """The scores that the latest round asks for, by its mini-batch."""
 
     def ask(self, state: OptimizerState, index: int) -> Query:
         """The query at the centre (place 0 in the round), at another candidate, or along a direction."""
         batch = self.batch(index)
+        if batch not in self._wanted:
+            self._wanted = {batch: self._problem.wanted(batch)}
         return Query(
             index=index,
             step=state.steps + 1,
             version=state.steps,
             w=state.w + self._offset(state, index % self.asks_per_step),
             batch=batch,
-            scores=self._problem.wanted(batch),
+            scores=self._wanted[batch],
         )
 
     def _offset(self, state: OptimizerState, place: int) -> Float64:
@@ -125,6 +129,7 @@ class GaussNewton(Optimizer):
 
     def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
         found = {ask.index % self.asks_per_step: result.scores[0] for ask, result in told if result.scores is not None}
+        offsets = {ask.index % self.asks_per_step: ask.w - state.w for ask, _ in told}
         if 0 not in found:
             return self._back(state, found)
         labels = self._problem.columns(told[0].ask.batch)
@@ -135,7 +140,7 @@ class GaussNewton(Optimizer):
         directions, secants = [], []
         for place, scores in sorted(found.items()):
             exact = scores.astype(np.float64)
-            offset = self._offset(state, place)
+            offset = offsets[place]
             if place <= tried:
                 candidates[place] = _Candidate(offset, exact, cross_entropy(exact, targets))
             # Offsets of one length, for which one damping is right.
@@ -152,9 +157,8 @@ class GaussNewton(Optimizer):
 
     def _step(self, origin: Float64, model: ScoreModel, directions: Float64, damping: float) -> Move:
         """From the best point of a round to the next centre."""
-        smaller, middle, larger = (
-            damped_step(model, damping * factor) @ directions for factor in (1 / SPREAD, 1.0, SPREAD)
-        )
+        dampings = [damping / SPREAD, damping, damping * SPREAD]
+        smaller, middle, larger = np.stack(damped_steps(model, dampings)) @ directions
         others = np.stack([origin + smaller, origin + larger, origin])
         memory = {"others": others, "step": middle, "damping": np.array([damping])}
         return Move(origin + middle, memory)

@@ -2,23 +2,26 @@
 
 Scores at the point x + sum_k a_k u_k are modelled as L + sum_k a_k D_k. Their mean cross-entropy plus a damping
 (Levenberg-Marquardt: More, 1978) is convex in a, and Newton's matrix of it is the generalised Gauss-Newton matrix of
-the true loss in the span of the directions (Schraudolph, Neural Computation 14, 2002).
+the true loss in the span of the directions (Schraudolph, Neural Computation 14, 2002). That matrix is most of the work:
+it is kept for as long as steps with it converge fast (Shamanskii, Ukrainian Mathematical Journal 19, 1967).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import logsumexp, softmax
 
 from zip_ray.protocol.arrays import Float64, Int64
 
-NEWTON_STEPS = 10
-"""Most of one solve. The problem is convex and smooth: four to six reach the tolerance."""
+STEPS = 50
+"""Most of one solve. The problem is convex and smooth: about ten reach the tolerance."""
 HALVINGS = 12
-"""Most of one Newton step, before the solve ends where it is."""
-TOLERANCE = 1e-8
-"""Relative decrease of the objective at which a solve ends."""
+"""Most of one step, before the solve ends where it is."""
+SLOW = 0.1
+"""A step that promises more than this share of what the step before promised calls for a new matrix."""
+TOLERANCE = 1e-13
+"""Relative decrease of the objective that the last step of a solve promises."""
 
 
 class ScoreModel(NamedTuple):
@@ -33,57 +36,100 @@ class ScoreModel(NamedTuple):
 
     def at(self, a: Float64) -> Float64:
         """Scores at coefficients of shape (K,); shape (n, C)."""
-        return self.scores + np.tensordot(a, self.secants, axes=1)
+        return self.scores + (a @ self.secants.reshape(len(a), -1)).reshape(self.scores.shape)
 
-    def recentred(self, a: Float64) -> "ScoreModel":
-        """The same model around the point of the coefficients."""
-        return self._replace(scores=self.at(a))
+
+class _Place(NamedTuple):
+    """What the model says at some coefficients a."""
+
+    a: Float64
+    loss: float
+    """Mean cross-entropy."""
+    p: Float64
+    """Probabilities, shape (n, C)."""
+
+    def objective(self, damping: float) -> float:
+        return self.loss + damping / 2 * float(self.a @ self.a)
 
 
 def cross_entropy(scores: Float64, targets: Float64) -> float:
     """Mean cross-entropy of scores (n, C) against target distributions (n, C)."""
-    return float(np.mean(logsumexp(scores, axis=1) - (targets * scores).sum(axis=1)))
+    return _softmax(scores, targets)[0]
 
 
-def damped_step(model: ScoreModel, damping: float, start: Float64 | None = None) -> Float64:
-    """Coefficients a, shape (K,), that minimise the model's cross-entropy plus damping / 2 |a|^2.
+def damped_steps(model: ScoreModel, dampings: Sequence[float]) -> list[Float64]:
+    """For each damping lambda > 0 the coefficients, shape (K,), that minimise the model's cross-entropy plus lambda / 2
+    |a|^2: a unique minimum. The solves begin with the largest damping, each where the one before has ended."""
+    place, matrix = _place(model, np.zeros(len(model.secants))), None
+    found = {}
+    for damping in sorted(dampings, reverse=True):
+        place, matrix = _minimise(model, damping, place, matrix)
+        found[damping] = place.a
+    return [found[damping] for damping in dampings]
 
-    Args:
-        model: what is minimised.
-        damping: lambda > 0, which makes the minimum unique.
-        start: coefficients to begin from; 0 where absent.
-    """
-    a = np.zeros(len(model.secants)) if start is None else start
-    value = _objective(model, a, damping)
-    for _ in range(NEWTON_STEPS):
-        direction = _newton_direction(model, a, damping)
+
+def _minimise(model: ScoreModel, damping: float, place: _Place, matrix: Float64 | None) -> tuple[_Place, Float64]:
+    """The minimum, from a place and with a matrix of one nearby; and the latest matrix."""
+    if matrix is None:
+        matrix = _curvature(model, place.p)
+    factor, promised = _factor(matrix, damping), np.inf
+    for _ in range(STEPS):
+        gradient = _gradient(model, place) + damping * place.a
+        step = -cho_solve(factor, gradient, check_finite=False)
+        if -gradient @ step / 2 > SLOW * promised:
+            matrix = _curvature(model, place.p)
+            factor = _factor(matrix, damping)
+            step = -cho_solve(factor, gradient, check_finite=False)
+        promised = float(-gradient @ step / 2)
+        value = place.objective(damping)
+        if promised <= TOLERANCE * abs(value):
+            return _place(model, place.a + step), matrix
         for halving in range(HALVINGS):
-            tried = a + 0.5**halving * direction
-            lower = _objective(model, tried, damping)
-            if lower <= value:
+            tried = _place(model, place.a + 0.5**halving * step)
+            if tried.objective(damping) <= value:
                 break
         else:
-            return a
-        decrease, a, value = value - lower, tried, lower
-        if decrease <= TOLERANCE * abs(value):
-            return a
-    return a
+            return place, matrix
+        place = tried
+    return place, matrix
 
 
-def _objective(model: ScoreModel, a: Float64, damping: float) -> float:
-    return cross_entropy(model.at(a), model.targets) + damping / 2 * float(a @ a)
+def _place(model: ScoreModel, a: Float64) -> _Place:
+    return _Place(a, *_softmax(model.at(a), model.targets))
 
 
-def _newton_direction(model: ScoreModel, a: Float64, damping: float) -> Float64:
-    """-H^-1 g of the objective: H = sum_i D_i (diag p_i - p_i p_i^T) D_i^T / n + damping I."""
+def _softmax(scores: Float64, targets: Float64) -> tuple[float, Float64]:
+    """Mean cross-entropy, and probabilities of shape (n, C)."""
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    p = np.exp(shifted)
+    total = p.sum(axis=1, keepdims=True)
+    p /= total
+    return float(np.log(total).mean() - np.vdot(targets, shifted) / len(scores)), p
+
+
+def _gradient(model: ScoreModel, place: _Place) -> Float64:
+    """Of the mean cross-entropy, shape (K,)."""
     directions, images, _ = model.secants.shape
-    p = softmax(model.at(a), axis=1)
-    gradient = np.tensordot(model.secants, p - model.targets, axes=2) / images + damping * a
-    centred = model.secants - (model.secants * p).sum(axis=2, keepdims=True)
-    root = (np.sqrt(p) * centred).reshape(directions, -1)
-    hessian = root @ root.T / images + damping * np.eye(directions)
-    step: Float64 = -cho_solve(cho_factor(hessian, overwrite_a=True, check_finite=False), gradient, check_finite=False)
-    return step
+    slope: Float64 = model.secants.reshape(directions, -1) @ (place.p - model.targets).ravel() / images
+    return slope
+
+
+def _curvature(model: ScoreModel, p: Float64) -> Float64:
+    """sum_i D_i (diag p_i - p_i p_i^T) D_i^T / n, shape (K, K)."""
+    directions, images, _ = model.secants.shape
+    root = np.sqrt(p)
+    weighted = model.secants * root
+    means = np.einsum("knc,nc->kn", weighted, root)
+    weighted = weighted.reshape(directions, -1)
+    found: Float64 = (weighted @ weighted.T - means @ means.T) / images
+    return found
+
+
+def _factor(matrix: Float64, damping: float) -> tuple[Float64, bool]:
+    damped = matrix.copy()
+    damped.flat[:: len(matrix) + 1] += damping
+    found: tuple[Float64, bool] = cho_factor(damped, overwrite_a=True, check_finite=False)
+    return found
 
 
 def one_hot(labels: Int64, columns: int) -> Float64:

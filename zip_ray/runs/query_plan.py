@@ -73,5 +73,6 @@ def _round(config: Config, queries: float) -> int:
     assert isinstance(config.optimizer, GaussNewtonOptions)
     if config.optimizer.round_queries != "auto":
         return config.optimizer.round_queries
-    wanted = min(max(config.cluster.most or 1, FEWEST_IN_ROUND), MOST_IN_ROUND)
+    actors = (config.cluster.most or 1) - 1  # one of them answers the validation meanwhile
+    wanted = min(max(actors, FEWEST_IN_ROUND), MOST_IN_ROUND)
     return wanted if queries == math.inf else int(queries // math.ceil(queries / wanted))
