@@ -70,7 +70,7 @@ def make_config() -> Config:
     """One pair per step, and nothing beside."""
     tree = {
         "prompt": {"init": "template", "intrinsic_dimension": 300},
-        "optimizer": {"pairs_per_step": 1},
+        "optimizer": {"method": "zip", "pairs_per_step": 1},
         "budget": {"queries": 100},
         "validation": {"every_queries": 10_000},
         "output": {"checkpoint_every_steps": 1_000},

@@ -79,7 +79,7 @@ def configure(
 ) -> Config:
     """A run that validates at its start and end only."""
     sections = {
-        "optimizer": {"pairs_per_step": pairs_per_step},
+        "optimizer": {"method": "zip", "pairs_per_step": pairs_per_step},
         "execution": {"max_staleness": 10**6, **execution},
         "budget": {"queries": queries, "seconds": seconds},
         "validation": {"every_queries": 10**9},
