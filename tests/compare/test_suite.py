@@ -96,7 +96,8 @@ def test_what_is_kept_of_a_suite_needs_none_of_its_files(tmp_path: Path) -> None
     method = tmp_path / "method.yaml"
     method.write_text("optimizer: {method: spsa, step_size: 0.5, perturbation_scale: 0.5}")
     methods = {"M": {"file": str(method), "optimizer": {"perturbation_scale": 0.25}}}
-    suite = load_suite(tmp_path / suite_file(tmp_path, methods=methods))
+    base = {**BASE, "optimizer": {"pairs_per_step": 1}}
+    suite = load_suite(tmp_path / suite_file(tmp_path, methods=methods, base=base))
     (tmp_path / "kept.yaml").write_bytes(dump(suite))
     planned = plan(suite, tmp_path)
     method.unlink()
@@ -193,7 +194,7 @@ def test_base_need_not_be_a_config_by_itself(tmp_path: Path) -> None:
     tree = {
         "name": "s",
         "tasks": {"one": {"name": "coop:dtd"}},
-        "methods": {"ZIP": {"optimizer": {"pairs_per_step": 1}}},
+        "methods": {"ZIP": {"optimizer": {"method": "zip", "pairs_per_step": 1}}},
     }
     base = {"task": {"root": "data"}, "budget": {"queries": 4}, "cluster": {"actors": 3}}
     suite = Suite.model_validate({**tree, "base": base})
@@ -218,10 +219,10 @@ def test_the_budget_of_the_command_line_does_not_raise_that_of_a_methods_file(op
 def test_a_run_takes_of_base_what_has_an_effect_beside_its_method() -> None:
     """And a later layer that makes another choice leaves out what an earlier one says for the alternative."""
     methods = {
-        "ZIP": {},
+        "ZIP": {"file": {"optimizer": {"method": "zip"}}},
         "BBT": {"file": {"optimizer": {"method": "cma-es", "population": 4}}},
-        "no map": {"prompt": {"projection": "none"}},
-        "spread": {"execution": {"mode": "async"}},
+        "no map": {"file": {"optimizer": {"method": "zip"}}, "prompt": {"projection": "none"}},
+        "spread": {"file": {"optimizer": {"method": "zip"}}, "execution": {"mode": "async"}},
     }
     base = {"optimizer": {"step_size": 0.3}, "prompt": {"intrinsic_dimension": 30}, "execution": {"in_flight": 3}}
     base["cluster"] = {"actors": 3}

@@ -24,7 +24,7 @@ SUITE = {
     "tasks": ["digits", "letter"],
     "targets": {"far": {"name": "count"}, "near": {"name": "shape"}},
     "methods": {
-        "A": {},
+        "A": {"optimizer": {"method": "zip"}},
         "B": {"optimizer": {"method": "random-search", "points": 4}, "budget": {"queries": 99}},
         "W": {"optimizer": {"method": "gradient"}, "budget": {"queries": 1000}},
     },
@@ -62,6 +62,7 @@ def finished(run: Planned, accuracy: float, zero_shot: Mapping[str, float], **fi
         training=NOTHING,
         validation=NOTHING,
         parameters=1,
+        steps=3,
         account=Account(charged=1),
         seconds=1.0,
         environment={},
@@ -219,6 +220,16 @@ def test_the_budget_is_that_of_the_methods_that_compete(results: Results) -> Non
     assert timed.budget == 190
     alone = replace(timed, finished=[one for one in timed.finished if one.run.method == "W"])
     assert alone.budget == 1000
+
+
+def test_overview_is_the_mean_over_tasks_and_seeds() -> None:
+    tree = {"name": "s", "seeds": [1], "tasks": ["digits", "letter"], "methods": {"ZIP": {}}}
+    suite = Suite.model_validate(tree)
+    planned = plan(suite, Path("x"))
+    done = [finished(run, accuracy, {"plain template": 0.5}) for run, accuracy in zip(planned, (0.8, 0.6), strict=True)]
+    table = tables.overview_table(Results(suite, planned, done, {}))
+    assert table.header == ("", "test accuracy, %", "queries", "updates", "seconds")
+    assert cells(table) == {"zero-shot, plain template": ["50.0", "0", "0", "0"], "ZIP": ["70.0", "1", "3", "1"]}
 
 
 def test_base_to_new() -> None:

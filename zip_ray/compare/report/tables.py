@@ -104,7 +104,10 @@ def overview_table(results: Results) -> Table:
     shared = set(results.shared)
     runs = [one for one in results.finished if one.run.task in shared]
     rows = [
-        row(f"zero-shot, {name}", [percent(mean([one.zero_shot[name] for one in runs])), "0", "0", "0"])
+        row(
+            f"zero-shot, {name}",
+            [percent(mean([one.zero_shot[name] for one in runs if name in one.zero_shot])), "0", "0", "0"],
+        )
         for name in templates(results)
     ]
     for method in results.suite.methods:
