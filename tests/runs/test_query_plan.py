@@ -70,7 +70,7 @@ def test_a_budget_below_the_images_starts_at_the_tasks_template() -> None:
 
 def test_a_round_is_as_wide_as_the_actors() -> None:
     widths = [plan_queries(config(None, actors), facts()).round_queries for actors in (1, 52, 100, 128, 1000)]
-    assert widths == [52, 52, 100, 128, 128]
+    assert widths == [52, 52, 99, 127, 128]  # one actor answers the validation meanwhile
 
 
 def test_a_round_that_is_given_stays() -> None:
