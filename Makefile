@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 
 .PHONY: quickstart install test lint types check clean figures chaos network paper
 
-quickstart: $(VENV)/project  ## install, then compare methods on handwritten digits
-	$(BIN)/zip-ray compare suites/quickstart $(ARGS)
+quickstart: $(VENV)/project  ## install, then tune a prompt for handwritten digits
+	$(BIN)/zip-ray tune quickstart $(ARGS)
 
 install: $(VENV)/project
 
