@@ -1,12 +1,17 @@
 """What a run ends with, on the small CLIP."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.command_line import run
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
+from zip_ray.protocol.arrays import Float32
+from zip_ray.runs import choosing
 from zip_ray.runs.event_log import read_end, read_start
+from zip_ray.runs.survey import training_scores
 
 QUIET = ("--cluster.pool=in-process", "--tracking.no-enabled", "--task.shots=4")
 
@@ -40,6 +45,19 @@ def test_a_readout_for_another_method_and_a_given_start(kind: str, tmp_path: Pat
     assert end is not None
     assert end.readout == kind
     assert end.account.charged == 30 + 2  # two generations of fifteen; the iterate and the start on 40 images
+
+
+def test_scores_that_are_not_finite_leave_the_prompt_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoilt(*arguments: Any) -> tuple[Float32, tuple[float, ...]]:
+        scores, losses = training_scores(*arguments)
+        return scores * np.float32("nan"), losses
+
+    monkeypatch.setattr(choosing, "training_scores", spoilt)
+    folder = tune(tmp_path, "--budget.queries=12")
+    end = read_end(folder)
+    assert end is not None
+    assert end.account.charged > read_start(folder).surveyed
+    assert TunedPrompt.load(folder).readout is None
 
 
 def test_too_few_queries_for_a_readout(tmp_path: Path) -> None:

@@ -26,11 +26,10 @@ from zip_ray.runs.beginning import Beginning
 from zip_ray.runs.survey import training_scores
 from zip_ray.tuning.state import RunState
 
-_log = logging.getLogger(__name__)
-
 FURTHER_DISTANCE = 3.0
 """Of the further prompts from the start, in units of `prompts.step_unit` per parameter: far enough to show what the
 start does not see, near enough to be read by the model as text."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,9 @@ def choose_classifier(
         _log.warning("budget.queries: too few for the scores that a readout needs: the prompt goes without")
         return Classifier(w, step)
     scored, queries = _score(pool, config, begun, w, meanwhile)
+    if not all(np.isfinite(one).all() for one in (*scored.train, *scored.val)):
+        _log.warning("scores that are not finite: the prompt goes without a readout")
+        return Classifier(w, step, queries=queries)
     maps = _maps(config, scored, begun.facts.labels, step > 0)
     val, labels = scored.val, begun.facts.val_labels
     losses = [float(weigh(one.of(val), val[1], labels).loss) for one in maps]
