@@ -62,7 +62,7 @@ def test_zero_shot_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain, 
     )
     texts = {"generic template": "a photo of a {}.", "plain template": "the {}.", "best template": best}
     test = {name: right[text][2] / 6 for name, text in texts.items()}
-    assert [*result.templates.items()] == [*texts.items()], "in this order"
+    assert [*result.start.zero_shot.templates.items()] == [*texts.items()], "in this order"
     assert [*result.accuracies.items()][:-1] == [*test.items()]
     assert json.loads((tmp_path / "run" / RECORD).read_text().split("\n")[0])["zero_shot"] == {
         "templates": texts,
@@ -71,7 +71,7 @@ def test_zero_shot_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain, 
     card = TunedPrompt.load(tmp_path / "run").card.accuracies
     assert {name: card[f"test/{name}"] for name in test} == test
     assert [label.split(",")[1].split(":")[0].strip() for _, label in drawn] == [*result.accuracies]
-    table = accuracy_table(result.accuracies, result.templates)
+    table = accuracy_table(result.accuracies, result.start.zero_shot.templates)
     assert [*table.columns[0].cells] == [*(f"zero-shot, {name}" for name in texts), "tuned"]
     assert [*table.columns[2].cells] == [*texts.values(), ""]
 
