@@ -143,7 +143,7 @@ def _short(reason: object) -> str:
 
 
 def _nodes_up() -> list[dict[str, float]]:
-    """The resources of each node that is up; Ray goes on listing the dead."""
+    """The resources of each node that is up; Ray lists those that are down too."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 

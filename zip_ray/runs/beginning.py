@@ -21,7 +21,7 @@ from zip_ray.runs.query_plan import QueryPlan
 from zip_ray.runs.survey import Survey, survey
 
 KEPT_CLASSES = 16
-"""Classes per image whose scores travel; with more, the others are pooled (docs/measurements/class-scores.md)."""
+"""Classes per image whose scores travel; with more, the others are pooled (docs/measurements/rounds.md)."""
 
 _log = logging.getLogger(__name__)
 

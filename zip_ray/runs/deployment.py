@@ -22,7 +22,7 @@ from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import Record, each_event
 from zip_ray.runs.folder import needing_room
 from zip_ray.tuning.events import EndEvent, StartEvent
-from zip_ray.tuning.ledger import Account
+from zip_ray.tuning.ledger import with_answered
 from zip_ray.tuning.loop import Outcome
 from zip_ray.tuning.state import RunState
 
@@ -65,7 +65,8 @@ def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[
         PoolError: no scorer is left.
     """
     chosen = choose_classifier(run.pool, run.config, run.begun, outcome.state, meanwhile)
-    outcome = replace(outcome, state=_charged(outcome.state, chosen.queries))
+    account = with_answered(outcome.state.account, chosen.queries)
+    outcome = replace(outcome, state=replace(outcome.state, account=account))
     accuracies = {**run.start.zero_shot.test, **_tested(run, chosen, meanwhile)}
     encoding = ask(run.pool, Encoding(chosen.w, run.begun.template, chosen.readout), EncodingResult, meanwhile)
     card = _card(run, outcome.state, chosen, accuracies, encoding)
@@ -89,13 +90,6 @@ def _tested(run: OpenRun, chosen: Classifier, meanwhile: Callable[[], None]) -> 
     if chosen.readout is None:
         return {TUNED: tested(None)}
     return {TUNED: tested(None), READ_OUT: tested(chosen.readout)}
-
-
-def _charged(state: RunState, queries: int) -> RunState:
-    """The state with the queries of the readout in its account."""
-    a = state.account
-    account = Account(a.issued + queries, a.completed + queries, a.charged + queries, a.wasted)
-    return replace(state, account=account)
 
 
 def _end(run: OpenRun, outcome: Outcome, chosen: Classifier, accuracies: dict[str, float]) -> EndEvent:

@@ -34,7 +34,7 @@ from zip_ray.runs.resume_rules import require_same, require_same_schedule, start
 from zip_ray.runs.survey import read_survey
 from zip_ray.runs.zero_shot import evaluate_templates
 from zip_ray.tuning.events import Event, StartEvent
-from zip_ray.tuning.ledger import Account, settle
+from zip_ray.tuning.ledger import Account, settle, with_answered
 from zip_ray.tuning.loop import Interrupted, Outcome, Tuning, cut_off_by
 from zip_ray.tuning.state import RunState
 
@@ -102,8 +102,8 @@ def tune(
                 if begun.survey is not None:
                     begun.survey.save(folder)
                 start = start_event(config, begun, evaluate_templates(pool, facts, watch))
-            spent = begun.queries
-            state = RunState(OptimizerState(begun.space.initial()), account=Account(spent, spent, spent))
+            account = with_answered(Account(), begun.queries)
+            state = RunState(OptimizerState(begun.space.initial()), account=account)
             return _carry_out(OpenRun(folder, config, pool, begun, start), state, interrupted, listen)
 
 

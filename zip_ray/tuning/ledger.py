@@ -18,6 +18,12 @@ class Account:
     """Issued without use: re-issues, duplicates, and what a resume has to do again."""
 
 
+def with_answered(account: Account, queries: int) -> Account:
+    """The account after queries outside the loop, each issued once and answered."""
+    a = account
+    return Account(a.issued + queries, a.completed + queries, a.charged + queries, a.wasted)
+
+
 def settle(account: Account, answered: int = 0) -> Account:
     """The account of a run that was cut off, with nothing in flight: what was issued and not completed is wasted.
 
