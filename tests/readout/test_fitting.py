@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zip_ray.config.threads import one_blas_thread
-from zip_ray.protocol.readout import apply
+from zip_ray.protocol.readout import ReadoutKind, apply
 from zip_ray.readout import effort, fitting
 from zip_ray.readout.averaging import PLAIN
 from zip_ray.readout.effort import EFFORTS, choose_effort
-from zip_ray.readout.fitting import ReadoutKind, fit_readout, make_folds
+from zip_ray.readout.fitting import fit_readout, make_folds
 from zip_ray.readout.regression import cross_entropies
 
 KINDS: tuple[ReadoutKind, ...] = ("none", "bias", "linear", "auto")

@@ -1,6 +1,6 @@
 """The one config tree: typed, frozen, read from YAML, every field an option of the command line."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,7 @@ from zip_ray.prompts.full import FullOptions
 from zip_ray.prompts.low_rank import LowRankOptions
 from zip_ray.prompts.random_projection import RandomProjectionOptions
 from zip_ray.prompts.visual import DecoderOptions, FrameOptions, TokensOptions
+from zip_ray.protocol.readout import ReadoutKind
 
 AnyMethodOptions = (
     GaussNewtonOptions
@@ -45,7 +46,6 @@ AnySpaceOptions = (
     | DecoderOptions
     | TokensOptions
 )
-Readout = Literal["none", "bias", "linear", "auto"]
 CHOOSERS = {"optimizer": ("method", "gauss-newton"), "prompt": ("space", "context")}
 """By section of a union: the field that chooses its class, and the choice where neither a config nor its method makes
 one."""
@@ -81,7 +81,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     prompt: Annotated[AnySpaceOptions, Field(discriminator="space")] = WholeContextOptions(init="auto")
     optimizer: Annotated[AnyMethodOptions, Field(discriminator="method")] = GaussNewtonOptions()
-    readout: Readout = "none"
+    readout: ReadoutKind = "none"
     """Map of the class scores that is fitted beside the prompt, on the training images' scores; its queries are
     charged. bias = a number per class; linear = of the prompt's own scores; auto = of those of several prompts, the
     hand-written templates among them. It is for the classes that it was fitted to: other classes get the prompt alone.

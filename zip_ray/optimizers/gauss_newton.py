@@ -151,7 +151,7 @@ class GaussNewton(Optimizer):
         if not directions:
             return None
         best = min(candidates, key=lambda place: candidates[place].loss)
-        damping = max(float(self._damping(state)) * _FOLLOWED.get(best, 1.0), LEAST_DAMPING)
+        damping = max(self._damping(state) * _FOLLOWED.get(best, 1.0), LEAST_DAMPING)
         model = ScoreModel(candidates[best].scores, np.stack(secants), targets)
         return self._step(state.w + candidates[best].offset, model, np.stack(directions), damping)
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Prompt
+
+ReadoutKind = Literal["none", "bias", "linear", "auto"]
+"""What is fitted: nothing, a bias per class, a map of the prompt's own scores, or of those of several prompts."""
 
 
 @dataclass(frozen=True)

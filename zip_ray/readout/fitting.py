@@ -2,21 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from zip_ray.protocol.arrays import Int64
 from zip_ray.protocol.facts import Prompt
 from zip_ray.protocol.random_keys import Stream, generator
-from zip_ray.protocol.readout import Readout
+from zip_ray.protocol.readout import Readout, ReadoutKind
 from zip_ray.readout.averaging import PLAIN, average
 from zip_ray.readout.effort import FULL, MOST_COLUMNS, Effort, choose_effort
 from zip_ray.readout.features import centred_scores, flattened, nothing, principal
 from zip_ray.readout.learners import Learner
 from zip_ray.readout.regression import Floats, cross_entropies
-
-ReadoutKind = Literal["none", "bias", "linear", "auto"]
 
 HALF = 0.5
 """Power of the standard deviations of what is whitened after it is flattened."""
