@@ -19,10 +19,10 @@ from zip_ray.protocol.messages import Query, ScoresWanted
 from zip_ray.protocol.random_keys import Stream, generator
 
 SPREAD = 4.0
-"""Between the dampings of two candidates."""
-RETREAT = 16.0
-"""What the damping is multiplied by where no candidate is better than the point before."""
-LEAST_DAMPING = 1e-5
+"""Between the dampings of two candidates, and from round to round. Down as much as up: a mini-batch on which the point
+before happens to be the best must not stop the steps for good."""
+LEAST_DAMPING, MOST_DAMPING = 1e-5, 1.0
+"""With more than the most a step is too short to tell anything."""
 OTHERS = 3
 """Points beside the centre that a round tries: a smaller and a larger damping, and the point before."""
 LEAST_ROUND = 1 + OTHERS + 8
@@ -151,7 +151,7 @@ class GaussNewton(Optimizer):
         if not directions:
             return None
         best = min(candidates, key=lambda place: candidates[place].loss)
-        damping = max(self._damping(state) * _FOLLOWED.get(best, 1.0), LEAST_DAMPING)
+        damping = self._bounded(self._damping(state) * _FOLLOWED.get(best, 1.0))
         model = ScoreModel(candidates[best].scores, np.stack(secants), targets)
         return self._step(state.w + candidates[best].offset, model, np.stack(directions), damping)
 
@@ -168,13 +168,16 @@ class GaussNewton(Optimizer):
         others = state.memory.get("others", ())
         for place in range(len(others), 0, -1):  # the point before comes last, and is the safest
             if place in found:
-                damping = np.array([self._damping(state) * RETREAT])
+                damping = np.array([self._bounded(self._damping(state) * SPREAD)])
                 return Move(others[place - 1], {"others": np.empty((0, state.w.size)), "damping": damping})
         return None
 
     def _damping(self, state: OptimizerState) -> float:
         return float(state.memory.get("damping", np.array([self._options.damping]))[0])
 
+    def _bounded(self, damping: float) -> float:
+        return min(max(damping, LEAST_DAMPING), max(MOST_DAMPING, self._options.damping))
 
-_FOLLOWED = {1: 1 / SPREAD, 2: SPREAD, 3: RETREAT}
+
+_FOLLOWED = {1: 1 / SPREAD, 2: SPREAD, 3: SPREAD}
 """What the damping is multiplied by where this place in the round was the best."""
