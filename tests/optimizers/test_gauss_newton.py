@@ -18,14 +18,21 @@ from zip_ray.protocol.mini_batches import mini_batch
 IMAGES, CLASSES, SIZE, UNIT, SEED = 30, 3, 5, 0.5, 7
 LINEAR = np.random.default_rng(1).standard_normal((IMAGES, CLASSES, SIZE))
 LABELS = np.random.default_rng(2).integers(0, CLASSES, IMAGES)
+SOFT = softmax(np.random.default_rng(4).standard_normal((IMAGES, CLASSES)), axis=1)
 
 
 class WhiteBox:
     """Rounds on linear scores: those of image i are LINEAR[i] @ w, the mini-batch is all images."""
 
-    def __init__(self, round_queries: int = 20, kept: np.ndarray | None = None, **settings: object) -> None:
+    def __init__(
+        self,
+        round_queries: int = 20,
+        kept: np.ndarray | None = None,
+        targets: np.ndarray | None = None,
+        **settings: object,
+    ) -> None:
         options = options_of("gauss-newton", round_queries=round_queries, **settings)
-        self.problem = Problem(LABELS, 128, SEED, UNIT, kept)
+        self.problem = Problem(LABELS, 128, SEED, UNIT, kept, targets)
         self.method = GaussNewton(options, SEED, problem=self.problem)  # type: ignore[arg-type]
         self.state = OptimizerState(np.full(SIZE, 0.1))
 
@@ -114,6 +121,17 @@ def test_the_damping_follows_the_best_candidate() -> None:
     assert min(dampings) < 0.03  # the scores are linear: less is better
 
 
+def test_it_goes_down_to_the_minimum_of_targets_that_are_not_certain() -> None:
+    box = WhiteBox(targets=SOFT)
+    for _ in range(12):
+        box.round()
+
+    def soft_loss(w: np.ndarray) -> float:
+        return float(-(SOFT * log_softmax(LINEAR @ w, axis=1)).sum(axis=1).mean())
+
+    assert soft_loss(box.state.w) == pytest.approx(minimize(soft_loss, np.zeros(SIZE)).fun, abs=1e-4)
+
+
 def test_rounds_that_disagree_do_not_stop_the_steps() -> None:
     box, rng = WhiteBox(), np.random.default_rng(3)
     for _ in range(30):  # each has scores of its own, so that the point before is the best one again and again
@@ -174,10 +192,11 @@ def test_scores_that_nothing_changes_keep_the_centre() -> None:
     assert loss(box.state.w) < loss(start)
 
 
-def test_pooled_scores_of_one_class_are_those_of_that_class() -> None:
+@pytest.mark.parametrize("targets", [None, SOFT])
+def test_pooled_scores_of_one_class_are_those_of_that_class(targets: np.ndarray | None) -> None:
     """With all classes but one kept, the pool is the last class: the same step."""
     order = np.argsort(np.arange(CLASSES) != LABELS[:, None], axis=1, kind="stable")
-    whole, pooled = WhiteBox(), WhiteBox(kept=order[:, :-1])
+    whole, pooled = WhiteBox(targets=targets), WhiteBox(kept=order[:, :-1], targets=targets)
     for box in (whole, pooled):
         box.round()
         box.round()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_softmax, softmax
 
-from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_steps, one_hot
+from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_steps
 from zip_ray.protocol.arrays import Float64
 
 DAMPINGS = [1e-5, 0.03, 1.0]
@@ -17,7 +17,7 @@ def make_model(seed: int, directions: int = 7, images: int = 12, classes: int = 
     rng = np.random.default_rng(seed)
     scores = 3 * rng.standard_normal((images, classes))
     secants = size * rng.standard_normal((directions, images, classes))
-    return ScoreModel(scores, secants, one_hot(rng.integers(0, classes, images), classes))
+    return ScoreModel(scores, secants, np.eye(classes)[rng.integers(0, classes, images)])
 
 
 def damped_step(model: ScoreModel, damping: float) -> Float64:
@@ -46,7 +46,7 @@ def test_two_classes_and_one_direction_are_logistic_regression() -> None:
     rng = np.random.default_rng(2)
     margins, slopes, damping = rng.standard_normal(20), rng.standard_normal(20), 0.1
     scores, secant = (np.stack([one, np.zeros(20)], axis=1) for one in (margins, slopes))
-    model = ScoreModel(scores, secant[None], one_hot(np.zeros(20, dtype=np.int64), 2))
+    model = ScoreModel(scores, secant[None], np.tile([1.0, 0.0], (20, 1)))
     root = brentq(lambda a: damping * a - np.mean(slopes * expit(-margins - a * slopes)), -100, 100, xtol=1e-14)
     np.testing.assert_allclose(damped_step(model, damping), [root], rtol=1e-4)
 
@@ -104,7 +104,7 @@ def test_the_same_bits_each_time() -> None:
 @pytest.mark.parametrize("amplitude", [0.3, 5.0])
 def test_each_step_is_the_minimum_for_its_damping(amplitude: float) -> None:
     rng = np.random.default_rng(1)
-    targets = one_hot(rng.integers(0, 5, 40), 5)
+    targets = np.eye(5)[rng.integers(0, 5, 40)]
     model = ScoreModel(3 * rng.standard_normal((40, 5)), amplitude * rng.standard_normal((12, 40, 5)), targets)
     dampings = [0.1, 0.001, 0.03]
     for damping, a in zip(dampings, damped_steps(model, dampings), strict=True):

@@ -31,7 +31,7 @@ def test_it_mends_scores_and_says_by_what(kind: ReadoutKind) -> None:
     found = fit_readout(kind, scores, labels, 1, ["a {}.", "the {}."])
     assert sum(found.weights.values()) == pytest.approx(1)
     assert found.readout.prompts == (("a {}.", "the {}.") if kind == "auto" else ())
-    assert found.images == len(labels)
+    assert found.held_out.shape == scores[0].shape
     used = 1 + len(found.readout.prompts)
     assert found.readout.weights.shape == (5 * used, 5)
     made = apply(found.readout, scores[:used])
@@ -41,6 +41,19 @@ def test_it_mends_scores_and_says_by_what(kind: ReadoutKind) -> None:
         np.testing.assert_array_equal(made, scores[0])
     else:
         assert after < found.loss < found.plain_loss == pytest.approx(before)
+
+
+def test_what_is_said_of_an_image_held_out_does_not_know_its_label() -> None:
+    """On scores that say nothing: a fit that had seen an image would lean to its label."""
+    rng = np.random.default_rng(8)
+    labels = np.repeat(np.arange(4), 8)
+    scores = [rng.standard_normal((32, 4)).astype(np.float32) for _ in range(3)]
+    scores[0] *= 3  # sure of itself for no reason, so that a readout has something to mend
+    found = fit_readout("auto", scores, labels, 1, ["a", "b"])
+    assert found.weights[PLAIN] < 1
+    assert cross_entropies(found.held_out, labels).mean() == pytest.approx(found.loss)
+    assert found.loss > np.log(4) - 0.05
+    assert cross_entropies(apply(found.readout, scores), labels).mean() < found.loss - 0.05
 
 
 def test_more_is_learnt_from_more() -> None:

@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from tests.support.command_line import run
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
+from zip_ray.config.tree import Config
 from zip_ray.protocol.arrays import Float32
+from zip_ray.protocol.readout import apply
+from zip_ray.readout.fitting import fit_readout
 from zip_ray.runs import choosing
 from zip_ray.runs.event_log import read_end, read_start
 from zip_ray.runs.survey import training_scores
@@ -45,6 +49,35 @@ def test_a_readout_for_another_method_and_a_given_start(kind: str, tmp_path: Pat
     assert end is not None
     assert end.readout == kind
     assert end.account.charged == 30 + 2  # two generations of fifteen; the iterate and the start on 40 images
+
+
+@pytest.mark.parametrize("deploy", ["lowest-loss", "last"])
+def test_a_gain_that_may_be_chance_leaves_the_start(
+    deploy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "CAUTION", 1000.0)
+    folder = tune(tmp_path, "--budget.queries=100", f"--validation.deploy={deploy}")
+    end, prompt = read_end(folder), TunedPrompt.load(folder)
+    assert end is not None
+    assert end.evidence is not None
+    assert (prompt.readout is None) == (end.deployed_step == 0) == (deploy == "lowest-loss")
+    if deploy == "lowest-loss":
+        assert (end.evidence.gain, end.evidence.loss) == (0, end.evidence.start_loss)
+        assert end.prompt_alone_accuracy is None
+
+
+def test_a_prompt_that_has_moved_is_averaged_with_the_start() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(3), 8)
+    scores = [(2 * np.eye(3)[labels] @ rng.standard_normal((3, 3))).astype(np.float32) for _ in range(3)]
+    scored = choosing._Scored([np.zeros(2), "a {}.", "the {}."], scores, scores)
+    (still,) = choosing._maps(Config(), scored, labels, moved=False)
+    (mean,) = choosing._maps(Config(), scored, labels, moved=True)
+    of_iterate = fit_readout("auto", scores, labels, 1, scored.prompts[1:]).readout
+    of_start = fit_readout("auto", scores[1:], labels, 1, scored.prompts[2:]).readout
+    np.testing.assert_allclose(softmax(still.of(scores), axis=1), softmax(apply(of_start, scores[1:]), axis=1))
+    half = (apply(of_iterate, scores) + apply(of_start, scores[1:])) / 2
+    np.testing.assert_allclose(softmax(mean.of(scores), axis=1), softmax(half, axis=1), atol=1e-6)
 
 
 def test_scores_that_are_not_finite_leave_the_prompt_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

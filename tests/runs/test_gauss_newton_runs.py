@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from tests.support.fakes import FACTS, FakeScorer
 from tests.support.pools import ShuffledPool
@@ -15,9 +17,13 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.in_process import InProcessPool
+from zip_ray.prompts import make_space
+from zip_ray.readout.fitting import fit_readout
+from zip_ray.runs.beginning import Beginning
 from zip_ray.runs.checkpoint import load_checkpoint
 from zip_ray.runs.folder import run_config
 from zip_ray.runs.lifecycle import resume, tune
+from zip_ray.runs.query_plan import QueryPlan
 from zip_ray.runs.survey import FILE_NAME, Survey, read_survey
 
 
@@ -53,6 +59,26 @@ def test_the_survey_is_charged_told_and_kept(tmp_path: Path) -> None:
     assert (start["template"], start["surveyed"], start["reserved"]) == (FACTS.templates[0], 1, 0)
     assert end["account"]["charged"] == 1 + 5 * 14
     assert run_config(tmp_path / "run").optimizer.round_queries == 14
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_prompt_alone_learns_what_a_readout_says_of_images_held_out(kept: bool) -> None:
+    classes = 40 if kept else 3  # with many, only the scores of some travel
+    labels = np.repeat(np.arange(classes), 6)
+    rng = np.random.default_rng(1)
+    scores = (2 * np.eye(classes)[labels] + rng.standard_normal((len(labels), classes))).astype(np.float32)
+    facts = replace(FACTS, labels=labels, classnames=tuple(map(str, range(classes))))
+    found = Survey(("a {}",), (1.0,), scores[None])
+    config = make_config(Path("run"))
+    space = make_space(config.prompt, facts.shape, 1)
+    begun = Beginning(QueryPlan(("a {}",), 0, 0, 14), found, "a {}", facts, space)
+    problem = begun.problem(config)
+    assert problem.targets is not None
+    assert (problem.kept is not None) == kept
+    said = softmax(fit_readout("auto", [scores], labels, config.seed).held_out, axis=1)
+    np.testing.assert_allclose(problem.targets, 0.3 * np.eye(classes)[labels] + 0.7 * said)
+    assert begun.problem(config.model_copy(update={"readout": "auto"})).targets is None
+    assert replace(begun, survey=None).problem(config).targets is None
 
 
 def test_the_lowest_loss_comes_first_and_the_earlier_of_equals() -> None:

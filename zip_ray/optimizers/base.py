@@ -81,15 +81,24 @@ class Problem(NamedTuple):
     kept: Int64 | None = None
     """Classes whose scores travel, for each training image, its own first: shape (n, k). The others are pooled. None
     where all travel."""
+    targets: Float64 | None = None
+    """Of each training image a distribution over the classes, shape (n, classes); None where its label is certain."""
 
     def wanted(self, batch: int) -> ScoresWanted:
         """The scores that a query on a mini-batch asks for."""
         return ScoresWanted(None if self.kept is None else self.kept[self._images(batch)].astype(np.int32))
 
-    def columns(self, batch: int) -> Int64:
-        """The column of each image's own class among the scores of a mini-batch, shape (images,)."""
+    def targets_of(self, batch: int, columns: int) -> Float64:
+        """Of each image of a mini-batch a distribution over the columns of its scores, shape (images, columns)."""
         images = self._images(batch)
-        return self.labels[images] if self.kept is None else np.zeros(len(images), dtype=np.int64)
+        if self.targets is None:
+            own = self.labels[images] if self.kept is None else np.zeros(len(images), dtype=np.int64)
+            return np.asarray(np.eye(columns)[own])
+        targets = self.targets[images]
+        if self.kept is None:
+            return targets
+        chosen = np.take_along_axis(targets, self.kept[images], axis=1)
+        return np.column_stack([chosen, np.maximum(1 - chosen.sum(axis=1), 0.0)])
 
     def _images(self, batch: int) -> Int64:
         return mini_batch(len(self.labels), self.batch_size, self.seed, batch)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from zip_ray.config.section import Positive
 from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Problem, Told
-from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_steps, one_hot
+from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_steps
 from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.messages import Query, ScoresWanted
 from zip_ray.protocol.random_keys import Stream, generator
@@ -132,8 +132,7 @@ class GaussNewton(Optimizer):
         offsets = {ask.index % self.asks_per_step: ask.w - state.w for ask, _ in told}
         if 0 not in found:
             return self._back(state, found)
-        labels = self._problem.columns(told[0].ask.batch)
-        targets = one_hot(labels, found[0].shape[1])
+        targets = self._problem.targets_of(told[0].ask.batch, found[0].shape[1])
         centre = found.pop(0).astype(np.float64)
         tried = len(state.memory.get("others", ()))
         candidates = {0: _Candidate(np.zeros_like(state.w), centre, cross_entropy(centre, targets))}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from zip_ray.protocol.arrays import Float64, Int64
+from zip_ray.protocol.arrays import Float64
 
 STEPS = 50
 """Most of one solve. The problem is convex and smooth: about ten reach the tolerance."""
@@ -130,8 +130,3 @@ def _factor(matrix: Float64, damping: float) -> tuple[Float64, bool]:
     damped.flat[:: len(matrix) + 1] += damping
     found: tuple[Float64, bool] = cho_factor(damped, overwrite_a=True, check_finite=False)
     return found
-
-
-def one_hot(labels: Int64, columns: int) -> Float64:
-    """Targets that are certain, shape (n, columns)."""
-    return np.eye(columns)[labels]

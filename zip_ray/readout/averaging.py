@@ -34,6 +34,8 @@ class Average:
     """Cross-entropy of the average on images held out."""
     plain_loss: float
     """The same of the prompt left alone."""
+    held_out: Floats
+    """Scores of each image where it was held out; the prompt's own where it never was. Shape (n, classes)."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,18 @@ def average(learners: Sequence[Learner], offset: Floats, labels: Int64, folds: I
     weights /= weights.sum()
     weights = np.where(weights < NEGLIGIBLE, 0.0, weights)
     weights /= weights.sum()
+    held_out = offset.copy()
     mixed = weights[0] * plain
     for weight, candidate in zip(weights[1:], candidates, strict=True):
         if weight:
             mixed += weight * candidate.held_out
+    held_out[out] = mixed
     matrix, bias = _fitted(candidates, weights[1:], offset, labels, effort)
     shares = {PLAIN: float(weights[0])}
     for weight, candidate in zip(weights[1:], candidates, strict=True):
         shares[candidate.learner.name] = shares.get(candidate.learner.name, 0.0) + float(weight)
-    return Average(matrix, bias, shares, float(cross_entropies(mixed, labels[out]).mean()), float(losses[0]))
+    loss = float(cross_entropies(mixed, labels[out]).mean())
+    return Average(matrix, bias, shares, loss, float(losses[0]), held_out)
 
 
 def _held_out(

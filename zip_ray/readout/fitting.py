@@ -32,7 +32,8 @@ class FittedReadout:
     """Cross-entropy of the average on images held out."""
     plain_loss: float
     """The same of the prompt left alone, on the same images."""
-    images: int
+    held_out: Floats
+    """Scores of each image from what was fitted without it, else the prompt's own; shape (n, classes)."""
 
 
 def fit_readout(
@@ -67,16 +68,16 @@ def fit_readout(
     folds = make_folds(labels, seed)
     if kind == "none" or classes == 1 or images == 0 or folds.max() < 1:
         loss = float(cross_entropies(scores[0], labels).mean()) if images else 0.0
-        return _unchanged(classes, images, loss)
+        return _unchanged(scores[0], loss)
     z = centred_scores(used, np.float32 if images * classes * len(used) > FEW else np.float64)
     effort, learners = _learners(kind, z, classes)
     found = average(learners, scores[0].astype(effort.dtype), labels, folds, effort)
     if found.loss > found.plain_loss:
-        return _unchanged(classes, images, found.plain_loss)
+        return _unchanged(scores[0], found.plain_loss)
     scale = float(np.linalg.norm(z) / np.sqrt(z.size)) or 1.0
     weights, bias = (scale * found.matrix).astype(np.float32), found.bias.astype(np.float32)
     readout = Readout(tuple(prompts[: len(used) - 1]), weights, bias, scale)
-    return FittedReadout(readout, found.weights, found.loss, found.plain_loss, images)
+    return FittedReadout(readout, found.weights, found.loss, found.plain_loss, found.held_out)
 
 
 def make_folds(labels: Int64, seed: int) -> Int64:
@@ -114,10 +115,11 @@ def _learners(kind: ReadoutKind, z: Floats, classes: int) -> tuple[Effort, list[
     return effort, [Learner("scores", own.add_zeros(z.shape[1])), Learner("scores of all prompts", every), *learners]
 
 
-def _unchanged(classes: int, images: int, loss: float) -> FittedReadout:
+def _unchanged(scores: Floats, loss: float) -> FittedReadout:
     """The prompt left alone."""
+    classes = scores.shape[1]
     readout = Readout((), np.zeros((classes, classes), np.float32), np.zeros(classes, np.float32), 1.0)
-    return FittedReadout(readout, {PLAIN: 1.0}, loss, loss, images)
+    return FittedReadout(readout, {PLAIN: 1.0}, loss, loss, scores)
 
 
 def _check(scores: Sequence[Floats], labels: Int64, prompts: Sequence[Prompt | str]) -> None:

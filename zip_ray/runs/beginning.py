@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
@@ -13,15 +14,19 @@ from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
 from zip_ray.pool.asking import ask
 from zip_ray.pool.contract import Pool
 from zip_ray.prompts import PromptSpace, make_space, step_unit
-from zip_ray.protocol.arrays import Float32, Int64
+from zip_ray.protocol.arrays import Float32, Float64, Int64
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import FactsRequest
 from zip_ray.protocol.mini_batches import chunks
+from zip_ray.readout.fitting import fit_readout
 from zip_ray.runs.query_plan import QueryPlan
 from zip_ray.runs.survey import Survey, survey
 
 KEPT_CLASSES = 16
 """Classes per image whose scores travel; with more, the others are pooled (docs/measurements/rounds.md)."""
+
+TAUGHT = 0.7
+"""Share of a readout's predictions in what a prompt learns (docs/measurements/class-scores.md)."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +64,19 @@ class Beginning:
         kept = None
         if self.survey is not None and self.template is not None and len(self.facts.classnames) > 2 * KEPT_CLASSES:
             kept = kept_classes(self.survey.of(self.template), labels, KEPT_CLASSES)
-        return Problem(labels, config.task.batch_size, config.seed, self.unit, kept)
+        targets = self._targets(config.seed) if config.readout == "none" else None
+        return Problem(labels, config.task.batch_size, config.seed, self.unit, kept, targets)
+
+    def _targets(self, seed: int) -> Float64 | None:
+        """What a prompt that is deployed alone learns: the labels, mixed with what a readout of the survey says of each
+        image that it has not seen. It overfits later. Under a readout it learns the labels, which add more.
+        """
+        if self.survey is None:
+            return None
+        labels, templates = self.facts.labels, self.surveyed
+        scores = [self.survey.of(template) for template in templates]
+        taught = softmax(fit_readout("auto", scores, labels, seed, templates[1:]).held_out, axis=1)
+        return np.asarray((1 - TAUGHT) * np.eye(taught.shape[1])[labels] + TAUGHT * taught)
 
 
 def begin(

@@ -1,7 +1,7 @@
 """The classifier that a run ends with: one of its iterates, and a readout where that is wanted.
 
-What is chosen among, and by: the iterate as it is, a readout of it, a readout of the start, and the mean of both; by
-the loss on the validation images. Test images have no say.
+With `readout: auto` it is the mean of two readouts, of the iterate and of the start: each errs in its own way. Where
+the validation images do not speak for what came of it, it is the start as it is. Test images have no say.
 """
 
 import logging
@@ -29,6 +29,8 @@ from zip_ray.tuning.state import RunState
 FURTHER_DISTANCE = 3.0
 """Of the further prompts from the start, in units of `prompts.step_unit` per parameter: far enough to show what the
 start does not see, near enough to be read by the model as text."""
+CAUTION = 0.25
+"""Of the half-width of the 95% interval around a gain on the validation images: what is not more is chance."""
 _log = logging.getLogger(__name__)
 
 
@@ -80,12 +82,13 @@ def choose_classifier(
     if not all(np.isfinite(one).all() for one in (*scored.train, *scored.val)):
         _log.warning("scores that are not finite: the prompt goes without a readout")
         return Classifier(w, step, queries=queries)
-    maps = _maps(config, scored, begun.facts.labels, step > 0)
     val, labels = scored.val, begun.facts.val_labels
-    losses = [float(weigh(one.of(val), val[1], labels).loss) for one in maps]
-    chosen = maps[int(np.argmin(losses))]
+    judged = [(one, weigh(one.of(val), val[1], labels)) for one in _maps(config, scored, begun.facts.labels, step > 0)]
+    chosen, evidence = min(judged, key=lambda one: one[1].loss)
+    if config.validation.deploy != "last" and not evidence.gain > CAUTION * evidence.half_width:
+        return Classifier(begun.space.initial(), 0, None, queries, weigh(val[1].astype(np.float64), val[1], labels))
     further = [one for one in scored.prompts[1:] if not isinstance(one, np.ndarray)]
-    return Classifier(w, step, chosen.readout(further), queries, weigh(chosen.of(val), val[1], labels))
+    return Classifier(w, step, chosen.readout(further), queries, evidence)
 
 
 def _iterate(config: Config, state: RunState) -> tuple[Float64, int]:
@@ -132,7 +135,7 @@ def _prompt(begun: Beginning, w: Float64) -> Prompt:
 
 
 def _maps(config: Config, scored: _Scored, labels: Int64, moved: bool) -> list[LinearMap]:
-    """Candidates, as maps of the scores of all prompts; where the iterate is the start, one readout says it all."""
+    """Candidates, as maps of the scores of all prompts."""
     prompts, count = scored.prompts, len(scored.prompts)
 
     def fitted(first: int) -> LinearMap:
@@ -140,9 +143,6 @@ def _maps(config: Config, scored: _Scored, labels: Int64, moved: bool) -> list[L
         fit = fit_readout(config.readout, scored.train[first:], labels, config.seed, named)
         return LinearMap.of_readout(fit.readout, first, count)
 
-    of_iterate = fitted(0)
-    maps = [LinearMap.alone(0, count, scored.train[0].shape[1]), of_iterate]
-    if config.readout == "auto" and moved and count > 1:
-        of_start = fitted(1)
-        maps += [of_start, of_iterate.mean_with(of_start)]
-    return maps
+    if config.readout != "auto":
+        return [LinearMap.alone(0, count, scored.train[0].shape[1]), fitted(0)]
+    return [fitted(0).mean_with(fitted(1)) if moved else fitted(1)]
