@@ -14,6 +14,7 @@ from zip_ray.compare.report.write import document
 from zip_ray.compare.results import Finished, Results
 from zip_ray.compare.statistics import Curve
 from zip_ray.compare.suite import Suite
+from zip_ray.runs.zero_shot import LINEAR_PROBE
 from zip_ray.tuning.ledger import Account
 
 NOTHING = Curve(np.zeros(0), np.zeros(0), np.zeros(0))
@@ -119,6 +120,15 @@ def test_accuracies(results: Results) -> None:
         ("B", ["50.0", "80.0 (1 of 2)", "65.0 (3 of 4)"]),
         ("W (white box)", ["90.0", "90.0", "90.0"]),
     ]
+
+
+def test_what_sees_image_features_does_not_compete(results: Results) -> None:
+    probed = [replace(one, zero_shot={**one.zero_shot, LINEAR_PROBE: 0.99}) for one in results.finished]
+    seen = replace(results, finished=probed)
+    table = cells(tables.grid_table(seen, tables.accuracies(seen, 16), "%"))
+    assert table[f"{LINEAR_PROBE} (white box)"] == ["99.0", "99.0", "99.0"]
+    assert table["A"] == ["*70.0 ± 14.1*", "*40.0 ± 14.1*", "*55.0*"]
+    assert LINEAR_PROBE not in tables.templates_table(seen).header
 
 
 def test_a_tuned_prompt_below_the_plain_template_is_marked(results: Results) -> None:

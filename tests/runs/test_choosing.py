@@ -16,6 +16,7 @@ from zip_ray.readout.fitting import fit_readout
 from zip_ray.runs import choosing
 from zip_ray.runs.event_log import read_end, read_start
 from zip_ray.runs.survey import training_scores
+from zip_ray.runs.zero_shot import FEATURE_BASELINES, LINEAR_PROBE
 
 QUIET = ("--cluster.pool=in-process", "--tracking.no-enabled", "--task.shots=4")
 
@@ -91,6 +92,15 @@ def test_scores_that_are_not_finite_leave_the_prompt_alone(tmp_path: Path, monke
     assert end is not None
     assert end.account.charged > read_start(folder).surveyed
     assert TunedPrompt.load(folder).readout is None
+
+
+def test_baselines_on_image_features_are_tested_where_they_are_asked_for(tmp_path: Path) -> None:
+    folder = tune(tmp_path, "--budget.queries=12", "--validation.feature-baselines")
+    tested = read_start(folder).zero_shot.test
+    assert set(FEATURE_BASELINES) < set(tested)
+    for name in FEATURE_BASELINES:  # four images of each digit say more than its name
+        assert tested[PLAIN_TEMPLATE] < tested[name] < 1
+    assert TunedPrompt.load(folder).card.accuracies[f"test/{LINEAR_PROBE}"] == tested[LINEAR_PROBE]
 
 
 def test_too_few_queries_for_a_readout(tmp_path: Path) -> None:

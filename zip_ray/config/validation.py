@@ -15,3 +15,6 @@ class ValidationConfig(Section):
     lowest-loss = that of lowest validation loss, which few images judge better. Of equals the earliest. The start
     (step 0) is a candidate; test images have no say. A start that is not the task's template may be below it, and so
     may the best iterate: the run says so when it ends."""
+    feature_baselines: bool = False
+    """Whether two classifiers on the model's image features, which see more than a black box shows, are tested beside
+    the templates: a linear probe, and Tip-Adapter's cache of the training images."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from zip_ray.protocol.arrays import Float32, Float64, Int32
+from zip_ray.protocol.arrays import Float32, Float64, Int32, Int64
 from zip_ray.protocol.facts import Facts, Prompt, Split
 from zip_ray.protocol.readout import Readout
 from zip_ray.protocol.shards import Over, SliceResult
@@ -221,6 +221,27 @@ class EncodingResult:
 
 
 @dataclass(frozen=True)
+class Features:
+    """Image features, for baselines that see more than a black box shows. Not charged."""
+
+    kind: ClassVar[str] = "features"
+    share: ClassVar[float] = 1.0
+    split: Split
+    part: tuple[int, int] | None = None
+    """First and end of the images; None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesResult:
+    """Answer to `Features`."""
+
+    features: Float32
+    """Of unit length, shape (images, embed)."""
+    labels: Int64
+    """Shape (images,)."""
+
+
+@dataclass(frozen=True)
 class FactsRequest:
     """The facts of one run, asked of a process that has the scorers of many; or with another start than its own."""
 
@@ -239,8 +260,17 @@ class Failure:
     """Whether the run's input is at fault."""
 
 
-Body = Pass | Slice | Crops | Evaluation | Encoding | FactsRequest
-Value = tuple[AskResult, ...] | SliceResult | CropsResult | EvaluationResult | EncodingResult | Facts | Failure
+Body = Pass | Slice | Crops | Evaluation | Encoding | Features | FactsRequest
+Value = (
+    tuple[AskResult, ...]
+    | SliceResult
+    | CropsResult
+    | EvaluationResult
+    | EncodingResult
+    | FeaturesResult
+    | Facts
+    | Failure
+)
 
 
 class Priority(IntEnum):

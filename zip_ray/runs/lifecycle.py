@@ -32,7 +32,7 @@ from zip_ray.runs.query_plan import plan_queries
 from zip_ray.runs.remote_copy import RemoteCopy, require_free
 from zip_ray.runs.resume_rules import require_same, require_same_schedule, started_with, with_round_of
 from zip_ray.runs.survey import read_survey
-from zip_ray.runs.zero_shot import evaluate_templates
+from zip_ray.runs.zero_shot import evaluate_before
 from zip_ray.tuning.events import Event, StartEvent
 from zip_ray.tuning.ledger import Account, settle, with_answered
 from zip_ray.tuning.loop import Interrupted, Outcome, Tuning, cut_off_by
@@ -101,7 +101,7 @@ def tune(
                 begun = begin(pool, config, facts, plan, None, watch.look)
                 if begun.survey is not None:
                     begun.survey.save(folder)
-                start = start_event(config, begun, evaluate_templates(pool, facts, watch))
+                start = start_event(config, begun, evaluate_before(pool, config, facts, watch))
             account = with_answered(Account(), begun.queries)
             state = RunState(OptimizerState(begun.space.initial()), account=account)
             return _carry_out(OpenRun(folder, config, pool, begun, start), state, interrupted, listen)

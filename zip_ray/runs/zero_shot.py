@@ -1,18 +1,26 @@
 """Hand-written templates: their accuracy before a run, and the remedy where a tuned prompt ends below it."""
 
+import numpy as np
+
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, deployed
 from zip_ray.config.tree import Config
-from zip_ray.pool.asking import accuracy_on_test, ask
+from zip_ray.pool.asking import TESTED_TOGETHER, accuracy_on_test, ask, ask_all
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolWatch
 from zip_ray.prompts.options import ContextOptions
+from zip_ray.protocol.arrays import Float32, Int64
 from zip_ray.protocol.facts import PHOTO, Facts, Split
-from zip_ray.protocol.messages import Evaluation, EvaluationResult
+from zip_ray.protocol.messages import Evaluation, EvaluationResult, Features, FeaturesResult
+from zip_ray.readout.feature_baselines import linear_probe, tip_adapter
 from zip_ray.tuning.events import ZeroShot
 
+LINEAR_PROBE, TIP_ADAPTER = "linear probe of image features", "Tip-Adapter on image features"
+FEATURE_BASELINES = (LINEAR_PROBE, TIP_ADAPTER)
 
-def evaluate_templates(pool: Pool, facts: Facts, watch: PoolWatch) -> ZeroShot:
-    """Test accuracy of the generic template, of the task's plain one, and of the best of the task's and the generic.
+
+def evaluate_before(pool: Pool, config: Config, facts: Facts, watch: PoolWatch) -> ZeroShot:
+    """Test accuracy of the generic template, of the task's plain one, and of the best of the task's and the generic;
+    and of baselines on image features, where the config asks for them.
 
     The best is chosen on training and validation images: chosen on test images, its accuracy would be too high.
     """
@@ -26,7 +34,33 @@ def evaluate_templates(pool: Pool, facts: Facts, watch: PoolWatch) -> ZeroShot:
     best = max(dict.fromkeys((*facts.templates, PHOTO)), key=correct)
     chosen = {"generic template": PHOTO, PLAIN_TEMPLATE: facts.template, "best template": best}
     tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.look) for text in {*chosen.values()}}
-    return ZeroShot(templates=chosen, test={name: tested[text] for name, text in chosen.items()})
+    accuracies = {name: tested[text] for name, text in chosen.items()}
+    if config.validation.feature_baselines:
+        accuracies |= evaluate_feature_baselines(pool, facts, watch)
+    return ZeroShot(templates=chosen, test=accuracies)
+
+
+def evaluate_feature_baselines(pool: Pool, facts: Facts, watch: PoolWatch) -> dict[str, float]:
+    """Test accuracy, by name, of a linear probe and of Tip-Adapter with the task's plain template."""
+
+    def features(split: Split) -> tuple[Float32, Int64]:
+        images = facts.images[split]
+        bounds = [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
+        parts = [None] if len(bounds) == 1 else bounds
+        found = ask_all(pool, [Features(split, part) for part in parts], FeaturesResult, watch.look)
+        return np.concatenate([one.features for one in found]), np.concatenate([one.labels for one in found])
+
+    def scores(split: Split) -> Float32:
+        found = ask(pool, Evaluation(split, facts.template, scores=True), EvaluationResult, watch.look).scores
+        assert found is not None
+        return found
+
+    (train, labels), (val, val_labels), (test, right) = features("train"), features("val"), features("test")
+    made = {
+        LINEAR_PROBE: linear_probe(train, labels, val, val_labels, test),
+        TIP_ADAPTER: tip_adapter(train, labels, (val, scores("val")), val_labels, (test, scores("test"))),
+    }
+    return {name: float(np.mean(one.argmax(axis=1) == right)) for name, one in made.items()}
 
 
 def shortfall(accuracies: dict[str, float], config: Config) -> str:

@@ -23,6 +23,8 @@ from zip_ray.protocol.messages import (
     Encoding,
     Evaluation,
     FactsRequest,
+    Features,
+    FeaturesResult,
     Gradient,
     Pair,
     Pass,
@@ -152,6 +154,9 @@ class Scorer:
                 return self._evaluator.evaluate(evaluation)
             case Encoding() as encoding:
                 return self._evaluator.encode(encoding)
+            case Features(split, part):
+                features, labels = self._images.tested(split, part)
+                return FeaturesResult(features.float().cpu().numpy(), labels.cpu().numpy())
             case FactsRequest(start):
                 return self.facts(start)
 

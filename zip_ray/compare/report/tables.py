@@ -8,6 +8,7 @@ from zip_ray.compare.report.document import Table, row
 from zip_ray.compare.report.scores import NONE, best_bold, mean, mean_score, percent, seeds_score
 from zip_ray.compare.results import Results
 from zip_ray.compare.statistics import paired_tests
+from zip_ray.runs.zero_shot import FEATURE_BASELINES
 
 Grid = Mapping[str, Mapping[str, Sequence[float]]]
 """Values of the seeds, by row and column."""
@@ -16,8 +17,8 @@ Grid = Mapping[str, Mapping[str, Sequence[float]]]
 def accuracies(results: Results, shots: int) -> Grid:
     """Test accuracies by row (zero-shot, then methods) and task."""
     tasks, methods = results.suite.tasks, results.suite.methods
-    names = templates(results)
-    rows = {f"zero-shot, {name}": {task: zero_shot(results, name, task, shots) for task in tasks} for name in names}
+    names = untuned(results)
+    rows = {untuned_label(name): {task: zero_shot(results, name, task, shots) for task in tasks} for name in names}
     tuned = {
         method: {task: [one.accuracy for one in results.of(method, task, shots)] for task in tasks}
         for method in methods
@@ -25,9 +26,14 @@ def accuracies(results: Results, shots: int) -> Grid:
     return rows | tuned
 
 
-def templates(results: Results) -> list[str]:
-    """Names of the hand-written templates that the runs have, in the order of the first run."""
+def untuned(results: Results) -> list[str]:
+    """Names of the hand-written templates, and baselines, that the runs have, in the order of the first run."""
     return list(dict.fromkeys(name for one in results.finished for name in one.zero_shot))
+
+
+def untuned_label(name: str) -> str:
+    """Of a row."""
+    return name if name in FEATURE_BASELINES else f"zero-shot, {name}"
 
 
 def zero_shot(results: Results, template: str, task: str, shots: int) -> list[float]:
@@ -48,7 +54,7 @@ def templates_table(results: Results) -> Table:
         found = (one.templates[name] for one in runs if name in one.templates)
         return " / ".join(dict.fromkeys(found)) or NONE
 
-    names = templates(results)
+    names = [name for name in untuned(results) if name not in FEATURE_BASELINES]
     rows = tuple(row(task, [texts(name, task) for name in names]) for task in results.suite.tasks)
     return Table(("task", *names), rows)
 
@@ -75,7 +81,9 @@ def grid_table(results: Results, grid: Grid, corner: str, sign: str = "") -> Tab
     """
     lines = {name: {task: seeds_score(results, values) for task, values in line.items()} for name, line in grid.items()}
     scores = {name: [*line.values(), mean_score(results, line)] for name, line in lines.items()}
-    return best_bold((corner, *next(iter(grid.values())), "mean"), scores, results.white_box, sign)
+    return best_bold(
+        (corner, *next(iter(grid.values())), "mean"), scores, results.white_box | set(FEATURE_BASELINES), sign
+    )
 
 
 def seeds_table(results: Results) -> Table:
@@ -105,10 +113,10 @@ def overview_table(results: Results) -> Table:
     runs = [one for one in results.finished if one.run.task in shared]
     rows = [
         row(
-            f"zero-shot, {name}",
+            untuned_label(name),
             [percent(mean([one.zero_shot[name] for one in runs if name in one.zero_shot])), "0", "0", "0"],
         )
-        for name in templates(results)
+        for name in untuned(results)
     ]
     for method in results.suite.methods:
         own = [one for one in runs if one.run.method == method]
