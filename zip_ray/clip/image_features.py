@@ -117,7 +117,8 @@ def crop_box(
 ) -> tuple[int, int, int, int]:
     """A random box (top, left, height, width): area a share of the image in `scale`, aspect ratio in 3/4 .. 4/3.
 
-    The law of RandomResizedCrop (Szegedy et al., CVPR 2015); a box that never fits falls back to the whole image.
+    The law of RandomResizedCrop (Szegedy et al., CVPR 2015) as torchvision has it: if ten draws do not fit, the box is
+    the largest in the centre whose aspect ratio is in that range, as often with images that are long or tall.
     """
     for _ in range(CROP_ATTEMPTS):
         area = height * width * rng.uniform(*scale)
@@ -125,7 +126,9 @@ def crop_box(
         w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
-    return 0, 0, height, width
+    narrow, wide = ASPECT_RATIOS
+    w, h = min(width, round(height * wide)), min(height, round(width / narrow))
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def _encode(clip: FrozenClip, images: Sequence[Tensor]) -> Tensor:

@@ -215,7 +215,7 @@ class Optimizer(ABC):
     def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
         """The update that the finite results of a step (at least one) make; None where they do not suffice."""
 
-    def _progress(self, state: OptimizerState) -> float:
-        """Share of the schedule that is done, from 0 at the first step to 1 where it ends."""
+    def _progress(self, steps: int) -> float:
+        """The share of the schedule that so many steps are, 1 beyond its end."""
         assert self._schedule_steps is not None
-        return min(state.steps / self._schedule_steps, 1.0)
+        return min(steps / self._schedule_steps, 1.0)
