@@ -53,6 +53,11 @@ class MethodOptions(Section):
         return self.asks_per_step * self.queries_per_ask
 
     @property
+    def cuts_last_step(self) -> bool:
+        """Whether queries that are too few for a step are spent too, at the end of the budget."""
+        return False
+
+    @property
     def probe(self) -> tuple[PerturbationLaw, float]:
         """Law and scale of the pairs by which a reduced `model.precision` is judged."""
         return "segmented-uniform", 0.01
@@ -171,6 +176,7 @@ class Optimizer(ABC):
         self._seed, self._schedule_steps = seed, schedule_steps
         self.asks_per_step, self.batches_per_step = options.asks_per_step, options.batches_per_step
         self.queries_per_ask, self.queries_per_step = options.queries_per_ask, options.queries_per_step
+        self.cuts_last_step = options.cuts_last_step
 
     @abstractmethod
     def ask(self, state: OptimizerState, index: int) -> Ask:
@@ -185,7 +191,7 @@ class Optimizer(ABC):
 
         Args:
             state: before the step.
-            told: `asks_per_step` results, in the order of their asks.
+            told: `asks_per_step` results, in the order of their asks; fewer where `cuts_last_step` allows it.
         """
         finite, loss, accuracy = [], 0.0, 0.0
         for one in told:
@@ -193,7 +199,8 @@ class Optimizer(ABC):
                 finite.append(one)
                 loss += one.result.loss
                 accuracy += one.result.accuracy
-        move = self._move(state, finite) if finite else None
+        make = self._move if len(told) == self.asks_per_step else self._cut_short
+        move = make(state, finite) if finite else None
         if move is None:
             after = OptimizerState(state.w, state.steps + 1, state.nonfinite_streak + 1, state.memory)
         else:
@@ -214,6 +221,10 @@ class Optimizer(ABC):
     @abstractmethod
     def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
         """The update that the finite results of a step (at least one) make; None where they do not suffice."""
+
+    def _cut_short(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
+        """The update of a step that the end of the budget cuts short, where `cuts_last_step` allows it."""
+        raise NotImplementedError
 
     def _progress(self, steps: int) -> float:
         """The share of the schedule that so many steps are, 1 beyond its end."""

@@ -306,13 +306,8 @@ class Tuning:
         config, optimizer = self._config, self._optimizer
         out = 0 if self._synchronous else config.execution.in_flight
         ahead = (config.cluster.most or CROPS_AHEAD) + out // optimizer.asks_per_step
-        last = None
-        if config.budget.queries is not None:  # counted from here: a resumed asynchronous run has skipped some
-            left = config.budget.queries - self._reserved - self._state.account.charged
-            steps = left // optimizer.queries_per_step
-            last = self._queue.next_batch - 1 + steps * optimizer.batches_per_step
         send: Any = self._send
-        return CropStream(send, ahead, last)
+        return CropStream(send, ahead, self._queue.last_batch)
 
     def _close_account(self) -> None:
         self._state = replace(
