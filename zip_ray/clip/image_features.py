@@ -17,6 +17,7 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.protocol.mini_batches import mini_batch
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks import ImageSet
+from zip_ray.tasks.images import each_image
 
 IMAGES_PER_PASS = 64
 """Images per pass of the tower; fixed, so that features have the same bits on every actor."""
@@ -48,7 +49,7 @@ def split_features(clip: FrozenClip, images: ImageSet, cache: FeatureCache = NO_
 
 def split_pixels(clip: FrozenClip, images: ImageSet) -> Iterator[Tensor]:
     """The images as at test time, preprocessed, each of shape (3, height, width)."""
-    return (clip.preprocess(images.image(i)) for i in range(len(images)))
+    return map(clip.preprocess, each_image(images))
 
 
 def train_features(
@@ -97,13 +98,12 @@ def fresh_pixels(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int
 def random_crop(clip: FrozenClip, task: TaskConfig) -> Callable[[Image.Image, np.random.Generator], Tensor]:
     """CLIP's training transform with keyed draws: random resized crop, mirror, normalisation."""
     config = clip.preprocess_config
-    size = config["size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    size = list(clip.image_size)
     interpolation = InterpolationMode(config["interpolation"])
 
     def apply(image: Image.Image, rng: np.random.Generator) -> Tensor:
         top, left, h, w = crop_box(image.height, image.width, task.crop_scale, rng)
-        cropped = vision.resized_crop(image, top, left, h, w, [height, width], interpolation)
+        cropped = vision.resized_crop(image, top, left, h, w, size, interpolation)
         if task.flip and rng.random() < 0.5:
             cropped = vision.hflip(cropped)
         tensor: Tensor = vision.normalize(vision.to_tensor(cropped), config["mean"], config["std"])

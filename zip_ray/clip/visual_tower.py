@@ -37,7 +37,7 @@ def encode_prompted(
 
     Args:
         clip: the frozen model.
-        images: preprocessed, shape (n, 3, height, width).
+        images: preprocessed, shape (n, 3, height, width); for a frame as `inside_frame` does.
         visual: the prompt. BatchNorm of a decoder takes the statistics of all n images, unless `fix_statistics` has
             fixed them.
         conditions: `encode_conditions` of the images, where they are known already.
@@ -60,6 +60,11 @@ def encode_prompted(
             prompted = images[part]
     with _appended(clip, visual) if visual.kind == "tokens" else nullcontext():
         return encode_images(clip, prompted)
+
+
+def inside_frame(clip: FrozenClip) -> FrozenClip:
+    """The model with images as small as they are inside of a frame: cropped and resized to that at once."""
+    return clip.sized(inner_size(clip.image_size))
 
 
 @torch.inference_mode()
@@ -104,13 +109,12 @@ def moments(clip: FrozenClip) -> tuple[Tensor, Tensor]:
 
 
 def _framed(clip: FrozenClip, images: Tensor, visual: VisualPrompt) -> Tensor:
-    """The images, smaller, in a frame of sigmoid(W)."""
+    """The images in a frame of sigmoid(W), which is as large as what the model sees."""
     mean, std = moments(clip)
-    height, width = images.shape[-2:]
-    h, w = inner_size((height, width))
+    (height, width), (h, w) = visual.tensors["weights"].shape[-2:], images.shape[-2:]
     top, left = (height - h) // 2, (width - w) // 2
     framed = _tensor(visual, "weights", clip.device).sigmoid().repeat(len(images), 1, 1, 1)
-    framed[..., top : top + h, left : left + w] = _resized(images * std + mean, (h, w)).clamp(0, 1)
+    framed[..., top : top + h, left : left + w] = images * std + mean
     return (framed - mean) / std
 
 

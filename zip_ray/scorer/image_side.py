@@ -12,7 +12,7 @@ from torch import Tensor
 
 from zip_ray.clip.cuda_graph import to_device
 from zip_ray.clip.feature_cache import FeatureCache
-from zip_ray.clip.image_features import split_features, split_pixels, train_features
+from zip_ray.clip.image_features import split_features, train_features
 from zip_ray.clip.loading import FrozenClip
 from zip_ray.clip.prompted_images import PromptedBatches, prompted_features
 from zip_ray.config.tree import Config
@@ -20,6 +20,7 @@ from zip_ray.protocol.facts import Prompt, Split, VisualPrompt
 from zip_ray.protocol.messages import Ask
 from zip_ray.protocol.mini_batches import asked_images, chunk_bounds, mini_batch_views
 from zip_ray.tasks import ImageSet, Task
+from zip_ray.tasks.images import each_image
 
 Part = tuple[int, int]
 """First and end of some images."""
@@ -86,7 +87,7 @@ class ImageSide:
             images = images.subset(np.arange(*part))
         labels = to_device(torch.from_numpy(images.labels), self._clip.device)
         if visual is not None:
-            return prompted_features(self._clip, split_pixels(self._clip, images), visual), labels
+            return prompted_features(self._clip, each_image(images), visual), labels
         if (split, part) not in self._tested:
             self._tested[split, part] = split_features(self._clip, images, self._cache)
         return self._tested[split, part], labels
