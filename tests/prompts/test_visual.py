@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.support.configs import zip_config
+from tests.support.reference_decoder import reference_decoder
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.prompt_shape import model_shape
 from zip_ray.clip.prompted_images import prompted_features
@@ -115,16 +116,6 @@ def test_an_image_is_resized_to_the_inside_of_a_frame_at_once(clip: FrozenClip) 
     assert visual is not None
     found = prompted_features(clip, [picture], visual)
     assert_same(found, encode_prompted(clip, expected.unsqueeze(0), visual))
-
-
-def reference_decoder(stages: int) -> nn.Sequential:
-    """The released decoder, in the library's own layers; fewer hidden stages for small images."""
-    layers: list[nn.Module] = []
-    for into, wide, out in [(32, 64, 64), (64, 64, 32), (32, 32, 32), (32, 32, 16)][: stages - 1]:
-        layers += [nn.ConvTranspose2d(into, wide, 2, 2, groups=into), nn.ConvTranspose2d(wide, out, 1, bias=False)]
-        layers += [nn.BatchNorm2d(out, momentum=1.0), nn.GELU()]
-    last = layers[-2].num_features if layers else 32
-    return nn.Sequential(*layers, nn.ConvTranspose2d(last, 3, 2, 2, bias=False))
 
 
 @pytest.mark.parametrize(("which", "size", "stages", "side"), [("published", 224, 5, 7), ("clip", 32, 3, 4)])

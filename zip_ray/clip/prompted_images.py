@@ -15,7 +15,14 @@ from zip_ray.clip.image_features import (
     view_pixels,
 )
 from zip_ray.clip.loading import FrozenClip
-from zip_ray.clip.visual_tower import encode_conditions, encode_prompted, fix_statistics, inside_frame, moments
+from zip_ray.clip.visual_tower import (
+    batch_statistics,
+    encode_conditions,
+    encode_prompted,
+    fix_statistics,
+    inside_frame,
+    moments,
+)
 from zip_ray.config.task import TaskConfig
 from zip_ray.prompts.options import SpaceOptions
 from zip_ray.prompts.visual import DecoderOptions, FrameOptions
@@ -71,6 +78,12 @@ class PromptedBatches:
         if conditions is None:
             return visual
         return fix_statistics(visual, conditions, (pixels.shape[2], pixels.shape[3]))
+
+    def statistics(self, batch: int, visual: VisualPrompt) -> Tensor:
+        """What a decoder's BatchNorm sees in a mini-batch, flat (see `batch_statistics`)."""
+        pixels, conditions = self._load(batch)
+        assert conditions is not None
+        return batch_statistics(visual, conditions, (pixels.shape[2], pixels.shape[3]))
 
     def _unprompted(self, batch: int) -> Tensor:
         """Pixels of a mini-batch without a prompt, which a frame would make smaller."""

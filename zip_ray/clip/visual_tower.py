@@ -102,6 +102,25 @@ def fix_statistics(visual: VisualPrompt, conditions: Tensor, size: tuple[int, in
     return replace(visual, tensors=visual.tensors | {name: value.cpu().numpy() for name, value in statistics.items()})
 
 
+@torch.inference_mode()
+def batch_statistics(visual: VisualPrompt, conditions: Tensor, size: tuple[int, int]) -> Tensor:
+    """What a decoder's BatchNorm adds to its running statistics: all means, then all unbiased variances, flat.
+
+    Args:
+        visual: a decoder.
+        conditions: `encode_conditions` of the images of a mini-batch.
+        size: of the images, height and width.
+    """
+    _, found = _decode(conditions, visual, size)
+    means = [value for name, value in found.items() if name.endswith("mean")]
+    variances = [value for name, value in found.items() if name.endswith("variance")]
+    for stage, variance in enumerate(variances):
+        halvings = len(variances) - stage
+        count = len(conditions) * (size[0] >> halvings) * (size[1] >> halvings)
+        variances[stage] = variance * (count / (count - 1))
+    return torch.cat([*means, *variances])
+
+
 def moments(clip: FrozenClip) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the normalisation, each of shape (3, 1, 1)."""
     mean, std = (torch.tensor(clip.preprocess_config[key], device=clip.device) for key in ("mean", "std"))

@@ -20,6 +20,10 @@ from zip_ray.protocol.mini_batches import mini_batch
 
 NONFINITE_STEPS = 10
 """Steps in a row that moved nothing after which the run is hopeless."""
+STATISTICS = "statistics"
+"""Name of the running statistics in a state's memory."""
+LATEST = 0.1
+"""Weight of the latest query in them, that of torch's BatchNorm."""
 
 
 class MethodOptions(Section):
@@ -121,6 +125,12 @@ class OptimizerState(NamedTuple):
     memory: Mapping[str, Float64] = MappingProxyType({})
     """What the method remembers besides, by name; empty before the first step."""
 
+    @property
+    def deployed(self) -> Float64:
+        """`w`, followed by the running statistics of the queries where the run keeps account of them."""
+        statistics = self.memory.get(STATISTICS)
+        return self.w if statistics is None else np.concatenate([self.w, statistics])
+
 
 class Told(NamedTuple):
     """An ask and its result."""
@@ -205,6 +215,7 @@ class Optimizer(ABC):
             after = OptimizerState(state.w, state.steps + 1, state.nonfinite_streak + 1, state.memory)
         else:
             after = OptimizerState(move.w, state.steps + 1, 0, move.memory)
+        after = after._replace(memory=_with_statistics(state.memory, after.memory, told))
         number = len(finite) or math.nan
         norm, clipped = (math.nan, False) if move is None else (move.gradient_norm, move.clipped)
         return after, StepReport(loss / number, accuracy / number, norm, clipped, len(told) - len(finite))
@@ -230,3 +241,19 @@ class Optimizer(ABC):
         """The share of the schedule that so many steps are, 1 beyond its end."""
         assert self._schedule_steps is not None
         return min(steps / self._schedule_steps, 1.0)
+
+
+def _with_statistics(
+    before: Mapping[str, Float64], after: Mapping[str, Float64], told: Sequence[Told]
+) -> Mapping[str, Float64]:
+    """A step's memory with the running statistics of its queries, folded in their order; as it is without any.
+
+    They start at mean 0 and variance 1.
+    """
+    seen = [row for _, result in told if result.statistics is not None for row in result.statistics]
+    if not seen:
+        return after
+    running = before.get(STATISTICS, np.repeat([0.0, 1.0], seen[0].size // 2))
+    for row in seen:
+        running = (1 - LATEST) * running + LATEST * row
+    return {**after, STATISTICS: running}

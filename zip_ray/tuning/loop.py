@@ -259,7 +259,7 @@ class Tuning:
         state = self._state
         self._validating += 1
         self._validated_step = state.optimizer.steps
-        evaluation = Evaluation("val", state.optimizer.w, start=self._start)
+        evaluation = Evaluation("val", state.optimizer.deployed, start=self._start)
         self._send(evaluation, Priority.EVALUATION, partial(self._take_validation, state))
 
     def _take_validation(self, asked: RunState, answer: Answer) -> None:
@@ -278,7 +278,7 @@ class Tuning:
         if best is None or self._merit(result.accuracy, result.loss, step) > self._merit(
             best.accuracy, best.loss, best.step
         ):
-            best = Best(result.accuracy, result.loss, step, asked.optimizer.w)
+            best = Best(result.accuracy, result.loss, step, asked.optimizer.deployed)
         self._state = replace(self._state, best=best)
         if step >= self._state.validated_step:  # with several in flight, an older one may come in late
             self._state = replace(self._state, validated_step=step, accuracy=result.accuracy)
