@@ -212,7 +212,7 @@ def test_the_budget_of_the_command_line_does_not_raise_that_of_a_methods_file(op
     suite = load_suite(ROOT / "configs/suites/images.yaml")
     changed = suite.changed({"budget": {"steps": option}})
     found = {run.method: run.config.budget for run in plan(changed, Path("x"))}
-    assert (found["BPT-VLM"].steps, found["BPT-VLM, tuned"].steps) == (steps, option)
+    assert (found["BPT-VLM, published gains, no crops"].steps, found["BPT-VLM, tuned"].steps) == (steps, option)
     assert {budget.queries for budget in found.values()} == {5000}
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.asking import Stepper, options_of, quadratic
+from tests.support.asking import Stepper, answer, options_of, quadratic
 from zip_ray.optimizers.spsa import ZipOptions
-from zip_ray.protocol.messages import AskResult, Perturbation
+from zip_ray.protocol.messages import Ask, AskResult, Perturbation
 from zip_ray.protocol.perturbations import perturbation
 from zip_ray.protocol.random_keys import Stream, generator
 
@@ -121,7 +121,7 @@ def normals(seed: int, step: int, index: int, size: int) -> np.ndarray:
 
 
 def test_one_sided_steps_equal_a_dense_computation() -> None:
-    """BAR: d u (L(w + beta u) - L(w)) / beta averaged, the rate falling from 0.5 to 0.005 by a power of 0.9."""
+    """BAR: d u (L(w + beta u) - L(w)) / beta averaged, the rate falling to 0.005 at step 8 by a power of 0.9."""
     w = np.random.default_rng(1).standard_normal(6)
     optimizer = Stepper(options_of("one-sided", points=3, distance=0.1, learning_rate=0.5), w, seed=4, schedule_steps=8)
     for step in (1, 2, 3):
@@ -131,7 +131,7 @@ def test_one_sided_steps_equal_a_dense_computation() -> None:
             u = z / np.linalg.norm(z)
             gradient += 6 * u * (quadratic(w + 0.1 * u) - quadratic(w)) / 0.1 / 3
         report = optimizer.do_step()
-        w = w - ((0.5 - 0.005) * (1 - (step - 1) / 8) ** 0.9 + 0.005) * gradient
+        w = w - ((0.5 - 0.005) * (1 - step / 8) ** 0.9 + 0.005) * gradient  # released: the first step counts
         np.testing.assert_allclose(optimizer.state.w, w, rtol=1e-9)
         assert report.gradient_norm == pytest.approx(np.linalg.norm(gradient))
 
@@ -178,17 +178,53 @@ def test_the_mean_of_cma_es_is_the_weighted_one_of_the_better_half(covariance: s
         np.testing.assert_allclose(optimizer.state.w, mean, rtol=1e-9)
 
 
-def test_the_best_individual_of_cma_es_is_that_of_all_generations() -> None:
-    options = options_of("cma-es", population=6, incumbent="best")
+def noise(ask: Ask) -> float:
+    """A loss that depends on the mini-batch: the same individual has luck with one and none with another."""
+    return quadratic(ask.w) + 3 * float(np.sin(7.0 * ask.batch))
+
+
+@pytest.mark.parametrize("batches", ["shared", "own"])
+def test_the_best_individual_of_cma_es_has_the_lowest_running_mean_of_all_generations(batches: str) -> None:
+    """As in BPT-VLM's release: over the first, the first two ... mini-batches of its epoch. After a resume too."""
+    options = options_of("cma-es", population=6, fitness_batches=3, incumbent="best", batches=batches)
     optimizer = Stepper(options, np.zeros(6), seed=3)
     seen: list[tuple[float, list[float]]] = []
     for _ in range(6):
         asks = optimizer.ask_step()
-        seen += [(quadratic(ask.w), list(ask.w)) for ask in asks]
-        optimizer.tell(asks, [AskResult((quadratic(ask.w),), 0.5) for ask in asks])
+        by_individual: dict[tuple[float, ...], list[float]] = {}
+        for ask in asks:
+            by_individual.setdefault(tuple(ask.w), []).append(noise(ask))
+        assert [len(losses) for losses in by_individual.values()] == [3] * 6
+        seen += [(np.mean(losses[:k]), list(w)) for w, losses in by_individual.items() for k in (1, 2, 3)]
+        optimizer.tell(asks, [AskResult((noise(ask),), 0.5) for ask in asks])
         assert list(optimizer.state.w) == min(seen)[1]
         resumed = Stepper(options, np.zeros(6), seed=3)
         resumed.state, optimizer = optimizer.state, resumed
+    assert len({tuple(w) for _, w in seen}) == 36
+
+
+def test_individuals_of_cma_es_may_have_mini_batches_of_their_own() -> None:
+    """Each an epoch of its own, one after another; the search goes where the shared ones would lead it."""
+    settings = {"population": 6, "fitness_batches": 3}
+    own = Stepper(options_of("cma-es", batches="own", **settings), np.zeros(6), seed=3)
+    shared = Stepper(options_of("cma-es", **settings), np.zeros(6), seed=3)
+    for generation in range(4):
+        asks, others = own.ask_step(), shared.ask_step()
+        assert [ask.batch for ask in asks] == list(range(18 * generation + 1, 18 * generation + 19))
+        for place, ask in enumerate(asks):
+            np.testing.assert_array_equal(ask.w, others[place // 3].w)
+        for stepper, of_step in ((own, asks), (shared, others)):
+            stepper.tell(of_step, [answer(ask) for ask in of_step])
+        np.testing.assert_allclose(own.state.w, shared.state.w, rtol=1e-9)
+
+
+@pytest.mark.parametrize("batches", ["shared", "own"])
+def test_the_last_individual_of_cma_es_is_the_one_asked_last(batches: str) -> None:
+    stepper = Stepper(options_of("cma-es", population=6, incumbent="last", batches=batches), np.zeros(6), seed=3)
+    for _ in range(3):
+        asks = stepper.ask_step()
+        stepper.tell(asks, [answer(ask) for ask in asks])
+        np.testing.assert_array_equal(stepper.state.w, asks[-1].w)
 
 
 def test_cma_es_starts_with_sigma_and_leaves_the_global_generator_alone() -> None:

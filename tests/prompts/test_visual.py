@@ -9,12 +9,15 @@ import open_clip
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.support.configs import zip_config
+from tests.support.reference_decoder import reference_decoder
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.prompt_shape import model_shape
+from zip_ray.clip.prompted_images import prompted_features
 from zip_ray.clip.visual_tower import encode_conditions, encode_prompted, fix_statistics
 from zip_ray.config.model import ModelConfig
 from zip_ray.errors import InputError
@@ -82,37 +85,19 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 
 
-def bicubic(source: int, target: int) -> np.ndarray:
-    """Matrix (target, source) of the resizing of a row: the cubic kernel with a = -0.5, widened by the scale."""
-    scale = source / target
-
-    def kernel(x: float) -> float:
-        x = abs(x)
-        if x < 1:
-            return 1.5 * x**3 - 2.5 * x**2 + 1
-        return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
-
-    rows = [[kernel((j + 0.5 - (i + 0.5) * scale) / scale) for j in range(source)] for i in range(target)]
-    matrix = np.array(rows)
-    return matrix / matrix.sum(axis=1, keepdims=True)
-
-
 def test_a_frame_is_what_is_written_out(clip: FrozenClip) -> None:
-    images, w = make_images(2, 32), FrameSpace(FrameOptions(), make_shape(32), 1).initial()
+    images, w = make_images(2, 28), FrameSpace(FrameOptions(), make_shape(32), 1).initial()
     visual = FrameSpace(FrameOptions(), make_shape(32), 1).prompt(w).visual
     assert visual is not None
-    resize = bicubic(32, 28)
     expected = np.empty((2, 3, 32, 32), np.float32)
     for n, channel in np.ndindex(2, 3):
         pixels = images[n, channel].numpy().astype(np.float64) * STD[channel] + MEAN[channel]
-        small = (resize @ pixels @ resize.T).clip(0, 1)
         for y, x in np.ndindex(32, 32):
             inside = 2 <= y < 30 and 2 <= x < 30
-            value = small[y - 2, x - 2] if inside else 1 / (1 + math.exp(-w[(channel * 32 + y) * 32 + x]))
+            value = pixels[y - 2, x - 2] if inside else 1 / (1 + math.exp(-w[(channel * 32 + y) * 32 + x]))
             expected[n, channel, y, x] = (value - MEAN[channel]) / STD[channel]
     found = encode_prompted(clip, images, visual)
     assert_same(found, plain(clip, torch.from_numpy(expected)))
-    assert (found - plain(clip, images)).abs().max() > 1e-2
     behind = w.reshape(3, 32, 32).copy()
     behind[:, 2:30, 2:30] = 7.0
     hidden = FrameSpace(FrameOptions(), make_shape(32), 1).prompt(behind.ravel()).visual
@@ -120,14 +105,17 @@ def test_a_frame_is_what_is_written_out(clip: FrozenClip) -> None:
     assert torch.equal(encode_prompted(clip, images, hidden), found)
 
 
-def reference_decoder(stages: int) -> nn.Sequential:
-    """The released decoder, in the library's own layers; fewer hidden stages for small images."""
-    layers: list[nn.Module] = []
-    for into, wide, out in [(32, 64, 64), (64, 64, 32), (32, 32, 32), (32, 32, 16)][: stages - 1]:
-        layers += [nn.ConvTranspose2d(into, wide, 2, 2, groups=into), nn.ConvTranspose2d(wide, out, 1, bias=False)]
-        layers += [nn.BatchNorm2d(out, momentum=1.0), nn.GELU()]
-    last = layers[-2].num_features if layers else 32
-    return nn.Sequential(*layers, nn.ConvTranspose2d(last, 3, 2, 2, bias=False))
+def test_an_image_is_resized_to_the_inside_of_a_frame_at_once(clip: FrozenClip) -> None:
+    """And not to what the model sees before that."""
+    rng, (height, width) = np.random.default_rng(0), (50, 40)
+    picture = Image.fromarray(rng.integers(0, 256, (height, width, 3)).astype(np.uint8))
+    small = picture.resize((28, 35), Image.Resampling.BICUBIC).crop((0, 4, 28, 32))
+    pixels = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1) / 255
+    expected = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    visual = FrameSpace(FrameOptions(), make_shape(32), 1).prompt(np.zeros(3 * 32 * 32)).visual
+    assert visual is not None
+    found = prompted_features(clip, [picture], visual)
+    assert_same(found, encode_prompted(clip, expected.unsqueeze(0), visual))
 
 
 @pytest.mark.parametrize(("which", "size", "stages", "side"), [("published", 224, 5, 7), ("clip", 32, 3, 4)])

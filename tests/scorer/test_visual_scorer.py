@@ -20,7 +20,7 @@ from zip_ray.clip.image_features import fresh_pixels, view_pixels
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts
 from zip_ray.clip.prompted_images import PromptedBatches
-from zip_ray.clip.visual_tower import encode_prompted
+from zip_ray.clip.visual_tower import encode_prompted, inside_frame
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.tree import Config
 from zip_ray.pool.contract import Pool
@@ -73,6 +73,11 @@ def clip() -> FrozenClip:
     return load_clip(ModelConfig(), "cpu")
 
 
+def seen(clip: FrozenClip, config: Config) -> FrozenClip:
+    """The model, whose images are smaller inside of a frame."""
+    return inside_frame(clip) if config.prompt.space == "frame" else clip
+
+
 def expected_loss(clip: FrozenClip, task: Task, prompt: Prompt, pixels: Tensor, labels: np.ndarray) -> float:
     """Cross-entropy from the images themselves, all in one piece, and the plain pass through the text tower."""
     if prompt.context is None:
@@ -94,7 +99,8 @@ def test_losses_are_those_of_prompted_images(built: tuple[Config, Scorer], clip:
     space = make_space(config.prompt, scorer.facts().shape, config.seed)
     for pair, result in zip(pairs, results, strict=True):
         chosen = mini_batch(len(task.train), 7, config.seed, pair.batch)
-        pixels, labels = torch.stack([clip.preprocess(task.train.image(i)) for i in chosen]), task.train.labels[chosen]
+        labels = task.train.labels[chosen]
+        pixels = torch.stack([seen(clip, config).preprocess(task.train.image(i)) for i in chosen])
         for loss, w in zip(result.losses, points(pair), strict=True):
             assert loss == pytest.approx(expected_loss(clip, task, space.prompt(w), pixels, labels), rel=1e-5)
         assert abs(result.losses[0] - result.losses[1]) > 1e-4
@@ -125,17 +131,18 @@ def test_shards_of_the_images_make_up_the_pass(built: tuple[Config, Scorer], sid
         assert result.accuracy == pytest.approx(expected.accuracy)
 
 
+@pytest.mark.parametrize("space", ["decoder", "frame"])
 @pytest.mark.parametrize("views", [2, "fresh"])
-def test_random_crops_are_prompted_too(views, clip: FrozenClip) -> None:
-    config = make_config("decoder", task={"shots": 1, "batch_size": 7, "views": views})
+def test_random_crops_are_prompted_too(views, space: str, clip: FrozenClip) -> None:
+    config = make_config(space, task={"shots": 1, "batch_size": 7, "views": views})
     scorer, task = build_scorer(config), load_task(config.task, config.seed)
     query = query_at(start(config, scorer), batch=2)
     chosen = mini_batch(10, 7, config.seed, 2)
     if views == "fresh":
         assert not config.encodes_crops
-        pixels = list(fresh_pixels(clip, task.train, config.task, config.seed, 2))
+        pixels = list(fresh_pixels(seen(clip, config), task.train, config.task, config.seed, 2))
     else:
-        fixed = [list(view) for view in view_pixels(clip, task.train, config.task, config.seed)]
+        fixed = [list(view) for view in view_pixels(seen(clip, config), task.train, config.task, config.seed)]
         pixels = [fixed[v][i] for v, i in zip(mini_batch_views(7, 2, config.seed, 2), chosen, strict=True)]
     prompt = make_space(config.prompt, scorer.facts().shape, config.seed).prompt(query.w)
     expected = expected_loss(clip, task, prompt, torch.stack(pixels), task.train.labels[chosen])
@@ -149,8 +156,9 @@ def test_what_is_deployed_judges_each_image_for_itself(built: tuple[Config, Scor
     prompt = encode(scorer, w).prompt
     assert evaluate_on(scorer, "val", prompt) == found
     task = load_task(config.task, config.seed)
+    preprocess = seen(clip, config).preprocess
     losses = [
-        expected_loss(clip, task, prompt, clip.preprocess(task.val.image(i)).unsqueeze(0), task.val.labels[i : i + 1])
+        expected_loss(clip, task, prompt, preprocess(task.val.image(i)).unsqueeze(0), task.val.labels[i : i + 1])
         for i in range(len(task.val))
     ]
     assert found.loss == pytest.approx(np.mean(losses), rel=1e-5)

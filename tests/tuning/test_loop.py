@@ -232,6 +232,31 @@ OTHER_METHODS = [
 ]
 
 
+@pytest.mark.parametrize("batches", ["shared", "own"])
+@pytest.mark.parametrize("incumbent", ["best", "last"])
+def test_a_generation_that_the_budget_cuts_short_is_asked_too(batches: str, incumbent: str) -> None:
+    """Where an individual is deployed: 25 generations of 12 queries, and 7 more, on any pool, resumed or not."""
+    optimizer = {"method": "cma-es", "population": 6, "fitness_batches": 2, "batches": batches, "incumbent": incumbent}
+    sections: dict[str, Any] = {"optimizer": optimizer, "budget": {"queries": 307}, "task": {"views": "fresh"}}
+    pool, config = RecordingPool(InProcessPool(FakeScorer)), make_config(**sections)
+    outcome, events = tune(config, pool)
+    assert outcome.state.account == Account(issued=307, completed=307, charged=307)
+    assert outcome.state.optimizer.steps == of_kind(events, StepEvent)[-1].step == 26
+    assert isinstance(events[-1], ValidationEvent)
+    asked = [one.asks[0] for one in pool.passes]
+    assert asked[-1].batch == {"shared": 52, "own": 307}[batches]
+    if incumbent == "last":
+        np.testing.assert_array_equal(outcome.state.optimizer.w, asked[-1].w)
+    looks = itertools.count()
+    first, head = tune(config, interrupted=lambda: next(looks) >= 100)
+    assert 0 < first.state.optimizer.steps < 26
+    rest, tail = tune(config, ShuffledPool(4), state=first.state)
+    np.testing.assert_array_equal(rest.state.optimizer.w, outcome.state.optimizer.w)
+    np.testing.assert_equal(without_time(head + tail), without_time(events))
+    longer, _ = tune(make_config(**sections | {"budget": {"queries": 306}}))
+    assert longer.state.account.charged == 306
+
+
 @pytest.mark.parametrize("optimizer", OTHER_METHODS, ids=lambda one: one["method"])
 class TestEveryOtherMethod:
     def test_keeps_its_budget_and_learns(self, optimizer: dict[str, Any]) -> None:

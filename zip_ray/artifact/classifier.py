@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
-from zip_ray.clip.image_features import split_features, split_pixels
+from zip_ray.clip.image_features import split_features
 from zip_ray.clip.loading import FrozenClip, load_clip
 from zip_ray.clip.plain_text import encode_texts
 from zip_ray.clip.prompted_images import prompted_features
@@ -17,7 +17,7 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.protocol.arrays import Float32
 from zip_ray.tasks import load_task
 from zip_ray.tasks.image_folder import list_images
-from zip_ray.tasks.images import read_image
+from zip_ray.tasks.images import each_image, read_image
 
 FILES_PER_PASS = 64
 
@@ -44,7 +44,7 @@ def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, floa
     data = load_task(task, seed)
     images = split_features(clip, data.test)
     visual = prompt.prompt.visual
-    prompted = images if visual is None else prompted_features(clip, split_pixels(clip, data.test), visual)
+    prompted = images if visual is None else prompted_features(clip, each_image(data.test), visual)
     labels = torch.from_numpy(data.test.labels).to(images.device)
     plain = encode_texts(clip.model, clip.tokenizer, [data.template.replace("{}", name) for name in data.classnames])
     is_text = prompt.prompt.context is not None
@@ -80,8 +80,7 @@ def classify(prompt: TunedPrompt, path: Path, classnames: tuple[str, ...] | None
     text = prompt.text_features(clip.model, clip.tokenizer, names)
     for start in range(0, len(files), FILES_PER_PASS):
         part = files[start : start + FILES_PER_PASS]
-        pixels = (clip.preprocess(read_image(file)) for file in part)
-        images = prompted_features(clip, pixels, prompt.prompt.visual)
+        images = prompted_features(clip, map(read_image, part), prompt.prompt.visual)
         scores = prompt.card.logit_scale * images @ text.T if read_out is None else _scores(images, read_out)
         probabilities, classes = scores.softmax(dim=1).max(dim=1)
         for file, probability, label in zip(part, probabilities.tolist(), classes.tolist(), strict=True):

@@ -17,6 +17,7 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.protocol.mini_batches import mini_batch
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks import ImageSet
+from zip_ray.tasks.images import each_image
 
 IMAGES_PER_PASS = 64
 """Images per pass of the tower; fixed, so that features have the same bits on every actor."""
@@ -48,7 +49,7 @@ def split_features(clip: FrozenClip, images: ImageSet, cache: FeatureCache = NO_
 
 def split_pixels(clip: FrozenClip, images: ImageSet) -> Iterator[Tensor]:
     """The images as at test time, preprocessed, each of shape (3, height, width)."""
-    return (clip.preprocess(images.image(i)) for i in range(len(images)))
+    return map(clip.preprocess, each_image(images))
 
 
 def train_features(
@@ -97,13 +98,12 @@ def fresh_pixels(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int
 def random_crop(clip: FrozenClip, task: TaskConfig) -> Callable[[Image.Image, np.random.Generator], Tensor]:
     """CLIP's training transform with keyed draws: random resized crop, mirror, normalisation."""
     config = clip.preprocess_config
-    size = config["size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    size = list(clip.image_size)
     interpolation = InterpolationMode(config["interpolation"])
 
     def apply(image: Image.Image, rng: np.random.Generator) -> Tensor:
         top, left, h, w = crop_box(image.height, image.width, task.crop_scale, rng)
-        cropped = vision.resized_crop(image, top, left, h, w, [height, width], interpolation)
+        cropped = vision.resized_crop(image, top, left, h, w, size, interpolation)
         if task.flip and rng.random() < 0.5:
             cropped = vision.hflip(cropped)
         tensor: Tensor = vision.normalize(vision.to_tensor(cropped), config["mean"], config["std"])
@@ -117,7 +117,8 @@ def crop_box(
 ) -> tuple[int, int, int, int]:
     """A random box (top, left, height, width): area a share of the image in `scale`, aspect ratio in 3/4 .. 4/3.
 
-    The law of RandomResizedCrop (Szegedy et al., CVPR 2015); a box that never fits falls back to the whole image.
+    The law of RandomResizedCrop (Szegedy et al., CVPR 2015) as torchvision has it: if ten draws do not fit, the box is
+    the largest in the centre whose aspect ratio is in that range, as often with images that are long or tall.
     """
     for _ in range(CROP_ATTEMPTS):
         area = height * width * rng.uniform(*scale)
@@ -125,7 +126,9 @@ def crop_box(
         w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
-    return 0, 0, height, width
+    narrow, wide = ASPECT_RATIOS
+    w, h = min(width, round(height * wide)), min(height, round(width / narrow))
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def _encode(clip: FrozenClip, images: Sequence[Tensor]) -> Tensor:

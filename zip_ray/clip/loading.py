@@ -4,13 +4,14 @@ import difflib
 import hashlib
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
@@ -33,6 +34,18 @@ class FrozenClip:
     preprocess_config: dict[str, Any]
     """What `preprocess` does: size, mean, std, interpolation, resize_mode."""
     device: torch.device
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of a preprocessed image."""
+        size = self.preprocess_config["size"]
+        return (size, size) if isinstance(size, int) else tuple(size)
+
+    def sized(self, size: tuple[int, int]) -> "FrozenClip":
+        """The model with images of another height and width, preprocessed as its own are."""
+        config = {**self.preprocess_config, "size": size}
+        preprocess = image_transform_v2(PreprocessCfg(**config), is_train=False)
+        return replace(self, preprocess=preprocess, preprocess_config=config)
 
     @cached_property
     def weights_digest(self) -> str:

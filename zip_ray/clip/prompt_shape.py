@@ -19,8 +19,7 @@ def model_shape(clip: FrozenClip, initial_context: Float32, prompt: SpaceOptions
     Raises:
         InputError: the frozen encoder of a decoder cannot be loaded.
     """
-    size = clip.preprocess_config["size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = clip.image_size
     features = 0
     if isinstance(prompt, DecoderOptions):
         features = encode_conditions(clip, torch.zeros(1, 3, height, width), prompt.encoder).shape[1]

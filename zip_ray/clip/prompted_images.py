@@ -1,10 +1,11 @@
 """The image side of a scorer whose prompts change images: mini-batches encoded anew for each prompt."""
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from zip_ray.clip.image_features import (
@@ -14,10 +15,17 @@ from zip_ray.clip.image_features import (
     view_pixels,
 )
 from zip_ray.clip.loading import FrozenClip
-from zip_ray.clip.visual_tower import encode_conditions, encode_prompted, fix_statistics, moments
+from zip_ray.clip.visual_tower import (
+    batch_statistics,
+    encode_conditions,
+    encode_prompted,
+    fix_statistics,
+    inside_frame,
+    moments,
+)
 from zip_ray.config.task import TaskConfig
 from zip_ray.prompts.options import SpaceOptions
-from zip_ray.prompts.visual import DecoderOptions
+from zip_ray.prompts.visual import DecoderOptions, FrameOptions
 from zip_ray.protocol.facts import VisualPrompt
 from zip_ray.protocol.mini_batches import mini_batch, mini_batch_views
 from zip_ray.tasks import ImageSet
@@ -39,14 +47,16 @@ class PromptedBatches:
         Raises:
             InputError: an image cannot be read, or the frozen encoder of a decoder cannot be loaded.
         """
+        self._framed = isinstance(prompt, FrameOptions)
         self._clip, self._images, self._task, self._seed = clip, images, task, seed
+        self._sized = inside_frame(clip) if self._framed else clip
         self._encoder = prompt.encoder if isinstance(prompt, DecoderOptions) else None
         self._views: list[Tensor] = []
         """Bytes of each view, shape (n, 3, height, width)."""
         self._conditions: list[Tensor] = []
         """Of each view, what a decoder is conditioned on, shape (n, feature)."""
         if task.views != "fresh" and len(images) > 0:  # a data set for testing only has no training images
-            for view in view_pixels(clip, images, task, seed):
+            for view in view_pixels(self._sized, images, task, seed):
                 self._views.append(torch.stack([_to_bytes(clip, image) for image in view]))
                 if self._encoder is not None:
                     chunks = self._views[-1].split(IMAGES_PER_PASS)
@@ -57,9 +67,9 @@ class PromptedBatches:
 
     def features(self, batch: int, visual: VisualPrompt | None, part: slice) -> Tensor:
         """Unit-length features of a part of a mini-batch, shape (images of the part, embed); None = no prompt."""
-        pixels, conditions = self._load(batch)
         if visual is None:
-            return encode_images(self._clip, pixels[part])
+            return encode_images(self._clip, self._unprompted(batch)[part])
+        pixels, conditions = self._load(batch)
         return encode_prompted(self._clip, pixels, visual, conditions, part)
 
     def fix_statistics(self, visual: VisualPrompt) -> VisualPrompt:
@@ -69,10 +79,24 @@ class PromptedBatches:
             return visual
         return fix_statistics(visual, conditions, (pixels.shape[2], pixels.shape[3]))
 
+    def statistics(self, batch: int, visual: VisualPrompt) -> Tensor:
+        """What a decoder's BatchNorm sees in a mini-batch, flat (see `batch_statistics`)."""
+        pixels, conditions = self._load(batch)
+        assert conditions is not None
+        return batch_statistics(visual, conditions, (pixels.shape[2], pixels.shape[3]))
+
+    def _unprompted(self, batch: int) -> Tensor:
+        """Pixels of a mini-batch without a prompt, which a frame would make smaller."""
+        return (self._without_frame if self._framed else self)._load(batch)[0]
+
+    @cached_property
+    def _without_frame(self) -> "PromptedBatches":
+        return PromptedBatches(self._clip, self._images, self._task, SpaceOptions(), self._seed)
+
     def _make(self, batch: int) -> tuple[Tensor, Tensor | None]:
         """Pixels of a mini-batch, and what a decoder is conditioned on."""
         if not self._views:
-            fresh = fresh_pixels(self._clip, self._images, self._task, self._seed, batch)
+            fresh = fresh_pixels(self._sized, self._images, self._task, self._seed, batch)
             pixels = torch.stack(list(fresh)).to(self._clip.device)
             return pixels, None if self._encoder is None else self._encode_conditions(pixels)
         chosen = mini_batch(len(self._images), self._task.batch_size, self._seed, batch).tolist()
@@ -88,11 +112,12 @@ class PromptedBatches:
         return encode_conditions(self._clip, pixels, self._encoder)
 
 
-def prompted_features(clip: FrozenClip, images: Iterable[Tensor], visual: VisualPrompt | None) -> Tensor:
-    """Unit-length features, shape (n, embed), of preprocessed images, a few at a time; without a prompt where None."""
+def prompted_features(clip: FrozenClip, images: Iterable[Image.Image], visual: VisualPrompt | None) -> Tensor:
+    """Unit-length features, shape (n, embed), of images, preprocessed a few at a time; without a prompt where None."""
+    sized = inside_frame(clip) if visual is not None and visual.kind == "frame" else clip
+    stream, features = map(sized.preprocess, images), []
     if visual is None:
-        return encode_images(clip, images)
-    stream, features = iter(images), []
+        return encode_images(clip, stream)
     while chunk := list(islice(stream, IMAGES_PER_PASS)):
         features.append(encode_prompted(clip, torch.stack(chunk), visual))
     return torch.cat(features)

@@ -37,7 +37,7 @@ def encode_prompted(
 
     Args:
         clip: the frozen model.
-        images: preprocessed, shape (n, 3, height, width).
+        images: preprocessed, shape (n, 3, height, width); for a frame as `inside_frame` does.
         visual: the prompt. BatchNorm of a decoder takes the statistics of all n images, unless `fix_statistics` has
             fixed them.
         conditions: `encode_conditions` of the images, where they are known already.
@@ -60,6 +60,11 @@ def encode_prompted(
             prompted = images[part]
     with _appended(clip, visual) if visual.kind == "tokens" else nullcontext():
         return encode_images(clip, prompted)
+
+
+def inside_frame(clip: FrozenClip) -> FrozenClip:
+    """The model with images as small as they are inside of a frame: cropped and resized to that at once."""
+    return clip.sized(inner_size(clip.image_size))
 
 
 @torch.inference_mode()
@@ -97,6 +102,25 @@ def fix_statistics(visual: VisualPrompt, conditions: Tensor, size: tuple[int, in
     return replace(visual, tensors=visual.tensors | {name: value.cpu().numpy() for name, value in statistics.items()})
 
 
+@torch.inference_mode()
+def batch_statistics(visual: VisualPrompt, conditions: Tensor, size: tuple[int, int]) -> Tensor:
+    """What a decoder's BatchNorm adds to its running statistics: all means, then all unbiased variances, flat.
+
+    Args:
+        visual: a decoder.
+        conditions: `encode_conditions` of the images of a mini-batch.
+        size: of the images, height and width.
+    """
+    _, found = _decode(conditions, visual, size)
+    means = [value for name, value in found.items() if name.endswith("mean")]
+    variances = [value for name, value in found.items() if name.endswith("variance")]
+    for stage, variance in enumerate(variances):
+        halvings = len(variances) - stage
+        count = len(conditions) * (size[0] >> halvings) * (size[1] >> halvings)
+        variances[stage] = variance * (count / (count - 1))
+    return torch.cat([*means, *variances])
+
+
 def moments(clip: FrozenClip) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the normalisation, each of shape (3, 1, 1)."""
     mean, std = (torch.tensor(clip.preprocess_config[key], device=clip.device) for key in ("mean", "std"))
@@ -104,13 +128,12 @@ def moments(clip: FrozenClip) -> tuple[Tensor, Tensor]:
 
 
 def _framed(clip: FrozenClip, images: Tensor, visual: VisualPrompt) -> Tensor:
-    """The images, smaller, in a frame of sigmoid(W)."""
+    """The images in a frame of sigmoid(W), which is as large as what the model sees."""
     mean, std = moments(clip)
-    height, width = images.shape[-2:]
-    h, w = inner_size((height, width))
+    (height, width), (h, w) = visual.tensors["weights"].shape[-2:], images.shape[-2:]
     top, left = (height - h) // 2, (width - w) // 2
     framed = _tensor(visual, "weights", clip.device).sigmoid().repeat(len(images), 1, 1, 1)
-    framed[..., top : top + h, left : left + w] = _resized(images * std + mean, (h, w)).clamp(0, 1)
+    framed[..., top : top + h, left : left + w] = images * std + mean
     return (framed - mean) / std
 
 

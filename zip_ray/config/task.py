@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from zip_ray.config.merging import Tree
 from zip_ray.config.section import Count, Place, Section
 
+DrawLaw = Literal["keyed", "coop"]
 ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
 """Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
 TESTED = ("name", "root", "classes", "template", "test_set", "shots")
@@ -63,6 +64,9 @@ class TaskConfig(Section):
     """`test`, or a shifted test set, such as `inverted`. The built-in tasks have some (docs/measurements/tasks.md)."""
     shots: Count = 16
     """Training images per class. Validation gets min(shots, 4) per class."""
+    draw: DrawLaw = "keyed"
+    """How the images of each class are drawn. keyed = by a key of the seed and the class; coop = the images that CoOp's
+    code and ZIP's draw of the same split file: one generator for all classes, in the order of the file."""
     batch_size: Count = 128
     """Images per mini-batch. A smaller training set is one batch."""
     views: Annotated[int, Field(ge=0)] | Literal["fresh"] = 0

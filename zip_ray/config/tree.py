@@ -131,6 +131,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _statistics_are_of_whole_passes(self) -> "Config":
+        running = isinstance(self.prompt, DecoderOptions) and self.prompt.statistics == "running"
+        if running and self.execution.split != (1, 1):
+            raise ValueError(
+                "execution.split: parts of a pass give no running statistics: leave it out, or set "
+                "prompt.statistics to batch"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _gradient_is_of_texts(self) -> "Config":
         if self.optimizer.method == "gradient" and self.prompt.visual:
             raise ValueError(

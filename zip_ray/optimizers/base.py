@@ -20,6 +20,10 @@ from zip_ray.protocol.mini_batches import mini_batch
 
 NONFINITE_STEPS = 10
 """Steps in a row that moved nothing after which the run is hopeless."""
+STATISTICS = "statistics"
+"""Name of the running statistics in a state's memory."""
+LATEST = 0.1
+"""Weight of the latest query in them, that of torch's BatchNorm."""
 
 
 class MethodOptions(Section):
@@ -51,6 +55,11 @@ class MethodOptions(Section):
     def queries_per_step(self) -> int:
         """What one step costs."""
         return self.asks_per_step * self.queries_per_ask
+
+    @property
+    def cuts_last_step(self) -> bool:
+        """Whether queries that are too few for a step are spent too, at the end of the budget."""
+        return False
 
     @property
     def probe(self) -> tuple[PerturbationLaw, float]:
@@ -116,6 +125,12 @@ class OptimizerState(NamedTuple):
     memory: Mapping[str, Float64] = MappingProxyType({})
     """What the method remembers besides, by name; empty before the first step."""
 
+    @property
+    def deployed(self) -> Float64:
+        """`w`, followed by the running statistics of the queries where the run keeps account of them."""
+        statistics = self.memory.get(STATISTICS)
+        return self.w if statistics is None else np.concatenate([self.w, statistics])
+
 
 class Told(NamedTuple):
     """An ask and its result."""
@@ -171,6 +186,7 @@ class Optimizer(ABC):
         self._seed, self._schedule_steps = seed, schedule_steps
         self.asks_per_step, self.batches_per_step = options.asks_per_step, options.batches_per_step
         self.queries_per_ask, self.queries_per_step = options.queries_per_ask, options.queries_per_step
+        self.cuts_last_step = options.cuts_last_step
 
     @abstractmethod
     def ask(self, state: OptimizerState, index: int) -> Ask:
@@ -185,7 +201,7 @@ class Optimizer(ABC):
 
         Args:
             state: before the step.
-            told: `asks_per_step` results, in the order of their asks.
+            told: `asks_per_step` results, in the order of their asks; fewer where `cuts_last_step` allows it.
         """
         finite, loss, accuracy = [], 0.0, 0.0
         for one in told:
@@ -193,11 +209,13 @@ class Optimizer(ABC):
                 finite.append(one)
                 loss += one.result.loss
                 accuracy += one.result.accuracy
-        move = self._move(state, finite) if finite else None
+        make = self._move if len(told) == self.asks_per_step else self._cut_short
+        move = make(state, finite) if finite else None
         if move is None:
             after = OptimizerState(state.w, state.steps + 1, state.nonfinite_streak + 1, state.memory)
         else:
             after = OptimizerState(move.w, state.steps + 1, 0, move.memory)
+        after = after._replace(memory=_with_statistics(state.memory, after.memory, told))
         number = len(finite) or math.nan
         norm, clipped = (math.nan, False) if move is None else (move.gradient_norm, move.clipped)
         return after, StepReport(loss / number, accuracy / number, norm, clipped, len(told) - len(finite))
@@ -215,7 +233,27 @@ class Optimizer(ABC):
     def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
         """The update that the finite results of a step (at least one) make; None where they do not suffice."""
 
-    def _progress(self, state: OptimizerState) -> float:
-        """Share of the schedule that is done, from 0 at the first step to 1 where it ends."""
+    def _cut_short(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
+        """The update of a step that the end of the budget cuts short, where `cuts_last_step` allows it."""
+        raise NotImplementedError
+
+    def _progress(self, steps: int) -> float:
+        """The share of the schedule that so many steps are, 1 beyond its end."""
         assert self._schedule_steps is not None
-        return min(state.steps / self._schedule_steps, 1.0)
+        return min(steps / self._schedule_steps, 1.0)
+
+
+def _with_statistics(
+    before: Mapping[str, Float64], after: Mapping[str, Float64], told: Sequence[Told]
+) -> Mapping[str, Float64]:
+    """A step's memory with the running statistics of its queries, folded in their order; as it is without any.
+
+    They start at mean 0 and variance 1.
+    """
+    seen = [row for _, result in told if result.statistics is not None for row in result.statistics]
+    if not seen:
+        return after
+    running = before.get(STATISTICS, np.repeat([0.0, 1.0], seen[0].size // 2))
+    for row in seen:
+        running = (1 - LATEST) * running + LATEST * row
+    return {**after, STATISTICS: running}

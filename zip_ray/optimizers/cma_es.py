@@ -25,11 +25,15 @@ class CmaEsOptions(MethodOptions):
     """sigma: initial standard deviation of the parameters."""
     fitness_batches: Count = 1
     """Mini-batches per individual; its fitness is the mean loss."""
+    batches: Literal["shared", "own"] = "shared"
+    """Whose mini-batches. shared = those of a generation: its individuals are compared on the same images; own = each
+    individual draws new ones, with new crops where `task.views` is fresh, as in BPT-VLM's release."""
     covariance: Literal["full", "diagonal"] = "full"
     """What is learnt of the covariance. full holds d^2 numbers and takes some d^3 operations now and then."""
-    incumbent: Literal["mean", "best"] = "mean"
+    incumbent: Literal["mean", "best", "last"] = "mean"
     """What is validated and deployed. mean = that of the search distribution; best = the individual with the lowest
-    fitness so far, which on noisy losses is a lucky one."""
+    running mean of its losses so far, a lucky one on noisy losses; last = the individual that was asked last, which
+    BPT-VLM's release stores. With best and last, queries that are too few for a generation are spent too."""
 
     @property
     def asks_per_step(self) -> int:
@@ -39,11 +43,16 @@ class CmaEsOptions(MethodOptions):
     @property
     def batches_per_step(self) -> int:
         """Mini-batches of one generation."""
-        return self.fitness_batches
+        return self.asks_per_step if self.batches == "own" else self.fitness_batches
+
+    @property
+    def cuts_last_step(self) -> bool:
+        """Whether queries that are too few for a step are spent too: an individual may be deployed without the rest."""
+        return self.incumbent != "mean"
 
 
 class CmaEs(Optimizer):
-    """A step is a generation: each of P individuals on the same `fitness_batches` mini-batches, all in flight at once.
+    """A step is a generation: each of P individuals on `fitness_batches` mini-batches, all in flight at once.
 
     The fitness is the mean loss over them, or the generation's worst where one is not finite. The state remembers the
     start and the fitnesses of all generations: pycma's own state is a cache of what they come to, made again from them
@@ -67,23 +76,53 @@ class CmaEs(Optimizer):
             index=index,
             step=state.steps + 1,
             version=state.steps,
-            w=individuals[index % self._options.population],
+            w=individuals[self._place(index)[1]],
             batch=self.batch(index),
         )
 
+    def _place(self, index: int) -> tuple[int, int]:
+        """Which of its mini-batches, and which individual: batch by batch, or each with its own one after another."""
+        within, o = index % self.asks_per_step, self._options
+        if o.batches == "own":
+            individual, batch = divmod(within, o.fitness_batches)
+            return batch, individual
+        return divmod(within, o.population)
+
     def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move:
-        losses = np.full(self.asks_per_step, np.nan)
-        for ask, result in told:
-            losses[ask.index % self.asks_per_step] = result.loss
-        fitness = losses.reshape(self._options.fitness_batches, self._options.population).mean(axis=0)
+        losses = self._losses(told)
+        fitness = losses.mean(axis=0)
         worst = max(result.loss for _, result in told)
         fitness = np.where(np.isnan(fitness), worst, fitness)
-        search = self._after(state)
+        search, chosen = self._after(state), self._individual(state, told)
         before = state.memory.get("fitness", np.empty((0, self._options.population)))
         search.tell(fitness)
         self._told = np.vstack([before, fitness])
-        memory = {"start": search.start, "fitness": self._told}
-        return Move(search.best if self._options.incumbent == "best" else search.mean, memory)
+        memory = {**chosen.memory, "start": search.start, "fitness": self._told}
+        return Move(search.mean if self._options.incumbent == "mean" else chosen.w, memory)
+
+    def _cut_short(self, state: OptimizerState, told: Sequence[Told]) -> Move:
+        """A generation that ends with the budget: its individuals may be deployed, the search is not told of them."""
+        return self._individual(state, told)
+
+    def _individual(self, state: OptimizerState, told: Sequence[Told]) -> Move:
+        """To the individual asked last, or to that of the lowest running mean so far, which the memory holds."""
+        if self._options.incumbent != "best":
+            return Move(told[-1].ask.w, state.memory)
+        lowest = float(state.memory.get("lowest", np.array([np.inf]))[0])
+        losses = self._losses(told)
+        running = np.cumsum(losses, axis=0) / np.arange(1, len(losses) + 1)[:, None]
+        found = np.where(np.isnan(running), np.inf, running).min(axis=0)
+        if found.min() >= lowest:
+            return Move(state.w, state.memory)
+        best = self._after(state).individuals[found.argmin()]
+        return Move(best, {**state.memory, "lowest": found.min(keepdims=True)})
+
+    def _losses(self, told: Sequence[Told]) -> Float64:
+        """By mini-batch and individual, shape (fitness_batches, population); NaN where there is none."""
+        losses = np.full((self._options.fitness_batches, self._options.population), np.nan)
+        for ask, result in told:
+            losses[self._place(ask.index)] = result.loss
+        return losses
 
     def _after(self, state: OptimizerState) -> "_Search":
         """The search after the generations that the state has been told of."""
@@ -96,12 +135,12 @@ class CmaEs(Optimizer):
 
 
 class _Search:
-    """pycma's search distribution, and the best individual so far."""
+    """pycma's search distribution."""
 
     def __init__(self, options: CmaEsOptions, seed: int, start: Float64) -> None:
         import cma  # here, since actors import this package and do without
 
-        self.start, self.best, self._best_fitness = start, start, np.inf
+        self.start = start
         self._seed, self._generations = seed, 0
         self._random = generator(seed, Stream.DIRECTION, 0)
         """What pycma draws from: a generator for each generation."""
@@ -134,9 +173,6 @@ class _Search:
 
     def tell(self, fitness: Float64) -> None:
         """Fold in the fitnesses of the generation, shape (population,)."""
-        individuals = self.individuals
-        self._strategy.tell(individuals, fitness.tolist())
-        if fitness.min() < self._best_fitness:
-            self.best, self._best_fitness = individuals[fitness.argmin()], fitness.min()
+        self._strategy.tell(self.individuals, fitness.tolist())
         self._generations += 1
         self._asked = []

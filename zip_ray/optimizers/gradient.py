@@ -52,6 +52,6 @@ class GradientDescent(Optimizer):
         square = SQUARE_DECAY * memory.get("square", zero) + (1 - SQUARE_DECAY) * g**2
         moves = memory.get("moves", np.zeros(1)) + 1
         step = mean / (1 - DECAY**moves) / (np.sqrt(square / (1 - SQUARE_DECAY**moves)) + EPSILON)
-        rate = self._options.learning_rate * (1 + np.cos(np.pi * self._progress(state))) / 2
+        rate = self._options.learning_rate * (1 + np.cos(np.pi * self._progress(state.steps))) / 2
         memory = {"mean": mean, "square": square, "moves": moves}
         return Move(w - rate * step, memory, float(np.linalg.norm(g)))

@@ -35,8 +35,8 @@ class OneSidedOptions(PivotOptions):
 class OneSided(Pivot):
     """g = mean_j d u_j (L(w + beta u_j) - L(w)) / beta with u_j uniform on the unit sphere, w <- w - l_k g.
 
-    The learning rate falls polynomially over the schedule's T steps: l_k = l ((1 - e) (1 - (k - 1) / T)^0.9 + e),
-    e = 0.01, k = 1, 2, ..., T.
+    The learning rate falls polynomially over the schedule's T steps: l_k = l ((1 - e) (1 - k / T)^0.9 + e), e = 0.01,
+    k = 1, 2, ..., T.
     """
 
     remedy = "lower optimizer.learning_rate"
@@ -58,5 +58,5 @@ class OneSided(Pivot):
         return Move(w - self._rate(state) * gradient, gradient_norm=float(np.linalg.norm(gradient)))
 
     def _rate(self, state: OptimizerState) -> float:
-        left = float((1 - self._progress(state)) ** POWER)
+        left = float((1 - self._progress(state.steps + 1)) ** POWER)
         return self._options.learning_rate * ((1 - FINAL_SHARE) * left + FINAL_SHARE)

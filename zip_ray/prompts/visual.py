@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from zip_ray.config.section import Count
+from zip_ray.config.section import Count, Positive
 from zip_ray.errors import InputError
 from zip_ray.prompts.options import ContextOptions, SpaceOptions
 from zip_ray.protocol.arrays import Float32, Float64
@@ -63,6 +63,11 @@ class DecoderOptions(VisualOptions):
     encoder: str = "clip"
     """Frozen encoder: clip = the model's own, or one of timm. Published is vit_base_patch16_224.mae. It is fetched when
     it is first needed."""
+    scale: Positive = 1.0
+    """Factor of the image that is added."""
+    statistics: Literal["batch", "running"] = "batch"
+    """Of BatchNorm, in the deployed decoder. batch = those of the first mini-batch at its own parameters; running =
+    moving means over all points that were queried, with weight 0.1 for the latest, as in BlackVIP's code."""
 
 
 class TokensOptions(VisualOptions, ContextOptions):
@@ -129,7 +134,7 @@ class DecoderSpace:
         Raises:
             InputError: the images cannot be halved, or the feature leaves no room for a trigger.
         """
-        self._encoder, self._seed = options.encoder, seed
+        self._encoder, self._scale, self._seed = options.encoder, options.scale, seed
         size, feature = shape.image_size, shape.encoder_features
         stages = _stages(size)
         source = SOURCE_CHANNELS * (size[0] >> stages) * (size[1] >> stages)
@@ -164,13 +169,23 @@ class DecoderSpace:
         return np.concatenate(parts)
 
     def prompt(self, w: Float64) -> Prompt:
-        """The plain template beside a decoder, its tensors by the names of `decoder_shapes`."""
-        ends = np.cumsum([math.prod(shape) for shape in self._shapes.values()])
+        """The plain template beside a decoder, its tensors by the names of `decoder_shapes`.
+
+        The last layer is linear, so that the scale is a factor of its weights. Statistics of BatchNorm may follow the
+        parameters (see `OptimizerState.deployed`): all means, then all variances, stage by stage.
+        """
+        shapes = self._shapes
+        if w.size > self.dimension:
+            widths = {name: shape for name, shape in shapes.items() if name.endswith("norm.bias")}
+            for kind in ("mean", "variance"):
+                shapes = shapes | {name.replace("bias", kind): shape for name, shape in widths.items()}
+        ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
         parts = np.split(w, ends[:-1])
         tensors = {
             name: part.reshape(shape).astype(np.float32)
-            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+            for (name, shape), part in zip(shapes.items(), parts, strict=True)
         }
+        tensors["colours.weight"] *= np.float32(self._scale)
         return Prompt(None, VisualPrompt("decoder", tensors, self._encoder))
 
     def tensors(self) -> dict[str, Float64]:

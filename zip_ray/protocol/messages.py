@@ -101,6 +101,9 @@ class AskResult:
     """Of a `Gradient`: shape (d,)."""
     scores: Float32 | None = None
     """Logits that the ask wanted, shape (points, images, classes), or (points, images, k + 1) of chosen classes."""
+    statistics: Float32 | None = None
+    """Means, then variances, that the decoder's BatchNorm saw at each point, shape (points, numbers), where a run keeps
+    account of them (`prompt.statistics`)."""
 
     @property
     def loss(self) -> float:

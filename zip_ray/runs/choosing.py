@@ -95,7 +95,7 @@ def _iterate(config: Config, state: RunState) -> tuple[Float64, int]:
     """Parameters and step of the iterate that is deployed (see `validation.deploy`)."""
     if config.validation.deploy != "last" and state.best is not None:
         return state.best.w, state.best.step
-    return state.optimizer.w, state.optimizer.steps
+    return state.optimizer.deployed, state.optimizer.steps
 
 
 def _score(

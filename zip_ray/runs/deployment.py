@@ -108,7 +108,7 @@ def _end(run: OpenRun, outcome: Outcome, chosen: Classifier, accuracies: dict[st
         below_zero_shot=accuracy < accuracies[PLAIN_TEMPLATE],
         account=state.account,
         dropped=state.dropped_results,
-        left_over=answers - state.optimizer.steps * optimizer.asks_per_step - state.dropped_results,
+        left_over=max(0, answers - state.optimizer.steps * optimizer.asks_per_step - state.dropped_results),
         readout=run.config.readout,
         prompt_alone_accuracy=accuracies[TUNED] if chosen.readout else None,
         evidence=chosen.evidence,

@@ -30,7 +30,13 @@ from zip_ray.runs.mlflow_mirror import Tracker
 from zip_ray.runs.opening import facts_of, pool_watch, start_event
 from zip_ray.runs.query_plan import plan_queries
 from zip_ray.runs.remote_copy import RemoteCopy, require_free
-from zip_ray.runs.resume_rules import require_same, require_same_schedule, started_with, with_round_of
+from zip_ray.runs.resume_rules import (
+    require_same,
+    require_same_schedule,
+    require_whole_steps,
+    started_with,
+    with_round_of,
+)
 from zip_ray.runs.survey import read_survey
 from zip_ray.runs.zero_shot import evaluate_before
 from zip_ray.tuning.events import Event, StartEvent
@@ -134,6 +140,7 @@ def resume(
         config = with_round_of(config, started_with(folder, start))
         require_same(folder, start, config)
         require_same_schedule(folder, start, config)
+        require_whole_steps(folder, state, config)
         with closing(open_pool(config)) as pool:
             facts = facts_of(pool, pool_watch(pool, listen))
             if facts.weights_digest != start.weights_digest:

@@ -8,6 +8,7 @@ from zip_ray.errors import InputError
 from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.tuning.events import StartEvent
+from zip_ray.tuning.state import RunState
 
 RESUMABLE = ("budget", "cluster", "tracking")
 """Sections that may change on resume: they leave the trajectory alone."""
@@ -47,6 +48,21 @@ def require_same_schedule(folder: Path, start: StartEvent, config: Config) -> No
         raise InputError(
             f"budget: allows {now} steps, {folder} was started with {planned}, over which the learning rate of "
             f"optimizer.method {config.optimizer.method} falls: keep the budget, or start a new run"
+        )
+
+
+def require_whole_steps(folder: Path, state: RunState, config: Config) -> None:
+    """Refuse a longer budget where the last step was cut short: an undisturbed run would have made a whole one.
+
+    Raises:
+        InputError: the budget has room for more queries.
+    """
+    limit = config.budget.queries
+    more = limit is None or limit > state.account.charged
+    if config.optimizer.cuts_last_step and state.asked % config.optimizer.asks_per_step and more:
+        raise InputError(
+            f"budget.queries: {folder} was to spend {state.account.charged} and made a part of a generation of the "
+            "last ones: keep that budget, or start a new run"
         )
 
 

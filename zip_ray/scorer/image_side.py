@@ -12,14 +12,17 @@ from torch import Tensor
 
 from zip_ray.clip.cuda_graph import to_device
 from zip_ray.clip.feature_cache import FeatureCache
-from zip_ray.clip.image_features import split_features, split_pixels, train_features
+from zip_ray.clip.image_features import split_features, train_features
 from zip_ray.clip.loading import FrozenClip
 from zip_ray.clip.prompted_images import PromptedBatches, prompted_features
 from zip_ray.config.tree import Config
+from zip_ray.prompts.visual import DecoderOptions
+from zip_ray.protocol.arrays import Float32
 from zip_ray.protocol.facts import Prompt, Split, VisualPrompt
 from zip_ray.protocol.messages import Ask
 from zip_ray.protocol.mini_batches import asked_images, chunk_bounds, mini_batch_views
 from zip_ray.tasks import ImageSet, Task
+from zip_ray.tasks.images import each_image
 
 Part = tuple[int, int]
 """First and end of some images."""
@@ -41,6 +44,7 @@ class ImageSide:
         self._tested: dict[tuple[Split, Part | None], Tensor] = {}
         """Features as at test time, of a split or a part of it."""
         self._batches: PromptedBatches | None = None
+        self._keeps_statistics = isinstance(config.prompt, DecoderOptions) and config.prompt.statistics == "running"
         if config.prompt.visual:
             self._batches = PromptedBatches(clip, task.train, config.task, config.prompt, config.seed)
             return
@@ -67,6 +71,13 @@ class ImageSide:
             return torch.stack([self._seen_by(one, ask, part) for one in prompts]), labels
         return self._features(ask, places)[part], labels
 
+    def statistics(self, ask: Ask, prompts: Sequence[Prompt | str]) -> Float32 | None:
+        """What the decoder's BatchNorm sees at each point, shape (points, numbers); None where none are kept."""
+        if not self._keeps_statistics or self._batches is None or ask.chunk is not None:
+            return None
+        visuals = [one.visual for one in prompts if isinstance(one, Prompt) and one.visual is not None]
+        return np.stack([self._batches.statistics(ask.batch, one).cpu().numpy() for one in visuals])
+
     def count(self, ask: Ask) -> int:
         """Images of an ask."""
         return len(asked_images(ask, len(self._labels), self._config.batch_size, self._seed))
@@ -86,7 +97,7 @@ class ImageSide:
             images = images.subset(np.arange(*part))
         labels = to_device(torch.from_numpy(images.labels), self._clip.device)
         if visual is not None:
-            return prompted_features(self._clip, split_pixels(self._clip, images), visual), labels
+            return prompted_features(self._clip, each_image(images), visual), labels
         if (split, part) not in self._tested:
             self._tested[split, part] = split_features(self._clip, images, self._cache)
         return self._tested[split, part], labels

@@ -47,19 +47,23 @@ class Passes:
         """
         prompts = [self._starts.asked(ask) for ask in asks]
         texts = self._texts.encode([one for of_ask in prompts for one in of_ask], precision=precision)
-        judged, scores = [], []
+        judged, scores, statistics = [], [], []
         for ask, of_ask, text in zip(asks, prompts, texts.split([len(one) for one in prompts]), strict=True):
             images, labels = self._images.asked(ask, of_ask)
             found = logits(self._scale, images, text)
             judged.append(judge(found, labels, self._loss))
             scores.append(self._scores(ask, found))
+            statistics.append(self._images.statistics(ask, of_ask))
         figures = torch.stack(judged).tolist()  # the one moment a GPU is waited for
         return tuple(
             [
                 AskResult(
-                    tuple(losses), sum(right) / len(right), scores=None if of_ask is None else _to_float32(of_ask)
+                    tuple(losses),
+                    sum(right) / len(right),
+                    scores=None if of_ask is None else _to_float32(of_ask),
+                    statistics=seen,
                 )
-                for (losses, right), of_ask in zip(figures, scores, strict=True)
+                for (losses, right), of_ask, seen in zip(figures, scores, statistics, strict=True)
             ]
         )
 

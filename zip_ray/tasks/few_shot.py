@@ -1,9 +1,11 @@
 """Few-shot draws: a number of training and validation images per class, keyed by the seed."""
 
+import random
 from collections.abc import Sequence
 
 import numpy as np
 
+from zip_ray.config.task import DrawLaw
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Int64
 from zip_ray.protocol.random_keys import Stream, generator
@@ -14,11 +16,17 @@ VALIDATION_SHOTS = 4
 """Largest number of validation images per class (protocol of CoOp and ZIP)."""
 
 
-def draw(source: Source, shots: int, seed: int) -> tuple[ImageSet, ImageSet]:
+def draw(source: Source, shots: int, seed: int, law: DrawLaw = "keyed") -> tuple[ImageSet, ImageSet]:
     """Training and validation images; none for a source that is for testing only.
 
     If the source has a validation part of its own, each is drawn from its own part, and a class with fewer images gives
     all of them (protocol of CoOp). Otherwise both are drawn from the training part, without overlap.
+
+    Args:
+        source: the data set.
+        shots: training images per class.
+        seed: keys the draw.
+        law: see `task.draw`.
 
     Raises:
         InputError: a class has fewer images than a draw of both from one part needs.
@@ -26,6 +34,8 @@ def draw(source: Source, shots: int, seed: int) -> tuple[ImageSet, ImageSet]:
     if source.train is None:
         nothing = source.test.subset([])
         return nothing, nothing
+    if law == "coop":
+        return _draw_as_coop(source, source.train, shots, random.Random(seed))
     if source.val is None:
         train, val = few_shot(source.train.labels, source.classnames, shots, seed)
         return source.train.subset(train), source.train.subset(val)
@@ -54,11 +64,7 @@ def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) ->
     held_out = min(shots, VALIDATION_SHOTS)
     for label, name in enumerate(classnames):
         members = np.flatnonzero(labels == label)
-        if len(members) < shots + held_out:
-            raise InputError(
-                f"task.shots: {shots} for training and {held_out} for validation are more than the {len(members)} "
-                f"images of class '{name}': lower task.shots or add images"
-            )
+        _require_both(len(members), shots, name)
         drawn = generator(seed, Stream.SHOTS, label).permutation(members)
         train.append(drawn[:shots])
         val.append(drawn[shots : shots + held_out])
@@ -72,3 +78,42 @@ def _up_to(count: int, labels: Int64, classes: int, seed: int, part: int) -> Int
         for label in range(classes)
     ]
     return np.concatenate(drawn)
+
+
+def _draw_as_coop(source: Source, pool: ImageSet, shots: int, rng: random.Random) -> tuple[ImageSet, ImageSet]:
+    """As CoOp's code: one generator of Python's, first for the training images, then for those of validation.
+
+    CoOp validates on the test images where a source has no validation part. Here they are drawn from what the training
+    images leave, after these, which are CoOp's all the same.
+    """
+    train = _sampled(pool.labels, shots, rng)
+    held_out = min(shots, VALIDATION_SHOTS)
+    if source.val is not None:
+        return pool.subset(train), source.val.subset(_sampled(source.val.labels, held_out, rng))
+    for count, name in zip(np.bincount(pool.labels), source.classnames, strict=True):
+        _require_both(int(count), shots, name)
+    rest = np.setdiff1d(np.arange(len(pool)), train)
+    return pool.subset(train), pool.subset(rest[_sampled(pool.labels[rest], held_out, rng)])
+
+
+def _sampled(labels: Int64, count: int, rng: random.Random) -> Int64:
+    """Indices of `count` images per class, or of all if it has fewer; classes in the order in which they appear."""
+    drawn: list[int] = []
+    for label in dict.fromkeys(labels.tolist()):
+        members = np.flatnonzero(labels == label).tolist()
+        drawn += members if len(members) < count else rng.sample(members, count)
+    return np.array(drawn, dtype=np.int64)
+
+
+def _require_both(images: int, shots: int, name: str) -> None:
+    """Refuse a class with fewer images than training and validation need together.
+
+    Raises:
+        InputError: names it.
+    """
+    held_out = min(shots, VALIDATION_SHOTS)
+    if images < shots + held_out:
+        raise InputError(
+            f"task.shots: {shots} for training and {held_out} for validation are more than the {images} images of "
+            f"class '{name}': lower task.shots or add images"
+        )

@@ -1,7 +1,7 @@
 """Sets of labelled images, in memory or on disk; every image comes out as RGB."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -124,6 +124,15 @@ class LazyImages:
         for image in map(self.image, range(len(self))):
             digest.update(str(image.size).encode() + image.tobytes())
         return digest.hexdigest()
+
+
+def each_image(images: ImageSet) -> Iterator[Image.Image]:
+    """The images of a set, in their order.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    return (images.image(i) for i in range(len(images)))
 
 
 def read_image(path: Path | str) -> Image.Image:

@@ -52,7 +52,7 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     source = _read(config, seed)
     for part in ("train", "val", "test"):
         _check(config.name, source, part)
-    train, val = draw(source, config.shots, seed)
+    train, val = draw(source, config.shots, seed, config.draw)
     count = len(source.classnames)
     half = math.ceil(count / 2)
     first, last = {"all": (0, count), "base": (0, half), "new": (half, count)}[config.classes]

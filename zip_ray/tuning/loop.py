@@ -259,7 +259,7 @@ class Tuning:
         state = self._state
         self._validating += 1
         self._validated_step = state.optimizer.steps
-        evaluation = Evaluation("val", state.optimizer.w, start=self._start)
+        evaluation = Evaluation("val", state.optimizer.deployed, start=self._start)
         self._send(evaluation, Priority.EVALUATION, partial(self._take_validation, state))
 
     def _take_validation(self, asked: RunState, answer: Answer) -> None:
@@ -278,7 +278,7 @@ class Tuning:
         if best is None or self._merit(result.accuracy, result.loss, step) > self._merit(
             best.accuracy, best.loss, best.step
         ):
-            best = Best(result.accuracy, result.loss, step, asked.optimizer.w)
+            best = Best(result.accuracy, result.loss, step, asked.optimizer.deployed)
         self._state = replace(self._state, best=best)
         if step >= self._state.validated_step:  # with several in flight, an older one may come in late
             self._state = replace(self._state, validated_step=step, accuracy=result.accuracy)
@@ -306,13 +306,8 @@ class Tuning:
         config, optimizer = self._config, self._optimizer
         out = 0 if self._synchronous else config.execution.in_flight
         ahead = (config.cluster.most or CROPS_AHEAD) + out // optimizer.asks_per_step
-        last = None
-        if config.budget.queries is not None:  # counted from here: a resumed asynchronous run has skipped some
-            left = config.budget.queries - self._reserved - self._state.account.charged
-            steps = left // optimizer.queries_per_step
-            last = self._queue.next_batch - 1 + steps * optimizer.batches_per_step
         send: Any = self._send
-        return CropStream(send, ahead, last)
+        return CropStream(send, ahead, self._queue.last_batch)
 
     def _close_account(self) -> None:
         self._state = replace(

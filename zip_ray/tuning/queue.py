@@ -1,5 +1,6 @@
 """The numbers of asks: how many may be in flight, which results wait for their step, which are too stale to be used."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -76,13 +77,22 @@ class Queue:
     @property
     def admits_step(self) -> bool:
         """Whether the budget of queries has room for what is missing of the step that is being asked."""
-        missing = self._each - self.asked % self._each
+        missing = 1 if self._optimizer.cuts_last_step else self._each - self.asked % self._each
         return missing * self._optimizer.queries_per_ask <= self._ledger.left
 
     @property
     def next_batch(self) -> int:
         """Key of the mini-batch of the next ask."""
         return self._optimizer.batch(self.asked)
+
+    @property
+    def last_batch(self) -> int | None:
+        """Key of the last mini-batch that the budget of queries allows; None where it has none."""
+        if self._ledger.left == math.inf:
+            return None
+        asks = int(self._ledger.left) // self._optimizer.queries_per_ask
+        whole = asks if self._optimizer.cuts_last_step else asks // self._each * self._each
+        return self._optimizer.batch(self.asked + whole - 1)
 
     def next_pass(
         self, state: OptimizerState, most: int, crops: Callable[[int], Float32 | None] | None
@@ -127,13 +137,21 @@ class Queue:
                 continue
             self._told.append(Told(ask, result))
             self._versions += ask.version
-            if len(self._told) == self._each:
+            if len(self._told) == self._wanted:
                 told = sorted(self._told, key=attrgetter("ask.index"))
                 staleness = (self._steps * self._each - self._versions) / self._each
                 step = StepResults(told, staleness, self.dropped)
                 self._told, self._versions, self.dropped = [], 0, 0
                 self._steps += 1
                 yield step
+
+    @property
+    def _wanted(self) -> int:
+        """Results that make the step: those of all its asks, of which the end of the budget may leave fewer."""
+        if not self._optimizer.cuts_last_step:
+            return self._each
+        asked = self.asked - self._steps * self._each
+        return asked + int(min(self._each - asked, self._ledger.left // self._optimizer.queries_per_ask))
 
     def _admits(self) -> bool:
         """Whether the budget has room for another ask: beside those in flight, and for steps that will be counted."""

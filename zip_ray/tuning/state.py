@@ -17,7 +17,7 @@ class Best:
     """Mean cross-entropy on them."""
     step: int
     w: Float64
-    """Shape (d,)."""
+    """As deployed (see `OptimizerState.deployed`)."""
 
 
 @dataclass(frozen=True)
