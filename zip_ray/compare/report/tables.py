@@ -81,9 +81,8 @@ def grid_table(results: Results, grid: Grid, corner: str, sign: str = "") -> Tab
     """
     lines = {name: {task: seeds_score(results, values) for task, values in line.items()} for name, line in grid.items()}
     scores = {name: [*line.values(), mean_score(results, line)] for name, line in lines.items()}
-    return best_bold(
-        (corner, *next(iter(grid.values())), "mean"), scores, results.white_box | set(FEATURE_BASELINES), sign
-    )
+    apart = results.white_box | set(FEATURE_BASELINES)
+    return best_bold((corner, *next(iter(grid.values())), "mean"), scores, apart, sign)
 
 
 def seeds_table(results: Results) -> Table:
