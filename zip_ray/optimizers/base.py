@@ -30,7 +30,7 @@ class MethodOptions(Section):
     compares: ClassVar[bool] = False
     """Whether a step compares its queries with one another, so that they must be of one round."""
     rounds: ClassVar[bool] = False
-    """Whether a part of a round makes a step: in asynchronous mode, what has arrived when the round closes."""
+    """Whether a step can do with a part of its round, which asynchronous mode closes without what is late."""
     wants_scores: ClassVar[bool] = False
     """Whether a step needs class scores, and not only losses."""
     brings: ClassVar[Mapping[str, Any]] = MappingProxyType({"prompt": {"space": "low-rank"}})

@@ -93,9 +93,7 @@ def _tested(run: OpenRun, chosen: Classifier, meanwhile: Callable[[], None]) -> 
 
 
 def _end(run: OpenRun, outcome: Outcome, chosen: Classifier, accuracies: dict[str, float]) -> EndEvent:
-    state, optimizer = outcome.state, run.config.optimizer
-    of_steps = state.account.charged - run.begun.queries - chosen.queries
-    answers = of_steps * optimizer.asks_per_step // optimizer.queries_per_step
+    state = outcome.state
     accuracy = deployed(accuracies)
     return EndEvent(
         step=state.optimizer.steps,
@@ -108,11 +106,20 @@ def _end(run: OpenRun, outcome: Outcome, chosen: Classifier, accuracies: dict[st
         below_zero_shot=accuracy < accuracies[PLAIN_TEMPLATE],
         account=state.account,
         dropped=state.dropped_results,
-        left_over=answers - state.optimizer.steps * optimizer.asks_per_step - state.dropped_results,
+        left_over=_left_over(run, state, state.account.charged - run.begun.queries - chosen.queries),
         readout=run.config.readout,
         prompt_alone_accuracy=accuracies[TUNED] if chosen.readout else None,
         evidence=chosen.evidence,
     )
+
+
+def _left_over(run: OpenRun, state: RunState, charged: int) -> int:
+    """Answers that were neither used nor dropped, of so many queries; in rounds there are none."""
+    if run.config.in_rounds:
+        return 0
+    optimizer = run.config.optimizer
+    used = state.optimizer.steps * optimizer.asks_per_step
+    return charged * optimizer.asks_per_step // optimizer.queries_per_step - used - state.dropped_results
 
 
 def _card(
