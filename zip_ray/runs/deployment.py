@@ -21,7 +21,7 @@ from zip_ray.runs.choosing import Classifier, choose_classifier
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import Record, each_event
 from zip_ray.runs.folder import needing_room
-from zip_ray.tuning.events import EndEvent, StartEvent
+from zip_ray.tuning.events import EndEvent, ReadoutEvent, StartEvent
 from zip_ray.tuning.ledger import with_answered
 from zip_ray.tuning.loop import Outcome
 from zip_ray.tuning.state import RunState
@@ -64,8 +64,15 @@ def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[
         OutputError: the run folder cannot be written to.
         PoolError: no scorer is left.
     """
-    chosen = choose_classifier(run.pool, run.config, run.begun, outcome.state, meanwhile)
-    account = with_answered(outcome.state.account, chosen.queries)
+    state = outcome.state
+
+    def asking(queries: int) -> None:
+        """Before they are: a run that is cut off asks again when it is resumed, and counts these as wasted."""
+        charged = state.account.charged + queries
+        record.append(ReadoutEvent(step=state.optimizer.steps, queries=charged, seconds=state.seconds))
+
+    chosen = choose_classifier(run.pool, run.config, run.begun, state, meanwhile, asking)
+    account = with_answered(state.account, chosen.queries)
     outcome = replace(outcome, state=replace(outcome.state, account=account))
     accuracies = {**run.start.zero_shot.test, **_tested(run, chosen, meanwhile)}
     encoding = ask(run.pool, Encoding(chosen.w, run.begun.template, chosen.readout), EncodingResult, meanwhile)

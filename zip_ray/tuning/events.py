@@ -104,6 +104,11 @@ class PoolEvent(Moment):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadoutEvent(Moment):
+    """The run has made its last step, and asks for the scores that the readout needs: `queries` has them charged."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EndEvent(Moment):
     """The run has come to its end, and its prompt has been tested: the last event of its log."""
 
@@ -130,4 +135,4 @@ class EndEvent(Moment):
     """What the validation images say for the tuned prompt and its readout, against the start."""
 
 
-Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | EndEvent
+Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | ReadoutEvent | EndEvent
