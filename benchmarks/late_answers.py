@@ -14,7 +14,7 @@ ACTORS = 32
 PASS_SECONDS = 0.05
 SLOW_AFTER, LOST_AFTER = 0.3, 0.6
 """Seconds after which an actor becomes ten times slower, and another never answers again."""
-SHARES = (None, 1.0, 0.95, 0.9, 0.8)
+SHARES = (None, 0.95, 0.9, 0.8)
 """Of a round's answers that close it; None for synchronous rounds."""
 OF_GAIN = 0.75
 """Share of the synchronous gain, from the start to the end, that is the target."""

@@ -56,12 +56,13 @@ class Queue:
         """
         self._optimizer, self._execution, self._ledger = optimizer, execution, ledger
         self._synchronous, self._start = execution.mode == "sync", start
-        each = self._each = self._needed = optimizer.asks_per_step
+        each = self._each = optimizer.asks_per_step
+        share = execution.round_share if optimizer.rounds and not self._synchronous else 1.0
+        self._needed = math.ceil(share * each)
+        """Results that make a step, at least."""
         self._in_rounds = self._synchronous or optimizer.rounds
         self._oldest = 0 if self._in_rounds else execution.max_staleness
         """Steps after which a result is too late."""
-        if self._in_rounds and not self._synchronous:
-            self._needed = math.ceil(execution.round_share * each)
         self._steps, self._last = steps, None if last_step is None else last_step * each
         self.asked = -(-asked // each) * each
         """Asks numbered so far, which is the number of the next."""
