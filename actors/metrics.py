@@ -14,7 +14,7 @@ GAUGES = {
     "train_accuracy": "Mean mini-batch accuracy of the latest step",
     "staleness": "Updates made since the pairs of the latest step were asked",
     "wasted_queries": "Queries issued without use",
-    "dropped_answers": "Answers that were too stale to be used",
+    "dropped_answers": "Answers that were too late to be used",
     "queries_per_second": "Queries per second over the latest seconds",
     "mean_queries_per_second": "Queries per second since the start",
     "seconds_left": "Seconds until the nearest budget is used up",

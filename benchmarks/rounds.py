@@ -8,32 +8,24 @@ benchmarks/driver.py measures it.
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import MEASUREMENTS, ROOT, BenchmarkOptions, configure, parallel, table
+from benchmarks.curves import Curve, Look, follow, seconds_to
 from benchmarks.kept_classes import kept_table, reach
+from benchmarks.late_answers import LATE_NOTE, PASS_SECONDS, close_early, late_table
 from benchmarks.virtual_time import Remembering, VirtualPool
 from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
-from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import ScorerLike
 from zip_ray.pool.split_planner import Partition, choose, whole_of
-from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, new_work
-from zip_ray.runs.beginning import begin, sized
-from zip_ray.runs.query_plan import plan_queries
 from zip_ray.scorer.scorer import build_scorer
-from zip_ray.tuning.ledger import Account
-from zip_ray.tuning.loop import Tuning
-from zip_ray.tuning.state import RunState
 
 JUDGED, WANTED = 128, 50.0
 """Actors, and how many times sooner than synchronous ZIP gauss-newton is then where ZIP gets."""
-PASS_SECONDS = 0.05
-"""Of an actor per query."""
 EVERY = 100
 """Queries between two looks at the test accuracy; of gauss-newton, whose round has 12 or more, eight rounds."""
 ZIP, GAUSS_NEWTON = "ZIP, synchronous", "gauss-newton"
@@ -64,18 +56,12 @@ class Options(BenchmarkOptions):
     """Of those runs."""
     kept_queries: int = 500
     """Budget of each."""
-
-
-class Look(NamedTuple):
-    """At a run."""
-
-    seconds: float
-    queries: int
-    accuracy: float
-    """Of the latest iterate on the test images."""
-
-
-Curve = list[Look]
+    late_tasks: tuple[str, ...] = ("digits", "street", "letter")
+    """Of the runs whose rounds close early."""
+    late_seeds: tuple[int, ...] = (101, 102)
+    """Of those runs."""
+    late_queries: int = 1000
+    """Budget of each."""
 
 
 def configure_method(method: str, actors: int, options: Options) -> Config:
@@ -105,33 +91,7 @@ def race(job: tuple[str, Options]) -> dict[int, Curve]:
 
 def run(config: Config, scorer: ScorerLike, actors: int) -> Curve:
     """One run in virtual time, from its survey on."""
-    facts = scorer.facts()
-    pool = VirtualPool(scorer, actors, PASS_SECONDS, *split(config, scorer, actors))
-    plan = plan_queries(config, facts)
-    config = sized(config, plan)
-    begun = begin(pool, config, facts, plan, None, lambda: None)
-    seen: list[tuple[float, RunState]] = []
-    spent = begun.queries
-    state = RunState(OptimizerState(begun.space.initial()), account=Account(spent, spent, spent))
-    problem = begun.problem(config) if config.optimizer.wants_scores else None
-    seen.append((pool.now, state))
-    Tuning(
-        config,
-        pool,
-        state,
-        lambda _: None,
-        lambda reached: seen.append((pool.now, reached)),
-        clock=pool.clock,
-        problem=problem,
-        start=begun.template,
-    ).run()
-    curve = []
-    for seconds, reached in seen:
-        test = Evaluation("test", reached.optimizer.w, start=begun.template)
-        found = scorer.answer(new_work(test, Priority.EVALUATION))
-        assert isinstance(found, EvaluationResult)
-        curve.append(Look(seconds, reached.account.charged, found.accuracy))
-    return curve
+    return follow(config, scorer, VirtualPool(scorer, actors, PASS_SECONDS, *split(config, scorer, actors)))
 
 
 def split(config: Config, scorer: ScorerLike, actors: int) -> tuple[Partition, float]:
@@ -145,15 +105,11 @@ def split(config: Config, scorer: ScorerLike, actors: int) -> tuple[Partition, f
     return choose(actors, seconds, whole, config.asks_in_flight, synchronous)[0], whole.repeated
 
 
-def seconds_to(target: float, curve: Curve) -> float:
-    """When a look finds the target reached for the first time; infinite if none does."""
-    return next((look.seconds for look in curve if look.accuracy >= target), float("inf"))
-
-
 def main(options: Options) -> int:
     """Measure; exit code."""
     if options.quick:
         small = {"queries": 40, "scored": 60, "actors": (1, 4), "kept": (2,), "kept_seeds": (101,), "kept_queries": 80}
+        small |= {"late_tasks": ("digits",), "late_seeds": (101,), "late_queries": 60}
         options = replace(options, **small)
     curves = dict(zip(FILES, parallel(race, [(method, options) for method in FILES], options.processes), strict=True))
     target = curves[ZIP][options.actors[0]][-1].accuracy
@@ -172,9 +128,14 @@ def main(options: Options) -> int:
         f"{', '.join(map(str, options.kept_seeds))}; the iterate with the lowest validation loss:\n\n"
         f"{kept_table(reached, counts, options.kept_seeds)}"
     )
-    print(f"{head}\n\n{text}\n\n{kept}\n")
+    late_jobs = [(task, seed, options.late_queries) for task in options.late_tasks for seed in options.late_seeds]
+    late = (
+        f"{', '.join(options.late_tasks)}, seeds {', '.join(map(str, options.late_seeds))}, {options.late_queries:,} "
+        f"queries, {late_table(list(parallel(close_early, late_jobs, options.processes)))}"
+    )
+    print(f"{head}\n\n{text}\n\n{kept}\n\n{late}\n")
     if options.write:
-        write(f"{head}\n\n{text}", kept, curves, options)
+        write(f"{head}\n\n{text}", kept, late, curves, options)
     judged = JUDGED if JUDGED in options.actors else options.actors[-1]
     sooner = times[ZIP, judged] / max(times[GAUSS_NEWTON, judged], PASS_SECONDS)
     print(f"{judged} actors: gauss-newton {sooner:.0f} times sooner than synchronous ZIP (wanted {WANTED:.0f})")
@@ -187,7 +148,7 @@ def cell(seconds: float, end: Look) -> str:
     return f"{reached}; {100 * end.accuracy:.1f}"
 
 
-def write(text: str, kept: str, curves: dict[str, dict[int, Curve]], options: Options) -> None:
+def write(text: str, kept: str, late: str, curves: dict[str, dict[int, Curve]], options: Options) -> None:
     """docs/measurements/rounds.md and docs/measurements/rounds.png."""
     note = (
         "Made by `python benchmarks/rounds.py --write`: seconds until the latest iterate classifies as many test "
@@ -204,7 +165,8 @@ def write(text: str, kept: str, curves: dict[str, dict[int, Curve]], options: Op
     (MEASUREMENTS / "rounds.md").write_text(
         f"# Accuracy against time on many actors\n\n{note}\n\n{text}\n\n{picture}\n\n"
         "## Classes whose scores travel\n\nWith many classes each image keeps the scores of its own and of its "
-        f"strongest rivals at the start; the others are pooled.\n\n{kept}\n"
+        f"strongest rivals at the start; the others are pooled.\n\n{kept}\n\n"
+        f"## Rounds that close early\n\n{LATE_NOTE}\n\n{late}\n"
     )
     draw(MEASUREMENTS / "rounds.png", curves, options)
 

@@ -69,7 +69,7 @@ def test_what_goes_wrong_and_who_works_is_shown() -> None:
     trouble = step(1, 1.0, staleness=7.5, wasted=4, dropped=2)
     waiting, shown = lines(BudgetConfig(), [(0.0, pool), (LINE_SECONDS, trouble)])
     assert waiting.startswith("waiting for the first step  actors: 3 ready, 1 pending, 2 given up")
-    assert "staleness 7.5  4 queries wasted  2 answers too stale" in shown
+    assert "staleness 7.5  4 queries wasted  2 answers too late" in shown
     assert shown.endswith(
         "actors: 3 ready, 1 pending, 2 given up  0.01 to 0.025 s per pass  last error: actor 2: killed"
     )

@@ -32,6 +32,15 @@ def test_an_option_of_another_class_is_refused_with_those_that_have_it(path: str
     [
         ({"execution": {"in_flight": 3}}, "execution.in_flight: does nothing with execution.mode sync: leave it out"),
         ({"execution": {"max_staleness": 3}}, "execution.max_staleness: does nothing with execution.mode sync"),
+        (
+            {"execution": {"mode": "async", "in_flight": 3}},
+            "execution.in_flight: does nothing with optimizer.method gauss-newton: leave it out, or change optimizer.m",
+        ),
+        ({"execution": {"round_share": 0.8}}, "execution.round_share: does nothing with execution.mode sync: leave it"),
+        (
+            {"optimizer": {"method": "zip"}, "execution": {"mode": "async", "round_share": 0.8}},
+            "execution.round_share: does nothing with optimizer.method zip: leave it out, or change optimizer.method",
+        ),
         ({"task": {"crop_scale": [0.1, 1]}}, "task.crop_scale: does nothing with task.views 0: leave it out"),
         ({"task": {"flip": False, "views": 0}}, "task.flip: does nothing with task.views 0"),
         ({"prompt": {"tokens": 4}}, "prompt.tokens: does nothing with prompt.init auto: leave it out"),
@@ -74,6 +83,7 @@ def test_an_option_with_an_effect_is_not() -> None:
             "tracking": {"uri": "x", "name": "y"},
         }
     )
+    require_effect({"execution": {"mode": "async", "round_share": 0.8}})
 
 
 def test_rules_name_fields() -> None:

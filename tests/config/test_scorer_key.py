@@ -26,7 +26,8 @@ def test_methods_share_a_scorer_from_one_space_and_one_start() -> None:
     """`auto` begins at the words of the task's template: asks name the template that has been found."""
     space = {"space": "context", "init": "template"}
     one = key(prompt=space)
-    assert key(optimizer={"method": "gauss-newton"}, prompt=space) == one
+    rounds = {"mode": "async", "round_share": 0.7}
+    assert key(optimizer={"method": "gauss-newton"}, prompt=space, execution=rounds) == one
     assert key(optimizer={"method": "gauss-newton", "round_queries": 60, "damping": 1}) == one
     assert key(prompt={**space, "init": "auto"}) == one
     assert key(prompt={**space, "init": "a photo of a"}) != one

@@ -56,7 +56,7 @@ def test_what_a_method_brings_is_a_default(method: str) -> None:
 
 def test_what_has_no_effect_is_left_out() -> None:
     tree = yaml.safe_load(to_yaml(Config()))
-    assert not {"in_flight", "max_staleness"} & tree["execution"].keys()
+    assert not {"in_flight", "max_staleness", "round_share"} & tree["execution"].keys()
     assert not {"crop_scale", "flip"} & tree["task"].keys()
     tree = yaml.safe_load(to_yaml(validate({"cluster": {"pool": "in-process"}}, "x")))
     assert tree["cluster"] == {"pool": "in-process"}

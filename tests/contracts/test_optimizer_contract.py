@@ -25,6 +25,7 @@ SETTINGS = {
     "random-search": {"step_std": 0.2},
     "gradient": {"learning_rate": 0.1},
 }
+IN_ROUNDS = [name for name in SETTINGS if options_of(name).rounds]
 STEPS = 200
 
 
@@ -171,6 +172,25 @@ def test_one_finite_step_ends_the_streak(options: MethodOptions) -> None:
     stepper.do_step()
     stepper.do_step(loss=lambda _: float("inf"))
     assert not stepper.optimizer.stop(stepper.state)
+
+
+@settings(max_examples=60)
+@given(method=st.sampled_from(IN_ROUNDS), rounds=st.lists(st.sets(st.integers(0, 13), max_size=7), max_size=4))
+def test_a_part_of_a_round_makes_a_step(method: str, rounds: list[set[int]]) -> None:
+    """Whatever is late, up to half of it: the same step again, finite, and the last whole round goes down."""
+    stepper, twin = (make(options_of(method, **SETTINGS[method])) for _ in range(2))
+    for late in rounds:
+        asks = [ask for place, ask in enumerate(stepper.ask_step()) if place not in late]
+        before = stepper.state
+        for one in (stepper, twin):
+            one.state = before
+            assert one.tell(asks, [answer(ask) for ask in asks]).nonfinite == 0
+        assert_same(twin.state, stepper.state)
+        assert np.isfinite(stepper.state.w).all()
+        assert (stepper.state.steps, stepper.state.nonfinite_streak) == (before.steps + 1, 0)
+    for _ in range(20):
+        stepper.do_step()
+    assert quadratic(stepper.state.w) < quadratic(np.zeros(6))
 
 
 @settings(max_examples=20)

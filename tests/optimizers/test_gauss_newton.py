@@ -52,13 +52,14 @@ class WhiteBox:
             scores = np.concatenate([chosen, logsumexp(rest, axis=1)[:, None]], axis=1)
         return AskResult((loss,), 0.5, None, scores[None].astype(np.float32))
 
-    def round(self, bad: Sequence[int] = (), linear: np.ndarray = LINEAR) -> StepReport:
-        """A round; scores are NaN at the bad places."""
+    def round(self, bad: Sequence[int] = (), linear: np.ndarray = LINEAR, late: Sequence[int] = ()) -> StepReport:
+        """A round; scores are NaN at the bad places, and those of the late ones are not told."""
         asks = self.asks()
         results = [self.answer(ask, linear) for ask in asks]
         for place in bad:
             results[place] = AskResult((float("nan"),), 0.5, None, np.full_like(results[place].scores, np.nan))
-        self.state, report = self.method.tell(self.state, list(map(Told, asks, results)))
+        told = [Told(*one) for place, one in enumerate(zip(asks, results, strict=True)) if place not in late]
+        self.state, report = self.method.tell(self.state, told)
         return report
 
 
@@ -66,9 +67,14 @@ def loss(w: np.ndarray) -> float:
     return float(-log_softmax(LINEAR @ w, axis=1)[np.arange(IMAGES), LABELS].mean())
 
 
-def metric(box: WhiteBox) -> np.ndarray:
+def points_of(box: WhiteBox) -> np.ndarray:
+    """All but the centre of the coming round."""
+    return np.stack([ask.w for ask in box.asks()[1:]])
+
+
+def metric(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """M, so that damping |a|^2 is damping delta^T M delta at the least a of a step delta: (U^T U)^-1."""
-    offsets = np.stack([ask.w - box.state.w for ask in box.asks()[1:]])
+    offsets = points - centre
     u = offsets / np.linalg.norm(offsets, axis=1, keepdims=True) * UNIT * np.sqrt(SIZE)
     return np.asarray(np.linalg.inv(u.T @ u))
 
@@ -77,7 +83,8 @@ def metric(box: WhiteBox) -> np.ndarray:
 def test_with_much_damping_it_is_the_damped_gauss_newton_step_of_the_dense_jacobian(directions: int) -> None:
     damping = 30.0
     box = WhiteBox(directions + 1, damping=damping, perturbation_scale=0.01)
-    start, m = box.state.w, metric(box)
+    start = box.state.w
+    m = metric(points_of(box), start)
     p = softmax(LINEAR @ start, axis=1)
     gradient = np.einsum("icd,ic->d", LINEAR, p - np.eye(CLASSES)[LABELS]) / IMAGES
     curvature = sum(j.T @ (np.diag(q) - np.outer(q, q)) @ j for j, q in zip(LINEAR, p, strict=True)) / IMAGES
@@ -89,7 +96,8 @@ def test_with_much_damping_it_is_the_damped_gauss_newton_step_of_the_dense_jacob
 @pytest.mark.parametrize("directions", [12, 40])
 def test_with_little_damping_it_is_scipys_minimum(directions: int) -> None:
     box = WhiteBox(directions + 1)
-    start, m = box.state.w, metric(box)
+    start = box.state.w
+    m = metric(points_of(box), start)
 
     def damped(w: np.ndarray) -> float:
         return loss(w) + 0.03 / 2 * float((w - start) @ m @ (w - start))
@@ -144,10 +152,11 @@ def test_rounds_that_disagree_do_not_stop_the_steps() -> None:
 
 
 def test_a_centre_without_scores_goes_back_to_the_point_before() -> None:
+    """Where the directions have none either, which begin from it."""
     box = WhiteBox()
     box.round()
     before, damping = box.state.memory["others"][2], box.state.memory["damping"][0]
-    box.round(bad=[0])
+    box.round(bad=[0, *range(4, 20)])
     np.testing.assert_array_equal(box.state.w, before)
     assert box.state.memory["damping"][0] == damping * SPREAD
     assert box.state.nonfinite_streak == 0
@@ -155,10 +164,33 @@ def test_a_centre_without_scores_goes_back_to_the_point_before() -> None:
     assert loss(box.state.w) < loss(before)
 
 
-def test_a_first_centre_without_scores_moves_nothing() -> None:
+@pytest.mark.parametrize(("bad", "late"), [([0], []), ([], [0])], ids=["not finite", "late"])
+def test_for_a_centre_without_scores_the_mean_of_the_directions_stands_in(bad: list[int], late: list[int]) -> None:
+    """In the first round, and with candidates that are all late too: scipy's minimum around that mean."""
+    box = WhiteBox(41)
+    for others in ([], [1, 2, 3]):
+        around = points_of(box)[len(others) :]
+        middle = around.mean(axis=0)
+        m = metric(around, middle)
+        damping = box.state.memory.get("damping", np.array([0.03]))[0]
+        box.round(bad=bad, late=[*late, *others])
+        found = minimize(lambda w, x=middle, m=m, by=damping: loss(w) + by / 2 * float((w - x) @ m @ (w - x)), middle)
+        np.testing.assert_allclose(box.state.w, found.x, atol=2e-3)
+        np.testing.assert_allclose(box.state.memory["others"][2], middle)
+
+
+@pytest.mark.parametrize("late", [[0], [1, 2, 3], [0, 2], [3, 11, 19], list(range(10, 20)), [0, 1, 2, 3, 4]], ids=str)
+def test_rounds_that_lack_a_few_answers_go_down_to_the_minimum(late: list[int]) -> None:
+    box = WhiteBox(damping=0.003)
+    for _ in range(12):
+        assert box.round(late=late).nonfinite == 0
+    assert loss(box.state.w) == pytest.approx(minimize(loss, np.zeros(SIZE)).fun, abs=2e-3)
+
+
+def test_a_first_round_without_scores_moves_nothing() -> None:
     box = WhiteBox()
     start = box.state.w
-    box.round(bad=[0])
+    box.round(bad=range(20))
     np.testing.assert_array_equal(box.state.w, start)
     assert box.state.nonfinite_streak == 1
 

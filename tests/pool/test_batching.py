@@ -62,6 +62,11 @@ def test_pairs_of_a_pass(execution: dict[str, Any], device: str, actors: int, wa
     assert asks_per_pass(make_config(execution=execution), device, actors) == wanted
 
 
+def test_a_round_that_may_close_early_is_shared_out_as_a_synchronous_one() -> None:
+    sections = {"optimizer": {"method": "gauss-newton", "round_queries": 40}, "execution": {"mode": "async", **AUTO}}
+    assert [asks_per_pass(make_config(**sections), GPU, actors) for actors in (1, 16, 64)] == [40, 3, 1]
+
+
 @pytest.mark.parametrize(
     ("sections", "actors", "sizes"),
     [

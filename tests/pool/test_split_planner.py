@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.asking import PROBLEM
 from tests.support.fakes import FACTS, FakeScorer
 from tests.support.loop import make_config, tune
 from tests.support.pools import PacedPool, RecordingPool
@@ -162,7 +163,11 @@ def expected_rate(
     execution = {"split": "auto", **sections.pop("execution", {})}
     config = make_config(execution=execution, **sections)
     caplog.clear()
-    tune(config, SplitPool(pool, config, clock=lambda: pool.now))
+    tune(
+        config,
+        SplitPool(pool, config, clock=lambda: pool.now),
+        problem=PROBLEM if config.optimizer.wants_scores else None,
+    )
     assert isinstance(caplog.records[-1].args, tuple)
     rate = caplog.records[-1].args[2]
     assert isinstance(rate, float)
@@ -205,6 +210,15 @@ def test_actors_that_have_nothing_to_do_are_reported(
 ) -> None:
     expected_rate(caplog, PacedPool([0.05] * 64), budget={"queries": 20}, **sections)
     assert caplog.messages[-1].partition(" queries per second")[2] == said
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_rounds_that_leave_actors_idle_are_reported(caplog: pytest.LogCaptureFixture, mode: str) -> None:
+    sections = {"optimizer": {"method": "gauss-newton", "round_queries": 40}, "execution": {"mode": mode}}
+    rate = expected_rate(caplog, PacedPool([0.05] * 64), budget={"queries": 40}, **sections)
+    assert rate == pytest.approx(40 / 0.05, rel=0.1), "awaited together"
+    said = caplog.messages[-1].partition(" queries per second")[2]
+    assert said == "; 24 actors have nothing to do: raise optimizer.round_queries (now 40)"
 
 
 def test_passes_that_are_not_full_count_for_what_they_hold(caplog: pytest.LogCaptureFixture) -> None:

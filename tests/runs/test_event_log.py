@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.events import end_event, pool_event, start_event, step_event, validation_event
+from tests.support.events import end_event, pool_event, readout_event, start_event, step_event, validation_event
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Record, as_json, cut_record, from_json, read_from, read_record
 from zip_ray.tuning.events import Event, StepEvent
@@ -127,6 +127,14 @@ def test_cutting_at_the_last_step_drops_the_end_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "r", EVENTS)
     assert cut_record(path, 5, 5) == []
     assert read_record(path) == EVENTS[:-1]
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_cutting_drops_the_readout_and_says_so(tmp_path: Path, step: int) -> None:
+    path = write(tmp_path / "r", [*EVENTS[:-1], readout_event(5), EVENTS[-1]])
+    steps = [event for event in EVENTS if isinstance(event, StepEvent) and event.step > step]
+    assert cut_record(path, step, 5) == [*steps, readout_event(5)]
+    assert cut_record(path, step, 5) == []
 
 
 def test_cutting_drops_a_validation_that_the_checkpoint_does_not_know(tmp_path: Path) -> None:

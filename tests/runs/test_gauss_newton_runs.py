@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from scipy.special import softmax
 
 from tests.support.fakes import FACTS, FakeScorer
 from tests.support.pools import ShuffledPool
+from tests.support.simulated import DriverKilled, Faults, SimulatedPool
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
@@ -111,6 +114,28 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(looks: int, tmp_path: P
     resume(tmp_path / "parts", config, in_process, never)
     for one, other in zip(end_of(tmp_path / "parts"), end_of(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rounds_that_close_early_outlive_actors_and_drivers(seed: int, tmp_path: Path) -> None:
+    """Actors are slow, hang, die and fail, and drivers are killed or told to stop, until the cluster is left alone."""
+    config = make_config(tmp_path / "run", 400, execution={"mode": "async", "round_share": 0.8})
+    faults = Faults(kill=0.1, hang=0.03, slow=0.03, fail=0.1, kill_driver=0.08, stop_driver=0.05, until=80)
+    now, finished, drivers = 0.0, False, 0
+    while not finished:
+        drivers += 1
+        pool = SimulatedPool(100 * seed + drivers, 8, faults, start=now)
+        go = partial(resume, tmp_path / "run") if (tmp_path / "run").exists() else tune
+        with suppress(DriverKilled):
+            finished = go(config, lambda _, pool=pool: pool, pool.interrupted).outcome.finished
+        now = pool.now
+    *_, end = record(tmp_path / "run")
+    account = end["account"]
+    assert drivers > 1
+    assert 400 - 14 < account["charged"] <= 400
+    assert account["issued"] == account["completed"] + account["wasted"] > account["charged"] == account["completed"]
+    surveyed, used = 1, 12 * end["step"]  # of each round four fifths, and what is late
+    assert (account["charged"], end["left_over"]) == (surveyed + used + end["dropped"], 0)
 
 
 @pytest.mark.parametrize("queries", [12, 20])

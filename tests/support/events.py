@@ -3,7 +3,7 @@
 from typing import Any
 
 from zip_ray.config.tree import Config
-from zip_ray.tuning.events import EndEvent, PoolEvent, StartEvent, StepEvent, ValidationEvent, ZeroShot
+from zip_ray.tuning.events import EndEvent, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent, ZeroShot
 from zip_ray.tuning.ledger import Account
 
 
@@ -61,6 +61,11 @@ def pool_event(**fields: Any) -> PoolEvent:
         "paces": None,
     }
     return PoolEvent(**defaults | fields)
+
+
+def readout_event(step: int, **fields: Any) -> ReadoutEvent:
+    """Two queries for the readout, after a step."""
+    return ReadoutEvent(**{"step": step, "queries": 10 * step + 2, "seconds": 0.5 * step, **fields})
 
 
 def end_event(step: int, **fields: Any) -> EndEvent:

@@ -6,8 +6,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.support.fakes import FACTS, FakeScorer
-from zip_ray.pool.contract import Member
+from tests.support.fakes import FakeScorer
+from zip_ray.pool.contract import Member, ScorerLike
 from zip_ray.pool.dispatcher import Dispatcher
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Answer, Work
@@ -51,7 +51,7 @@ class _Worker:
 
 
 class SimulatedPool:
-    """Members with a service time of about 1, whose answers are those of a fake scorer."""
+    """Members with a service time of about 1, whose answers are those of a scorer without a model by default."""
 
     LOAD = 5.0
     ANSWER_TIMEOUT = 60.0
@@ -64,6 +64,7 @@ class SimulatedPool:
         paces: Callable[[int], float] = lambda _: 1.0,
         start: float = 0.0,
         call_seconds: float = 0.0,
+        scorer: ScorerLike | None = None,
     ) -> None:
         """Members that load, and faults to come.
 
@@ -74,6 +75,7 @@ class SimulatedPool:
             paces: seconds a pass, by the number of the member.
             start: virtual time now.
             call_seconds: of the driver's time that a call may take.
+            scorer: computes the answers; None for a `FakeScorer`.
         """
         self.now = start
         self.done: list[tuple[float, int]] = []
@@ -83,7 +85,7 @@ class SimulatedPool:
         self._random = random.Random(seed)
         self._faults, self._paces = faults, paces
         self._dispatcher = Dispatcher(self.ANSWER_TIMEOUT, call_seconds)
-        self._scorer = FakeScorer()
+        self._scorer = scorer or FakeScorer()
         self._workers: dict[int, _Worker] = {}
         self._told_to_stop = False
         self._agenda: list[tuple[float, int, Callable[[], list[Answer]]]] = []
@@ -95,7 +97,7 @@ class SimulatedPool:
                 self._next_fault(kind)
 
     def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002
-        return FACTS
+        return self._scorer.facts()
 
     def submit(self, works: Sequence[Work]) -> None:
         for work in works:

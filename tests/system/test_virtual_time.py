@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.curves import Look, mean_of, seconds_to
 from benchmarks.virtual_time import Remembering, VirtualPool
 from tests.support.fakes import FakeScorer, evaluation_work, pair_work
 from zip_ray.pool.split_planner import Partition
@@ -70,3 +71,12 @@ def test_what_is_remembered_is_not_computed_again() -> None:
     values = [scorer.answer(pair_work(k)) for k in (0, 1, 0)]
     assert values[0] == values[2] != values[1]
     assert Counting.computed == 2
+
+
+def test_a_mean_curve_has_each_run_as_it_was_last_looked_at() -> None:
+    one = [Look(0.0, 0, 0.2), Look(1.0, 10, 0.4)]
+    other = [Look(0.5, 0, 0.4), Look(2.0, 10, 0.8)]
+    mean = mean_of([one, other])
+    assert [look.seconds for look in mean] == [0.0, 0.5, 1.0, 2.0]
+    assert [look.accuracy for look in mean] == pytest.approx([0.3, 0.3, 0.4, 0.6])
+    assert (seconds_to(0.39, mean), seconds_to(0.61, mean)) == (1.0, float("inf"))

@@ -1,5 +1,6 @@
 """The queue of asks: numbers, room, whole steps, staleness; every charged result is used, dropped or waits."""
 
+import math
 import random
 from typing import Any
 
@@ -122,6 +123,79 @@ def test_results_that_are_too_stale_are_charged_and_dropped() -> None:
     (results,) = run.take(*fresh)
     assert (results.staleness, results.dropped) == (0, 2)
     assert run.queue.dropped == 0, "counted once"
+
+
+def in_rounds(share: float) -> dict[str, Any]:
+    """Of twelve queries each, asynchronously."""
+    execution = ExecutionConfig(mode="async", round_share=share)
+    return {"execution": execution, "method": "gauss-newton", "round_queries": 12}
+
+
+def test_a_round_closes_when_its_share_is_there_and_what_is_late_is_charged_and_dropped() -> None:
+    run = Run(**in_rounds(0.75))
+    passes = run.ask_all()
+    assert numbers(passes) == [[k] for k in range(12)]
+    order = [5, 11, 3, 0, 1, 2, 4, 6]
+    assert not any(run.take(*passes[place]) for place in order)
+    assert run.ask() == (), "of the next round nothing is asked yet"
+    (results,) = run.take(*passes[7])
+    assert [one.ask.index for one in results.told] == sorted([*order, 7])
+    assert (results.staleness, results.dropped) == (0, 0)
+    after = run.ask_all()
+    assert numbers(after) == [[k] for k in range(12, 24)]
+    assert {asks[0].version for asks in after} == {1}
+    assert run.take(*passes[8], attempts=2) == []
+    assert run.ledger.account == Account(issued=25, completed=10, charged=10, wasted=1)
+    closed = [results for asks in after for results in run.take(*asks)]
+    assert [(len(one.told), one.dropped) for one in closed] == [(9, 1)]
+    assert run.take(*passes[9]) == []
+    assert run.queue.dropped == 3 + 1, "of either round"
+    assert run.queue.out == 1
+
+
+def test_a_round_takes_whole_passes() -> None:
+    run = Run(**in_rounds(0.75))
+    passes = run.ask_all(most=5)
+    assert numbers(passes) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
+    assert run.take(*passes[2]) == []
+    assert run.take(*passes[0]) == []
+    (results,) = run.take(*passes[1])
+    assert len(results.told) == 12
+
+
+@settings(max_examples=100)
+@given(
+    seed=st.integers(0, 10**6),
+    share=st.floats(0.5, 1),
+    most=st.integers(1, 5),
+    budget=st.one_of(st.none(), st.integers(0, 100)),
+    last_step=st.one_of(st.none(), st.integers(1, 6)),
+)
+def test_every_answer_of_a_round_is_used_or_dropped(
+    seed: int, share: float, most: int, budget: int | None, last_step: int | None
+) -> None:
+    """In any order of arrival, where late answers may lie behind for several rounds."""
+    draw = random.Random(seed)
+    run = Run(**in_rounds(share), budget=budget, last_step=last_step)
+    out, used, dropped = list[tuple[Ask, ...]](), 0, 0
+    for _ in range(60):
+        out += run.ask_all(most)
+        if not out:
+            break
+        for results in run.take(*out.pop(draw.randrange(len(out)))):
+            assert math.ceil(12 * share) <= len(results.told) <= 12
+            assert len({one.ask.version for one in results.told}) == 1
+            assert results.staleness == 0
+            used, dropped = used + len(results.told), dropped + results.dropped
+    for asks in out:
+        for results in run.take(*asks):
+            used, dropped = used + len(results.told), dropped + results.dropped
+    assert used + dropped + run.queue.dropped == run.ledger.account.charged == run.queue.asked
+    assert run.queue.asked == 12 * run.state.steps
+    assert budget is None or run.ledger.account.charged <= budget
+    assert last_step is None or run.state.steps <= last_step
+    if budget is not None and (last_step is None or 12 * last_step > budget) and not out:
+        assert run.state.steps == budget // 12
 
 
 def test_a_pass_may_complete_several_steps() -> None:

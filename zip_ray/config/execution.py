@@ -12,14 +12,17 @@ class ExecutionConfig(Section):
 
     mode: Literal["sync", "async"] = "sync"
     """async = an update does not wait for all results. It uses the first results that arrive while others are in
-    flight: no actor waits, and results are a little stale. Not for methods that compare the queries of a step:
-    one-sided, cma-es and random-search. sync = a step waits for all its results, and has the same bits on any number of
-    actors."""
+    flight: no actor waits, and results are a little stale. A round of gauss-newton closes without the results that are
+    late (see round_share). Not for methods that compare all queries of a step: one-sided, cma-es and random-search.
+    sync = a step waits for all its results, and has the same bits on any number of actors."""
     in_flight: Count = 8
     """async: pairs in flight at once, on all actors together. Up to 8 cost no queries, 32 cost half as many again
     (docs/measurements/staleness.md); with more actors than that, split passes first."""
     max_staleness: Annotated[int, Field(ge=0)] = 256
     """async: steps after which a result is too late to be used. It is charged and counted."""
+    round_share: Annotated[float, Field(ge=0.5, le=1)] = 0.9
+    """async, gauss-newton: share of a round's results that closes it. Later ones are charged, counted and not used, so
+    that a slow or lost actor holds up no round (docs/measurements/rounds.md)."""
     pairs_per_pass: Count | Literal["auto"] = 1
     """Pairs (or queries) that an actor encodes in one pass. More fill a GPU, fewer spread over more actors. auto = on
     GPUs, what is in flight at once is shared out among the actors; 1 on CPUs. The number changes results by float32

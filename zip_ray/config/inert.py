@@ -7,10 +7,11 @@ one before: what the earlier says for the alternative is then left out.
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
-from zip_ray.config.fields import CHOICES, class_of, owners, value
+from zip_ray.config.fields import CHOICES, class_of, owners, section_classes, value
 from zip_ray.config.merging import Tree, leaves, merge, without
 from zip_ray.config.tree import CHOOSERS
 from zip_ray.errors import InputError
+from zip_ray.optimizers import MethodOptions
 
 METHOD, SPACE = "optimizer.method", "prompt.space"
 
@@ -33,8 +34,15 @@ def _has_its_weights(name: object) -> bool:
     return name == "small-clip" or (isinstance(name, str) and name.startswith(("local-dir:", "hf-hub:")))
 
 
+def _has_rounds(method: object) -> bool:
+    one = section_classes("optimizer").get(str(method))
+    return one is not None and issubclass(one, MethodOptions) and one.rounds
+
+
 RULES = (
-    Rule(("execution.in_flight", "execution.max_staleness"), "execution.mode", _is("sync")),
+    Rule(("execution.in_flight", "execution.max_staleness", "execution.round_share"), "execution.mode", _is("sync")),
+    Rule(("execution.in_flight", "execution.max_staleness"), METHOD, _has_rounds),
+    Rule(("execution.round_share",), METHOD, lambda method: not _has_rounds(method)),
     Rule(("execution.split",), METHOD, _is("gradient")),
     Rule(("task.crop_scale", "task.flip"), "task.views", _is(0)),
     Rule(("prompt.tokens",), "prompt.init", lambda init: init != "random"),
@@ -55,7 +63,6 @@ RULES = (
     ),
     Rule(("tracking.uri", "tracking.experiment", "tracking.name", "tracking.parent"), "tracking.enabled", _is(False)),
 )
-_BY_FIELD = {field: rule for rule in RULES for field in rule.fields}
 
 
 def idle_because(tree: Tree, path: str) -> str | None:
@@ -64,10 +71,10 @@ def idle_because(tree: Tree, path: str) -> str | None:
     chosen = class_of(tree, section)
     if chosen is not None and name not in chosen.model_fields and owners(path):
         return f"{section}.{CHOOSERS[section][0]}"
-    rule = _BY_FIELD.get(path)
-    if rule is None or chosen is None or not rule.idle(value(tree, rule.chooser)):
+    if chosen is None:
         return None
-    return rule.chooser
+    rules = (rule for rule in RULES if path in rule.fields)
+    return next((rule.chooser for rule in rules if rule.idle(value(tree, rule.chooser))), None)
 
 
 def idle_fields(tree: Tree) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """What of a config a scorer depends on."""
 
+from zip_ray.config.execution import ExecutionConfig
 from zip_ray.config.tree import Config
 from zip_ray.optimizers.spsa import ZipOptions
 from zip_ray.prompts.options import ContextOptions
@@ -16,6 +17,9 @@ def scorer_key(config: Config) -> str:
     prompt = config.prompt
     if isinstance(prompt, ContextOptions) and prompt.init == "auto":  # asks name the template that was found
         prompt = prompt.model_copy(update={"init": "template"})
-    execution = config.execution.model_copy(update={"mode": "sync", "in_flight": 8, "max_staleness": 256})
+    scheduling = ("mode", "in_flight", "max_staleness", "round_share")
+    execution = config.execution.model_copy(
+        update={name: ExecutionConfig.model_fields[name].default for name in scheduling}
+    )
     changes = {"optimizer": own, "prompt": prompt, "readout": "none", "execution": execution, **rest}
     return config.model_copy(update=changes).model_dump_json()

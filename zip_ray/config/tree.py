@@ -95,8 +95,13 @@ class Config(Section):
 
     @property
     def asks_in_flight(self) -> int:
-        """Asks that may be in flight at once: those of a step, or asynchronously `execution.in_flight`."""
-        return self.optimizer.asks_per_step if self.execution.mode == "sync" else self.execution.in_flight
+        """Asks that may be in flight at once: those of a round, or `execution.in_flight`."""
+        return self.optimizer.asks_per_step if self.in_rounds else self.execution.in_flight
+
+    @property
+    def in_rounds(self) -> bool:
+        """Whether the asks of a step go out together, and none of the next before it is made."""
+        return self.execution.mode == "sync" or self.optimizer.rounds
 
     @property
     def encodes_crops(self) -> bool:
@@ -123,7 +128,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _mode_is_possible(self) -> "Config":
-        if self.execution.mode == "async" and self.optimizer.compares:
+        if self.optimizer.compares and not self.optimizer.rounds and self.execution.mode == "async":
             raise ValueError(
                 f"execution.mode is async, but optimizer.method {self.optimizer.method} compares the queries of a "
                 "step: set execution.mode to sync (all queries of a step are in flight at once)"

@@ -32,7 +32,9 @@ class MethodOptions(Section):
     queries_per_ask: ClassVar[int] = 1
     """What one ask costs: 2 for a pair."""
     compares: ClassVar[bool] = False
-    """Whether a step compares its queries with one another, which asynchronous mode cannot offer."""
+    """Whether a step compares its queries with one another, so that they must be of one round."""
+    rounds: ClassVar[bool] = False
+    """Whether a step can do with a part of its round, which asynchronous mode closes without what is late."""
     wants_scores: ClassVar[bool] = False
     """Whether a step needs class scores, and not only losses."""
     brings: ClassVar[Mapping[str, Any]] = MappingProxyType({"prompt": {"space": "low-rank"}})
@@ -187,6 +189,7 @@ class Optimizer(ABC):
         self.asks_per_step, self.batches_per_step = options.asks_per_step, options.batches_per_step
         self.queries_per_ask, self.queries_per_step = options.queries_per_ask, options.queries_per_step
         self.cuts_last_step = options.cuts_last_step
+        self.rounds = options.rounds
 
     @abstractmethod
     def ask(self, state: OptimizerState, index: int) -> Ask:
@@ -201,7 +204,8 @@ class Optimizer(ABC):
 
         Args:
             state: before the step.
-            told: `asks_per_step` results, in the order of their asks; fewer where `cuts_last_step` allows it.
+            told: `asks_per_step` results, in the order of their asks; of a method with rounds, or where
+                `cuts_last_step` allows it, fewer.
         """
         finite, loss, accuracy = [], 0.0, 0.0
         for one in told:

@@ -33,6 +33,7 @@ class GaussNewtonOptions(MethodOptions):
     """Gauss-Newton steps on class scores."""
 
     compares: ClassVar[bool] = True
+    rounds: ClassVar[bool] = True
     wants_scores: ClassVar[bool] = True
     brings: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {
@@ -79,6 +80,10 @@ class GaussNewton(Optimizer):
     round is where the next step begins: it minimises the model's cross-entropy plus lambda / 2 |a|^2. With lambda as it
     is the minimum is the next centre; with lambda / 4 and 4 lambda there are two more candidates, and the point that
     the step begins from is the third. lambda follows the best of them.
+
+    A round may be told in part: a point whose scores are late or not finite is one row less. Where that is the centre,
+    the mean of the points along the directions stands in for it, with the mean of their scores: it lies near, and the
+    model, linear between the points, is the same.
 
     The state's `w` is the centre, which nothing has been asked about yet: validation judges it.
     """
@@ -128,20 +133,27 @@ class GaussNewton(Optimizer):
         return unit * z
 
     def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
-        found = {ask.index % self.asks_per_step: result.scores[0] for ask, result in told if result.scores is not None}
+        found = {
+            ask.index % self.asks_per_step: result.scores[0].astype(np.float64)
+            for ask, result in told
+            if result.scores is not None
+        }
         offsets = {ask.index % self.asks_per_step: ask.w - state.w for ask, _ in told}
-        if 0 not in found:
-            return self._back(state, found)
-        targets = self._problem.targets_of(told[0].ask.batch, found[0].shape[1])
-        centre = found.pop(0).astype(np.float64)
         tried = len(state.memory.get("others", ()))
-        candidates = {0: _Candidate(np.zeros_like(state.w), centre, cross_entropy(centre, targets))}
+        if 0 not in found:
+            around = [place for place in found if place > tried]
+            if not around:
+                return self._back(state, found)
+            found[0] = np.mean([found[place] for place in around], axis=0)
+            offsets[0] = np.mean([offsets[place] for place in around], axis=0)
+        targets = self._problem.targets_of(told[0].ask.batch, found[0].shape[1])
+        centre = found.pop(0)
+        candidates = {0: _Candidate(offsets[0], centre, cross_entropy(centre, targets))}
         directions, secants = [], []
-        for place, scores in sorted(found.items()):
-            exact = scores.astype(np.float64)
-            offset = offsets[place]
+        for place, exact in sorted(found.items()):
             if place <= tried:
-                candidates[place] = _Candidate(offset, exact, cross_entropy(exact, targets))
+                candidates[place] = _Candidate(offsets[place], exact, cross_entropy(exact, targets))
+            offset = offsets[place] - offsets[0]
             # Offsets of one length, for which one damping is right.
             length = np.linalg.norm(offset) / (self._problem.unit * np.sqrt(offset.size))
             if length > 0:
@@ -163,7 +175,7 @@ class GaussNewton(Optimizer):
         return Move(origin + middle, memory)
 
     def _back(self, state: OptimizerState, found: Mapping[int, object]) -> Move | None:
-        """From a centre whose scores are not finite to a candidate whose scores are, with more damping."""
+        """To a candidate that has scores, with more damping, where neither the centre nor a direction has."""
         others = state.memory.get("others", ())
         for place in range(len(others), 0, -1):  # the point before comes last, and is the safest
             if place in found:

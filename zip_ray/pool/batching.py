@@ -9,9 +9,9 @@ from zip_ray.pool.dispatcher import PREFETCH
 def asks_per_pass(config: Config, device: str, actors: int) -> int:
     """`execution.pairs_per_pass` as a number.
 
-    On GPUs, auto is an actor's share of what may be out at once: synchronously of a step, whose answers are awaited
-    together; asynchronously of `in_flight`, in as many passes as keep an actor at work while the driver is, and never
-    more than that. A CPU is busy with one pair: there, more would only come back later.
+    On GPUs, auto is an actor's share of what may be out at once: of a round, whose answers are awaited together; or of
+    `in_flight`, in as many passes as keep an actor at work while the driver is, and never more than that. A CPU is busy
+    with one pair: there, more would only come back later.
 
     Args:
         config: of the run.
@@ -23,7 +23,7 @@ def asks_per_pass(config: Config, device: str, actors: int) -> int:
         return min(given, out)
     if not device.startswith("cuda"):
         return 1
-    if config.execution.mode == "sync":
+    if config.in_rounds:
         return math.ceil(out / actors)
     return max(out // (PREFETCH * actors), 1)
 

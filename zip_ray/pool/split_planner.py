@@ -149,8 +149,7 @@ class SplitPlanner:
         config, optimizer = self._config, self._config.optimizer
         asks = config.asks_in_flight
         passes = math.ceil(asks / asks_per_pass(config, self._device, self._ready))
-        synchronous = config.execution.mode == "sync"
-        self.partition, rate = choose(self._ready, self._pace, self._whole, passes, synchronous)
+        self.partition, rate = choose(self._ready, self._pace, self._whole, passes, config.in_rounds)
         _log.warning(
             "execution.split: %s on %d actors, about %.0f queries per second%s",
             self.partition,
@@ -165,9 +164,11 @@ class SplitPlanner:
             return ""
         execution = self._config.execution
         remedies = []
-        if execution.mode == "async":
+        if not self._config.in_rounds:
             cost = "see docs/measurements/staleness.md"
             remedies.append(f"raise execution.in_flight (now {execution.in_flight}; {cost})")
+        if self._config.optimizer.rounds:
+            remedies.append(f"raise optimizer.round_queries (now {self._config.optimizer.asks_per_step})")
         if execution.pairs_per_pass not in (1, "auto"):
             remedies.append(f"lower execution.pairs_per_pass (now {execution.pairs_per_pass})")
         remedy = ", or ".join(remedies or ["give cluster.actors fewer"])

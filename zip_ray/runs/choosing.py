@@ -58,7 +58,12 @@ class _Scored:
 
 
 def choose_classifier(
-    pool: Pool, config: Config, begun: Beginning, state: RunState, meanwhile: Callable[[], None]
+    pool: Pool,
+    config: Config,
+    begun: Beginning,
+    state: RunState,
+    meanwhile: Callable[[], None],
+    asking: Callable[[int], None],
 ) -> Classifier:
     """Choose an iterate as `validation.deploy` says, and fit the readout that the config asks for.
 
@@ -68,6 +73,7 @@ def choose_classifier(
         begun: where the run began.
         state: where its tuning ended.
         meanwhile: is called now and then during a wait.
+        asking: is given the number of queries that the readout needs, before they are asked.
 
     Raises:
         PoolError, InputError: as the pool does.
@@ -78,7 +84,7 @@ def choose_classifier(
     if begun.plan.reserved == 0:
         _log.warning("budget.queries: too few for the scores that a readout needs: the prompt goes without")
         return Classifier(w, step)
-    scored, queries = _score(pool, config, begun, w, meanwhile)
+    scored, queries = _score(pool, config, begun, w, meanwhile, asking)
     if not all(np.isfinite(one).all() for one in (*scored.train, *scored.val)):
         _log.warning("scores that are not finite: the prompt goes without a readout")
         return Classifier(w, step, queries=queries)
@@ -99,13 +105,20 @@ def _iterate(config: Config, state: RunState) -> tuple[Float64, int]:
 
 
 def _score(
-    pool: Pool, config: Config, begun: Beginning, w: Float64, meanwhile: Callable[[], None]
+    pool: Pool,
+    config: Config,
+    begun: Beginning,
+    w: Float64,
+    meanwhile: Callable[[], None],
+    asking: Callable[[int], None],
 ) -> tuple[_Scored, int]:
     """The scores of the iterate, of the templates that were surveyed, and of further prompts; queries charged now."""
     start, images, size = begun.template, begun.facts.images["train"], config.task.batch_size
     points = [w, *_around(config, begun)]
     if begun.survey is None:  # which has the start's scores
         points.insert(1, begun.space.initial())
+    queries = chunks(images, size) * len(points)
+    asking(queries)
     asks = [Query(index=k, step=0, version=0, w=point, batch=0, start=start) for k, point in enumerate(points)]
     found, _ = training_scores(pool, asks, images, size, meanwhile)
     templates = begun.surveyed
@@ -117,7 +130,7 @@ def _score(
     answers = ask_all(pool, evaluations, EvaluationResult, meanwhile)
     val = [answer.scores for answer in answers if answer.scores is not None]
     scored = _Scored(prompts, [found[0], *surveyed, *found[1:]], val)
-    return scored, chunks(images, size) * len(points)
+    return scored, queries
 
 
 def _around(config: Config, begun: Beginning) -> list[Float64]:

@@ -21,7 +21,7 @@ from zip_ray.runs.choosing import Classifier, choose_classifier
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import Record, each_event
 from zip_ray.runs.folder import needing_room
-from zip_ray.tuning.events import EndEvent, StartEvent
+from zip_ray.tuning.events import EndEvent, ReadoutEvent, StartEvent
 from zip_ray.tuning.ledger import with_answered
 from zip_ray.tuning.loop import Outcome
 from zip_ray.tuning.state import RunState
@@ -64,8 +64,15 @@ def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[
         OutputError: the run folder cannot be written to.
         PoolError: no scorer is left.
     """
-    chosen = choose_classifier(run.pool, run.config, run.begun, outcome.state, meanwhile)
-    account = with_answered(outcome.state.account, chosen.queries)
+    state = outcome.state
+
+    def asking(queries: int) -> None:
+        """Before they are: a run that is cut off asks again when it is resumed, and counts these as wasted."""
+        charged = state.account.charged + queries
+        record.append(ReadoutEvent(step=state.optimizer.steps, queries=charged, seconds=state.seconds))
+
+    chosen = choose_classifier(run.pool, run.config, run.begun, state, meanwhile, asking)
+    account = with_answered(state.account, chosen.queries)
     outcome = replace(outcome, state=replace(outcome.state, account=account))
     accuracies = {**run.start.zero_shot.test, **_tested(run, chosen, meanwhile)}
     encoding = ask(run.pool, Encoding(chosen.w, run.begun.template, chosen.readout), EncodingResult, meanwhile)
@@ -93,9 +100,7 @@ def _tested(run: OpenRun, chosen: Classifier, meanwhile: Callable[[], None]) -> 
 
 
 def _end(run: OpenRun, outcome: Outcome, chosen: Classifier, accuracies: dict[str, float]) -> EndEvent:
-    state, optimizer = outcome.state, run.config.optimizer
-    of_steps = state.account.charged - run.begun.queries - chosen.queries
-    answers = of_steps * optimizer.asks_per_step // optimizer.queries_per_step
+    state = outcome.state
     accuracy = deployed(accuracies)
     return EndEvent(
         step=state.optimizer.steps,
@@ -108,11 +113,21 @@ def _end(run: OpenRun, outcome: Outcome, chosen: Classifier, accuracies: dict[st
         below_zero_shot=accuracy < accuracies[PLAIN_TEMPLATE],
         account=state.account,
         dropped=state.dropped_results,
-        left_over=max(0, answers - state.optimizer.steps * optimizer.asks_per_step - state.dropped_results),
+        left_over=_left_over(run, state, state.account.charged - run.begun.queries - chosen.queries),
         readout=run.config.readout,
         prompt_alone_accuracy=accuracies[TUNED] if chosen.readout else None,
         evidence=chosen.evidence,
     )
+
+
+def _left_over(run: OpenRun, state: RunState, charged: int) -> int:
+    """Answers that were neither used nor dropped, of so many queries; in rounds there are none."""
+    if run.config.in_rounds:
+        return 0
+    optimizer = run.config.optimizer
+    used = state.optimizer.steps * optimizer.asks_per_step
+    answers = charged * optimizer.asks_per_step // optimizer.queries_per_step
+    return max(0, answers - used - state.dropped_results)
 
 
 def _card(

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
-from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StartEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import EndEvent, Event, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent
 
 FILE_NAME = "metrics.jsonl"
 KINDS: dict[str, type[Event]] = {
@@ -22,6 +22,7 @@ KINDS: dict[str, type[Event]] = {
     "step": StepEvent,
     "validation": ValidationEvent,
     "pool": PoolEvent,
+    "readout": ReadoutEvent,
     "end": EndEvent,
 }
 """By their names in the file."""
@@ -155,7 +156,7 @@ def read_from(path: Path, offset: int) -> tuple[list[Event], int]:
     return events, offset + len(data) - len(torn)
 
 
-def cut_record(path: Path, step: int, validated_step: int) -> list[StepEvent]:
+def cut_record(path: Path, step: int, validated_step: int) -> list[StepEvent | ReadoutEvent]:
     """Drop what a run that is resumed from a checkpoint writes again: later events, the end, and a torn last line.
 
     Args:
@@ -164,16 +165,16 @@ def cut_record(path: Path, step: int, validated_step: int) -> list[StepEvent]:
         validated_step: step of the latest validation in the checkpoint.
 
     Returns:
-        The dropped steps.
+        The dropped steps, and the dropped readout.
 
     Raises:
         InputError: as `read_record`.
     """
     events = read_record(path)
-    last = {StartEvent: 0, StepEvent: step, PoolEvent: step, ValidationEvent: validated_step, EndEvent: -1}
-    kept = [event for event in events if event.step <= last[type(event)]]
+    last = {StartEvent: 0, StepEvent: step, PoolEvent: step, ValidationEvent: validated_step}
+    kept = [event for event in events if event.step <= last.get(type(event), -1)]
     write_whole(path, b"".join(as_json(event) for event in kept))
-    return [event for event in events if isinstance(event, StepEvent) and event.step > step]
+    return [e for e in events if isinstance(e, ReadoutEvent) or (isinstance(e, StepEvent) and e.step > step)]
 
 
 def _event(path: Path, number: int, line: bytes) -> Event:

@@ -19,7 +19,7 @@ from zip_ray.errors import InputError
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_from
 from zip_ray.runs.mlflow_server import error_line, find_or_create_run, make_client, no_answer, resolve_uri, shown
-from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StartEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import EndEvent, Event, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent
 
 ARTIFACTS = ("config.yaml", "tuned_prompt.safetensors", "tuned_prompt.json", "accuracy.png", RECORD)
 BELOW_ZERO_SHOT = "below_zero_shot"
@@ -66,7 +66,7 @@ def metrics_of(event: Event) -> dict[str, float]:
             figures = {f"actors/{state}": float(count) for state, count in counts.items()}
         case EndEvent():
             figures = {"test/accuracy": event.test_accuracy, "test/zero_shot_accuracy": event.zero_shot_accuracy}
-        case StartEvent():
+        case StartEvent() | ReadoutEvent():
             figures = {}
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 

@@ -63,7 +63,7 @@ class Summary:
             pace = f"latest step {silent:.0f} s ago, {self.mean_rate:.0f} queries/s since the start"
         stale = f"  staleness {step.staleness:.1f}" if step.staleness else ""
         wasted = f"  {step.wasted} queries wasted" if step.wasted else ""
-        dropped = f"  {step.dropped} answers too stale" if step.dropped else ""
+        dropped = f"  {step.dropped} answers too late" if step.dropped else ""
         return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._actors(), *self._test()]
 
     def _actors(self) -> list[str]:

@@ -41,15 +41,21 @@ def plan_queries(config: Config, facts: Facts) -> QueryPlan:
     left = budget - each * len(templates)
     needed = each if templates else 2 * each  # the start's scores too, which no survey has
     for_tuned = needed if config.readout != "none" and left >= needed else 0
-    if left - for_tuned < LEAST_ROUND or not isinstance(config.optimizer, GaussNewtonOptions):
-        rounds_of = LEAST_ROUND
-        further = _further(config, max(left - for_tuned, 0) // each if left < math.inf else MOST_FURTHER)
-        if not isinstance(config.optimizer, GaussNewtonOptions):
-            further = min(further, _share(left, each))
+    if isinstance(config.optimizer, GaussNewtonOptions):
+        further, round_queries = _plan_rounds(config, config.optimizer, left, for_tuned, each)
     else:
-        further = _further(config, _share(left, each))
-        rounds_of = _round(config, left - for_tuned - each * further)
-    return QueryPlan(templates, further, for_tuned + each * further, rounds_of)
+        further, round_queries = _further(config, left, each), LEAST_ROUND
+    return QueryPlan(templates, further, for_tuned + each * further, round_queries)
+
+
+def _plan_rounds(
+    config: Config, optimizer: GaussNewtonOptions, left: float, for_tuned: int, each: int
+) -> tuple[int, int]:
+    """Further prompts, which get all where there is no room for a round, and the queries of a round."""
+    if left - for_tuned < LEAST_ROUND:
+        return _further(config, left - for_tuned, each, share=1), LEAST_ROUND
+    further = _further(config, left, each)
+    return further, _round(config, optimizer, left - for_tuned - each * further)
 
 
 def _surveyed(config: Config, facts: Facts, budget: float, each: int) -> tuple[str, ...]:
@@ -60,19 +66,17 @@ def _surveyed(config: Config, facts: Facts, budget: float, each: int) -> tuple[s
     return known[:affordable]
 
 
-def _share(left: float, each: int) -> int:
-    return MOST_FURTHER if left == math.inf else int(FURTHER_SHARE * left) // each
+def _further(config: Config, left: float, each: int, share: float = FURTHER_SHARE) -> int:
+    """Further prompts for a share of the queries that are left, `each` for one prompt."""
+    if config.readout != "auto" or config.prompt.visual:
+        return 0
+    return MOST_FURTHER if left == math.inf else min(int(share * left) // each, MOST_FURTHER)
 
 
-def _further(config: Config, affordable: float) -> int:
-    return min(int(affordable), MOST_FURTHER) if config.readout == "auto" and not config.prompt.visual else 0
-
-
-def _round(config: Config, queries: float) -> int:
+def _round(config: Config, optimizer: GaussNewtonOptions, queries: float) -> int:
     """Queries of a round: as many as the actors do at a time, within limits; of a budget, equal parts."""
-    assert isinstance(config.optimizer, GaussNewtonOptions)
-    if config.optimizer.round_queries != "auto":
-        return config.optimizer.round_queries
+    if optimizer.round_queries != "auto":
+        return optimizer.round_queries
     actors = (config.cluster.most or 1) - 1  # one of them answers the validation meanwhile
     wanted = min(max(actors, FEWEST_IN_ROUND), MOST_IN_ROUND)
     return wanted if queries == math.inf else int(queries // math.ceil(queries / wanted))

@@ -69,9 +69,9 @@ class StepEvent(Moment):
     nonfinite: int
     """Answers without a finite loss, since the start."""
     staleness: float
-    """Mean number of updates made since the step's queries were asked; 0 in synchronous mode."""
+    """Mean number of updates made since the step's queries were asked; 0 in rounds."""
     dropped: int
-    """Answers that were too stale to be used, since the start."""
+    """Answers that were too late to be used, since the start."""
     wasted: int
     """Queries issued without use, since the start."""
     queries_per_second: float
@@ -104,6 +104,11 @@ class PoolEvent(Moment):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadoutEvent(Moment):
+    """The run has made its last step, and asks for the scores that the readout needs: `queries` has them charged."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EndEvent(Moment):
     """The run has come to its end, and its prompt has been tested: the last event of its log."""
 
@@ -119,7 +124,7 @@ class EndEvent(Moment):
     """Whether the tuned prompt classifies fewer images correctly than the plain template."""
     account: Account
     dropped: int
-    """Answers that were too stale to be used."""
+    """Answers that were too late to be used."""
     left_over: int
     """Answers charged and neither used nor dropped: too few for a step when the run ended."""
     readout: str = "none"
@@ -130,4 +135,4 @@ class EndEvent(Moment):
     """What the validation images say for the tuned prompt and its readout, against the start."""
 
 
-Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | EndEvent
+Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | ReadoutEvent | EndEvent

@@ -304,7 +304,7 @@ class Tuning:
 
     def _crop_stream(self) -> CropStream:
         config, optimizer = self._config, self._optimizer
-        out = 0 if self._synchronous else config.execution.in_flight
+        out = 0 if config.in_rounds else config.execution.in_flight
         ahead = (config.cluster.most or CROPS_AHEAD) + out // optimizer.asks_per_step
         send: Any = self._send
         return CropStream(send, ahead, self._queue.last_batch)

@@ -1,4 +1,4 @@
-"""The numbers of asks: how many may be in flight, which results wait for their step, which are too stale to be used."""
+"""The numbers of asks: how many may be in flight, which results wait for their step, which are too late to be used."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +20,17 @@ class StepResults(NamedTuple):
     told: list[Told]
     """In the order of their asks."""
     staleness: float
-    """Mean number of steps made since each was asked; 0 in synchronous mode."""
+    """Mean number of steps made since each was asked; 0 in rounds."""
     dropped: int
-    """Results since the step before that were too stale to be used."""
+    """Results since the step before that were too late to be used."""
 
 
 class Queue:
     """Numbers asks, and collects their results into steps.
 
     Synchronously a step waits for the results to all its asks: which asks make it does not depend on the pool.
-    Asynchronously up to `in_flight` asks are out, and a step takes the first so many results.
+    Asynchronously up to `in_flight` asks are out, and a step takes the first so many results. Where the method has
+    rounds, all asks of a step are out, and it takes the first results to these: later ones are too late.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Queue:
 
         Args:
             optimizer: makes the asks.
-            execution: mode, asks in flight, largest staleness.
+            execution: mode, asks in flight, largest staleness, share of a round that closes it.
             ledger: is charged.
             steps: done so far.
             asked: asks numbered so far; those that were in flight are lost, and numbers continue with the next step's.
@@ -56,6 +57,12 @@ class Queue:
         self._optimizer, self._execution, self._ledger = optimizer, execution, ledger
         self._synchronous, self._start = execution.mode == "sync", start
         each = self._each = optimizer.asks_per_step
+        share = execution.round_share if optimizer.rounds and not self._synchronous else 1.0
+        self._least = math.ceil(share * each)
+        """Results that make a step, where the budget has room for it."""
+        self._in_rounds = self._synchronous or optimizer.rounds
+        self._oldest = 0 if self._in_rounds else execution.max_staleness
+        """Steps after which a result is too late."""
         self._steps, self._last = steps, None if last_step is None else last_step * each
         self.asked = -(-asked // each) * each
         """Asks numbered so far, which is the number of the next."""
@@ -65,12 +72,12 @@ class Queue:
         self._versions = 0
         """Sum of the versions of those."""
         self.dropped = 0
-        """Results since the latest step that were too stale to be used."""
+        """Results since the latest step that were too late to be used."""
 
     @property
     def room(self) -> int:
         """Asks that may go out now."""
-        if self._synchronous:
+        if self._in_rounds:
             return (self._steps + 1) * self._each - self.asked
         return self._execution.in_flight - self.out
 
@@ -100,7 +107,7 @@ class Queue:
         """The next asks that share a pass: at most so many, fewer at the end of a step, of the budget, or of the crops
         that are ready; none where nothing can be asked now.
 
-        Asynchronously only whole passes, as far as the budget allows: answers come one pass at a time, and what each
+        Without rounds only whole passes, as far as the budget allows: answers come one pass at a time, and what each
         frees would go out in passes of its size for ever.
 
         Args:
@@ -110,7 +117,7 @@ class Queue:
         """
         asks: list[Ask] = []
         room = self.room
-        if room < (1 if self._synchronous else most):
+        if room < (1 if self._in_rounds else most):
             return ()
         while len(asks) < min(most, room) and self._admits():
             if self._synchronous and asks and asks[-1].batch != self.next_batch:
@@ -128,32 +135,32 @@ class Queue:
         return tuple(asks)
 
     def take(self, asks: Sequence[Ask], results: Sequence[AskResult], attempts: int) -> Iterator[StepResults]:
-        """Charge the results of a pass; the steps that they complete, one after another."""
+        """Charge the results of a pass; the steps that they complete, one after another. A round takes whole passes."""
         for ask, result in zip(asks, results, strict=True):
             self._ledger.complete(ask.queries, attempts)
             self.out -= 1
-            if self._steps - ask.version > self._execution.max_staleness:
+            if self._steps - ask.version > self._oldest:
                 self.dropped += 1
                 continue
             self._told.append(Told(ask, result))
             self._versions += ask.version
-            if len(self._told) == self._wanted:
+            if len(self._told) >= self._needed and (ask is asks[-1] or not self._in_rounds):
                 told = sorted(self._told, key=attrgetter("ask.index"))
-                staleness = (self._steps * self._each - self._versions) / self._each
+                staleness = (self._steps * len(told) - self._versions) / len(told)
                 step = StepResults(told, staleness, self.dropped)
                 self._told, self._versions, self.dropped = [], 0, 0
                 self._steps += 1
                 yield step
 
     @property
-    def _wanted(self) -> int:
-        """Results that make the step: those of all its asks, of which the end of the budget may leave fewer."""
+    def _needed(self) -> int:
+        """Results that make the step, at least; the end of the budget may leave fewer."""
         if not self._optimizer.cuts_last_step:
-            return self._each
+            return self._least
         asked = self.asked - self._steps * self._each
         return asked + int(min(self._each - asked, self._ledger.left // self._optimizer.queries_per_ask))
 
     def _admits(self) -> bool:
         """Whether the budget has room for another ask: beside those in flight, and for steps that will be counted."""
-        ahead = self._steps * self._each + len(self._told) + self.out
+        ahead = self.asked if self._in_rounds else self._steps * self._each + len(self._told) + self.out
         return self.admits_step and (self._last is None or ahead < self._last)

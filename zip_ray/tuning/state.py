@@ -33,7 +33,7 @@ class RunState:
     nonfinite_results: int = 0
     """Answers without a finite loss, since the start."""
     dropped_results: int = 0
-    """Answers that were too stale to be used, since the start."""
+    """Answers that were too late to be used, since the start."""
     validated_step: int = -1
     """Step of the latest validation; -1 before the first."""
     accuracy: float = float("nan")
