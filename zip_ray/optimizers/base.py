@@ -213,7 +213,8 @@ class Optimizer(ABC):
                 finite.append(one)
                 loss += one.result.loss
                 accuracy += one.result.accuracy
-        make = self._move if len(told) == self.asks_per_step else self._cut_short
+        cut = self.cuts_last_step and len(told) < self.asks_per_step
+        make = self._cut_short if cut else self._move
         move = make(state, finite) if finite else None
         if move is None:
             after = OptimizerState(state.w, state.steps + 1, state.nonfinite_streak + 1, state.memory)

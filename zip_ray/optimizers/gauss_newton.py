@@ -21,7 +21,7 @@ from zip_ray.protocol.random_keys import Stream, generator
 SPREAD = 4.0
 """Between the dampings of two candidates, and from round to round. Down as much as up: a mini-batch on which the point
 before happens to be the best must not stop the steps for good."""
-LEAST_DAMPING, MOST_DAMPING = 1e-5, 1.0
+LEAST_DAMPING, MOST_DAMPING = 1e-5, 1e3
 """With more than the most a step is too short to tell anything."""
 OTHERS = 3
 """Points beside the centre that a round tries: a smaller and a larger damping, and the point before."""
