@@ -225,7 +225,7 @@ def _open(config: Config, build: Callable[[], ScorerLike]) -> Pool:
     """The pool that the config names."""
     if config.cluster.pool == "in-process":
         return InProcessPool(build)
-    from zip_ray.actors import RayPool
+    from zip_ray.actors.ray_pool import RayPool
 
     return RayPool(build, config.cluster)
 
@@ -236,7 +236,7 @@ def _require_lasting(config: Config, folder: Path | None, option: str = "output.
     Raises:
         InputError: names the option and the remedy.
     """
-    from zip_ray.actors import require_lasting
+    from zip_ray.actors.jobs import require_lasting
 
     require_lasting(config, folder, option)
 
@@ -245,7 +245,7 @@ def _with_metrics(config: Config, folder: Path | None, listen: Listener) -> List
     """What hears the events of a run besides its own folder: a listener, and Ray's metrics, where there is Ray."""
     if config.cluster.pool == "in-process":
         return listen
-    from zip_ray.actors import RayMetrics
+    from zip_ray.actors.metrics import RayMetrics
 
     metrics = RayMetrics(str(folder or config.task.name), config.budget)
 

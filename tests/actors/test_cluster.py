@@ -5,8 +5,7 @@ import pytest
 import ray
 
 from tests.support.paths import ROOT
-from zip_ray.actors import connect
-from zip_ray.actors.cluster import describe_cluster
+from zip_ray.actors.cluster import connect, describe_cluster
 from zip_ray.cli.main import main
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
