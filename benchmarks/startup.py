@@ -31,7 +31,7 @@ RUNS = 3
 
 @dataclass(frozen=True)
 class Options(BenchmarkOptions):
-    """Seconds from pressing return to the first query of the quickstart, wanted: at most 10."""
+    """Seconds from pressing return to the first query of the quickstart, wanted: at most 10 on two cores."""
 
     against: Path | None = None
     """Folder of another version of zip-ray, a git worktree say, to be measured beside this one."""
