@@ -54,9 +54,12 @@ def main() -> None:
     from zip_ray.runs import lifecycle
     from zip_ray.tuning.events import StepEvent
 
+    steps = []
+
     def listen(event: Any) -> None:
-        if isinstance(event, StepEvent) and event.step == 1:
+        if isinstance(event, StepEvent) and not steps:
             over("first step")
+            steps.append(event)
 
     over("command's imports")
     from zip_ray.actors import ray_pool
@@ -68,7 +71,7 @@ def main() -> None:
     api.scorer_builder = scorer_builder
     given = {"budget": {"queries": 200}, "cluster": {"actors": ACTORS}, "output": {"dir": "run"}}
     config = settings.of_file("quickstart", given)
-    api.tune(config, listen=listen)
+    api.tune(config, interrupted=lambda: bool(steps), listen=listen)
 
 
 if __name__ == "__main__":
