@@ -47,6 +47,7 @@ figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour and a ha
 	$(BIN)/python benchmarks/readout.py --write --check
 	$(BIN)/python benchmarks/rounds.py --write --check
 	$(BIN)/python benchmarks/driver.py --write --check
+	$(BIN)/python benchmarks/startup.py --write
 	$(BIN)/python benchmarks/experiments.py --write
 
 clean:

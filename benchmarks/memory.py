@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import MEASUREMENTS, BenchmarkOptions, machine, table
-from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.clip.feature_cache import FeatureCache
 from zip_ray.clip.image_features import train_features
 from zip_ray.clip.loading import load_clip

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import MEASUREMENTS, ROOT, BenchmarkOptions, machine, parallel, run, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second
-from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState

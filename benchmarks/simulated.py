@@ -10,8 +10,7 @@ import numpy as np
 import ray
 
 from tests.support.fakes import FACTS
-from zip_ray.actors import RayPool
-from zip_ray.actors.ray_pool import OPTIONS
+from zip_ray.actors.ray_pool import OPTIONS, RayPool
 from zip_ray.actors.scorer_actor import ScorerActor
 from zip_ray.config.reading import validate
 from zip_ray.config.resources import ClusterConfig

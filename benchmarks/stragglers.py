@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import MEASUREMENTS, BenchmarkOptions, machine, table
 from benchmarks.simulated import TimedScorer, configure, pool, queries_per_second, tune
-from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.arrays import Float64
 from zip_ray.tuning.events import Event, StepEvent

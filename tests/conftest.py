@@ -18,13 +18,21 @@ settings.register_profile("zip-ray", deadline=None, suppress_health_check=[Healt
 settings.load_profile("zip-ray")
 
 
-LONG_ROOMS = ("system", "cli", "compare", "contracts", "actors", "runs")
+LONGEST = (
+    *("system/test_readme.py", "cli/test_cli.py", "compare/test_execute.py", "system/test_benchmarks.py"),
+    *("system", "compare", "contracts", "actors", "runs"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the rooms that take longest: several processes share the files, and end together."""
-    rooms = {room: place for place, room in enumerate(LONG_ROOMS)}
-    items.sort(key=lambda item: rooms.get(item.path.parent.name, len(rooms)))
+    """Begin with the files and the rooms that take longest: several processes share the files, and end together."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.parent.name
+        return min(places.get(name, len(places)) for name in (f"{room}/{item.path.name}", room))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The verbs, and the composition: which scorer, which pool, who hears the events.
 
-torch and Ray are imported where they are needed: a driver on a cluster needs no torch, a run in one process no Ray.
+What takes long to import is imported where it is needed: a driver on a cluster needs no torch, a run in one process no
+Ray, and help none of them.
 What an actor builds is a function of this module, so that its process finds it by name.
 """
 
@@ -10,9 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zip_ray.artifact.tuned_prompt import TunedPrompt
-from zip_ray.compare.execute import SuiteOutcome, run_suite
-from zip_ray.compare.report.write import write_report
-from zip_ray.compare.suite import Suite
 from zip_ray.config.task import TaskConfig
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.tree import Config
@@ -28,6 +26,8 @@ from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
     from zip_ray.artifact.classifier import Prediction
+    from zip_ray.compare.execute import SuiteOutcome
+    from zip_ray.compare.suite import Suite
 
 OpenHosts = Callable[[Config, list[str]], Pool]
 
@@ -119,12 +119,12 @@ def fetched(uri: str) -> Path:
 
 
 def compare(
-    suite: Suite,
+    suite: "Suite",
     source: Path,
     folder: Path | None = None,
     open_hosts: OpenHosts = open_hosts,
     interrupted: Callable[[], bool] = lambda: False,
-) -> tuple[Path, SuiteOutcome]:
+) -> "tuple[Path, SuiteOutcome]":
     """Carry out what is left of a suite, and report; its folder, and how it ended.
 
     Args:
@@ -138,6 +138,8 @@ def compare(
         InputError: the suite, its folder or the cluster cannot be used.
         PoolError: no scorer is left.
     """
+    from zip_ray.compare.execute import run_suite
+
     folder = folder or Path("runs", "suites", suite.name)
     _require_lasting(suite.common(source), folder, "output")
 
@@ -153,6 +155,8 @@ def report(folder: Path) -> tuple[Path, Path]:
     Raises:
         InputError: the folder holds no suite, or no run of it has come to its end.
     """
+    from zip_ray.compare.report.write import write_report
+
     return write_report(folder)
 
 
@@ -221,7 +225,7 @@ def _open(config: Config, build: Callable[[], ScorerLike]) -> Pool:
     """The pool that the config names."""
     if config.cluster.pool == "in-process":
         return InProcessPool(build)
-    from zip_ray.actors import RayPool
+    from zip_ray.actors.ray_pool import RayPool
 
     return RayPool(build, config.cluster)
 
@@ -232,7 +236,7 @@ def _require_lasting(config: Config, folder: Path | None, option: str = "output.
     Raises:
         InputError: names the option and the remedy.
     """
-    from zip_ray.actors import require_lasting
+    from zip_ray.actors.jobs import require_lasting
 
     require_lasting(config, folder, option)
 
@@ -241,7 +245,7 @@ def _with_metrics(config: Config, folder: Path | None, listen: Listener) -> List
     """What hears the events of a run besides its own folder: a listener, and Ray's metrics, where there is Ray."""
     if config.cluster.pool == "in-process":
         return listen
-    from zip_ray.actors import RayMetrics
+    from zip_ray.actors.metrics import RayMetrics
 
     metrics = RayMetrics(str(folder or config.task.name), config.budget)
 

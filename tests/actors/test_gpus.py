@@ -17,8 +17,8 @@ from tests.support.pools import drain
 from tests.support.processes import HANG_SECONDS
 from tests.support.ray_cluster import add_node
 from tests.support.simulated import Faults, SimulatedPool
-from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import free_places, places
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.facts import Facts
 

@@ -19,8 +19,8 @@ from tests.support.paths import ROOT
 from tests.support.pools import drain
 from tests.support.processes import HANG_SECONDS, free_port, wait_for
 from tests.support.ray_cluster import add_node
-from zip_ray.actors import RayPool
 from zip_ray.actors.cluster import connect
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import PoolError
@@ -193,7 +193,7 @@ FOREIGN_DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[1])  # of this process only: Ray gives workers the script's and the working directory
 from tests.support.ray_cluster import add_node
-from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, new_work

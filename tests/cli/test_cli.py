@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.support.command_line import assert_same_run, command, run, steps_done, wait_for_step
 from tests.support.paths import ROOT
-from tests.support.processes import HANG_SECONDS, below, is_actor, require_gone, wait_for
+from tests.support.processes import HANG_SECONDS, below, is_actor, meanwhile, require_gone, wait_for
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.runs.event_log import read_record
 from zip_ray.tuning.events import EndEvent, StartEvent
@@ -72,19 +72,18 @@ def test_a_run_leaves_all_that_it_promises(reference: Path) -> None:
         assert picture.width > 800
 
 
-@pytest.mark.parametrize("actors", [1, 3])  # two: below, with a killed one
-def test_ray_actors_give_the_same_bits(reference: Path, tmp_path: Path, actors: int, ray_cluster: str) -> None:
-    folder = tune(tmp_path, "run", f"--cluster.address={ray_cluster}", f"--cluster.actors={actors}")
-    assert_same_run(folder, reference)
+def test_three_ray_actors_give_the_same_bits_though_one_is_killed(
+    reference: Path, tmp_path: Path, ray_cluster: str
+) -> None:
+    """One is enough below, with a killed driver."""
 
+    def kill_one() -> None:
+        wait_for(lambda: steps_done(tmp_path / "run") >= 7, every=0.01)
+        wait_for(lambda: len(actors_now()) == 3)  # those of closed pools may still be ending
+        os.kill(min(actors_now()), signal.SIGKILL)
 
-def test_a_killed_actor_changes_nothing(reference: Path, tmp_path: Path, ray_cluster: str) -> None:
-    process = start(tmp_path, f"--cluster.address={ray_cluster}", "--cluster.actors=2")
-    wait_for_step(tmp_path / "run", 7, process)
-    wait_for(lambda: len(actors_now()) == 2 or process.poll() is not None)  # those of closed pools may still be ending
-    os.kill(min(actors_now()), signal.SIGKILL)
-    out, err = process.communicate(timeout=HANG_SECONDS)
-    assert process.returncode == 0, out + err
+    with meanwhile(kill_one):
+        tune(tmp_path, "run", f"--cluster.address={ray_cluster}", "--cluster.actors=3")
     assert_same_run(tmp_path / "run", reference)
     account = read_record(tmp_path / "run" / "metrics.jsonl")[-1].account
     assert account.charged == 400
@@ -92,7 +91,7 @@ def test_a_killed_actor_changes_nothing(reference: Path, tmp_path: Path, ray_clu
 
 
 # Checkpoints are written at the start and every ten steps: 3 and 14 are between two of them.
-@pytest.mark.parametrize(("pool", "step"), [("in-process", 3), ("in-process", 30), ("ray", 14)])
+@pytest.mark.parametrize(("pool", "step"), [("in-process", 3), ("ray", 14)])
 def test_a_killed_driver_resumes_to_the_same_bits(
     reference: Path, tmp_path: Path, pool: str, step: int, ray_cluster: str
 ) -> None:
@@ -122,7 +121,9 @@ def test_a_stopped_run_says_how_to_go_on(reference: Path, tmp_path: Path) -> Non
     assert process.returncode == 130
     suggested = out.strip().partition("continue with: ")[2]
     assert suggested.endswith(" resume run")
-    subprocess.run(shlex.split(suggested), cwd=tmp_path, check=True, capture_output=True)
+    _, program, *arguments = shlex.split(suggested)
+    assert program == str(ROOT / "run.py"), "what the test itself has started"
+    run(tmp_path, *arguments)
     assert_same_run(tmp_path / "run", reference)
 
 
@@ -137,7 +138,7 @@ def test_evaluate_and_classify(reference: Path, tmp_path: Path) -> None:
     out = run(tmp_path, "evaluate", str(reference)).stdout
     assert f"{events[-1].test_accuracy:.1%}" in out
     assert f"{events[0].zero_shot.test['plain template']:.1%}" in out
-    run(tmp_path, "evaluate", str(reference), "--task.name=letter", "--task.shots=2")
+    run(tmp_path, "evaluate", str(reference), "--task.name=count", "--task.shots=1")
     assert run(tmp_path, "evaluate", "--seed=1", str(reference)).stdout == out, "the positional is found anywhere"
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
     Image.new("L", (30, 20), 200).save(tmp_path / "a.jpg")
@@ -152,10 +153,8 @@ def test_evaluate_and_classify(reference: Path, tmp_path: Path) -> None:
 
 
 def test_doctor(tmp_path: Path, ray_cluster: str) -> None:
-    done = run(tmp_path, "doctor", str(ROOT / "configs" / "methods" / "zip-tuned.yaml"))
-    assert done.stdout.count(" ok ") == 7
     joined = run(tmp_path, "doctor", f"--cluster.address={ray_cluster}").stdout
-    assert joined.count(" ok ") == 7, "of the defaults"
+    assert joined.count(" ok ") == 7
     bad = ["--cluster.address=127.0.0.1:1", "--tracking.uri=http://127.0.0.1:1", "--task.name=nope"]
     done = run(tmp_path, "doctor", *bad, code=1)
     assert done.stdout.count(" fault ") == 4  # the prompt cannot be checked without its task

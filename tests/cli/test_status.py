@@ -10,7 +10,7 @@ import ray
 
 from tests.support.events import end_event, pool_event, step_event
 from tests.support.processes import wait_for
-from zip_ray.actors import RayMetrics
+from zip_ray.actors.metrics import RayMetrics
 from zip_ray.cli.main import main
 from zip_ray.cli.status import status
 from zip_ray.config.tree import Config

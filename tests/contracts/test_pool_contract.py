@@ -26,7 +26,7 @@ from tests.support.fakes import (
 )
 from tests.support.pools import drain
 from tests.support.scoring import template_query
-from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.asking import ask

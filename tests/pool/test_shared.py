@@ -15,6 +15,7 @@ from tests.support.fake_ray import FakeRay
 from tests.support.fakes import FakeScorer, evaluation_work, make_pair, pair_work
 from tests.support.loop import without_time
 from tests.support.pools import RecordingPool, drain
+from tests.support.processes import HANG_SECONDS
 from tests.support.scorer_keys import BUGGY, NO_IMAGES, STUCK, KeyedScorer
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
@@ -79,7 +80,7 @@ def test_a_run_that_waits_for_its_facts_can_look_around() -> None:
     looked = threading.Event()
 
     def build(key: str) -> KeyedScorer:
-        assert looked.wait(60.0)
+        assert looked.wait(HANG_SECONDS)
         return KeyedScorer(key)
 
     with hub_over(build, "1") as hub:
@@ -166,7 +167,7 @@ def test_the_end_of_a_pool_is_raised_in_every_run() -> None:
     with ThreadPoolExecutor(3) as threads:
         for wait in [threads.submit(evaluate, hub.channel(key)) for key in "123"]:
             with pytest.raises(PoolError, match="no actor is left"):
-                wait.result(10)
+                wait.result(HANG_SECONDS)
     with pytest.raises(PoolError, match="no actor is left"):
         hub.channel("1").submit([pair_work(0)])
     hub.close()
@@ -182,10 +183,10 @@ def test_closing_the_hub_ends_the_waiting() -> None:
     hub = PoolHub(SilentPool(FakeScorer))
     with ThreadPoolExecutor(1) as threads:
         wait = threads.submit(evaluate, hub.channel("1"))
-        assert asked.wait(10)
+        assert asked.wait(HANG_SECONDS)
         hub.close()
         with pytest.raises(PoolError, match="closed"):
-            wait.result(10)
+            wait.result(HANG_SECONDS)
 
 
 def test_a_closed_channel_leaves_the_pool_to_the_others() -> None:
@@ -206,7 +207,7 @@ def test_of_the_works_of_all_runs_the_lowest_priority_and_id_is_begun_first() ->
         """Begins when all works are there, and remembers what it did."""
 
         def answer(self, work: Work) -> Value:
-            assert gate.wait(60.0)
+            assert gate.wait(HANG_SECONDS)
             index = work.body.asks[0].index if isinstance(work.body, Pass | Slice) else -1
             begun.append((work.body.kind, index))
             return super().answer(work)

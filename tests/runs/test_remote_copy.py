@@ -149,7 +149,9 @@ def test_storage_that_fails_or_hangs_holds_nothing_up(
     assert caplog.text.count("cannot be written (OSError: [Errno 5] no such bucket); the run continues") == 1
     assert "is incomplete" in caplog.text
     release = threading.Event()
-    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.pipe_file", lambda *_, **__: release.wait(60))
+    monkeypatch.setattr(
+        "fsspec.implementations.memory.MemoryFileSystem.pipe_file", lambda *_, **__: release.wait(HANG_SECONDS)
+    )
     monkeypatch.setattr("zip_ray.runs.lifecycle.REMOTE_SECONDS", 0.1)
     assert tune(configured(tmp_path / "two", remote=URI), open_pool, never).outcome.finished
     release.set()

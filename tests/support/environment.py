@@ -15,6 +15,8 @@ def isolate_environment() -> None:
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - that is its name
     # 10,000 by default, which a test of the metrics would wait for.
     os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112
+    # A worker per core at once, which no actor with code of its own can use.
+    os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     # No test uses the job runners of an MLflow server: several processes, which all import MLflow.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"

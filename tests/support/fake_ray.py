@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
-from zip_ray.actors import RayPool
 from zip_ray.actors.ray_errors import NODE_DIED
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.pool.contract import ScorerLike
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
@@ -51,6 +52,15 @@ def wait_for(condition: Callable[[], object], every: float = 0.1, seconds: float
                 return
         assert time.monotonic() < deadline, f"has not come about within {seconds:g} s"
         time.sleep(every)
+
+
+@contextlib.contextmanager
+def meanwhile(act: Callable[[], object]) -> Iterator[None]:
+    """Carry something out in a thread beside what is done here; what it raises is raised here."""
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(act)
+        yield
+        done.result()
 
 
 @contextlib.contextmanager

@@ -53,7 +53,8 @@ def running_cluster(num_cpus: int) -> Iterator[Cluster]:
     def start() -> Cluster:
         port = free_port()
         head = {"num_cpus": num_cpus, "object_store_memory": STORE_BYTES, "ray_client_server_port": port}
-        cluster = Cluster(initialize_head=True, head_node_args={**head, "include_dashboard": False})
+        spared = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        cluster = Cluster(initialize_head=True, head_node_args={**head, **spared})
         cluster.client_address = f"ray://127.0.0.1:{port}"
         return cluster
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.clone import environment_without_zip_ray
-from tests.support.processes import free_port, listens, wait_for
+from tests.support.processes import HANG_SECONDS, free_port, listens, wait_for
 
 
 @dataclass
@@ -27,7 +27,7 @@ class RayHead:
     def kill(self) -> None:
         """It is lost with all that it started."""
         subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=True)
-        self.process.wait(30)
+        self.process.wait(HANG_SECONDS)
 
 
 @contextlib.contextmanager
@@ -38,12 +38,13 @@ def ray_head() -> Iterator[RayHead]:
     python = environment_without_zip_ray(folder / "environment")
     path = f"{python.parent}:{os.environ['PATH']}"  # a job's `python` is this one
     environment = {**os.environ, "RAY_TMPDIR": str(folder), "PATH": path}
+    environment["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"  # 30 by default: too little on a busy machine
     process = subprocess.Popen(
         [
             *(str(python), "-m", "ray.scripts.scripts"),
             *("start", "--head", "--block", f"--port={free_port()}", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--object-store-memory=80000000"),
-            *(f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={free_port()}"),
+            *("--no-monitor", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={free_port()}"),
         ],
         cwd=folder,
         env=environment,
@@ -58,4 +59,4 @@ def ray_head() -> Iterator[RayHead]:
         yield started
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(HANG_SECONDS)

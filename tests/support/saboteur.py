@@ -21,7 +21,7 @@ from ray.core.generated import autoscaler_pb2
 
 from tests.support.ray_cluster import add_node, running_cluster
 from tests.support.simulated import DriverKilled
-from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.runs import checkpoint
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 

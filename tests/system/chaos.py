@@ -30,7 +30,7 @@ from tests.support.pools import CountingPool
 from tests.support.processes import free_port, require_gone
 from tests.support.saboteur import MEMBERS, Disk, Saboteur, real_cluster, tear
 from tests.support.simulated import KINDS, DriverKilled, Faults, SimulatedPool
-from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import OutputError

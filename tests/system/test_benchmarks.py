@@ -13,7 +13,7 @@ import tyro
 from benchmarks import accuracy, gains, scaling
 from benchmarks.common import Figures
 from tests.support.paths import ROOT
-from zip_ray.actors import connect
+from zip_ray.actors.cluster import connect
 from zip_ray.config.reading import load_config
 from zip_ray.config.resources import ClusterConfig
 
@@ -30,6 +30,7 @@ def test_quick_prints_a_table_and_its_figure_last(
         return connect(cluster.model_copy(update={"address": ray_cluster}))
 
     monkeypatch.setattr("zip_ray.actors.ray_pool.connect", join)
+    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)  # for processes of their own
     module = importlib.import_module(f"benchmarks.{program}")
     if hasattr(module, "parallel"):
         monkeypatch.setattr(module, "parallel", lambda function, jobs, _: map(function, jobs))
@@ -41,7 +42,7 @@ def test_quick_prints_a_table_and_its_figure_last(
 
 def test_a_program_runs_as_its_page_says() -> None:
     """From the project's root, with jobs in processes of their own."""
-    command = [sys.executable, "benchmarks/experiments.py", "--quick", "--processes", "1"]
+    command = [sys.executable, "benchmarks/accuracy.py", "--quick", "--processes", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "wanted" in done.stdout.splitlines()[-1]

@@ -8,7 +8,7 @@ from tests.system.chaos import real_cluster, real_schedule, simulated_schedule
 
 @pytest.mark.parametrize("block", range(4))
 def test_simulated_schedules(block: int) -> None:
-    for seed in range(30 * block, 30 * (block + 1)):
+    for seed in range(20 * block, 20 * (block + 1)):
         simulated_schedule(seed)
 
 
@@ -22,5 +22,5 @@ def test_a_fault_that_meets_nobody_is_not_counted() -> None:
 
 def test_real_schedules() -> None:
     with real_cluster() as cluster:
-        for seed in range(3):
+        for seed in range(2):
             real_schedule(seed, cluster)

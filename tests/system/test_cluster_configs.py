@@ -23,7 +23,7 @@ from tests.support.faults import check_each
 from tests.support.paths import RAY, ROOT
 from tests.support.pools import drain
 from tests.support.processes import HANG_SECONDS, free_port, wait_for
-from zip_ray.actors import RayPool
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.cli import settings
 from zip_ray.cli.main import bound
 from zip_ray.runs.event_log import read_record
@@ -227,9 +227,9 @@ def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
     ray = """
         case "$*" in
         "start --head "*) [[ "$STARTS" == True ]] || exit 1; until [[ -e "$CALLS.asked" ]]; do sleep 0.1; done
-            echo head >>"$CALLS"; exec sleep 60;;
+            echo head >>"$CALLS"; exec sleep 600;;
         status*) touch "$CALLS.asked"; [[ ! -s "$CALLS" ]] && echo "No cluster status." || echo " 1 node_8f";;
-        start*) echo worker >>"$CALLS"; exec sleep 60;;
+        start*) echo worker >>"$CALLS"; exec sleep 600;;
         esac"""
     play(tmp_path, {"ray": ray, "python": 'until grep -q worker "$CALLS"; do sleep 0.1; done; echo driver >>"$CALLS"'})
     calls = tmp_path / "calls"

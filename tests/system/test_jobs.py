@@ -5,19 +5,18 @@ import contextlib
 import json
 import re
 import shlex
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ray.job_submission import JobSubmissionClient
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 from tests.support.clone import clone
 from tests.support.command_line import run, steps_done
-from tests.support.paths import RAY, ROOT
+from tests.support.paths import ROOT
 from tests.support.processes import wait_for
-from zip_ray.actors import require_lasting
+from zip_ray.actors.jobs import require_lasting
 from zip_ray.cli.main import main
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
@@ -40,16 +39,6 @@ class Jobs:
     head: str
     project: Path
 
-    def ray_job(self, command: str, *arguments: str) -> str:
-        line = [RAY, "job", command, "--address", self.head, *arguments]
-        done = subprocess.run(line, cwd=self.project, capture_output=True, text=True)
-        return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-
-    def submit(self, *command: str, name: str) -> str:
-        """Submit a job and follow it; what is printed."""
-        options = ("--submission-id", name, "--working-dir", ".")
-        return self.ray_job("submit", *options, "--", "python", "run.py", *command)
-
     def begin(self, *command: str, name: str) -> JobSubmissionClient:
         """Submit a job and do not wait; as `ray job submit --no-wait`, less the seconds that a program takes to start.
 
@@ -60,6 +49,12 @@ class Jobs:
         line = shlex.join(["python", "run.py", *command])
         client.submit_job(entrypoint=line, submission_id=name, runtime_env={"working_dir": str(self.project)})
         return client
+
+    def submit(self, *command: str, name: str) -> tuple[JobStatus, str]:
+        """Submit a job and wait for its end: how it ended, and what it printed."""
+        client = self.begin(*command, name=name)
+        wait_for(lambda: client.get_job_status(name).is_terminal())
+        return client.get_job_status(name), client.get_job_logs(name)
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +73,9 @@ def test_submit_stop_resume_gives_the_undisturbed_result(jobs: Jobs, tmp_path: P
     stopped = load_checkpoint(cut / "checkpoint.safetensors")
     assert 0 < stopped.account.charged < QUERIES
 
-    log = jobs.submit("resume", str(cut), name="again")
-    assert "'again' succeeded" in log, log
-    assert "tuned prompt" in log, "the log of the job is followed"
+    status, log = jobs.submit("resume", str(cut), name="again")
+    assert status is JobStatus.SUCCEEDED, log
+    assert "tuned prompt" in log
     ends = [load_checkpoint(folder / "checkpoint.safetensors") for folder in (straight, cut)]
     np.testing.assert_array_equal(ends[0].optimizer.w, ends[1].optimizer.w)
     assert ends[0].account.charged == ends[1].account.charged == QUERIES
@@ -88,8 +83,8 @@ def test_submit_stop_resume_gives_the_undisturbed_result(jobs: Jobs, tmp_path: P
 
 
 def test_outputs_that_the_job_would_take_with_it_are_refused(jobs: Jobs) -> None:
-    log = jobs.submit(*TUNE, name="fleeting")
-    assert "'fleeting' failed" in log
+    status, log = jobs.submit(*TUNE, name="fleeting")
+    assert status is JobStatus.FAILED
     assert "error: output.dir: 'runs/...' lies in the job's working directory" in log
 
 

@@ -12,9 +12,8 @@ from zip_ray import api
 from zip_ray.cli import flags, settings
 from zip_ray.cli.flags import ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
 from zip_ray.cli.live_view import ProgressView
-from zip_ray.cli.printing import accuracy_table, show_run, show_suite
+from zip_ray.cli.printing import accuracy_table, show_run
 from zip_ray.cli.signals import stop_on_signal
-from zip_ray.compare.suite import load_suite
 from zip_ray.config.shipped import find_config, purpose, shipped_configs
 from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
@@ -141,6 +140,9 @@ def compare(suite: Positional[str], given: SuiteOptions, output: Path | None = N
         output: folder of the suite; runs/suites/NAME where absent
         data: root of its data sets, in place of the one it names
     """
+    from zip_ray.cli.suite_printing import show_suite
+    from zip_ray.compare.suite import load_suite
+
     path = find_config(suite)
     asked = load_suite(path).changed(given)
     asked = asked.rooted(data) if data else asked

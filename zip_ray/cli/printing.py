@@ -2,17 +2,12 @@
 
 import re
 import shlex
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED
 from zip_ray.cli.flags import RUN, form
-from zip_ray.compare.execute import SuiteOutcome
-from zip_ray.compare.report.document import PAGE as REPORT
-from zip_ray.compare.report.tables import overview_table
-from zip_ray.compare.results import read_results
 from zip_ray.config.tree import Config
 from zip_ray.runs import next_command
 from zip_ray.runs.folder import how_to_resume
@@ -52,35 +47,11 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
     return 0
 
 
-def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:
-    """Print how a suite ended; the exit code."""
-    for label, error in outcome.failures.items():
-        console.print(f"failed: {label}: {error}", soft_wrap=True)
-    if outcome.left:
-        console.print(f"stopped: {outcome.left} runs left; the same command goes on", soft_wrap=True)
-        return INTERRUPTED
-    new = outcome.finished or outcome.failures
-    done = f"{outcome.finished} runs done" if new else "all runs were done before"
-    if (folder / REPORT).is_file():
-        console.print(_overview(folder))
-    console.print(f"{done}\nreport  {folder / REPORT}", soft_wrap=True)
-    return 1 if outcome.failures else 0
-
-
 def _texts(result: RunResult) -> dict[str, str]:
     """The templates of the zero-shot rows, and the one that the tuned prompt started from."""
     start = result.start
     begun = {} if start.template is None else {TUNED: f"from: {start.template}"}
     return start.zero_shot.templates | begun
-
-
-def _overview(folder: Path) -> Table:
-    """The first table of a suite's report."""
-    found = overview_table(read_results(folder))
-    table = Table(*found.header)
-    for line in found.rows:
-        table.add_row(*(cell.text for cell in line))
-    return table
 
 
 def _next_command(result: RunResult, config: Config) -> str:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from zip_ray.compare.suite import load_suite
 from zip_ray.config.fields import value
 from zip_ray.config.inert import overlay, require_effect
 from zip_ray.config.merging import Tree, leaves, merge
@@ -47,6 +46,8 @@ def of_prompt(prompt: Path, given: Tree) -> Config:
 
 def of_suite(suite: str, given: Tree) -> Config:
     """What the runs of a suite have in common of budget, cluster, output and tracking."""
+    from zip_ray.compare.suite import load_suite
+
     path = find_config(suite)
     return load_suite(path).changed(given).common(path)
 

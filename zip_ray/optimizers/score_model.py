@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+import scipy
 
 from zip_ray.protocol.arrays import Float64
 
@@ -75,11 +75,11 @@ def _minimise(model: ScoreModel, damping: float, place: _Place, matrix: Float64 
     factor, promised = _factor(matrix, damping), np.inf
     for _ in range(STEPS):
         gradient = _gradient(model, place) + damping * place.a
-        step = -cho_solve(factor, gradient, check_finite=False)
+        step = -scipy.linalg.cho_solve(factor, gradient, check_finite=False)
         if -gradient @ step / 2 > SLOW * promised:
             matrix = _curvature(model, place.p)
             factor = _factor(matrix, damping)
-            step = -cho_solve(factor, gradient, check_finite=False)
+            step = -scipy.linalg.cho_solve(factor, gradient, check_finite=False)
         promised = float(-gradient @ step / 2)
         value = place.objective(damping)
         if promised <= TOLERANCE * abs(value):
@@ -128,5 +128,5 @@ def _curvature(model: ScoreModel, p: Float64) -> Float64:
 def _factor(matrix: Float64, damping: float) -> tuple[Float64, bool]:
     damped = matrix.copy()
     damped.flat[:: len(matrix) + 1] += damping
-    found: tuple[Float64, bool] = cho_factor(damped, overwrite_a=True, check_finite=False)
+    found: tuple[Float64, bool] = scipy.linalg.cho_factor(damped, overwrite_a=True, check_finite=False)
     return found

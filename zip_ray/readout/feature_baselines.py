@@ -1,7 +1,7 @@
 """Baselines on the model's image features, which a black box does not show: they say what it costs not to see them."""
 
 import numpy as np
-from scipy.special import softmax
+import scipy
 
 from zip_ray.protocol.arrays import Float32, Float64, Int64
 from zip_ray.readout.regression import cross_entropies, solve
@@ -70,7 +70,7 @@ def tip_adapter(
 
     def merit(alpha: float, beta: float) -> tuple[float, float]:
         made = scores(val, alpha, beta)
-        own = softmax(made, axis=1)[np.arange(len(val_labels)), val_labels]
+        own = scipy.special.softmax(made, axis=1)[np.arange(len(val_labels)), val_labels]
         return float(np.mean(made.argmax(axis=1) == val_labels)), float(np.log(np.maximum(own, 1e-300)).mean())
 
     alpha, beta = max(((a, b) for a in SHARES for b in SHARPNESSES), key=lambda chosen: merit(*chosen))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
+import scipy
 
 from zip_ray.protocol.arrays import Float64, Int64
 from zip_ray.readout.regression import Floats
@@ -106,9 +106,9 @@ def whitening(x: Floats, labels: Int64, shrinkage: float) -> Float64 | None:
     mean_variance = np.trace(within) / max(1, len(within))
     if not np.trace(within) > ROUNDING * np.trace(scatter):
         return None
-    variances, axes = eigh(within)
+    variances, axes = scipy.linalg.eigh(within)
     white = axes / np.sqrt((1 - shrinkage) * np.maximum(variances, 0.0) + shrinkage * mean_variance)
-    spread, turn = eigh(white.T @ scatter @ white)
+    spread, turn = scipy.linalg.eigh(white.T @ scatter @ white)
     made: Float64 = white @ turn[:, ::-1] / np.sqrt(spread.sum())
     return made
 
@@ -136,7 +136,7 @@ def _gram(z: Floats, mean: Float64 | None = None) -> Float64:
 def _top(gram: Float64, most: int, noise: float) -> tuple[Float64, Float64]:
     """The largest eigenvalues, at most so many and none of rounding, from the largest on; and their vectors."""
     size = len(gram)
-    values, vectors = eigh(gram, subset_by_index=(max(0, size - most), size - 1))
+    values, vectors = scipy.linalg.eigh(gram, subset_by_index=(max(0, size - most), size - 1))
     kept = values > max(SMALLEST**2 * values[-1], noise)
     order = np.flatnonzero(kept)[::-1]
     return values[order], vectors[:, order]

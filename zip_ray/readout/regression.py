@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+import scipy
 
 from zip_ray.protocol.arrays import Float64, Int64
 
@@ -58,7 +58,7 @@ def solve(
 
     begin = np.zeros(shape) if start is None else start * units
     options = {"maxiter": iterations, "ftol": 1e-7, "gtol": 1e-5}
-    found = minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
+    found = scipy.optimize.minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
     weights: Float64 = found.x.reshape(shape) / units
     return weights
 

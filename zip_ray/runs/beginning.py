@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
+import scipy
 
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
@@ -75,7 +75,7 @@ class Beginning:
             return None
         labels, templates = self.facts.labels, self.surveyed
         scores = [self.survey.of(template) for template in templates]
-        taught = softmax(fit_readout("auto", scores, labels, seed, templates[1:]).held_out, axis=1)
+        taught = scipy.special.softmax(fit_readout("auto", scores, labels, seed, templates[1:]).held_out, axis=1)
         return np.asarray((1 - TAUGHT) * np.eye(taught.shape[1])[labels] + TAUGHT * taught)
 
 

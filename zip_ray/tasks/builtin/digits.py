@@ -1,13 +1,15 @@
-"""The UCI handwritten digits that scikit-learn carries (Alpaydin & Kaynak, 1998): real data, 1,797 images of 8 x 8."""
+"""Handwritten digits (Alpaydin & Kaynak, UCI, 1998): real data, 1,797 images of 8 x 8, which ship with the package."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
+from safetensors.numpy import load_file
 
 from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.shipped import DIGITS
 from zip_ray.tasks.images import ArrayImages
 
 CLASSNAMES = tuple("0123456789")
@@ -30,10 +32,10 @@ Grey = npt.NDArray[np.uint8]
 SHIFTS: dict[str, Callable[[Grey, np.random.Generator], npt.NDArray[Any]]] = {
     "inverted": lambda grey, _: 255 - grey,
     "noisy": lambda grey, rng: grey + rng.normal(0, NOISE, grey.shape),
-    "rotated": lambda grey, rng: ndimage.rotate(
+    "rotated": lambda grey, rng: scipy.ndimage.rotate(
         grey.astype(np.float64), rng.choice((-1, 1)) * rng.uniform(*TURN), reshape=False, order=1
     ),
-    "moved": lambda grey, rng: ndimage.shift(grey, rng.choice((-1, 1), size=2), order=0),
+    "moved": lambda grey, rng: scipy.ndimage.shift(grey, rng.choice((-1, 1), size=2), order=0),
 }
 """Shifted test sets: what becomes of a test image of (8, 8) grey levels. Their order keys the draws: append."""
 
@@ -44,11 +46,9 @@ def digits(test_set: str = "test") -> tuple[ArrayImages, ArrayImages]:
     Args:
         test_set: `test`, or the name of a shift of the test half.
     """
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    grey = np.round(data.images * (255 / 16)).astype(np.uint8)
-    labels = data.target.astype(np.int64)
+    data = load_file(DIGITS)
+    grey = np.round(data["images"] * (255 / 16)).astype(np.uint8)
+    labels = data["labels"].astype(np.int64)
     order = generator(0, Stream.SPLIT).permutation(len(labels))
     pool, test = order[TEST_IMAGES:], order[:TEST_IMAGES]
     shown = grey[test] if test_set == "test" else _shifted(grey[test], test_set)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from zip_ray.protocol.arrays import Float64
 from zip_ray.tasks.builtin.strokes import handwritten_digit
@@ -27,10 +28,8 @@ Points = list[tuple[float, float]]
 
 @cache
 def fonts() -> tuple[str, ...]:
-    """All text fonts that matplotlib ships, sorted by name."""
-    import matplotlib
-
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    """All text fonts that matplotlib ships, sorted by name; found without importing it, which would take long."""
+    folder = Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")))
     return tuple(str(path) for path in sorted(folder.glob("*.ttf")) if not path.name.startswith(_NOT_TEXT))
 
 
@@ -95,21 +94,21 @@ def affine(mask: Float64, rng: Rng, turn: float, shear: float, shift: float) -> 
     matrix = rotation @ np.array([[1, 0], [lean, 1]]) @ stretch
     middle = np.full(2, (SIZE - 1) / 2)
     offset = middle - matrix @ (middle + rng.uniform(-shift, shift, 2))
-    return np.asarray(ndimage.affine_transform(mask, matrix, offset, order=1), dtype=np.float64)
+    return np.asarray(scipy.ndimage.affine_transform(mask, matrix, offset, order=1), dtype=np.float64)
 
 
 def elastic(mask: Float64, rng: Rng) -> Float64:
     """Warped by a smooth random displacement (Simard, Steinkraus, Platt, ICDAR 2003): 5 x 5 nodes, up to 4 pixels."""
     coarse = rng.standard_normal((2, 5, 5)) * rng.uniform(0.5, 2.5)
-    field = np.stack([ndimage.zoom(axis, SIZE / 5, order=1) for axis in coarse])
+    field = np.stack([scipy.ndimage.zoom(axis, SIZE / 5, order=1) for axis in coarse])
     grid = np.mgrid[:SIZE, :SIZE].astype(np.float64)
-    return np.asarray(ndimage.map_coordinates(mask, grid + field, order=1), dtype=np.float64)
+    return np.asarray(scipy.ndimage.map_coordinates(mask, grid + field, order=1), dtype=np.float64)
 
 
 def outline(mask: Float64) -> Float64:
     """The edge of a mask, about three pixels wide."""
     inside = mask > 0.5
-    edge = ndimage.binary_dilation(inside, iterations=1) & ~ndimage.binary_erosion(inside, iterations=2)
+    edge = scipy.ndimage.binary_dilation(inside, iterations=1) & ~scipy.ndimage.binary_erosion(inside, iterations=2)
     return np.asarray(edge, dtype=np.float64)
 
 
@@ -176,7 +175,7 @@ def _turned(points: Points, x: float, y: float, r: float, turn: float) -> Points
 
 
 def _speckled(u: Float64, v: Float64, rng: Rng) -> Float64:
-    grain = ndimage.gaussian_filter(rng.standard_normal(u.shape), rng.uniform(1.2, 2.0))
+    grain = scipy.ndimage.gaussian_filter(rng.standard_normal(u.shape), rng.uniform(1.2, 2.0))
     return np.asarray(grain > 0.6 * grain.std(), dtype=np.float64)
 
 

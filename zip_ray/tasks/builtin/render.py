@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 from PIL import Image
-from scipy import ndimage
 
 from zip_ray.protocol.arrays import Float64
 from zip_ray.tasks.builtin import draw
@@ -148,7 +148,7 @@ def styled(picture: Float64, style: str, rng: np.random.Generator) -> Images:
     side = draw.SIZE // IMAGE_SIZE
     small = picture.reshape(IMAGE_SIZE, side, IMAGE_SIZE, side, 3).mean(axis=(1, 3))
     if style == "blurred":
-        small = ndimage.gaussian_filter(small, (s := rng.uniform(1.2, 2.2), s, 0))
+        small = scipy.ndimage.gaussian_filter(small, (s := rng.uniform(1.2, 2.2), s, 0))
     elif style == "noisy":
         small = small + rng.normal(0, rng.uniform(0.12, 0.3), small.shape)
     elif style == "dark":
