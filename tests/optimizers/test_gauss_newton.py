@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp, softmax
 from tests.support.asking import options_of
 from zip_ray.optimizers import OptimizerState, Problem, StepReport
 from zip_ray.optimizers.base import Told
-from zip_ray.optimizers.gauss_newton import LEAST_DAMPING, MOST_DAMPING, SPREAD, GaussNewton
+from zip_ray.optimizers.gauss_newton import LEAST_DAMPING, MOST_DAMPING, OTHERS, PATIENCE, SPREAD, GaussNewton, _Damping
 from zip_ray.protocol.messages import Ask, AskResult
 from zip_ray.protocol.mini_batches import mini_batch
 
@@ -146,9 +146,18 @@ def test_rounds_that_disagree_do_not_stop_the_steps() -> None:
         box.round(linear=rng.standard_normal(LINEAR.shape))
     before = box.state.w
     assert box.state.memory["damping"][0] <= MOST_DAMPING
-    for _ in range(6):
+    for _ in range(6):  # now they agree
         box.round()
     assert loss(box.state.w) < loss(before) - 0.05
+
+
+def test_the_bound_of_the_damping_is_raised_after_rounds_in_vain_alone() -> None:
+    damping = _Damping(MOST_DAMPING, MOST_DAMPING)
+    for best in [OTHERS] * (PATIENCE - 1) + [0] + [OTHERS] * (PATIENCE - 1):
+        damping = damping.after(best)
+        assert damping.value == MOST_DAMPING
+    assert damping.after(OTHERS).value == SPREAD * MOST_DAMPING
+    assert damping.after(1).value == MOST_DAMPING / SPREAD
 
 
 def test_a_centre_without_scores_goes_back_to_the_point_before() -> None:

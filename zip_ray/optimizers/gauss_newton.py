@@ -21,8 +21,11 @@ from zip_ray.protocol.random_keys import Stream, generator
 SPREAD = 4.0
 """Between the dampings of two candidates, and from round to round. Down as much as up: a mini-batch on which the point
 before happens to be the best must not stop the steps for good."""
-LEAST_DAMPING, MOST_DAMPING = 1e-5, 1e3
-"""With more than the most a step is too short to tell anything."""
+LEAST_DAMPING, MOST_DAMPING = 1e-5, 1.0
+"""At the most, steps that serve their own mini-batch alone still add up; with more they only die away."""
+PATIENCE = 12
+"""Rounds in a row that gain nothing, after which the most is raised: it is the scores that bend, and not the
+mini-batches that disagree."""
 OTHERS = 3
 """Points beside the centre that a round tries: a smaller and a larger damping, and the point before."""
 LEAST_ROUND = 1 + OTHERS + 8
@@ -69,6 +72,22 @@ class _Candidate(NamedTuple):
     scores: Float64
     """Shape (n, C)."""
     loss: float
+
+
+class _Damping(NamedTuple):
+    """lambda, as the rounds have left it."""
+
+    value: float
+    most: float
+    failures: int = 0
+    """Rounds in a row in which the point before was the best."""
+
+    def after(self, best: int) -> "_Damping":
+        """Of the next round, after one in which a place was the best."""
+        failures, most = self.failures + 1 if best == OTHERS else 0, self.most
+        if failures == PATIENCE:
+            failures, most = 0, SPREAD * most
+        return _Damping(min(max(self.value * _FOLLOWED.get(best, 1.0), LEAST_DAMPING), most), most, failures)
 
 
 class GaussNewton(Optimizer):
@@ -162,16 +181,16 @@ class GaussNewton(Optimizer):
         if not directions:
             return None
         best = min(candidates, key=lambda place: candidates[place].loss)
-        damping = self._bounded(self._damping(state) * _FOLLOWED.get(best, 1.0))
+        damping = self._damping(state).after(best)
         model = ScoreModel(candidates[best].scores, np.stack(secants), targets)
         return self._step(state.w + candidates[best].offset, model, np.stack(directions), damping)
 
-    def _step(self, origin: Float64, model: ScoreModel, directions: Float64, damping: float) -> Move:
+    def _step(self, origin: Float64, model: ScoreModel, directions: Float64, damping: _Damping) -> Move:
         """From the best point of a round to the next centre."""
-        dampings = [damping / SPREAD, damping, damping * SPREAD]
+        dampings = [damping.value / SPREAD, damping.value, damping.value * SPREAD]
         smaller, middle, larger = np.stack(damped_steps(model, dampings)) @ directions
         others = np.stack([origin + smaller, origin + larger, origin])
-        memory = {"others": others, "step": middle, "damping": np.array([damping])}
+        memory = {"others": others, "step": middle, "damping": np.array(damping)}
         return Move(origin + middle, memory)
 
     def _back(self, state: OptimizerState, found: Mapping[int, object]) -> Move | None:
@@ -179,15 +198,16 @@ class GaussNewton(Optimizer):
         others = state.memory.get("others", ())
         for place in range(len(others), 0, -1):  # the point before comes last, and is the safest
             if place in found:
-                damping = np.array([self._bounded(self._damping(state) * SPREAD)])
+                damping = np.array(self._damping(state).after(OTHERS))
                 return Move(others[place - 1], {"others": np.empty((0, state.w.size)), "damping": damping})
         return None
 
-    def _damping(self, state: OptimizerState) -> float:
-        return float(state.memory.get("damping", np.array([self._options.damping]))[0])
-
-    def _bounded(self, damping: float) -> float:
-        return min(max(damping, LEAST_DAMPING), max(MOST_DAMPING, self._options.damping))
+    def _damping(self, state: OptimizerState) -> _Damping:
+        if (kept := state.memory.get("damping")) is None:
+            first = self._options.damping
+            return _Damping(first, max(MOST_DAMPING, first))
+        value, most, failures = kept.tolist()
+        return _Damping(value, most, int(failures))
 
 
 _FOLLOWED = {1: 1 / SPREAD, 2: SPREAD, 3: SPREAD}
