@@ -18,7 +18,7 @@ settings.register_profile("zip-ray", deadline=None, suppress_health_check=[Healt
 settings.load_profile("zip-ray")
 
 
-LONG_ROOMS = ("system", "cli", "compare", "contracts", "actors", "runs")
+LONG_ROOMS = ("system", "cli", "comparison", "contracts", "actors", "runs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

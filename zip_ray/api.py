@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zip_ray.artifact.tuned_prompt import TunedPrompt
-from zip_ray.compare.execute import SuiteOutcome, run_suite
-from zip_ray.compare.report.write import write_report
-from zip_ray.compare.suite import Suite
+from zip_ray.comparison.execute import SuiteOutcome, run_suite
+from zip_ray.comparison.report.write import write_report
+from zip_ray.comparison.suite import Suite
 from zip_ray.config.task import TaskConfig
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.tree import Config

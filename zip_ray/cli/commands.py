@@ -14,7 +14,7 @@ from zip_ray.cli.flags import ResumeOptions, RunOptions, SuiteOptions, TestOptio
 from zip_ray.cli.live_view import ProgressView
 from zip_ray.cli.printing import accuracy_table, show_run, show_suite
 from zip_ray.cli.signals import stop_on_signal
-from zip_ray.compare.suite import load_suite
+from zip_ray.comparison.suite import load_suite
 from zip_ray.config.shipped import find_config, purpose, shipped_configs
 from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml

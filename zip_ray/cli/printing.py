@@ -9,10 +9,10 @@ from rich.table import Table
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED
 from zip_ray.cli.flags import RUN, form
-from zip_ray.compare.execute import SuiteOutcome
-from zip_ray.compare.report.document import PAGE as REPORT
-from zip_ray.compare.report.tables import overview_table
-from zip_ray.compare.results import read_results
+from zip_ray.comparison.execute import SuiteOutcome
+from zip_ray.comparison.report.document import PAGE as REPORT
+from zip_ray.comparison.report.tables import overview_table
+from zip_ray.comparison.results import read_results
 from zip_ray.config.tree import Config
 from zip_ray.runs import next_command
 from zip_ray.runs.folder import how_to_resume

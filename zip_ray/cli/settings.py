@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zip_ray.compare.suite import load_suite
+from zip_ray.comparison.suite import load_suite
 from zip_ray.config.fields import value
 from zip_ray.config.inert import overlay, require_effect
 from zip_ray.config.merging import Tree, leaves, merge

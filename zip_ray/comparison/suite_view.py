@@ -5,7 +5,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from zip_ray.compare.plan import Planned
+from zip_ray.comparison.plan import Planned
 from zip_ray.runs.progress import Summary
 from zip_ray.tuning.events import Event, StepEvent
 

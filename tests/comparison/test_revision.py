@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from zip_ray import __version__
-from zip_ray.compare.revision import revision
+from zip_ray.comparison.revision import revision
 
 
 def test_the_commit_is_that_of_the_checkout_which_tracks_the_package(
@@ -16,7 +16,7 @@ def test_the_commit_is_that_of_the_checkout_which_tracks_the_package(
         command = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@example.com", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    monkeypatch.setattr("zip_ray.compare.revision.packaged", lambda name: tmp_path / "package" / name)
+    monkeypatch.setattr("zip_ray.comparison.revision.packaged", lambda name: tmp_path / "package" / name)
     code = tmp_path / "package" / "__init__.py"
     code.parent.mkdir()
     code.touch()

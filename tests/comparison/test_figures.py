@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zip_ray.compare.report.document import Cell, Code, Document, Picture, Section, Table, to_html, to_markdown
-from zip_ray.compare.statistics import (
+from zip_ray.comparison.report.document import Cell, Code, Document, Picture, Section, Table, to_html, to_markdown
+from zip_ray.comparison.statistics import (
     Curve,
     band,
     harmonic_mean,

@@ -22,15 +22,15 @@ from tests.support.fakes import FakeScorer
 from tests.support.suite_files import BASE, suite_file
 from zip_ray.artifact.classifier import evaluate
 from zip_ray.artifact.tuned_prompt import TunedPrompt
-from zip_ray.compare.execute import SuiteOutcome, run_suite
-from zip_ray.compare.plan import Planned, plan
-from zip_ray.compare.report.write import write_report
-from zip_ray.compare.results import read_results
-from zip_ray.compare.runner import Runner
-from zip_ray.compare.statistics import mean_and_deviation
-from zip_ray.compare.suite import load_suite
-from zip_ray.compare.suite_folder import prepare, read_facts
-from zip_ray.compare.suite_view import SuiteView
+from zip_ray.comparison.execute import SuiteOutcome, run_suite
+from zip_ray.comparison.plan import Planned, plan
+from zip_ray.comparison.report.write import write_report
+from zip_ray.comparison.results import read_results
+from zip_ray.comparison.runner import Runner
+from zip_ray.comparison.statistics import mean_and_deviation
+from zip_ray.comparison.suite import load_suite
+from zip_ray.comparison.suite_folder import prepare, read_facts
+from zip_ray.comparison.suite_view import SuiteView
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError

@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import Any
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED, TunedPrompt
-from zip_ray.compare.plan import Planned
+from zip_ray.comparison.plan import Planned
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from zip_ray.compare.layers import BY_TASK, FILE, read_method
-from zip_ray.compare.suite import Suite
+from zip_ray.comparison.layers import BY_TASK, FILE, read_method
+from zip_ray.comparison.suite import Suite
 from zip_ray.config.inert import idle_fields, overlay, require_effect
 from zip_ray.config.merging import Tree, leaves, without
 from zip_ray.config.reading import validate

@@ -7,10 +7,10 @@ from itertools import cycle
 from typing import Any
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE
-from zip_ray.compare.report.scores import over_tasks
-from zip_ray.compare.report.tables import zero_shot
-from zip_ray.compare.results import Finished, Results
-from zip_ray.compare.statistics import Curve, band, mean_and_deviation, smoothed
+from zip_ray.comparison.report.scores import over_tasks
+from zip_ray.comparison.report.tables import zero_shot
+from zip_ray.comparison.results import Finished, Results
+from zip_ray.comparison.statistics import Curve, band, mean_and_deviation, smoothed
 from zip_ray.protocol.arrays import Float64
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish; yellow is too light for a line on white.

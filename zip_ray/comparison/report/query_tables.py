@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from zip_ray.compare.report.document import Table, row
-from zip_ray.compare.report.scores import NONE, at_shots, mean, percent
-from zip_ray.compare.results import Finished, Results
-from zip_ray.compare.statistics import queries_to_target, smoothed
+from zip_ray.comparison.report.document import Table, row
+from zip_ray.comparison.report.scores import NONE, at_shots, mean, percent
+from zip_ray.comparison.results import Finished, Results
+from zip_ray.comparison.statistics import queries_to_target, smoothed
 
 
 def target_table(results: Results, shots: int) -> Table:

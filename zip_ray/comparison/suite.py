@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from zip_ray.compare.layers import BY_TASK, FILE, capped, file_budget, read_method
+from zip_ray.comparison.layers import BY_TASK, FILE, capped, file_budget, read_method
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.config.inert import overlay, require_effect
 from zip_ray.config.merging import Tree, leaves, merge

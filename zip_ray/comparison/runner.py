@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from zip_ray.compare.plan import Planned
-from zip_ray.compare.suite import Suite
-from zip_ray.compare.suite_folder import read_facts, write_facts
-from zip_ray.compare.suite_view import SuiteView
-from zip_ray.compare.targets import apply_to_targets
+from zip_ray.comparison.plan import Planned
+from zip_ray.comparison.suite import Suite
+from zip_ray.comparison.suite_folder import read_facts, write_facts
+from zip_ray.comparison.suite_view import SuiteView
+from zip_ray.comparison.targets import apply_to_targets
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zip_ray.compare.plan import Planned, plan
-from zip_ray.compare.report import query_tables, tables, transfer_tables
-from zip_ray.compare.report.document import Table
-from zip_ray.compare.report.write import document
-from zip_ray.compare.results import Finished, Results
-from zip_ray.compare.statistics import Curve
-from zip_ray.compare.suite import Suite
+from zip_ray.comparison.plan import Planned, plan
+from zip_ray.comparison.report import query_tables, tables, transfer_tables
+from zip_ray.comparison.report.document import Table
+from zip_ray.comparison.report.write import document
+from zip_ray.comparison.results import Finished, Results
+from zip_ray.comparison.statistics import Curve
+from zip_ray.comparison.suite import Suite
 from zip_ray.runs.zero_shot import LINEAR_PROBE
 from zip_ray.tuning.ledger import Account
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from zip_ray.compare.plan import Planned
-from zip_ray.compare.revision import revision
-from zip_ray.compare.suite import Suite, dump
-from zip_ray.compare.targets import read_applied
+from zip_ray.comparison.plan import Planned
+from zip_ray.comparison.revision import revision
+from zip_ray.comparison.suite import Suite, dump
+from zip_ray.comparison.targets import read_applied
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.config.threads import with_threads
 from zip_ray.errors import InputError

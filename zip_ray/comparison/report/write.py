@@ -5,12 +5,12 @@ from pathlib import Path
 
 import yaml
 
-from zip_ray.compare.report import figures, query_tables, tables, transfer_tables
-from zip_ray.compare.report.document import Code, Document, Picture, Section, Table, row, write_document
-from zip_ray.compare.report.scores import at_shots
-from zip_ray.compare.results import Results, read_results
-from zip_ray.compare.statistics import SMOOTHED_SHARE
-from zip_ray.compare.suite import dump
+from zip_ray.comparison.report import figures, query_tables, tables, transfer_tables
+from zip_ray.comparison.report.document import Code, Document, Picture, Section, Table, row, write_document
+from zip_ray.comparison.report.scores import at_shots
+from zip_ray.comparison.results import Results, read_results
+from zip_ray.comparison.statistics import SMOOTHED_SHARE
+from zip_ray.comparison.suite import dump
 from zip_ray.errors import InputError
 
 DULL = ("output", "tracking")

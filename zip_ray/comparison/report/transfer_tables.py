@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, TUNED
-from zip_ray.compare.plan import NEW_CLASSES, Planned
-from zip_ray.compare.report.document import Table
-from zip_ray.compare.report.scores import Score, at_shots, best_bold, mean, mean_score, over_tasks, seeds_score
-from zip_ray.compare.results import Finished, Results
-from zip_ray.compare.statistics import harmonic_mean
+from zip_ray.comparison.plan import NEW_CLASSES, Planned
+from zip_ray.comparison.report.document import Table
+from zip_ray.comparison.report.scores import Score, at_shots, best_bold, mean, mean_score, over_tasks, seeds_score
+from zip_ray.comparison.results import Finished, Results
+from zip_ray.comparison.statistics import harmonic_mean
 
 OWN = "own test set"
 Tested = Sequence[tuple[Planned, Mapping[str, float]]]

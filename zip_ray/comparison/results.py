@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE
-from zip_ray.compare.plan import Planned, plan
-from zip_ray.compare.statistics import Curve
-from zip_ray.compare.suite import Suite, load_suite
-from zip_ray.compare.suite_folder import SUITE, read_facts
-from zip_ray.compare.targets import read_applied
+from zip_ray.comparison.plan import Planned, plan
+from zip_ray.comparison.statistics import Curve
+from zip_ray.comparison.suite import Suite, load_suite
+from zip_ray.comparison.suite_folder import SUITE, read_facts
+from zip_ray.comparison.targets import read_applied
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_record

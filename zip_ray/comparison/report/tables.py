@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE
-from zip_ray.compare.report.document import Table, row
-from zip_ray.compare.report.scores import NONE, best_bold, mean, mean_score, percent, seeds_score
-from zip_ray.compare.results import Results
-from zip_ray.compare.statistics import paired_tests
+from zip_ray.comparison.report.document import Table, row
+from zip_ray.comparison.report.scores import NONE, best_bold, mean, mean_score, percent, seeds_score
+from zip_ray.comparison.results import Results
+from zip_ray.comparison.statistics import paired_tests
 from zip_ray.runs.zero_shot import FEATURE_BASELINES
 
 Grid = Mapping[str, Mapping[str, Sequence[float]]]

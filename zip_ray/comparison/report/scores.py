@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from zip_ray.compare.plan import Planned
-from zip_ray.compare.report.document import Table, row
-from zip_ray.compare.results import Results
-from zip_ray.compare.statistics import mean_and_deviation
+from zip_ray.comparison.plan import Planned
+from zip_ray.comparison.report.document import Table, row
+from zip_ray.comparison.results import Results
+from zip_ray.comparison.statistics import mean_and_deviation
 
 NONE = "n/a"
 """Text of a place that has no value."""

@@ -8,12 +8,12 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from zip_ray.compare.plan import Planned, plan
-from zip_ray.compare.report.write import write_report
-from zip_ray.compare.runner import MakeListener, Runner, SuiteOutcome
-from zip_ray.compare.suite import Suite
-from zip_ray.compare.suite_folder import prepare
-from zip_ray.compare.suite_view import SuiteView
+from zip_ray.comparison.plan import Planned, plan
+from zip_ray.comparison.report.write import write_report
+from zip_ray.comparison.runner import MakeListener, Runner, SuiteOutcome
+from zip_ray.comparison.suite import Suite
+from zip_ray.comparison.suite_folder import prepare
+from zip_ray.comparison.suite_view import SuiteView
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.support.faults import check_each
 from tests.support.paths import ROOT
 from tests.support.suite_files import BASE, suite_file
-from zip_ray.compare.plan import plan
-from zip_ray.compare.suite import Suite, dump, load_suite
+from zip_ray.comparison.plan import plan
+from zip_ray.comparison.suite import Suite, dump, load_suite
 from zip_ray.config.merging import merge
 from zip_ray.errors import InputError
 
