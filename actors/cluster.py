@@ -23,7 +23,7 @@ OBJECT_STORE_BYTES = 100 * 2**20
 """Of a local cluster: work and answers are small and travel inline."""
 CONNECT_SECONDS = 10.0
 START_TRIES = 2
-"""Of a local cluster."""
+"""Of a local cluster, or of the server that a cluster starts for a Ray client: either is late on a busy machine."""
 
 
 def connect(cluster: ClusterConfig) -> bool:
@@ -34,7 +34,7 @@ def connect(cluster: ClusterConfig) -> bool:
 
     Raises:
         InputError: the cluster cannot be reached.
-        PoolError: a local one does not start.
+        PoolError: a local one does not start, or not the server of a Ray client.
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
@@ -42,18 +42,38 @@ def connect(cluster: ClusterConfig) -> bool:
         _start_local(cluster, quiet)
         return True
     _probe(address)
-    try:
-        ray.init(address=address, runtime_env=_code(), **quiet)
-    except (Exception, SystemExit) as error:  # ConnectionError, RuntimeError, ValueError, gRPC's own, or just an exit
-        raise InputError(
-            f"cluster.address: the Ray cluster at '{address}' is up but cannot be joined ({_short(error)}): use its "
-            "Ray version, and its token where it asks for one (`ray get-auth-token` there, RAY_AUTH_TOKEN_PATH here)"
-        ) from error
+    _join(address, quiet)
     return False
 
 
+def _join(address: str, quiet: dict[str, Any]) -> None:
+    """Join the cluster at an address that answers, with a second try where its server for this client does not start.
+
+    Raises:
+        InputError: it refuses.
+        PoolError: its server for this client does not start.
+    """
+    for tries in range(1, START_TRIES + 1):
+        try:
+            ray.init(address=address, runtime_env=_code(), **quiet)
+            return
+        except ConnectionAbortedError as error:  # raised for nothing else
+            if tries == START_TRIES:
+                cause = str(error).strip().rpartition("\n")[2]  # it ends with the traceback of the other side
+                raise PoolError(
+                    f"the Ray cluster at '{address}' does not start its server for this client ({_short(cause)}): free "
+                    "memory or cores on its head, or join the cluster without ray://"
+                ) from error
+        except (Exception, SystemExit) as error:  # ConnectionError, RuntimeError, gRPC's own, or just an exit
+            raise InputError(
+                f"cluster.address: the Ray cluster at '{address}' is up but cannot be joined ({_short(error)}): use "
+                "its Ray version, and its token where it asks for one (`ray get-auth-token` there, RAY_AUTH_TOKEN_PATH "
+                "here)"
+            ) from error
+
+
 def _start_local(cluster: ClusterConfig, quiet: dict[str, Any]) -> None:
-    """Start Ray on this machine, with a second try: it may be late where other programs take the cores.
+    """Start Ray on this machine, with a second try.
 
     Raises:
         PoolError: it does not start.

@@ -1,4 +1,4 @@
-"""A local Ray that does not start: tried again, nothing left behind, one line with the remedy."""
+"""A local Ray, or the server of a Ray client, that does not start: tried again, then one line with the remedy."""
 
 import psutil
 import pytest
@@ -9,9 +9,17 @@ from zip_ray.actors import connect
 from zip_ray.actors.cluster import describe_cluster
 from zip_ray.cli.main import main
 from zip_ray.config.resources import ClusterConfig
+from zip_ray.errors import InputError
 from zip_ray.pool.contract import PoolError
 
+ELSEWHERE = ClusterConfig(address="ray://head:10001")
 LATE = Exception("The current node timed out during startup.\nThis could happen because ...")
+
+LATE_SERVER = ConnectionAbortedError(
+    "Initialization failure from server:\nTraceback (most recent call last):\n  File ...\n"
+    "RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err for detailed logs.\n"
+)
+"""As Ray words it."""
 
 
 def rays() -> list[psutil.Process]:
@@ -19,17 +27,48 @@ def rays() -> list[psutil.Process]:
     return [process for process in psutil.Process().children() if process.name() in ("gcs_server", "raylet")]
 
 
-@pytest.mark.parametrize("fault", [LATE, SystemExit(1)])
-def test_a_late_start_is_tried_once_more(monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> None:
-    outcomes = [fault, None]
+def starts(monkeypatch: pytest.MonkeyPatch, *outcomes: BaseException | None) -> list[BaseException | None]:
+    """Have Ray's starts end so, one after the other; those that have not been made yet."""
+    later = list(outcomes)
 
     def init(**_: object) -> None:
-        if error := outcomes.pop(0):
+        if error := later.pop(0):
             raise error
 
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr("zip_ray.actors.cluster._probe", lambda _: None)
+    return later
+
+
+@pytest.mark.parametrize("fault", [LATE, SystemExit(1)])
+def test_a_late_start_is_tried_once_more(monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> None:
+    later = starts(monkeypatch, fault, None)
     assert connect(ClusterConfig())
-    assert not outcomes
+    assert not later
+
+
+def test_a_late_server_of_a_client_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = starts(monkeypatch, LATE_SERVER, None)
+    assert not connect(ELSEWHERE)
+    assert not later
+
+
+def test_a_server_of_a_client_that_is_late_twice_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts(monkeypatch, LATE_SERVER, LATE_SERVER)
+    with pytest.raises(PoolError) as raised:
+        connect(ELSEWHERE)
+    assert str(raised.value) == (
+        "the Ray cluster at 'ray://head:10001' does not start its server for this client (RuntimeError: Starting Ray "
+        "client server failed. See ray_client_server_23000.err for detailed logs.): free memory or cores on its head, "
+        "or join the cluster without ray://"
+    )
+
+
+def test_a_refusal_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = starts(monkeypatch, RuntimeError("Version mismatch"), None)
+    with pytest.raises(InputError, match="use its Ray version"):
+        connect(ELSEWHERE)
+    assert later
 
 
 @pytest.mark.usefixtures("handlers")

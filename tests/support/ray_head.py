@@ -38,6 +38,7 @@ def ray_head() -> Iterator[RayHead]:
     python = environment_without_zip_ray(folder / "environment")
     path = f"{python.parent}:{os.environ['PATH']}"  # a job's `python` is this one
     environment = {**os.environ, "RAY_TMPDIR": str(folder), "PATH": path}
+    environment["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"  # 30 by default: too little on a busy machine
     process = subprocess.Popen(
         [
             *(str(python), "-m", "ray.scripts.scripts"),
