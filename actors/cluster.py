@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import grpc  # type: ignore[import-untyped]
 import psutil  # type: ignore[import-untyped]
@@ -26,24 +26,33 @@ START_TRIES = 2
 """Of a local cluster, or of the server that a cluster starts for a Ray client: either is late on a busy machine."""
 
 
-def connect(cluster: ClusterConfig) -> bool:
+Connection = Literal["started", "joined", "shared"]
+"""How this process came by its Ray: a local cluster of its own, one that it joined, or what the program that calls this
+had initialised before, which stays as it is."""
+
+
+def connect(cluster: ClusterConfig) -> Connection:
     """Join the cluster at `cluster.address` or RAY_ADDRESS, or else start a local one.
 
+    Where Ray is initialised already, as in a notebook, and no address is configured, it is used as it is.
+
     Returns:
-        Whether a local cluster was started, which ends with `ray.shutdown`.
+        Which of them it was. All but a shared one end with `ray.shutdown`.
 
     Raises:
         InputError: the cluster cannot be reached.
         PoolError: a local one does not start, or not the server of a Ray client.
     """
+    if cluster.address is None and ray.is_initialized():
+        return "shared"
     address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
         _start_local(cluster, quiet)
-        return True
+        return "started"
     _probe(address)
     _join(address, quiet)
-    return False
+    return "joined"
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
@@ -221,11 +230,12 @@ def describe_cluster(cluster: ClusterConfig) -> str:
     Raises:
         InputError: it cannot be reached.
     """
-    local = connect(cluster)
+    connection = connect(cluster)
     try:
         have = ray.cluster_resources()
         nodes = len(_nodes_up())
     finally:
-        ray.shutdown()
-    where = "a local one will be started" if local else "joined"
+        if connection != "shared":
+            ray.shutdown()
+    where = {"started": "a local one will be started", "joined": "joined", "shared": "initialised"}[connection]
     return f"{where}: {nodes} node{'' if nodes == 1 else 's'}, {have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU"

@@ -13,17 +13,21 @@ from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.comparison.execute import SuiteOutcome, run_suite
 from zip_ray.comparison.report.write import write_report
 from zip_ray.comparison.suite import Suite
+from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.task import TaskConfig
+from zip_ray.config.threads import with_threads
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.tree import Config
 from zip_ray.pool.contract import Pool, ScorerLike
 from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.kept import KeptPool
 from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.runs import lifecycle, mlflow_mirror, mlflow_server
-from zip_ray.runs.lifecycle import Listener, OpenPool, RunResult
+from zip_ray.runs.lifecycle import Listener, OpenPool
 from zip_ray.runs.mlflow_mirror import Replayed
 from zip_ray.runs.remote_copy import fetch
+from zip_ray.runs.run_result import RunResult
 from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
@@ -59,6 +63,16 @@ def open_pool(config: Config) -> Pool:
 def open_hosts(config: Config, keys: list[str]) -> Pool:
     """The pool of the runs of a suite, given a config for the cluster and the keys of the runs to come."""
     return _open(config, partial(build_host, keys))
+
+
+def keep_pool(config: Config) -> KeptPool:
+    """A pool for many runs, with the cluster of this config; its actors load this config's model first.
+
+    Raises:
+        InputError: the cluster cannot be used.
+        PoolError: a local one does not start.
+    """
+    return KeptPool(open_hosts(config, [scorer_key(with_threads(config))]), config.cluster)
 
 
 def tune(

@@ -43,13 +43,13 @@ def starts(monkeypatch: pytest.MonkeyPatch, *outcomes: BaseException | None) -> 
 @pytest.mark.parametrize("fault", [LATE, SystemExit(1)])
 def test_a_late_start_is_tried_once_more(monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> None:
     later = starts(monkeypatch, fault, None)
-    assert connect(ClusterConfig())
+    assert connect(ClusterConfig()) == "started"
     assert not later
 
 
 def test_a_late_server_of_a_client_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     later = starts(monkeypatch, LATE_SERVER, None)
-    assert not connect(ELSEWHERE)
+    assert connect(ELSEWHERE) == "joined"
     assert not later
 
 

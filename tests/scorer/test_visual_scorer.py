@@ -33,7 +33,8 @@ from zip_ray.protocol.facts import TEMPLATE_ONCE, Prompt, VisualPrompt
 from zip_ray.protocol.messages import Pass
 from zip_ray.protocol.mini_batches import mini_batch, mini_batch_views
 from zip_ray.protocol.perturbations import points
-from zip_ray.runs.lifecycle import RunResult, tune
+from zip_ray.runs.lifecycle import tune
+from zip_ray.runs.run_result import RunResult
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tasks import Task, load_task
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.support.fakes import BATCH_SIZE, FACTS, SEED, two_scores
 from zip_ray.config.tree import Config
-from zip_ray.optimizers import METHODS, MethodOptions, Optimizer, OptimizerState, Problem, StepReport
+from zip_ray.optimizers import MethodOptions, Optimizer, OptimizerState, Problem, StepReport, method_class
 from zip_ray.optimizers.base import Told
 from zip_ray.protocol.messages import Ask, AskResult, Gradient
 from zip_ray.protocol.mini_batches import asked_images
@@ -28,7 +28,8 @@ def options_of(method: str = "zip", **settings: object) -> MethodOptions:
 def make_optimizer(options: MethodOptions, seed: int, schedule_steps: int | None = None) -> Optimizer:
     """The method of these options."""
     problem = [PROBLEM] if options.wants_scores else []
-    return METHODS[options.method](options, seed, schedule_steps, *problem)  # type: ignore[attr-defined]
+    made: Optimizer = method_class(options.method)(options, seed, schedule_steps, *problem)
+    return made
 
 
 def answer(ask: Ask, loss: Callable[[np.ndarray], float] = quadratic) -> AskResult:

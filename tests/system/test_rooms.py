@@ -13,7 +13,8 @@ ANYWHERE = {"", "config", "registry", "errors", "files"}
 """What every room may use; the empty name is the package itself."""
 DRIVER = {"protocol", "pool", "optimizers", "prompts", "readout", "tuning"}
 MAY_IMPORT = {
-    "": {"api"},
+    "": {"library", "artifact", "tuning"},
+    "library": DRIVER | {"artifact", "runs", "comparison", "api", "cli"},
     "errors": set(),
     "files": set(),
     "config": {"protocol", "optimizers", "prompts"},

@@ -10,7 +10,7 @@ from tyro.conf import Positional, UseAppendAction
 
 from zip_ray import api
 from zip_ray.cli import flags, settings
-from zip_ray.cli.flags import ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
+from zip_ray.cli.flags import Paths, ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
 from zip_ray.cli.live_view import ProgressView
 from zip_ray.cli.printing import accuracy_table, show_run, show_suite
 from zip_ray.cli.signals import stop_on_signal
@@ -28,17 +28,22 @@ class Command:
     """A command, and what its help needs to know."""
 
     run: Callable[..., int]
-    options: tuple[str, ...] = ()
+    paths: Paths = tuple
     """Paths of the config's fields that are options of it."""
     start: Callable[..., Config] | None = None
     """What these options start from, given the positional and what the command line gives."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Those paths, with the fields of what is known by now of one's own."""
+        return self.paths()
 
 
 COMMANDS: dict[str, Command] = {}
 
 
 def command(
-    name: str, paths: tuple[str, ...] = (), start: Callable[[Any, Any], Config] | None = None
+    name: str, paths: Paths = tuple, start: Callable[[Any, Any], Config] | None = None
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Register a command; arguments as the fields of `Command`."""
 

@@ -38,7 +38,7 @@ class Texts:
         Raises:
             InputError: the words of `prompt.init` cannot be used, or the tower cannot be prompted.
         """
-        self._clip, self._task, self._precision = clip, task, config.model.precision
+        self._clip, self._task, self._precision = clip, task, config.clip.precision
         soft = config.prompt if isinstance(config.prompt, ContextOptions) else ContextOptions()
         words, after = _around(task.template)
         self.suffix = after if soft.init in FROM_TEMPLATE else PUBLISHED_SUFFIX

@@ -174,13 +174,25 @@ def load_suite(path: Path, written: bool = False) -> Suite:
     Raises:
         InputError: no such file, not YAML, a config of one run, an unknown key, a value of the wrong type or range.
     """
-    tree = read_tree(path, written)
+    return suite_of(read_tree(path, written), path)
+
+
+def suite_of(tree: Tree, source: Path) -> Suite:
+    """The suite that a tree of plain values describes.
+
+    Args:
+        tree: as a YAML file holds it.
+        source: where it was read, for messages.
+
+    Raises:
+        InputError: as `load_suite`.
+    """
     if "methods" not in tree:
-        raise InputError(f"{path}: no suite, it has no 'methods': give a config of one run to `zip-ray tune`")
+        raise InputError(f"{source}: no suite, it has no 'methods': give a config of one run to `zip-ray tune`")
     try:
         return Suite.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{path}: {explain(error, Suite)}") from error
+        raise InputError(f"{source}: {explain(error, Suite)}") from error
 
 
 def _by_label(entries: Iterable[tuple[str, Tree]]) -> dict[str, Tree]:

@@ -1,6 +1,7 @@
 """What of a config a scorer depends on."""
 
 from zip_ray.config.execution import ExecutionConfig
+from zip_ray.config.model import ModelConfig
 from zip_ray.config.tree import Config
 from zip_ray.optimizers.spsa import ZipOptions
 from zip_ray.prompts.options import ContextOptions
@@ -10,7 +11,9 @@ def scorer_key(config: Config) -> str:
     """The config as a scorer needs it, as JSON: runs with the same key share a scorer."""
     optimizer = config.optimizer
     own = ZipOptions(loss=optimizer.loss)
-    if config.model.precision != "fp32":  # it is judged by the run's own pairs
+    if (
+        isinstance(config.model, ModelConfig) and config.model.precision != "fp32"
+    ):  # it is judged by the run's own pairs
         law, scale = optimizer.probe
         own = own.model_copy(update={"perturbation_scale": scale, "perturbation": law})
     rest = {name: Config.model_fields[name].default for name in ("budget", "validation", "output", "tracking")}

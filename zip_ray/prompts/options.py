@@ -13,6 +13,8 @@ class SpaceOptions(Section):
 
     visual: ClassVar[bool] = False
     """Whether images are encoded anew for each prompt."""
+    space: str = ""
+    """Name of the prompt space."""
 
 
 class ContextOptions(SpaceOptions):

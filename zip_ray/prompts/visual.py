@@ -85,6 +85,8 @@ class FrameSpace:
     What lies behind the image is part of the parameters, as released: 150,528 at 224 x 224, 37,620 of them seen.
     """
 
+    Options = FrameOptions
+
     def __init__(self, _options: FrameOptions, shape: ModelShape, seed: int) -> None:
         """Draw nothing yet.
 
@@ -122,6 +124,8 @@ class DecoderSpace:
     GELU; the last a transposed convolution 2 x 2 to three colours. s is at most five, as at 224 x 224, where the map
     is 7 x 7 and d = 9,920 for a feature of 768 numbers; smaller for images that cannot be halved so often.
     """
+
+    Options = DecoderOptions
 
     def __init__(self, options: DecoderOptions, shape: ModelShape, seed: int) -> None:
         """Lay the parameters out.
@@ -233,6 +237,8 @@ class TokensSpace:
     N(mean_conv 3072 / (n/2), std_conv sqrt(3072 / (n/2))), with the moments of the model's token embeddings and of
     its patch embedding. Nothing is added to the text tokens, so that the start is a context of zeros.
     """
+
+    Options = TokensOptions
 
     def __init__(self, options: TokensOptions, shape: ModelShape, seed: int) -> None:
         """Draw both projections.

@@ -68,7 +68,7 @@ class ScorerBuilder:
         return self(Config.model_validate_json(key))
 
     def _clip(self, config: Config) -> FrozenClip:
-        model, device = config.model, choose_device(config)
+        model, device = config.clip, choose_device(config)
         if self._loaded is None or self._loaded[:2] != (model, device):
             self._loaded = None  # two large models may not fit
             clip = load_clip(model, device)
@@ -115,7 +115,7 @@ class Scorer:
         Raises:
             InputError: the start cannot be used.
         """
-        task, model = self._task, self._config.model
+        task, model = self._task, self._config.clip
         shape, suffix = self._starts.shape(start)
         judged = self._judged_precision if model.precision != "fp32" else ""
         return Facts(
@@ -184,7 +184,7 @@ class Scorer:
         def differences(precision: Precision) -> list[float]:
             return [plus - minus for plus, minus in (result.losses for result in self._passes.score(pairs, precision))]
 
-        return str(compare(differences("fp32"), differences(self._config.model.precision)))
+        return str(compare(differences("fp32"), differences(self._config.clip.precision)))
 
     def _judged_features(self) -> Float32 | None:
         if not self._config.encodes_crops:

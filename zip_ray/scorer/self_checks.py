@@ -44,7 +44,12 @@ def devices(config: Config) -> str:
     each, auto = threads(config), auto_threads(cluster)
     wanted = each * (1 if cluster.pool == "in-process" else cluster.most or 1)
     text = f"{cores()} CPU cores, {gpus} GPUs"
-    if config.model.device == "cuda" and gpus == 0 and cluster.address is None:
+    if (
+        isinstance(config.model, ModelConfig)
+        and config.model.device == "cuda"
+        and gpus == 0
+        and cluster.address is None
+    ):
         raise InputError(f"model.device: 'cuda', but this machine shows {text}: use auto, or join a cluster with GPUs")
     if cluster.address is None and cluster.gpus == 0 and wanted > cores():
         return f"{text}; {wanted} threads of actors will share them: lower cluster.actors for full speed"
@@ -60,18 +65,18 @@ def model(config: Config) -> str:
     Raises:
         InputError: it cannot be loaded, or the two differ.
     """
-    clip = load_clip(config.model, "cpu")
+    clip = load_clip(config.clip, "cpu")
     words, name = "a photo of a", "cat"
     context = word_embeddings(clip.model, clip.tokenizer, words).unsqueeze(0)
     soft = PromptEncoder(clip.model, clip.tokenizer, [name], context.shape[1]).encode(context)[0]
     difference = float((soft - encode_texts(clip.model, clip.tokenizer, [f"{words} {name}."])).abs().max())
     if not difference < 1e-5 or not torch.isfinite(soft).all():
         raise InputError(
-            f"model.name: '{config.model.name}' reads a soft prompt of words otherwise than the words "
+            f"model.name: '{config.clip.name}' reads a soft prompt of words otherwise than the words "
             f"(largest difference {difference:.1e}): choose another model"
         )
     size = sum(p.numel() for p in clip.model.parameters()) / 1e6
-    return f"{config.model.name}: {size:.1f}M parameters, soft prompt of words = words (difference {difference:.0e})"
+    return f"{config.clip.name}: {size:.1f}M parameters, soft prompt of words = words (difference {difference:.0e})"
 
 
 def task(config: Config) -> str:
