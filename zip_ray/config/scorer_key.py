@@ -11,9 +11,8 @@ def scorer_key(config: Config) -> str:
     """The config as a scorer needs it, as JSON: runs with the same key share a scorer."""
     optimizer = config.optimizer
     own = ZipOptions(loss=optimizer.loss)
-    if (
-        isinstance(config.model, ModelConfig) and config.model.precision != "fp32"
-    ):  # it is judged by the run's own pairs
+    model = config.model
+    if isinstance(model, ModelConfig) and model.precision != "fp32":  # it is judged by the run's own pairs
         law, scale = optimizer.probe
         own = own.model_copy(update={"perturbation_scale": scale, "perturbation": law})
     rest = {name: Config.model_fields[name].default for name in ("budget", "validation", "output", "tracking")}

@@ -7,6 +7,7 @@ import torch
 
 from zip_ray.clip.loading import load_clip
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts, word_embeddings
+from zip_ray.config.model import ModelConfig
 from zip_ray.config.threads import auto_threads, cores, threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
@@ -44,12 +45,8 @@ def devices(config: Config) -> str:
     each, auto = threads(config), auto_threads(cluster)
     wanted = each * (1 if cluster.pool == "in-process" else cluster.most or 1)
     text = f"{cores()} CPU cores, {gpus} GPUs"
-    if (
-        isinstance(config.model, ModelConfig)
-        and config.model.device == "cuda"
-        and gpus == 0
-        and cluster.address is None
-    ):
+    asked = isinstance(config.model, ModelConfig) and config.model.device == "cuda"
+    if asked and gpus == 0 and cluster.address is None:
         raise InputError(f"model.device: 'cuda', but this machine shows {text}: use auto, or join a cluster with GPUs")
     if cluster.address is None and cluster.gpus == 0 and wanted > cores():
         return f"{text}; {wanted} threads of actors will share them: lower cluster.actors for full speed"
