@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -31,10 +32,14 @@ Connection = Literal["started", "joined", "shared"]
 had initialised before, which stays as it is."""
 
 
-def connect(cluster: ClusterConfig) -> Connection:
+def connect(cluster: ClusterConfig, sources: Sequence[str] = ()) -> Connection:
     """Join the cluster at `cluster.address` or RAY_ADDRESS, or else start a local one.
 
     Where Ray is initialised already, as in a notebook, and no address is configured, it is used as it is.
+
+    Args:
+        cluster: where.
+        sources: files and folders of modules that the workers import beside this package.
 
     Returns:
         Which of them it was. All but a shared one end with `ray.shutdown`.
@@ -48,14 +53,14 @@ def connect(cluster: ClusterConfig) -> Connection:
     address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
-        _start_local(cluster, quiet)
+        _start_local(cluster, quiet | ({"runtime_env": {"py_modules": [*sources]}} if sources else {}))
         return "started"
     _probe(address)
-    _join(address, quiet)
+    _join(address, quiet | {"runtime_env": _code(sources)})
     return "joined"
 
 
-def _join(address: str, quiet: dict[str, Any]) -> None:
+def _join(address: str, options: dict[str, Any]) -> None:
     """Join the cluster at an address that answers, with a second try where its server for this client does not start.
 
     Raises:
@@ -64,7 +69,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
     """
     for tries in range(1, START_TRIES + 1):
         try:
-            ray.init(address=address, runtime_env=_code(), **quiet)
+            ray.init(address=address, **options)
             return
         except ConnectionAbortedError as error:  # raised for nothing else
             if tries == START_TRIES:
@@ -119,11 +124,11 @@ def _end_started(others: set[psutil.Process]) -> None:
                 process.wait()
 
 
-def _code() -> dict[str, Any]:
-    """The runtime environment that brings this code to the workers; a job's working_dir has brought it already."""
+def _code(sources: Sequence[str]) -> dict[str, Any]:
+    """The runtime environment that brings code to the workers; a job's working_dir has brought it already."""
     if in_job():
         return {}
-    return {"py_modules": [str(packaged("."))]}
+    return {"py_modules": [str(packaged(".")), *sources]}
 
 
 def _probe(address: str) -> None:

@@ -45,18 +45,19 @@ Call = int | Literal["arrive", "load"]
 class RayPool:
     """Actors on a Ray cluster, each with its own scorer."""
 
-    def __init__(self, build: Callable[[], ScorerLike], cluster: ClusterConfig) -> None:
+    def __init__(self, build: Callable[[], ScorerLike], cluster: ClusterConfig, sources: Sequence[str] = ()) -> None:
         """Join or start Ray, and start the actors; they load while the caller continues.
 
         Args:
             build: makes a scorer; runs on each actor.
             cluster: where, how many actors, and what each reserves.
+            sources: files and folders of modules that the actors import beside this package.
 
         Raises:
             InputError: the cluster cannot be reached, or can never place an actor.
         """
         self._build = build
-        self._connection: Connection | None = connect(cluster)
+        self._connection: Connection | None = connect(cluster, sources)
         """None once it is closed."""
         self._dispatcher = Dispatcher(cluster.answer_timeout, CALL_SECONDS)
         self._handles: dict[int, Any] = {}

@@ -1,7 +1,7 @@
 """The verbs, and the composition: which scorer, which pool, who hears the events.
 
 torch and Ray are imported where they are needed: a driver on a cluster needs no torch, a run in one process no Ray.
-What an actor builds is a function of this module, so that its process finds it by name.
+What an actor builds is a function of this module and of keys, so that its process finds all of it by name.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zip_ray import registry
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.comparison.execute import SuiteOutcome, run_suite
 from zip_ray.comparison.report.write import write_report
 from zip_ray.comparison.suite import Suite
-from zip_ray.config.scorer_key import scorer_key
+from zip_ray.config.scorer_key import own_classes, scorer_key
 from zip_ray.config.task import TaskConfig
 from zip_ray.config.threads import with_threads
 from zip_ray.config.tracking import TrackingConfig
@@ -28,6 +29,7 @@ from zip_ray.runs.lifecycle import Listener, OpenPool
 from zip_ray.runs.mlflow_mirror import Replayed
 from zip_ray.runs.remote_copy import fetch
 from zip_ray.runs.run_result import RunResult
+from zip_ray.scorer.building import ScorerBuilder
 from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
@@ -36,33 +38,26 @@ if TYPE_CHECKING:
 OpenHosts = Callable[[Config, list[str]], Pool]
 
 
-def build_scorer(config: Config) -> ScorerLike:
+def build_scorer(key: str) -> ScorerLike:
     """The scorer of a run, in the process that scores."""
-    from zip_ray.scorer.scorer import build_scorer
-
-    return build_scorer(config)
-
-
-def scorer_builder(config: Config) -> Callable[[], ScorerLike]:
-    """What a pool builds: the scorer of a run."""
-    return partial(build_scorer, config)
+    scorer: ScorerLike = ScorerBuilder().of_key(key)
+    return scorer
 
 
 def build_host(keys: list[str]) -> ScorerLike:
     """The scorers of the runs of a suite, in the process that scores."""
-    from zip_ray.scorer.scorer import ScorerBuilder
-
     return MultiScorer(ScorerBuilder().of_key, keys)
 
 
 def open_pool(config: Config) -> Pool:
     """The pool of one run."""
-    return split_if_asked(_open(config, scorer_builder(config)), config)
+    key = scorer_key(config)
+    return split_if_asked(_open(config, partial(build_scorer, key), [key]), config)
 
 
 def open_hosts(config: Config, keys: list[str]) -> Pool:
     """The pool of the runs of a suite, given a config for the cluster and the keys of the runs to come."""
-    return _open(config, partial(build_host, keys))
+    return _open(config, partial(build_host, keys), keys)
 
 
 def keep_pool(config: Config) -> KeptPool:
@@ -231,13 +226,13 @@ def checks(config: Config) -> dict[str, Callable[[], str]]:
     }
 
 
-def _open(config: Config, build: Callable[[], ScorerLike]) -> Pool:
-    """The pool that the config names."""
+def _open(config: Config, build: Callable[[], ScorerLike], keys: list[str]) -> Pool:
+    """The pool that the config names; on a cluster, what the keys of its runs name of one's own travels there."""
     if config.cluster.pool == "in-process":
         return InProcessPool(build)
     from zip_ray.actors import RayPool
 
-    return RayPool(build, config.cluster)
+    return RayPool(build, config.cluster, registry.sources(own for key in keys for own in own_classes(key)))
 
 
 def _require_lasting(config: Config, folder: Path | None, option: str = "output.dir") -> None:

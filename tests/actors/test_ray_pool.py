@@ -201,7 +201,7 @@ from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, ne
 
 class Scorer:
     def facts(self):
-        return Facts(None, (), "", (), "", {}, "shipped", None, "", {}, 1.0, "cpu", "", "", None, None)
+        return Facts(None, (), "", (), "", {}, "cpu", None, None)
     def answer(self, work):
         return EvaluationResult(0.5, 1.0, 7)
 
@@ -289,7 +289,7 @@ def test_a_ray_that_is_initialised_already_is_used_and_left_as_it_is(ray_cluster
 
 
 def test_what_a_local_cluster_can_never_hold_is_refused(joined: ClusterConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def taken_for_local(cluster: ClusterConfig) -> str:
+    def taken_for_local(cluster: ClusterConfig, _: object) -> str:
         connect(cluster)
         return "started"
 

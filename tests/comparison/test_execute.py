@@ -41,7 +41,7 @@ from zip_ray.pool.shared import PoolHub
 from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import locked
 from zip_ray.runs.lifecycle import Listener
-from zip_ray.scorer.scorer import ScorerBuilder
+from zip_ray.scorer.scorer import ClipScorers
 from zip_ray.tasks.builtin.rendered import TASKS, render_split
 from zip_ray.tuning.events import EndEvent, Event, StepEvent
 
@@ -281,7 +281,7 @@ def test_a_suite_out_of_distribution(tmp_path: Path) -> None:
     targets = {"noisy": {"test_set": "noisy"}, "mine": {"name": "folder", "root": str(tmp_path / "images")}}
     fields = {"protocol": "out-of-distribution", "seeds": [1], "methods": {"ZIP": {}}, "targets": targets}
     fields |= {"tasks": {"count": {"classes": "base"}}}
-    assert carry_out(tmp_path, ScorerBuilder(), base=BASE, **fields) == SuiteOutcome(1, {}, 0)
+    assert carry_out(tmp_path, ClipScorers(), base=BASE, **fields) == SuiteOutcome(1, {}, 0)
     (one,) = read_results(tmp_path / "out").finished
     prompt = TunedPrompt.load(one.run.folder)
     for label, target in one.run.targets.items():

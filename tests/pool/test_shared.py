@@ -40,7 +40,8 @@ from zip_ray.protocol.messages import (
     new_work,
 )
 from zip_ray.scorer import scorer as scoring
-from zip_ray.scorer.scorer import ScorerBuilder, build_scorer
+from zip_ray.scorer.building import ScorerBuilder
+from zip_ray.scorer.scorer import ClipScorers, build_scorer
 from zip_ray.tuning.events import Event
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
@@ -292,7 +293,7 @@ def test_the_frozen_model_is_loaded_once_for_many_scorers(monkeypatch: pytest.Mo
     loaded = []
     load = scoring.load_clip
     monkeypatch.setattr(scoring, "load_clip", lambda *args: loaded.append(args) or load(*args))
-    build = ScorerBuilder()
+    build = ClipScorers()
     for seed in (1, 2):
         build(small_config(seed))
     assert len(loaded) == 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Float32, Float64, Int64
-from zip_ray.protocol.facts import Facts, ModelShape, Prompt, Split
+from zip_ray.protocol.facts import ClipFacts, Facts, ModelShape, Prompt, Split
 from zip_ray.protocol.messages import (
     Ask,
     AskResult,
@@ -44,16 +44,11 @@ FACTS = Facts(
     templates=("a photo of a {}.",),
     suffix=".",
     images={"train": 8, "val": 4, "test": 6},
-    model="fake",
-    pretrained=None,
-    weights_digest="0" * 64,
-    preprocess={"size": 8},
-    logit_scale=10.0,
     device="cpu",
-    text_pass="shared prefix",
-    precision="",
     labels=np.arange(8) % 2,
     val_labels=np.arange(4) % 2,
+    weights_digest="0" * 64,
+    clip=ClipFacts("fake", None, {"size": 8}, 10.0, text_pass="shared prefix", precision=""),
 )
 BATCH_SIZE, SEED = 128, 1
 """Of the mini-batches of a `FakeScorer`: all training images, in an order of each key's own."""

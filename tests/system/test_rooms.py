@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "tasks": {"protocol", "shipped"},
     "clip": {"protocol", "prompts", "tasks", "shipped"},
     "scorer": {"protocol", "prompts", "tasks", "clip"},
-    "artifact": {"protocol", "clip", "tasks"},
+    "artifact": {"protocol", "prompts", "clip", "tasks"},
     "api": DRIVER | {"artifact", "runs", "comparison", "actors", "scorer", "tasks"},
     "cli": DRIVER | {"artifact", "runs", "comparison", "api"},
     "__main__": {"cli"},

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from zip_ray.artifact.kept_readout import ReadoutCard, readout_tensors
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
+from zip_ray.prompts.initial_text import FILE_NAME
 from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Prompt, VisualKind, VisualPrompt
 from zip_ray.protocol.readout import Readout
@@ -23,7 +24,6 @@ from zip_ray.protocol.readout import Readout
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FILE_NAME = "tuned_prompt.safetensors"
 TUNED, READ_OUT, PLAIN_TEMPLATE = "tuned", "tuned + readout", "plain template"
 """Names of accuracies: of the tuned prompt alone, with its readout, and of the task's own template, which both are
 compared with."""
@@ -51,13 +51,15 @@ class PromptCard(BaseModel):
     """What is done to images; None if only the text was tuned."""
     encoder: str = ""
     """Frozen image encoder of a decoder."""
-    model: str
-    pretrained: str | None
+    scorer: str = "clip"
+    """What scored it; `clip` is a model of open_clip, and the next fields are for that."""
+    model: str = ""
+    pretrained: str | None = None
     weights_digest: str
     """SHA-256 of the weights (see `clip.loading.weights_digest`)."""
-    preprocess: dict[str, Any]
+    preprocess: dict[str, Any] = {}
     """Preprocessing of images, as open_clip describes it."""
-    logit_scale: float
+    logit_scale: float = 1.0
     method: str
     seed: int
     prompt: dict[str, Any]

@@ -2,9 +2,10 @@
 
 from zip_ray.config.execution import ExecutionConfig
 from zip_ray.config.model import ModelConfig
-from zip_ray.config.tree import Config
+from zip_ray.config.tree import Config, is_own_choice
 from zip_ray.optimizers.spsa import ZipOptions
 from zip_ray.prompts.options import ContextOptions
+from zip_ray.registry import import_path
 
 
 def scorer_key(config: Config) -> str:
@@ -19,9 +20,24 @@ def scorer_key(config: Config) -> str:
     prompt = config.prompt
     if isinstance(prompt, ContextOptions) and prompt.init == "auto":  # asks name the template that was found
         prompt = prompt.model_copy(update={"init": "template"})
+    prompt = prompt.model_copy(update={"space": _anywhere("prompt", prompt.space)})
+    task = config.task.model_copy(update={"name": _anywhere("task", config.task.name)})
+    model = model.model_copy(update={"scorer": _anywhere("model", model.scorer)})
     scheduling = ("mode", "in_flight", "max_staleness", "round_share")
     execution = config.execution.model_copy(
         update={name: ExecutionConfig.model_fields[name].default for name in scheduling}
     )
-    changes = {"optimizer": own, "prompt": prompt, "readout": "none", "execution": execution, **rest}
-    return config.model_copy(update=changes).model_dump_json()
+    kept = {"task": task, "model": model, "prompt": prompt, "execution": execution}
+    return config.model_copy(update={**kept, "optimizer": own, "readout": "none", **rest}).model_dump_json()
+
+
+def own_classes(key: str) -> list[tuple[str, str]]:
+    """The classes of one's own that a scorer of this key imports, as sections and names."""
+    config = Config.model_validate_json(key)
+    named = [("prompt", config.prompt.space), ("task", config.task.name), ("model", config.model.scorer)]
+    return [(section, name) for section, name in named if is_own_choice(section, name)]
+
+
+def _anywhere(section: str, name: str) -> str:
+    """A choice as any process finds it: entry points are known where their package is installed, paths by import."""
+    return import_path(section, name) if is_own_choice(section, name) else name

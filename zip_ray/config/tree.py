@@ -44,13 +44,16 @@ def options_class(section: str, choice: object) -> type[Section] | None:
     Raises:
         InputError: the choice has the name of one's own, and cannot be imported.
     """
-    known = {} if section == "task" else BUILT_IN[section]
-    if isinstance(choice, str) and choice in known:
-        return known[choice]
-    if isinstance(choice, str) and registry.is_own(section, choice) and not (section == "task" and is_known(choice)):
-        own: type[Section] = registry.find(section, choice).Options
+    if is_own_choice(section, choice):
+        own: type[Section] = registry.find(section, str(choice)).Options
         return own
-    return TaskConfig if section == "task" else None
+    return TaskConfig if section == "task" else BUILT_IN[section].get(str(choice))
+
+
+def is_own_choice(section: str, choice: object) -> bool:
+    """Whether a choice names a class of one's own: a built-in name always means what is built in."""
+    known = is_known(str(choice)) if section == "task" else choice in BUILT_IN[section]
+    return not known and registry.is_own(section, choice)
 
 
 def _chosen(section: str, given: Any) -> Any:

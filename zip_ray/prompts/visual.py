@@ -42,6 +42,17 @@ def inner_size(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
+def _image_size(shape: ModelShape) -> tuple[int, int]:
+    """Height and width of the images that a prompt changes.
+
+    Raises:
+        InputError: the scorer takes no such prompts.
+    """
+    if shape.image_size is None:
+        raise InputError("prompt.space: this scorer takes no prompts of images: choose a space of contexts")
+    return shape.image_size
+
+
 class VisualOptions(SpaceOptions):
     """What the spaces have in common under which each query encodes its images."""
 
@@ -95,7 +106,7 @@ class FrameSpace:
             shape: the model's, of which the size of its images.
             seed: keys the start.
         """
-        self._shape = (3, *shape.image_size)
+        self._shape = (3, *_image_size(shape))
         self._seed = seed
 
     @property
@@ -139,7 +150,7 @@ class DecoderSpace:
             InputError: the images cannot be halved, or the feature leaves no room for a trigger.
         """
         self._encoder, self._scale, self._seed = options.encoder, options.scale, seed
-        size, feature = shape.image_size, shape.encoder_features
+        size, feature = _image_size(shape), shape.encoder_features
         stages = _stages(size)
         source = SOURCE_CHANNELS * (size[0] >> stages) * (size[1] >> stages)
         if feature >= source:

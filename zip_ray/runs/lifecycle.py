@@ -126,9 +126,7 @@ def resume(
         with closing(open_pool(config)) as pool:
             facts = facts_of(pool, pool_watch(pool, listen))
             if facts.weights_digest != start.weights_digest:
-                raise InputError(
-                    f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
-                )
+                raise InputError(f"model: has other weights than when {folder} was started: restore them")
             surveyed = None if start.template is None else read_survey(folder)
             plan = plan_queries(started_with(folder, start), facts)
             begun = begin(pool, config, facts, plan, surveyed, lambda: None)

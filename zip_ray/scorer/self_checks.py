@@ -8,12 +8,13 @@ import torch
 from zip_ray.clip.loading import load_clip
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts, word_embeddings
 from zip_ray.config.model import ModelConfig
+from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.threads import auto_threads, cores, threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.prompts import make_space
 from zip_ray.protocol.facts import TEMPLATE_ONCE
-from zip_ray.scorer.scorer import build_scorer
+from zip_ray.scorer.building import ScorerBuilder
 from zip_ray.tasks import load_task
 
 PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "mlflow", "pydantic", "safetensors")
@@ -62,6 +63,8 @@ def model(config: Config) -> str:
     Raises:
         InputError: it cannot be loaded, or the two differ.
     """
+    if not isinstance(config.model, ModelConfig):
+        return f"{config.model.scorer}: a scorer of one's own, tried with the prompt"
     clip = load_clip(config.clip, "cpu")
     words, name = "a photo of a", "cat"
     context = word_embeddings(clip.model, clip.tokenizer, words).unsqueeze(0)
@@ -93,9 +96,12 @@ def prompt(config: Config) -> str:
     Raises:
         InputError: model, task and space do not fit together.
     """
-    facts = build_scorer(config).facts()
+    facts = ScorerBuilder().of_key(scorer_key(config)).facts()
     tokens, width = facts.shape.initial_context.shape
-    context = "" if facts.text_pass == TEMPLATE_ONCE else f"{tokens} context tokens of width {width}, "
+    unused = facts.clip is not None and facts.clip.text_pass == TEMPLATE_ONCE
+    context = "" if unused else f"{tokens} context tokens of width {width}, "
     space = make_space(config.prompt, facts.shape, config.seed)
-    parts = [f"{config.prompt.space}: {context}{space.dimension} parameters", f"text tower: {facts.text_pass}"]
-    return "; ".join([*parts, facts.precision or "float32"])
+    found = f"{config.prompt.space}: {context}{space.dimension} parameters"
+    if facts.clip is None:
+        return found
+    return "; ".join([found, f"text tower: {facts.clip.text_pass}", facts.clip.precision or "float32"])
