@@ -1,11 +1,13 @@
 """Shared fixtures. What is not a fixture lives in tests/support."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from ray.cluster_utils import Cluster
 
+from tests.support.clone import installed_wheel
 from tests.support.environment import isolate_environment
 from tests.support.processes import signals_kept
 from tests.support.ray_cluster import running_cluster
@@ -41,6 +43,12 @@ def cluster() -> Iterator[Cluster]:
 def ray_cluster(cluster: Cluster) -> str:
     """Address of a running cluster that pools join."""
     return str(cluster.address)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel."""
+    return installed_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

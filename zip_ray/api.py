@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zip_ray import registry
+from zip_ray.artifact.class_weights import write_class_weights
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.comparison.execute import SuiteOutcome, run_suite
 from zip_ray.comparison.report.write import write_report
@@ -30,6 +31,7 @@ from zip_ray.runs.mlflow_mirror import Replayed
 from zip_ray.runs.remote_copy import fetch
 from zip_ray.runs.run_result import RunResult
 from zip_ray.scorer.building import ScorerBuilder
+from zip_ray.tasks.image_folder import list_images
 from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
@@ -187,9 +189,17 @@ def classify(prompt: Path, images: Path, classnames: tuple[str, ...] | None = No
     Raises:
         InputError: no image, an unreadable one, or the prompt's model cannot be used.
     """
-    from zip_ray.artifact.classifier import classify
+    tuned, files = TunedPrompt.load(prompt), list_images(images)
+    return tuned.classifier(classnames).each(files)
 
-    return classify(TunedPrompt.load(prompt), images, classnames)
+
+def export(prompt: Path, file: Path) -> None:
+    """Write a tuned prompt as a linear classifier of image features (see `artifact.class_weights`).
+
+    Raises:
+        InputError: no tuned prompt, one that is no such classifier, or a file of another kind.
+    """
+    write_class_weights(TunedPrompt.load(prompt), file)
 
 
 def replay(folder: Path, tracking: TrackingConfig) -> Replayed:

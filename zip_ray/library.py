@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import SIGINT
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zip_ray import api
+from zip_ray import api, registry
 from zip_ray.cli import settings
 from zip_ray.cli.live_view import ProgressView
 from zip_ray.cli.signals import stop_on_signal
@@ -36,6 +36,7 @@ Callback = Callable[[Event], object]
 SHORT_FORMS = {
     "method": "optimizer.method",
     "space": "prompt.space",
+    "scorer": "model.scorer",
     "queries": "budget.queries",
     "seconds": "budget.seconds",
     "steps": "budget.steps",
@@ -74,7 +75,8 @@ def tune(
             `zip_ray.Interrupted` stops the run, whose result then is not `finished`; it can be resumed.
         progress: whether to show it on stderr.
         **options: changes to the config: a section with its fields as a mapping (`task={"shots": 4}`), or one of
-            method, space, queries, seconds, steps, shots, actors.
+            method, space, scorer, queries, seconds, steps, shots, actors. Where a name is wanted (`method=`, `space=`,
+            `task=`, `scorer=`), a class of one's own may be given (docs/guides/extend.md).
 
     Raises:
         InputError: a name, an option, the model, the task or the cluster cannot be used; one line with the remedy.
@@ -265,7 +267,7 @@ def _settings(config: Given | None, given: Tree) -> Config:
     if isinstance(config, Config):
         return settings.over(effective(config), given, "")
     if isinstance(config, Mapping):
-        return settings.over(dict(config), given, "")
+        return settings.over(_tree(config), given, "")
     if config is None:
         return settings.over({}, given, "")
     path = find_config(str(config))
@@ -289,6 +291,14 @@ def _tree(options: Mapping[str, Any]) -> Tree:
             raise InputError(f"{name}: no option: known are {known}, and fields as section={{'field': value}}")
         if section in FIRST_FIELDS and not field and not isinstance(value, Mapping):
             field = FIRST_FIELDS[section]
-        plain = str(value) if isinstance(value, Path) else value
-        tree = merge(tree, {section: {field: plain} if field else plain})
+        tree = merge(tree, {section: {field: _plain(section, value)} if field else _plain(section, value)})
     return tree
+
+
+def _plain(section: str, value: Any) -> Any:
+    """A value as a YAML file has it: classes by their import path."""
+    if isinstance(value, Mapping):
+        return {name: _plain(section, one) for name, one in value.items()}
+    if isinstance(value, type):
+        return registry.path_of(section, value)
+    return str(value) if isinstance(value, Path) else value

@@ -2,31 +2,16 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.clone import clone, environment_without_zip_ray
 from zip_ray import __version__
 
 SETTINGS = ("--budget.queries=20", "--validation.every-queries=20", "--tracking.no-enabled")
 Run = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with the wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    python = environment_without_zip_ray(folder / "environment")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-    build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))
-    subprocess.run([*pip, *build, str(clone(folder / "clone"))], check=True)
-    (wheel,) = folder.glob("zip_ray-*.whl")
-    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True)
-    return python
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from zip_ray.protocol.readout import Readout
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from zip_ray.artifact.classifier import Classifier
+
 TUNED, READ_OUT, PLAIN_TEMPLATE = "tuned", "tuned + readout", "plain template"
 """Names of accuracies: of the tuned prompt alone, with its readout, and of the task's own template, which both are
 compared with."""
@@ -141,6 +143,32 @@ class TunedPrompt:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: not a tuned prompt that this version reads ({reason}): tune it again") from error
 
+    def classes(self, classnames: Sequence[str] | None = None) -> tuple[str, ...]:
+        """The classes to choose from; the prompt's own if None.
+
+        Raises:
+            InputError: a string in place of a list of them, or an empty list.
+        """
+        if isinstance(classnames, str):
+            raise InputError(f"classnames: '{classnames}' is one string: give a list of class names")
+        names = self.card.classnames if classnames is None else tuple(classnames)
+        if not names:
+            raise InputError("classnames: none are given: give at least one, or leave them out for the prompt's own")
+        return names
+
+    def classifier(self, classnames: Sequence[str] | None = None) -> "Classifier":
+        """What classifies images; loads the prompt's model.
+
+        Args:
+            classnames: classes to choose from; the prompt's own if None.
+
+        Raises:
+            InputError: the model cannot be loaded, or the classes cannot be used.
+        """
+        from zip_ray.artifact.classifier import Classifier
+
+        return Classifier(self, classnames)
+
     def read_out(self, classnames: Sequence[str] | None = None) -> tuple[Float32, Float32] | None:
         """Head, shape (classes, embed), and bias, shape (classes,): an image's scores are `features @ head.T + bias`.
 
@@ -153,8 +181,7 @@ class TunedPrompt:
         """
         if self.readout is None or self.head is None:
             return None
-        own = self.card.classnames
-        names = own if classnames is None else tuple(classnames)
+        own, names = self.card.classnames, self.classes(classnames)
         if sorted(names) != sorted(own):
             warnings.warn(
                 "the readout knows the classes that it was fitted to, not these: the prompt alone is used",
@@ -175,7 +202,7 @@ class TunedPrompt:
             classnames: the classes; the prompt's own if None.
 
         Raises:
-            InputError: the model has another width, or a prompt is too long for it.
+            InputError: the model has another width, a prompt is too long for it, or the classes cannot be used.
         """
         import torch
 
@@ -187,12 +214,17 @@ class TunedPrompt:
                 f"the prompt was tuned on other weights ({self.card.model}) than this model's: expect lower accuracy",
                 stacklevel=2,
             )
-        names = self.card.classnames if classnames is None else classnames
-        context = self.prompt.context
-        if context is None:
-            return encode_texts(model, tokenizer, [self.card.template.replace("{}", name) for name in names])
-        encoder = PromptEncoder(model, tokenizer, names, len(context), self.card.suffix)
-        return encoder.encode(torch.from_numpy(np.array(context)).unsqueeze(0))[0]
+        names, context, training = self.classes(classnames), self.prompt.context, model.training
+        model.eval()
+        try:
+            if context is None:
+                found = encode_texts(model, tokenizer, [self.card.template.replace("{}", name) for name in names])
+            else:
+                encoder = PromptEncoder(model, tokenizer, names, len(context), self.card.suffix)
+                found = encoder.encode(torch.from_numpy(np.array(context)).unsqueeze(0))[0]
+        finally:
+            model.train(training)
+        return found.clone()  # of an inference tensor: one that autograd takes
 
 
 def _pop(tensors: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -125,6 +125,19 @@ def classify(
     return 0
 
 
+@command("export")
+def export(prompt: Positional[Path], file: Positional[Path]) -> int:
+    """Write a tuned prompt as a linear classifier of image features, its readout folded in, for other programs.
+
+    Args:
+        prompt: tuned_prompt.safetensors, or the folder that holds it
+        file: what to write, .safetensors or .npz
+    """
+    api.export(prompt, file)
+    console.print(f"weights, bias and class names  {file}", soft_wrap=True)
+    return 0
+
+
 @command("doctor", flags.RUN, settings.of_file)
 def doctor(config: Positional[str | None] = None, given: RunOptions = {}) -> int:  # noqa: B006 - not changed
     """Check environment, devices, model, task, cluster and tracking server, and say what to do about faults.
