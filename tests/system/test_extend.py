@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def service() -> Iterator[str]:
-    """A model behind HTTP: two numbers per word, and scores that a context of ones makes right."""
+    """A model behind HTTP: 64 numbers per word, and scores that a context of ones makes right."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -44,7 +44,7 @@ def service() -> Iterator[str]:
             self.wfile.write(data)
 
         def embed(self, words: str) -> list[list[float]]:
-            return [[0.1 * len(word), -0.1] for word in words.split()]
+            return [[0.1 * len(word), *[-0.1] * 63] for word in words.split()]
 
         def scores(self, asked: dict) -> list:
             images, classes = np.array(asked["images"]), len(asked["classes"])
@@ -89,7 +89,7 @@ def test_its_commands_run_from_a_wheel(line: str, installed: Path, folder: Path,
 
 
 def test_options_of_ones_own_are_validated_and_shown(installed: Path, folder: Path) -> None:
-    page = run(installed, folder, "tune", "digits.yaml", "--method=momentum:Momentum", "--help")
+    page = run(installed, folder, "tune", "quickstart", "--method=momentum:Momentum", "--help")
     assert re.search(r"--optimizer.friction NUMBER +Share of the velocity that a step loses \[0.1\]", page)
     command = [str(installed.with_name("zip-ray")), "tune", "quickstart", "--method=momentum:Momentum"]
     wrong = subprocess.run([*command, "--optimizer.rate=fast"], cwd=folder, capture_output=True, text=True, check=False)

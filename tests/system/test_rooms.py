@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "": {"library", "artifact", "tuning"},
     "library": DRIVER | {"artifact", "runs", "comparison", "api", "cli"},
     "errors": set(),
+    "registry": set(),
     "files": set(),
     "config": {"protocol", "optimizers", "prompts"},
     "protocol": set(),
