@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from zip_ray.errors import InputError
-from zip_ray.protocol.arrays import Float32, Float64, Int64
+from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import ClipFacts, Facts, ModelShape, Prompt, Split
 from zip_ray.protocol.messages import (
     Ask,
@@ -35,6 +35,7 @@ from zip_ray.protocol.messages import (
 from zip_ray.protocol.mini_batches import asked_images
 from zip_ray.protocol.perturbations import points
 from zip_ray.protocol.shards import ShardStatistics, SliceResult, shard_bounds
+from zip_ray.testing.stepper import BATCH_SIZE, LABELS, SEED, two_scores
 
 SHAPE = ModelShape(np.zeros((2, 8), np.float32), 0.5, (8, 8), None)
 FACTS = Facts(
@@ -45,13 +46,11 @@ FACTS = Facts(
     suffix=".",
     images={"train": 8, "val": 4, "test": 6},
     device="cpu",
-    labels=np.arange(8) % 2,
+    labels=LABELS,
     val_labels=np.arange(4) % 2,
     weights_digest="0" * 64,
     clip=ClipFacts("fake", None, {"size": 8}, 10.0, text_pass="shared prefix", precision=""),
 )
-BATCH_SIZE, SEED = 128, 1
-"""Of the mini-batches of a `FakeScorer`: all training images, in an order of each key's own."""
 
 
 @dataclass(frozen=True)
@@ -162,13 +161,6 @@ class FakeScorer:
 def _points(ask: Ask) -> tuple[Float64, ...]:
     """Of a template, as if it were at 0."""
     return (np.zeros(4),) if isinstance(ask, TemplateQuery) else points(ask)
-
-
-def two_scores(losses: Sequence[float], labels: Int64) -> Float32:
-    """Logits of two classes whose cross-entropies are these losses, the own class at 0: (losses, images, 2)."""
-    other = np.log(np.expm1(np.asarray(losses)))[:, None] * np.ones(len(labels))
-    own = np.arange(2) == labels[:, None]
-    return np.where(own, 0.0, other[..., None]).astype(np.float32)
 
 
 def loss(w: Float64, batch: int) -> float:

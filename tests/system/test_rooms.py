@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "clip": {"protocol", "prompts", "tasks", "shipped"},
     "scorer": {"protocol", "prompts", "tasks", "clip"},
     "artifact": {"protocol", "prompts", "clip", "tasks"},
+    "testing": DRIVER | {"runs"},
     "api": DRIVER | {"artifact", "runs", "comparison", "actors", "scorer", "tasks"},
     "cli": DRIVER | {"artifact", "runs", "comparison", "api"},
     "__main__": {"cli"},
