@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zip_ray import registry
-from zip_ray.artifact.class_weights import write_class_weights
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.comparison.execute import SuiteOutcome, run_suite
 from zip_ray.comparison.report.write import write_report
@@ -199,7 +198,7 @@ def export(prompt: Path, file: Path) -> None:
     Raises:
         InputError: no tuned prompt, one that is no such classifier, or a file of another kind.
     """
-    write_class_weights(TunedPrompt.load(prompt), file)
+    TunedPrompt.load(prompt).export(file)
 
 
 def replay(folder: Path, tracking: TrackingConfig) -> Replayed:

@@ -169,6 +169,20 @@ class TunedPrompt:
 
         return Classifier(self, classnames)
 
+    def export(self, file: str | Path) -> None:
+        """Write a linear classifier of image features, its readout folded in (see `artifact.class_weights`).
+
+        Args:
+            file: .safetensors or .npz.
+
+        Raises:
+            InputError: the prompt is no such classifier, or the file is of another kind.
+            OutputError: the file cannot be written.
+        """
+        from zip_ray.artifact.class_weights import write_class_weights
+
+        write_class_weights(self, Path(file))
+
     def read_out(self, classnames: Sequence[str] | None = None) -> tuple[Float32, Float32] | None:
         """Head, shape (classes, embed), and bias, shape (classes,): an image's scores are `features @ head.T + bias`.
 
