@@ -29,7 +29,7 @@ class Pruner:
             raise zip_ray.Interrupted
 
 
-def sweep(folder: Path, trials: int, queries: int, **common: object) -> list[tuple[float, zip_ray.library.RunResult]]:
+def sweep(folder: Path, trials: int, queries: int, **common: object) -> list[tuple[float, zip_ray.RunResult]]:
     """Trials with step sizes drawn log-uniformly; the finished ones, the most accurate on validation images first."""
     rng, pruner, finished = random.Random(1), Pruner(), []
     with zip_ray.open_pool("digits", method="zip", **common) as pool:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from zip_ray.config.tree import Config
     from zip_ray.errors import InputError
     from zip_ray.library import classify, compare, evaluate, open_pool, resume, tune
+    from zip_ray.runs.run_result import RunResult
     from zip_ray.tuning.loop import Interrupted
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ _HOMES = {
     "open_pool": "library",
     "Config": "config.tree",
     "TunedPrompt": "artifact.tuned_prompt",
+    "RunResult": "runs.run_result",
     "InputError": "errors",
     "Interrupted": "tuning.loop",
 }
@@ -44,6 +46,7 @@ __all__ = [
     "Config",
     "InputError",
     "Interrupted",
+    "RunResult",
     "TunedPrompt",
     "__version__",
     "classify",

@@ -99,7 +99,7 @@ def test_a_run_returns_its_prompt_accuracies_and_history(tmp_path: Path) -> None
 def test_a_run_within_an_event_loop_is_like_any_other(tmp_path: Path) -> None:
     """As in a notebook."""
 
-    async def cell() -> zip_ray.library.RunResult:
+    async def cell() -> zip_ray.RunResult:
         return zip_ray.tune(small(tmp_path / "out"), **QUIET)
 
     assert asyncio.run(cell()).finished

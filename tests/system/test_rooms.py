@@ -13,7 +13,7 @@ ANYWHERE = {"", "config", "registry", "errors", "files"}
 """What every room may use; the empty name is the package itself."""
 DRIVER = {"protocol", "pool", "optimizers", "prompts", "readout", "tuning"}
 MAY_IMPORT = {
-    "": {"library", "artifact", "tuning"},
+    "": {"library", "artifact", "runs", "tuning"},
     "library": DRIVER | {"artifact", "runs", "comparison", "api", "cli"},
     "errors": set(),
     "registry": set(),
