@@ -1,7 +1,10 @@
 """What of a config a scorer depends on."""
 
+import json
+
 from zip_ray.config.execution import ExecutionConfig
 from zip_ray.config.model import ModelConfig
+from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config, is_own_choice
 from zip_ray.optimizers.spsa import ZipOptions
 from zip_ray.prompts.options import ContextOptions
@@ -31,9 +34,18 @@ def scorer_key(config: Config) -> str:
     return config.model_copy(update={**kept, "optimizer": own, "readout": "none", **rest}).model_dump_json()
 
 
+def config_of_key(key: str) -> Config:
+    """The config that a scorer of this key needs.
+
+    Raises:
+        InputError: it names a class of one's own that cannot be imported in this process.
+    """
+    return validate(json.loads(key), "")
+
+
 def own_classes(key: str) -> list[tuple[str, str]]:
     """The classes of one's own that a scorer of this key imports, as sections and names."""
-    config = Config.model_validate_json(key)
+    config = config_of_key(key)
     named = [("prompt", config.prompt.space), ("task", config.task.name), ("model", config.model.scorer)]
     return [(section, name) for section, name in named if is_own_choice(section, name)]
 

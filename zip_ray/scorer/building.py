@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from zip_ray import registry
 from zip_ray.config.model import ModelConfig
-from zip_ray.config.tree import Config
+from zip_ray.config.scorer_key import config_of_key
 from zip_ray.tasks import load_task
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class ScorerBuilder:
             InputError: a class of one's own cannot be imported here, or model, task or their combination cannot be
                 used as configured.
         """
-        config = Config.model_validate_json(key)
+        config = config_of_key(key)
         if isinstance(config.model, ModelConfig):
             return self._clip()(config)
         own = registry.find("model", config.model.scorer)
