@@ -17,7 +17,6 @@ from ray.cluster_utils import Cluster
 
 from tests.support.fakes import FakeScorer, UnevenScorer, broken_build, dying_build, hanging_build, numbered_pair
 from tests.support.paths import ROOT
-from tests.support.pools import drain
 from tests.support.processes import HANG_SECONDS, free_port, require_gone, wait_for
 from tests.support.ray_cluster import add_node
 from zip_ray.actors import RayPool
@@ -27,6 +26,7 @@ from zip_ray.errors import InputError
 from zip_ray.pool.contract import PoolError
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
 from zip_ray.protocol.messages import Answer, Value
+from zip_ray.testing.pool_contract import drain
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.support.configs import zip_config
 from tests.support.fake_ray import FakeRay
 from tests.support.fakes import FakeScorer, evaluation_work, make_pair, pair_work
 from tests.support.loop import without_time
-from tests.support.pools import RecordingPool, drain
+from tests.support.pools import RecordingPool
 from tests.support.scorer_keys import BUGGY, NO_IMAGES, STUCK, KeyedScorer
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
@@ -42,6 +42,7 @@ from zip_ray.protocol.messages import (
 from zip_ray.scorer import scorer as scoring
 from zip_ray.scorer.building import ScorerBuilder
 from zip_ray.scorer.scorer import ClipScorers, build_scorer
+from zip_ray.testing.pool_contract import drain
 from zip_ray.tuning.events import Event
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
