@@ -23,6 +23,7 @@ from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
 from zip_ray.prompts import SPACES
 from zip_ray.prompts.context import WholeContextOptions
 from zip_ray.prompts.options import SpaceOptions
+from zip_ray.prompts.visual import DecoderOptions
 from zip_ray.protocol.readout import ReadoutKind
 
 UNKNOWN_CHOICE = "unknown_choice"

@@ -21,6 +21,7 @@ from zip_ray.protocol.messages import (
     Evaluation,
     EvaluationResult,
     FactsRequest,
+    Features,
     Gradient,
     Pair,
     Pass,
@@ -96,6 +97,8 @@ class FakeScorer:
                 return EncodingResult(Prompt(SHAPE.initial_context), np.eye(2, 8, dtype=np.float32))
             case FactsRequest():
                 return FACTS
+            case Features():
+                raise ValueError("without a model there are no image features")
 
     def _fail_if_told(self, index: int) -> None:
         if index in self.die_at and self._first(f"died-{index}"):
