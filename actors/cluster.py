@@ -4,8 +4,9 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import grpc  # type: ignore[import-untyped]
 import psutil  # type: ignore[import-untyped]
@@ -26,27 +27,40 @@ START_TRIES = 2
 """Of a local cluster, or of the server that a cluster starts for a Ray client: either is late on a busy machine."""
 
 
-def connect(cluster: ClusterConfig) -> bool:
+Connection = Literal["started", "joined", "shared"]
+"""How this process came by its Ray: a local cluster of its own, one that it joined, or what the program that calls this
+had initialised before, which stays as it is."""
+
+
+def connect(cluster: ClusterConfig, sources: Sequence[str] = ()) -> Connection:
     """Join the cluster at `cluster.address` or RAY_ADDRESS, or else start a local one.
 
+    Where Ray is initialised already, as in a notebook, and no address is configured, it is used as it is.
+
+    Args:
+        cluster: where.
+        sources: files and folders of modules that the workers import beside this package.
+
     Returns:
-        Whether a local cluster was started, which ends with `ray.shutdown`.
+        Which of them it was. All but a shared one end with `ray.shutdown`.
 
     Raises:
         InputError: the cluster cannot be reached.
         PoolError: a local one does not start, or not the server of a Ray client.
     """
+    if cluster.address is None and ray.is_initialized():
+        return "shared"
     address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address == "local":
-        _start_local(cluster, quiet)
-        return True
+        _start_local(cluster, quiet | ({"runtime_env": {"py_modules": [*sources]}} if sources else {}))
+        return "started"
     _probe(address)
-    _join(address, quiet)
-    return False
+    _join(address, quiet | {"runtime_env": _code(sources)})
+    return "joined"
 
 
-def _join(address: str, quiet: dict[str, Any]) -> None:
+def _join(address: str, options: dict[str, Any]) -> None:
     """Join the cluster at an address that answers, with a second try where its server for this client does not start.
 
     Raises:
@@ -55,7 +69,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
     """
     for tries in range(1, START_TRIES + 1):
         try:
-            ray.init(address=address, runtime_env=_code(), **quiet)
+            ray.init(address=address, **options)
             return
         except ConnectionAbortedError as error:  # raised for nothing else
             if tries == START_TRIES:
@@ -110,11 +124,11 @@ def _end_started(others: set[psutil.Process]) -> None:
                 process.wait()
 
 
-def _code() -> dict[str, Any]:
-    """The runtime environment that brings this code to the workers; a job's working_dir has brought it already."""
+def _code(sources: Sequence[str]) -> dict[str, Any]:
+    """The runtime environment that brings code to the workers; a job's working_dir has brought it already."""
     if in_job():
         return {}
-    return {"py_modules": [str(packaged("."))]}
+    return {"py_modules": [str(packaged(".")), *sources]}
 
 
 def _probe(address: str) -> None:
@@ -221,11 +235,12 @@ def describe_cluster(cluster: ClusterConfig) -> str:
     Raises:
         InputError: it cannot be reached.
     """
-    local = connect(cluster)
+    connection = connect(cluster)
     try:
         have = ray.cluster_resources()
         nodes = len(_nodes_up())
     finally:
-        ray.shutdown()
-    where = "a local one will be started" if local else "joined"
+        if connection != "shared":
+            ray.shutdown()
+    where = {"started": "a local one will be started", "joined": "joined", "shared": "initialised"}[connection]
     return f"{where}: {nodes} node{'' if nodes == 1 else 's'}, {have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU"

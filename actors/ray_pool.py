@@ -15,7 +15,7 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import RayError
 
-from zip_ray.actors.cluster import connect, free_places, places, shortage
+from zip_ray.actors.cluster import Connection, connect, free_places, places, shortage
 from zip_ray.actors.fleet import Fleet
 from zip_ray.actors.ray_errors import LOST_CLUSTER, fault, lost_cluster, raise_refusal
 from zip_ray.actors.scorer_actor import ScorerActor
@@ -45,19 +45,20 @@ Call = int | Literal["arrive", "load"]
 class RayPool:
     """Actors on a Ray cluster, each with its own scorer."""
 
-    def __init__(self, build: Callable[[], ScorerLike], cluster: ClusterConfig) -> None:
+    def __init__(self, build: Callable[[], ScorerLike], cluster: ClusterConfig, sources: Sequence[str] = ()) -> None:
         """Join or start Ray, and start the actors; they load while the caller continues.
 
         Args:
             build: makes a scorer; runs on each actor.
             cluster: where, how many actors, and what each reserves.
+            sources: files and folders of modules that the actors import beside this package.
 
         Raises:
             InputError: the cluster cannot be reached, or can never place an actor.
         """
         self._build = build
-        self._local = connect(cluster)
-        self._connected = True
+        self._connection: Connection | None = connect(cluster, sources)
+        """None once it is closed."""
         self._dispatcher = Dispatcher(cluster.answer_timeout, CALL_SECONDS)
         self._handles: dict[int, Any] = {}
         """The actors by number."""
@@ -111,8 +112,8 @@ class RayPool:
                 for handle in self._handles.values():
                     ray.kill(handle)
         self._handles, self._refs = {}, {}
-        if self._connected:
-            self._connected = False
+        connection, self._connection = self._connection, None
+        if connection in ("started", "joined"):
             with suppress(Exception):
                 ray.shutdown()  # a local cluster ends with it, a joined one continues
 
@@ -235,6 +236,6 @@ class RayPool:
             InputError: a local cluster can hold no actor.
         """
         if lack := shortage(self._cluster):
-            if self._local:
+            if self._connection == "started":
                 raise InputError(lack)
             _log.warning("%s; waiting up to cluster.start_timeout for such a node", lack)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from zip_ray import api
 from zip_ray.actors.scorer_actor import ScorerActor
 from zip_ray.config.reading import validate
+from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool
@@ -103,7 +104,7 @@ def driver_calls(config: Config) -> tuple[list[Call], Work]:
 def actor_calls(config: Config, work: Work) -> list[Call]:
     """An actor's calls for the same pair."""
     actor, calls = ScorerActor(), list[Call]()
-    actor.load(partial(api.build_scorer, config))
+    actor.load(partial(api.build_scorer, scorer_key(config)))
     actor.answer([work])
     with traced(calls):
         actor.answer([work])

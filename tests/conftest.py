@@ -1,11 +1,13 @@
 """Shared fixtures. What is not a fixture lives in tests/support."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from ray.cluster_utils import Cluster
 
+from tests.support.clone import installed_wheel
 from tests.support.environment import isolate_environment
 from tests.support.processes import signals_kept
 from tests.support.ray_cluster import running_cluster
@@ -19,8 +21,8 @@ settings.load_profile("zip-ray")
 
 
 LONGEST = (
-    *("system/test_readme.py", "cli/test_cli.py", "compare/test_execute.py", "system/test_benchmarks.py"),
-    *("system", "compare", "contracts", "actors", "runs"),
+    *("system/test_readme.py", "cli/test_cli.py", "comparison/test_execute.py", "system/test_benchmarks.py"),
+    *("system", "comparison", "contracts", "actors", "runs"),
 )
 
 
@@ -49,6 +51,12 @@ def cluster() -> Iterator[Cluster]:
 def ray_cluster(cluster: Cluster) -> str:
     """Address of a running cluster that pools join."""
     return str(cluster.address)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel."""
+    return installed_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

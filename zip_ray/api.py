@@ -2,7 +2,7 @@
 
 What takes long to import is imported where it is needed: a driver on a cluster needs no torch, a run in one process no
 Ray, and help none of them.
-What an actor builds is a function of this module, so that its process finds it by name.
+What an actor builds is a function of this module and of keys, so that its process finds all of it by name.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,55 +10,65 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zip_ray import registry
 from zip_ray.artifact.tuned_prompt import TunedPrompt
+from zip_ray.config.scorer_key import own_classes, scorer_key
 from zip_ray.config.task import TaskConfig
+from zip_ray.config.threads import with_threads
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.tree import Config
 from zip_ray.pool.contract import Pool, ScorerLike
 from zip_ray.pool.in_process import InProcessPool
+from zip_ray.pool.kept import KeptPool
 from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.runs import lifecycle, mlflow_mirror, mlflow_server
-from zip_ray.runs.lifecycle import Listener, OpenPool, RunResult
+from zip_ray.runs.lifecycle import Listener, OpenPool
 from zip_ray.runs.mlflow_mirror import Replayed
 from zip_ray.runs.remote_copy import fetch
+from zip_ray.runs.run_result import RunResult
+from zip_ray.scorer.building import ScorerBuilder
+from zip_ray.tasks.image_folder import list_images
 from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
     from zip_ray.artifact.classifier import Prediction
-    from zip_ray.compare.execute import SuiteOutcome
-    from zip_ray.compare.suite import Suite
+    from zip_ray.comparison.execute import SuiteOutcome
+    from zip_ray.comparison.suite import Suite
 
 OpenHosts = Callable[[Config, list[str]], Pool]
 
 
-def build_scorer(config: Config) -> ScorerLike:
+def build_scorer(key: str) -> ScorerLike:
     """The scorer of a run, in the process that scores."""
-    from zip_ray.scorer.scorer import build_scorer
-
-    return build_scorer(config)
-
-
-def scorer_builder(config: Config) -> Callable[[], ScorerLike]:
-    """What a pool builds: the scorer of a run."""
-    return partial(build_scorer, config)
+    scorer: ScorerLike = ScorerBuilder().of_key(key)
+    return scorer
 
 
 def build_host(keys: list[str]) -> ScorerLike:
     """The scorers of the runs of a suite, in the process that scores."""
-    from zip_ray.scorer.scorer import ScorerBuilder
-
     return MultiScorer(ScorerBuilder().of_key, keys)
 
 
 def open_pool(config: Config) -> Pool:
     """The pool of one run."""
-    return split_if_asked(_open(config, scorer_builder(config)), config)
+    key = scorer_key(config)
+    return split_if_asked(_open(config, partial(build_scorer, key), [key]), config)
 
 
 def open_hosts(config: Config, keys: list[str]) -> Pool:
     """The pool of the runs of a suite, given a config for the cluster and the keys of the runs to come."""
-    return _open(config, partial(build_host, keys))
+    return _open(config, partial(build_host, keys), keys)
+
+
+def keep_pool(config: Config) -> KeptPool:
+    """A pool for many runs, with the cluster of this config; its actors load this config's model first.
+
+    Raises:
+        InputError: the cluster cannot be used.
+        PoolError: a local one does not start.
+    """
+    return KeptPool(open_hosts(config, [scorer_key(with_threads(config))]), config.cluster)
 
 
 def tune(
@@ -138,7 +148,7 @@ def compare(
         InputError: the suite, its folder or the cluster cannot be used.
         PoolError: no scorer is left.
     """
-    from zip_ray.compare.execute import run_suite
+    from zip_ray.comparison.execute import run_suite
 
     folder = folder or Path("runs", "suites", suite.name)
     _require_lasting(suite.common(source), folder, "output")
@@ -155,7 +165,7 @@ def report(folder: Path) -> tuple[Path, Path]:
     Raises:
         InputError: the folder holds no suite, or no run of it has come to its end.
     """
-    from zip_ray.compare.report.write import write_report
+    from zip_ray.comparison.report.write import write_report
 
     return write_report(folder)
 
@@ -182,9 +192,17 @@ def classify(prompt: Path, images: Path, classnames: tuple[str, ...] | None = No
     Raises:
         InputError: no image, an unreadable one, or the prompt's model cannot be used.
     """
-    from zip_ray.artifact.classifier import classify
+    tuned, files = TunedPrompt.load(prompt), list_images(images)
+    return tuned.classifier(classnames).each(files)
 
-    return classify(TunedPrompt.load(prompt), images, classnames)
+
+def export(prompt: Path, file: Path) -> None:
+    """Write a tuned prompt as a linear classifier of image features (see `artifact.class_weights`).
+
+    Raises:
+        InputError: no tuned prompt, one that is no such classifier, or a file of another kind.
+    """
+    TunedPrompt.load(prompt).export(file)
 
 
 def replay(folder: Path, tracking: TrackingConfig) -> Replayed:
@@ -221,13 +239,13 @@ def checks(config: Config) -> dict[str, Callable[[], str]]:
     }
 
 
-def _open(config: Config, build: Callable[[], ScorerLike]) -> Pool:
-    """The pool that the config names."""
+def _open(config: Config, build: Callable[[], ScorerLike], keys: list[str]) -> Pool:
+    """The pool that the config names; on a cluster, what the keys of its runs name of one's own travels there."""
     if config.cluster.pool == "in-process":
         return InProcessPool(build)
     from zip_ray.actors.ray_pool import RayPool
 
-    return RayPool(build, config.cluster)
+    return RayPool(build, config.cluster, registry.sources(own for key in keys for own in own_classes(key)))
 
 
 def _require_lasting(config: Config, folder: Path | None, option: str = "output.dir") -> None:

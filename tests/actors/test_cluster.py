@@ -42,13 +42,13 @@ def starts(monkeypatch: pytest.MonkeyPatch, *outcomes: BaseException | None) -> 
 @pytest.mark.parametrize("fault", [LATE, SystemExit(1)])
 def test_a_late_start_is_tried_once_more(monkeypatch: pytest.MonkeyPatch, fault: BaseException) -> None:
     later = starts(monkeypatch, fault, None)
-    assert connect(ClusterConfig())
+    assert connect(ClusterConfig()) == "started"
     assert not later
 
 
 def test_a_late_server_of_a_client_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     later = starts(monkeypatch, LATE_SERVER, None)
-    assert not connect(ELSEWHERE)
+    assert connect(ELSEWHERE) == "joined"
     assert not later
 
 
@@ -94,7 +94,7 @@ def test_a_failed_start_leaves_no_process_and_ends_no_other(monkeypatch: pytest.
 def test_the_description_counts_the_nodes_that_are_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray lists those that are down too."""
     nodes = [{"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, False, True)]
-    monkeypatch.setattr("zip_ray.actors.cluster.connect", lambda _: False)
+    monkeypatch.setattr("zip_ray.actors.cluster.connect", lambda *_: "joined")
     for name, value in (("nodes", nodes), ("cluster_resources", {"CPU": 8.0, "GPU": 1.0}), ("shutdown", None)):
         monkeypatch.setattr(ray, name, lambda value=value: value)
     assert describe_cluster(ClusterConfig()) == "joined: 2 nodes, 8 CPU, 1 GPU"

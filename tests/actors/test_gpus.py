@@ -13,7 +13,6 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.support.fakes import FACTS, FakeScorer, numbered_pair
-from tests.support.pools import drain
 from tests.support.processes import HANG_SECONDS
 from tests.support.ray_cluster import add_node
 from tests.support.simulated import Faults, SimulatedPool
@@ -21,6 +20,7 @@ from zip_ray.actors.cluster import free_places, places
 from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.facts import Facts
+from zip_ray.testing.pool_contract import drain
 
 
 @pytest.fixture(scope="module")

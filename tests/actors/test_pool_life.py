@@ -10,13 +10,13 @@ from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RpcError, 
 
 from tests.support.fake_ray import FakeRay, FakeRef, NodeDied
 from tests.support.fakes import FACTS, FakeScorer, numbered_pair, refused_build
-from tests.support.pools import drain
 from zip_ray.actors.fleet import STARTS_PER_ACTOR
 from zip_ray.actors.ray_pool import RayPool
 from zip_ray.pool.contract import PoolError
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Value, Work
+from zip_ray.testing.pool_contract import drain
 
 SECONDS = 2.0
 """Between two works of `work_on`."""

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,7 @@ from ray.cluster_utils import Cluster
 
 from tests.support.fakes import FakeScorer, UnevenScorer, broken_build, dying_build, hanging_build, numbered_pair
 from tests.support.paths import ROOT
-from tests.support.pools import drain
-from tests.support.processes import HANG_SECONDS, free_port, wait_for
+from tests.support.processes import HANG_SECONDS, free_port, require_gone, wait_for
 from tests.support.ray_cluster import add_node
 from zip_ray.actors.cluster import connect
 from zip_ray.actors.ray_pool import RayPool
@@ -26,6 +26,7 @@ from zip_ray.errors import InputError
 from zip_ray.pool.contract import PoolError
 from zip_ray.pool.dispatcher import FAILURES_PER_WORK, PREFETCH
 from zip_ray.protocol.messages import Answer, Value
+from zip_ray.testing.pool_contract import drain
 
 
 @pytest.fixture
@@ -200,7 +201,7 @@ from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, ne
 
 class Scorer:
     def facts(self):
-        return Facts(None, (), "", (), "", {}, "shipped", None, "", {}, 1.0, "cpu", "", "", None, None)
+        return Facts(None, (), "", (), "", {}, "cpu", None, None)
     def answer(self, work):
         return EvaluationResult(0.5, 1.0, 7)
 
@@ -274,10 +275,25 @@ def test_local_cluster_answers_and_leaves_nothing_behind() -> None:
     assert not alive
 
 
+def test_a_ray_that_is_initialised_already_is_used_and_left_as_it_is(ray_cluster: str) -> None:
+    ray.init(address=ray_cluster, log_to_driver=False)
+    try:
+        with closing(RayPool(FakeScorer, ClusterConfig(actors=1))) as pool:
+            pool.submit([numbered_pair(0)])
+            assert [answer.attempts for answer in drain(pool, 1)] == [1]
+            pids = set(pool.pids())
+        assert ray.is_initialized()
+        require_gone(pids)
+    finally:
+        ray.shutdown()
+
+
 def test_what_a_local_cluster_can_never_hold_is_refused(joined: ClusterConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "zip_ray.actors.ray_pool.connect", lambda cluster: not connect(cluster)
-    )  # joined, but taken for local
+    def taken_for_local(cluster: ClusterConfig, _: object) -> str:
+        connect(cluster)
+        return "started"
+
+    monkeypatch.setattr("zip_ray.actors.ray_pool.connect", taken_for_local)
     with pytest.raises(InputError, match=r"cluster.gpus_per_actor: an actor needs 1 CPU and 64 GPU on one node; there"):
         RayPool(FakeScorer, joined.model_copy(update={"gpus_per_actor": 64}))
     assert not ray.is_initialized()

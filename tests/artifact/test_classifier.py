@@ -1,23 +1,36 @@
 """A tuned prompt with its readout, on its own classes and on others."""
 
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from tests.support.painted import COLOURS, paint
 from tests.support.scoring import value_of
-from zip_ray.artifact.classifier import classify, evaluate
+from zip_ray.artifact.class_weights import write_class_weights
+from zip_ray.artifact.classifier import evaluate
 from zip_ray.artifact.kept_readout import ReadoutCard
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, PromptCard, TunedPrompt
+from zip_ray.clip.image_features import split_features
+from zip_ray.clip.loading import load_clip
+from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
+from zip_ray.errors import InputError
 from zip_ray.prompts import make_space
+from zip_ray.protocol.facts import VisualPrompt
 from zip_ray.protocol.messages import Encoding, EncodingResult, Evaluation, EvaluationResult
 from zip_ray.protocol.readout import Readout
 from zip_ray.scorer.scorer import Scorer, build_scorer
+from zip_ray.tasks import load_task
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +64,11 @@ def made(images: Path) -> tuple[TunedPrompt, Scorer, EvaluationResult]:
         classnames=facts.classnames,
         template=facts.template,
         suffix=facts.suffix,
-        model=facts.model,
-        pretrained=facts.pretrained,
+        model=facts.clip.model,
+        pretrained=facts.clip.pretrained,
         weights_digest=facts.weights_digest,
-        preprocess=facts.preprocess,
-        logit_scale=facts.logit_scale,
+        preprocess=facts.clip.preprocess,
+        logit_scale=facts.clip.logit_scale,
         method="zip",
         seed=1,
         prompt={},
@@ -89,14 +102,14 @@ def test_own_classes_are_judged_with_and_without_it(
 def test_files_are_classified_by_it(made: tuple[TunedPrompt, Scorer, EvaluationResult], images: Path) -> None:
     prompt, _, found = made
     assert found.scores is not None
-    predictions = list(classify(prompt, images / "test"))
+    predictions = prompt.classifier()(images / "test")
     odds = np.exp(found.scores - found.scores.max(axis=1, keepdims=True))
     names = [prompt.card.classnames[k] for k in found.scores.argmax(axis=1)]
     assert [one.classname for one in predictions] == names
     expected = (odds / odds.sum(axis=1, keepdims=True)).max(axis=1)
     np.testing.assert_allclose([one.probability for one in predictions], expected, atol=1e-4)
     turned = tuple(reversed(prompt.card.classnames))
-    assert [one.classname for one in classify(prompt, images / "test", turned)] == names
+    assert [one.classname for one in prompt.classifier(turned)(images / "test")] == names
 
 
 def test_other_classes_get_the_prompt_alone(
@@ -110,5 +123,81 @@ def test_other_classes_get_the_prompt_alone(
     assert list(accuracies) == [PLAIN_TEMPLATE, TUNED]
     names = ("red", "blue thing")
     with pytest.warns(UserWarning, match="the prompt alone is used"):
-        found = [one.classname for one in classify(prompt, images / "test", names)]
-    assert found == [one.classname for one in classify(replace(prompt, readout=None), images / "test", names)]
+        found = [one.classname for one in prompt.classifier(names)(images / "test")]
+    assert found == [one.classname for one in replace(prompt, readout=None).classifier(names)(images / "test")]
+
+
+def test_images_come_as_files_folders_or_open(
+    made: tuple[TunedPrompt, Scorer, EvaluationResult], images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From any working directory."""
+    classifier = made[0].classifier()
+    monkeypatch.chdir(tmp_path)
+    of_folder = classifier(images / "test")
+    files = [one.path for one in of_folder if one.path is not None]
+    assert len(files) == len(of_folder)
+    with Image.open(files[0]) as image:
+        assert classifier(image)[0].probabilities == pytest.approx(of_folder[0].probabilities, abs=1e-5)
+        mixed = classifier([image, str(files[1])])
+    assert [one.path for one in mixed] == [None, files[1]]
+    assert [one.classname for one in mixed] == [one.classname for one in of_folder[:2]]
+    for one in of_folder:
+        assert sum(one.probabilities.values()) == pytest.approx(1)
+        assert one.probability == max(one.probabilities.values()) == one.probabilities[one.classname]
+
+
+@pytest.mark.parametrize(
+    ("classnames", "said"),
+    [("cat", "'cat' is one string: give a list of class names"), ([], "none are given: give at")],
+)
+def test_classes_that_are_no_list_are_refused(
+    made: tuple[TunedPrompt, Scorer, EvaluationResult], classnames: Any, said: str
+) -> None:
+    with pytest.raises(InputError, match=f"^classnames: {said}"):
+        made[0].classifier(classnames)
+
+
+def test_text_features_take_gradients_and_leave_the_model_as_it_is(
+    made: tuple[TunedPrompt, Scorer, EvaluationResult],
+) -> None:
+    clip = load_clip(ModelConfig(), "cpu")
+    clip.model.train()
+    features = made[0].text_features(clip.model, clip.tokenizer)
+    assert clip.model.training
+    weight = torch.ones(features.shape[1], requires_grad=True)
+    (features @ weight).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("has_readout", [True, False])
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_exported_weights_are_the_classifier(
+    made: tuple[TunedPrompt, Scorer, EvaluationResult], images: Path, tmp_path: Path, has_readout: bool, suffix: str
+) -> None:
+    prompt = made[0] if has_readout else replace(made[0], readout=None, head=None)
+    file = tmp_path / f"classes{suffix}"
+    write_class_weights(prompt, file)
+    if suffix == ".npz":
+        kept = np.load(file, allow_pickle=False)
+        names = kept["classnames"].tolist()
+    else:
+        kept = load_file(file)
+        with safe_open(file, framework="numpy") as opened:
+            names = json.loads(opened.metadata()["classnames"])
+    assert names == list(prompt.card.classnames)
+    clip, task = load_clip(ModelConfig(), "cpu"), load_task(make_config(images).task, 1)
+    scores = split_features(clip, task.test).numpy() @ kept["weights"].T + kept["bias"]
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    found = [list(one.probabilities.values()) for one in prompt.classifier()(images / "test")]
+    np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), found, atol=1e-4)
+
+
+def test_what_cannot_be_exported_is_refused(made: tuple[TunedPrompt, Scorer, EvaluationResult], tmp_path: Path) -> None:
+    prompt = made[0]
+    with pytest.raises(InputError, match=r"give a name that ends in .safetensors or .npz"):
+        write_class_weights(prompt, tmp_path / "weights.pt")
+    visual = replace(prompt, prompt=replace(prompt.prompt, visual=VisualPrompt("frame", {})))
+    with pytest.raises(InputError, match=r"^the prompt changes images"):
+        write_class_weights(visual, tmp_path / "weights.npz")
+    with pytest.raises(InputError, match=r"^the prompt has no class features"):
+        write_class_weights(replace(prompt, features=prompt.features[:, :0]), tmp_path / "weights.npz")

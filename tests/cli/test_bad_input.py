@@ -22,7 +22,7 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
         (["tune", "nope.yaml"], "nope.yaml: No such file"),
         (
             ["tune", "unknown_key.yaml"],
-            "unknown_key.yaml: optimizer.lr: unknown key; known with optimizer.method gauss-newton: loss,",
+            "unknown_key.yaml: optimizer.lr: unknown key; known with optimizer.method gauss-newton: method,",
         ),
         (["tune", "method.yaml"], "method.yaml: optimizer.method: 'adam': choose gauss-newton, zip, spsa, spsa-gc,"),
         (["tune", "type.yaml"], "type.yaml: task.shots: 'many': Input should be a valid integer"),

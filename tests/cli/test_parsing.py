@@ -19,6 +19,7 @@ PLACES = {
     "status": (["run"], []),
     "evaluate": (["run"], [["--seed", "1"], ["--task.name", "letter"]]),
     "classify": (["run", "images"], [["--classes", "cat"], ["--classes", "a dog"]]),
+    "export": (["run", "weights.npz"], []),
     "doctor": (["c.yaml"], [["--method", "spsa"], ["--execution.split", "2", "3"]]),
     "compare": (["s.yaml"], [["--output", "o"], ["--cluster.pool", "in-process"], ["--budget.seconds", "3"]]),
     "report": (["o"], []),

@@ -97,15 +97,15 @@ def test_shares_of_a_gpu(share: float) -> None:
         ),
         (
             {"optimizer": {"sigmaa": 5}},
-            "x: optimizer.sigmaa: unknown key; known with optimizer.method gauss-newton: loss, method, round_queries,",
+            "x: optimizer.sigmaa: unknown key; known with optimizer.method gauss-newton: method, loss, round_queries,",
         ),
         (
             {"optimizer": {"method": "cma-es", "sigmaa": 5}},
-            "x: optimizer.sigmaa: unknown key; known with optimizer.method cma-es: loss, method, population, initial_",
+            "x: optimizer.sigmaa: unknown key; known with optimizer.method cma-es: method, loss, population, initial_",
         ),
         (
             {"prompt": {"space": "full", "foo": 1}},
-            "x: prompt.foo: unknown key; known with prompt.space full: init, tokens, intrinsic_dimension, projection",
+            "x: prompt.foo: unknown key; known with prompt.space full: space, init, tokens, intrinsic_dimension,",
         ),
         ({"optimizer": {"method": "adam"}}, "x: optimizer.method: 'adam': choose gauss-newton, zip, spsa, spsa-gc,"),
         ({"prompt": {"space": "soft"}}, "x: prompt.space: 'soft': choose low-rank, full,"),

@@ -14,7 +14,7 @@ from tests.support.configs import zip_config
 from tests.support.fake_ray import FakeRay
 from tests.support.fakes import FakeScorer, evaluation_work, make_pair, pair_work
 from tests.support.loop import without_time
-from tests.support.pools import RecordingPool, drain
+from tests.support.pools import RecordingPool
 from tests.support.processes import HANG_SECONDS
 from tests.support.scorer_keys import BUGGY, NO_IMAGES, STUCK, KeyedScorer
 from zip_ray.config.scorer_key import scorer_key
@@ -41,7 +41,9 @@ from zip_ray.protocol.messages import (
     new_work,
 )
 from zip_ray.scorer import scorer as scoring
-from zip_ray.scorer.scorer import ScorerBuilder, build_scorer
+from zip_ray.scorer.building import ScorerBuilder
+from zip_ray.scorer.scorer import ClipScorers, build_scorer
+from zip_ray.testing.pool_contract import drain
 from zip_ray.tuning.events import Event
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
@@ -293,7 +295,7 @@ def test_the_frozen_model_is_loaded_once_for_many_scorers(monkeypatch: pytest.Mo
     loaded = []
     load = scoring.load_clip
     monkeypatch.setattr(scoring, "load_clip", lambda *args: loaded.append(args) or load(*args))
-    build = ScorerBuilder()
+    build = ClipScorers()
     for seed in (1, 2):
         build(small_config(seed))
     assert len(loaded) == 1

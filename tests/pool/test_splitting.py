@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from tests.support.fakes import FACTS, FakeScorer, make_pair, pair_work
 from tests.support.loop import make_config, tune
-from tests.support.pools import PacedPool, RecordingPool, ShuffledPool, drain
+from tests.support.pools import PacedPool, RecordingPool, ShuffledPool
 from zip_ray.errors import InputError
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.split_planner import Partition
@@ -21,6 +21,7 @@ from zip_ray.pool.splitting import SplitPool, combine, slices, split_if_asked
 from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Encoding, Pass, Priority, ScoresWanted, Slice, Work, new_work
 from zip_ray.protocol.shards import ShardStatistics, SliceResult, shard_bounds
+from zip_ray.testing.pool_contract import drain
 
 PARTITIONS = [Partition(sides, shards) for sides, shards in itertools.product((1, 2), (1, 2, 3))]
 BY_IMAGES = [Partition(sides, shards, "images") for sides, shards in ((1, 1), (1, 2), (2, 3))]

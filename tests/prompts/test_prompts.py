@@ -9,13 +9,15 @@ from scipy.linalg import hadamard
 from tests.support.configs import zip_config
 from zip_ray.config.fields import section_classes
 from zip_ray.errors import InputError
-from zip_ray.prompts import FullSpace, LowRankSpace, RandomProjectionSpace, TextSpace, make_space
+from zip_ray.prompts import FullSpace, LowRankSpace, PromptSpace, RandomProjectionSpace, make_space
 from zip_ray.prompts.fastfood import fastfood_matrix, hadamard_transform
 from zip_ray.prompts.full import FullOptions
 from zip_ray.prompts.low_rank import LowRankOptions, random_context
 from zip_ray.prompts.random_projection import RandomProjectionOptions
+from zip_ray.prompts.visual import FrameOptions
 from zip_ray.protocol.facts import ModelShape
 from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.testing import PromptSpaceContract
 
 
 def shape(c0: np.ndarray) -> ModelShape:
@@ -144,46 +146,26 @@ SPACES_AND_SWITCHES = [
 ]
 
 
-@pytest.mark.parametrize("prompt", SPACES_AND_SWITCHES, ids=str)
-class TestEveryTextSpace:
-    TOKENS, WIDTH = 3, 12
-
-    def make(self, prompt: dict, seed: int = 1) -> TextSpace:
+class TestEveryTextSpace(PromptSpaceContract):
+    @pytest.fixture(autouse=True, params=SPACES_AND_SWITCHES, ids=str)
+    def one_of_them(self, request: pytest.FixtureRequest) -> None:
+        prompt = request.param
         kind = section_classes("prompt")[prompt["space"]]
         small = {"rank": 2, "intrinsic_dimension": 15, **prompt}
-        options = kind(**{name: value for name, value in small.items() if name in kind.model_fields})
-        space = make_space(options, shape(random_context(self.TOKENS, self.WIDTH, seed=5)), seed)
-        assert isinstance(space, TextSpace)
-        return space
+        self.options = kind(**{name: value for name, value in small.items() if name in kind.model_fields})
 
-    def point(self, space: TextSpace) -> np.ndarray:
-        return space.initial() + np.random.default_rng(2).standard_normal(space.dimension)
+    def make_space(self, shape: ModelShape, seed: int) -> PromptSpace:
+        return make_space(self.options, shape, seed)
 
-    def test_starts_at_the_initial_context(self, prompt: dict) -> None:
-        space = self.make(prompt)
-        start = space.prompt(space.initial())
-        np.testing.assert_array_equal(start.context, random_context(self.TOKENS, self.WIDTH, seed=5))
-        assert start.visual is None
-
-    def test_pullback_is_the_vector_jacobian_product(self, prompt: dict) -> None:
-        """Differences are exact, since the maps are linear in each parameter; contexts are rounded to float32."""
-        space = self.make(prompt)
-        w, gradient = self.point(space), np.random.default_rng(3).standard_normal((self.TOKENS, self.WIDTH))
-        h = 0.1
-        expected = [
-            np.sum(gradient * (space.context(w + h * e).astype(float) - space.context(w - h * e))) / (2 * h)
-            for e in np.eye(space.dimension)
-        ]
-        assert np.abs(expected).max() > 0.01
-        np.testing.assert_allclose(space.pullback(w, gradient), expected, atol=2e-5)
-
-    def test_the_same_seed_is_the_same_space(self, prompt: dict) -> None:
-        one, again, other = self.make(prompt), self.make(prompt), self.make(prompt, seed=2)
-        w = self.point(one)
-        np.testing.assert_array_equal(one.context(w), again.context(w))
-        drawn = one.tensors().get("projection")
+    def test_another_seed_draws_another_projection(self) -> None:
+        drawn, other = (self.space(seed).tensors().get("projection") for seed in (1, 2))
         if drawn is not None:
-            assert np.abs(drawn - other.tensors()["projection"]).max() > 1e-3
+            assert np.abs(drawn - other).max() > 1e-3
+
+
+class TestFrame(PromptSpaceContract):
+    def make_space(self, shape: ModelShape, seed: int) -> PromptSpace:
+        return make_space(FrameOptions(), shape, seed)
 
 
 def test_without_low_rank_every_row_is_free() -> None:

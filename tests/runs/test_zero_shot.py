@@ -21,8 +21,9 @@ from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Evaluation, EvaluationResult, Value, Work
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_record
-from zip_ray.runs.lifecycle import RunResult, tune
+from zip_ray.runs.lifecycle import tune
 from zip_ray.runs.progress import Summary
+from zip_ray.runs.run_result import RunResult
 from zip_ray.runs.zero_shot import shortfall
 from zip_ray.tuning.events import EndEvent
 

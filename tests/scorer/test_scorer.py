@@ -85,8 +85,8 @@ def test_pairs_that_share_a_pass_score_as_alone(built: tuple[Config, Scorer, Tex
 
 def test_reduced_precision_is_judged() -> None:
     scorer = build_scorer(make_config(model={"precision": "bf16"}))
-    assert re.fullmatch(r"bf16: \d+% of pairs keep the sign .*, noise [\d.e-]+ of it", scorer.facts().precision)
-    assert build_scorer(make_config()).facts().precision == ""
+    assert re.fullmatch(r"bf16: \d+% of pairs keep the sign .*, noise [\d.e-]+ of it", scorer.facts().clip.precision)
+    assert build_scorer(make_config()).facts().clip.precision == ""
 
 
 def test_same_work_same_bits(built: tuple[Config, Scorer, TextSpace]) -> None:
@@ -141,7 +141,7 @@ def test_facts(built: tuple[Config, Scorer, TextSpace]) -> None:
     tokens = 8 if config.prompt.init == "random" else 5
     assert facts.shape.initial_context.shape == (tokens, 128)
     assert len(facts.weights_digest) == 64
-    assert facts.text_pass == SHARED_PREFIX
+    assert facts.clip.text_pass == SHARED_PREFIX
 
 
 def test_the_facts_are_an_answer_too(built: tuple[Config, Scorer, TextSpace]) -> None:

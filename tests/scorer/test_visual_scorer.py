@@ -33,7 +33,8 @@ from zip_ray.protocol.facts import TEMPLATE_ONCE, Prompt, VisualPrompt
 from zip_ray.protocol.messages import Pass
 from zip_ray.protocol.mini_batches import mini_batch, mini_batch_views
 from zip_ray.protocol.perturbations import points
-from zip_ray.runs.lifecycle import RunResult, tune
+from zip_ray.runs.lifecycle import tune
+from zip_ray.runs.run_result import RunResult
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tasks import Task, load_task
 
@@ -106,7 +107,7 @@ def test_losses_are_those_of_prompted_images(built: tuple[Config, Scorer], clip:
         assert abs(result.losses[0] - result.losses[1]) > 1e-4
     (query,) = score(scorer, query_at(points(pairs[0])[0]))
     assert query.loss == pytest.approx(results[0].losses[0], rel=1e-6)
-    assert (scorer.facts().text_pass == TEMPLATE_ONCE) == (config.prompt.space != "tokens")
+    assert (scorer.facts().clip.text_pass == TEMPLATE_ONCE) == (config.prompt.space != "tokens")
 
 
 def test_bytes_are_kept_without_loss(clip: FrozenClip) -> None:
@@ -233,6 +234,6 @@ def test_a_task_without_training_images_is_tested(built: tuple[Config, Scorer], 
     scorer = build_scorer(make_config(source.prompt.space, task=task, model={"precision": "tf32"}))
     facts = scorer.facts()
     assert facts.images == {"train": 0, "val": 0, "test": 3}
-    assert facts.precision == "tf32: not judged, without training images"
+    assert facts.clip.precision == "tf32: not judged, without training images"
     prompt = encode(tuned, start(source, tuned)).prompt
     assert evaluate_on(scorer, "test", prompt).accuracy >= 1 / 3

@@ -30,3 +30,14 @@ def environment_without_zip_ray(folder: Path) -> Path:
     seen = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     (site / "dependencies.pth").write_text("\n".join(seen))
     return folder / "bin" / "python"
+
+
+def installed_wheel(folder: Path) -> Path:
+    """The Python of an environment with the wheel, and without a clone."""
+    python = environment_without_zip_ray(folder / "environment")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
+    build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))
+    subprocess.run([*pip, *build, str(clone(folder / "clone"))], check=True)
+    (wheel,) = folder.glob("zip_ray-*.whl")
+    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True)
+    return python

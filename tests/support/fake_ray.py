@@ -68,7 +68,7 @@ class FakeRay:
         """Every actor that was asked for, in order."""
         monkeypatch.setattr("zip_ray.actors.ray_pool.ray", self)
         monkeypatch.setattr("zip_ray.actors.ray_pool.time", self)
-        monkeypatch.setattr("zip_ray.actors.ray_pool.connect", lambda _: False)
+        monkeypatch.setattr("zip_ray.actors.ray_pool.connect", lambda *_: "joined")
         monkeypatch.setattr("zip_ray.actors.ray_pool.shortage", lambda _: None)
         monkeypatch.setattr("zip_ray.actors.ray_pool.places", lambda _: self.places)
         monkeypatch.setattr("zip_ray.actors.ray_pool.free_places", lambda _, most: min(self._free, most))

@@ -17,16 +17,6 @@ POOL_LOST = "no actor is left after 7 failed starts; last: out of luck"
 """What a `FailingPool` says in the end."""
 
 
-def drain(pool: Pool, count: int) -> list[Answer]:
-    """So many answers, or what has come of them within ten minutes."""
-    answers: list[Answer] = []
-    for _ in range(1200):
-        if len(answers) >= count:
-            break
-        answers += pool.collect(0.5)
-    return answers
-
-
 class ShuffledPool(InProcessPool):
     """Answers in random order, in random portions; now and then an answer is late, or says it was issued twice."""
 

@@ -26,7 +26,7 @@ def test_quick_prints_a_table_and_its_figure_last(
 ) -> None:
     """On the cluster of the tests: most time of a small measurement would be that in which Ray starts."""
 
-    def join(cluster: ClusterConfig) -> bool:
+    def join(cluster: ClusterConfig, _: object) -> str:
         return connect(cluster.model_copy(update={"address": ray_cluster}))
 
     monkeypatch.setattr("zip_ray.actors.ray_pool.connect", join)

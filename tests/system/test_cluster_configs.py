@@ -21,12 +21,12 @@ from tests.support.fake_ray import FakeRay
 from tests.support.fakes import FakeScorer, numbered_pair
 from tests.support.faults import check_each
 from tests.support.paths import RAY, ROOT
-from tests.support.pools import drain
 from tests.support.processes import HANG_SECONDS, free_port, wait_for
 from zip_ray.actors.ray_pool import RayPool
 from zip_ray.cli import settings
 from zip_ray.cli.main import bound
 from zip_ray.runs.event_log import read_record
+from zip_ray.testing.pool_contract import drain
 from zip_ray.tuning.events import EndEvent
 
 CLUSTER = ROOT / "configs" / "cluster"

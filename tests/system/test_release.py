@@ -3,8 +3,8 @@
 import pytest
 
 from tests.support.paths import ROOT
-from zip_ray.compare.plan import plan
-from zip_ray.compare.suite import load_suite
+from zip_ray.comparison.plan import plan
+from zip_ray.comparison.suite import load_suite
 from zip_ray.config.reading import load_config
 
 SUITES = ROOT / "configs" / "suites"

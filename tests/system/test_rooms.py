@@ -13,8 +13,10 @@ ANYWHERE = {"", "config", "registry", "errors", "files"}
 """What every room may use; the empty name is the package itself."""
 DRIVER = {"protocol", "pool", "optimizers", "prompts", "readout", "tuning"}
 MAY_IMPORT = {
-    "": {"api"},
+    "": {"library", "artifact", "runs", "tuning"},
+    "library": DRIVER | {"artifact", "runs", "comparison", "api", "cli"},
     "errors": set(),
+    "registry": set(),
     "files": set(),
     "config": {"protocol", "optimizers", "prompts"},
     "protocol": set(),
@@ -24,19 +26,20 @@ MAY_IMPORT = {
     "readout": {"protocol"},
     "tuning": DRIVER,
     "runs": DRIVER | {"artifact"},
-    "compare": DRIVER | {"artifact", "runs"},
+    "comparison": DRIVER | {"artifact", "runs"},
     "actors": DRIVER | {"runs"},
     "tasks": {"protocol", "shipped"},
     "clip": {"protocol", "prompts", "tasks", "shipped"},
     "scorer": {"protocol", "prompts", "tasks", "clip"},
-    "artifact": {"protocol", "clip", "tasks"},
-    "api": DRIVER | {"artifact", "runs", "compare", "actors", "scorer", "tasks"},
-    "cli": DRIVER | {"artifact", "runs", "compare", "api"},
+    "artifact": {"protocol", "prompts", "clip", "tasks"},
+    "testing": DRIVER | {"runs"},
+    "api": DRIVER | {"artifact", "runs", "comparison", "actors", "scorer", "tasks"},
+    "cli": DRIVER | {"artifact", "runs", "comparison", "api"},
     "__main__": {"cli"},
     "shipped": set(),
 }
 """By room, the other rooms of the package that its files may import: imports point one way."""
-NUMPY_ONLY = DRIVER | {"runs", "compare"}
+NUMPY_ONLY = DRIVER | {"runs", "comparison"}
 
 
 def room(path: Path) -> str:

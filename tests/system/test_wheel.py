@@ -2,31 +2,16 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.support.clone import clone, environment_without_zip_ray
 from zip_ray import __version__
 
 SETTINGS = ("--budget.queries=20", "--validation.every-queries=20", "--tracking.no-enabled")
 Run = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with the wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    python = environment_without_zip_ray(folder / "environment")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-    build = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder))
-    subprocess.run([*pip, *build, str(clone(folder / "clone"))], check=True)
-    (wheel,) = folder.glob("zip_ray-*.whl")
-    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True)
-    return python
 
 
 @pytest.fixture
@@ -75,3 +60,42 @@ def test_a_suite_names_shipped_methods(run: Run, tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
     run("zip-ray", "compare", "suite.yaml", "--output=out")
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+CLASSIFY = """
+import os, sys
+import zip_ray
+
+options = {"cluster": {"pool": "in-process"}, "validation": {"every_queries": 20}, "progress": False}
+result = zip_ray.tune("quickstart", method="zip", queries=20, output="out", **options)
+os.makedirs("elsewhere")
+from PIL import Image
+Image.new("RGB", (32, 32)).save("elsewhere/black.png")
+place = os.path.abspath("mlflow.db")
+# What MLflow lacks where the machine was too busy to send it all when the run ended.
+from zip_ray.api import replay
+from zip_ray.config.tracking import TrackingConfig
+run_id = replay(result.folder, TrackingConfig()).run_id
+os.chdir("elsewhere")
+
+import mlflow
+from mlflow.tracking import MlflowClient
+import pandas
+
+mlflow.set_tracking_uri(f"sqlite:///{place}")
+model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+assert model.metadata.signature.inputs.input_names() == ["image"]
+assert model.input_example is not None
+(row,) = model.predict(pandas.DataFrame({"image": ["black.png"]})).to_dict("records")
+(found,) = zip_ray.TunedPrompt.load("../out").classifier()("black.png")
+assert row["class"] == found.classname
+assert abs(row["probability"] - found.probability) < 1e-6
+(again,) = zip_ray.classify("../out", "black.png")
+assert again.classname == found.classname
+print("classified")
+"""
+
+
+def test_the_mlflow_model_and_the_prompt_classify_files_from_elsewhere(run: Run) -> None:
+    """Models from code: nothing of a clone is there."""
+    assert run("python", "-c", CLASSIFY).endswith("classified\n")

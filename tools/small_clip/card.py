@@ -63,7 +63,7 @@ def card() -> str:
         f"{facts['learning_rate']:g}, weight decay {facts['weight_decay']:g}, bfloat16, seed {facts['seed']} |",
         f"| time | {facts['minutes']:.0f} minutes on {facts['threads']} CPU threads shared with other work, "
         f"torch {facts['torch']} |",
-        "| licence | Apache-2.0, as the project; the fonts' own licences (Bitstream Vera, STIX, BaKoMa) "
+        "| licence | MIT, as the project; the fonts' own licences (Bitstream Vera, STIX, BaKoMa) "
         "allow pictures of their glyphs |",
         "",
         "No image of the UCI digits was used in training. How they were scanned (8 x 8 means over a cut-out character) "

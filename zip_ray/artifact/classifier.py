@@ -1,10 +1,12 @@
-"""Using a tuned prompt: on a task's test images, or on image files."""
+"""Using a tuned prompt: on a task's test images, or on any images."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
@@ -14,21 +16,74 @@ from zip_ray.clip.plain_text import encode_texts
 from zip_ray.clip.prompted_images import prompted_features
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.task import TaskConfig
+from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Float32
 from zip_ray.tasks import load_task
 from zip_ray.tasks.image_folder import list_images
 from zip_ray.tasks.images import each_image, read_image
 
-FILES_PER_PASS = 64
+IMAGES_PER_PASS = 64
+Given = str | Path | Image.Image
+"""An image file, a folder of images, or an image that is open."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable class of an image."""
+    """The most probable class of an image, and how probable each class is."""
 
-    path: Path
+    path: Path | None
+    """Of the image; None for one that was given open."""
     classname: str
     probability: float
+    probabilities: dict[str, float] = field(repr=False)
+    """By class name, in the order of the classes."""
+
+
+class Classifier:
+    """A tuned prompt with its frozen model: images in, class names and probabilities out."""
+
+    def __init__(self, prompt: TunedPrompt, classnames: Sequence[str] | None = None) -> None:
+        """Load the model, on the GPU where there is one.
+
+        By the prompt's readout, where it has one and the classes are its own; where they are others, a warning says so.
+
+        Args:
+            prompt: a tuned prompt.
+            classnames: classes to choose from; the prompt's own if None.
+
+        Raises:
+            InputError: the prompt's model cannot be loaded, or the classes cannot be used.
+        """
+        self.classnames = prompt.classes(classnames)
+        """What it chooses from."""
+        self._clip, self._prompt = _load(prompt), prompt
+        self._read_out = prompt.read_out(self.classnames)
+        self._text = prompt.text_features(self._clip.model, self._clip.tokenizer, self.classnames)
+
+    def __call__(self, images: Given | Iterable[Given]) -> list[Prediction]:
+        """The class of each image, in their order; those of a folder in the order of their names.
+
+        Raises:
+            InputError: no image, or an unreadable one.
+        """
+        return list(self.each(images))
+
+    def each(self, images: Given | Iterable[Given]) -> Iterator[Prediction]:
+        """The same, one after another, with a few images in memory at a time."""
+        opened = _opened(images)
+        while part := list(islice(opened, IMAGES_PER_PASS)):
+            rows = self._probabilities(image for _, image in part).tolist()
+            for (path, _), row in zip(part, rows, strict=True):
+                best = max(range(len(row)), key=row.__getitem__)
+                yield Prediction(path, self.classnames[best], row[best], dict(zip(self.classnames, row, strict=True)))
+
+    @torch.no_grad()
+    def _probabilities(self, opened: Iterable[Image.Image]) -> Tensor:
+        """Of open images, shape (images, classes)."""
+        images = prompted_features(self._clip, opened, self._prompt.prompt.visual)
+        if self._read_out is not None:
+            return _scores(images, self._read_out).softmax(dim=1)
+        return (self._prompt.card.logit_scale * images @ self._text.T).softmax(dim=1)
 
 
 def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, float]:
@@ -60,31 +115,14 @@ def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, floa
     return found
 
 
-def classify(prompt: TunedPrompt, path: Path, classnames: tuple[str, ...] | None = None) -> Iterator[Prediction]:
-    """The class of each image file, in the order of their names.
-
-    By the prompt's readout, where it has one and the classes are its own; where they are others, a warning says so.
-
-    Args:
-        prompt: a tuned prompt.
-        path: an image, or a folder of images.
-        classnames: classes to choose from; the prompt's own if None.
-
-    Raises:
-        InputError: no image, an unreadable one, or the prompt's model cannot be used.
-    """
-    files = list_images(path)
-    clip = _load(prompt)
-    names = classnames or prompt.card.classnames
-    read_out = prompt.read_out(names)
-    text = prompt.text_features(clip.model, clip.tokenizer, names)
-    for start in range(0, len(files), FILES_PER_PASS):
-        part = files[start : start + FILES_PER_PASS]
-        images = prompted_features(clip, map(read_image, part), prompt.prompt.visual)
-        scores = prompt.card.logit_scale * images @ text.T if read_out is None else _scores(images, read_out)
-        probabilities, classes = scores.softmax(dim=1).max(dim=1)
-        for file, probability, label in zip(part, probabilities.tolist(), classes.tolist(), strict=True):
-            yield Prediction(file, names[label], probability)
+def _opened(images: Given | Iterable[Given]) -> Iterator[tuple[Path | None, Image.Image]]:
+    """Images with their paths, opened when they are needed."""
+    for one in [images] if isinstance(images, str | Path | Image.Image) else images:
+        if isinstance(one, Image.Image):
+            yield None, one.convert("RGB")
+        else:
+            for file in list_images(Path(one)):
+                yield file, read_image(file)
 
 
 def _scores(images: Tensor, read_out: tuple[Float32, Float32]) -> Tensor:
@@ -94,5 +132,7 @@ def _scores(images: Tensor, read_out: tuple[Float32, Float32]) -> Tensor:
 
 
 def _load(prompt: TunedPrompt) -> FrozenClip:
+    if prompt.card.scorer != "clip":
+        raise InputError(f"the prompt was tuned with model.scorer '{prompt.card.scorer}': it classifies there alone")
     config = ModelConfig(name=prompt.card.model, pretrained=prompt.card.pretrained)
     return load_clip(config, "cuda" if torch.cuda.is_available() else "cpu")

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from zip_ray.artifact.kept_readout import ReadoutCard, readout_tensors
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
+from zip_ray.prompts.initial_text import FILE_NAME
 from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Prompt, VisualKind, VisualPrompt
 from zip_ray.protocol.readout import Readout
@@ -23,7 +24,8 @@ from zip_ray.protocol.readout import Readout
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FILE_NAME = "tuned_prompt.safetensors"
+    from zip_ray.artifact.classifier import Classifier
+
 TUNED, READ_OUT, PLAIN_TEMPLATE = "tuned", "tuned + readout", "plain template"
 """Names of accuracies: of the tuned prompt alone, with its readout, and of the task's own template, which both are
 compared with."""
@@ -51,13 +53,15 @@ class PromptCard(BaseModel):
     """What is done to images; None if only the text was tuned."""
     encoder: str = ""
     """Frozen image encoder of a decoder."""
-    model: str
-    pretrained: str | None
+    scorer: str = "clip"
+    """What scored it; `clip` is a model of open_clip, and the next fields are for that."""
+    model: str = ""
+    pretrained: str | None = None
     weights_digest: str
     """SHA-256 of the weights (see `clip.loading.weights_digest`)."""
-    preprocess: dict[str, Any]
+    preprocess: dict[str, Any] = {}
     """Preprocessing of images, as open_clip describes it."""
-    logit_scale: float
+    logit_scale: float = 1.0
     method: str
     seed: int
     prompt: dict[str, Any]
@@ -139,6 +143,46 @@ class TunedPrompt:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: not a tuned prompt that this version reads ({reason}): tune it again") from error
 
+    def classes(self, classnames: Sequence[str] | None = None) -> tuple[str, ...]:
+        """The classes to choose from; the prompt's own if None.
+
+        Raises:
+            InputError: a string in place of a list of them, or an empty list.
+        """
+        if isinstance(classnames, str):
+            raise InputError(f"classnames: '{classnames}' is one string: give a list of class names")
+        names = self.card.classnames if classnames is None else tuple(classnames)
+        if not names:
+            raise InputError("classnames: none are given: give at least one, or leave them out for the prompt's own")
+        return names
+
+    def classifier(self, classnames: Sequence[str] | None = None) -> "Classifier":
+        """What classifies images; loads the prompt's model.
+
+        Args:
+            classnames: classes to choose from; the prompt's own if None.
+
+        Raises:
+            InputError: the model cannot be loaded, or the classes cannot be used.
+        """
+        from zip_ray.artifact.classifier import Classifier
+
+        return Classifier(self, classnames)
+
+    def export(self, file: str | Path) -> None:
+        """Write a linear classifier of image features, its readout folded in (see `artifact.class_weights`).
+
+        Args:
+            file: .safetensors or .npz.
+
+        Raises:
+            InputError: the prompt is no such classifier, or the file is of another kind.
+            OutputError: the file cannot be written.
+        """
+        from zip_ray.artifact.class_weights import write_class_weights
+
+        write_class_weights(self, Path(file))
+
     def read_out(self, classnames: Sequence[str] | None = None) -> tuple[Float32, Float32] | None:
         """Head, shape (classes, embed), and bias, shape (classes,): an image's scores are `features @ head.T + bias`.
 
@@ -151,8 +195,7 @@ class TunedPrompt:
         """
         if self.readout is None or self.head is None:
             return None
-        own = self.card.classnames
-        names = own if classnames is None else tuple(classnames)
+        own, names = self.card.classnames, self.classes(classnames)
         if sorted(names) != sorted(own):
             warnings.warn(
                 "the readout knows the classes that it was fitted to, not these: the prompt alone is used",
@@ -173,7 +216,7 @@ class TunedPrompt:
             classnames: the classes; the prompt's own if None.
 
         Raises:
-            InputError: the model has another width, or a prompt is too long for it.
+            InputError: the model has another width, a prompt is too long for it, or the classes cannot be used.
         """
         import torch
 
@@ -185,12 +228,17 @@ class TunedPrompt:
                 f"the prompt was tuned on other weights ({self.card.model}) than this model's: expect lower accuracy",
                 stacklevel=2,
             )
-        names = self.card.classnames if classnames is None else classnames
-        context = self.prompt.context
-        if context is None:
-            return encode_texts(model, tokenizer, [self.card.template.replace("{}", name) for name in names])
-        encoder = PromptEncoder(model, tokenizer, names, len(context), self.card.suffix)
-        return encoder.encode(torch.from_numpy(np.array(context)).unsqueeze(0))[0]
+        names, context, training = self.classes(classnames), self.prompt.context, model.training
+        model.eval()
+        try:
+            if context is None:
+                found = encode_texts(model, tokenizer, [self.card.template.replace("{}", name) for name in names])
+            else:
+                encoder = PromptEncoder(model, tokenizer, names, len(context), self.card.suffix)
+                found = encoder.encode(torch.from_numpy(np.array(context)).unsqueeze(0))[0]
+        finally:
+            model.train(training)
+        return found.clone()  # of an inference tensor: one that autograd takes
 
 
 def _pop(tensors: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:

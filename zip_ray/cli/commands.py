@@ -10,7 +10,7 @@ from tyro.conf import Positional, UseAppendAction
 
 from zip_ray import api
 from zip_ray.cli import flags, settings
-from zip_ray.cli.flags import ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
+from zip_ray.cli.flags import Paths, ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
 from zip_ray.cli.live_view import ProgressView
 from zip_ray.cli.printing import accuracy_table, show_run
 from zip_ray.cli.signals import stop_on_signal
@@ -27,17 +27,22 @@ class Command:
     """A command, and what its help needs to know."""
 
     run: Callable[..., int]
-    options: tuple[str, ...] = ()
+    paths: Paths = tuple
     """Paths of the config's fields that are options of it."""
     start: Callable[..., Config] | None = None
     """What these options start from, given the positional and what the command line gives."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Those paths, with the fields of what is known by now of one's own."""
+        return self.paths()
 
 
 COMMANDS: dict[str, Command] = {}
 
 
 def command(
-    name: str, paths: tuple[str, ...] = (), start: Callable[[Any, Any], Config] | None = None
+    name: str, paths: Paths = tuple, start: Callable[[Any, Any], Config] | None = None
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Register a command; arguments as the fields of `Command`."""
 
@@ -119,6 +124,19 @@ def classify(
     return 0
 
 
+@command("export")
+def export(prompt: Positional[Path], file: Positional[Path]) -> int:
+    """Write a tuned prompt as a linear classifier of image features, its readout folded in, for other programs.
+
+    Args:
+        prompt: tuned_prompt.safetensors, or the folder that holds it
+        file: what to write, .safetensors or .npz
+    """
+    api.export(prompt, file)
+    console.print(f"weights, bias and class names  {file}", soft_wrap=True)
+    return 0
+
+
 @command("doctor", flags.RUN, settings.of_file)
 def doctor(config: Positional[str | None] = None, given: RunOptions = {}) -> int:  # noqa: B006 - not changed
     """Check environment, devices, model, task, cluster and tracking server, and say what to do about faults.
@@ -141,7 +159,7 @@ def compare(suite: Positional[str], given: SuiteOptions, output: Path | None = N
         data: root of its data sets, in place of the one it names
     """
     from zip_ray.cli.suite_printing import show_suite
-    from zip_ray.compare.suite import load_suite
+    from zip_ray.comparison.suite import load_suite
 
     path = find_config(suite)
     asked = load_suite(path).changed(given)

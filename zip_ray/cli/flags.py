@@ -1,10 +1,10 @@
 """The config's fields as options: the parser returns what is given on the command line, and nothing else, as a tree.
 
-It knows the fields of all methods and spaces. Which of them have an effect is found when a config file and the command
-line are put together.
+It knows the fields of all methods, spaces, tasks and scorers. Which of them have an effect is found when a config file
+and the command line are put together.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
@@ -15,7 +15,8 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from zip_ray.config.fields import CHOICES, every_field, section_classes
 from zip_ray.config.merging import Tree
-from zip_ray.config.task import TESTED
+from zip_ray.config.task import TESTED, TaskConfig
+from zip_ray.config.tree import Config
 
 ONE_OR_TWO = ("cluster.actors", "execution.split")
 """Fields that are a number or a word, or two numbers."""
@@ -80,20 +81,35 @@ def with_pairs_joined(arguments: list[str]) -> list[str]:
     return joined
 
 
-def of_sections(*names: str) -> tuple[str, ...]:
+Paths: TypeAlias = Callable[[], tuple[str, ...]]
+"""Paths of config fields, asked for when a line is read: with classes of one's own come fields of their own."""
+
+
+def of_sections(*names: str) -> Paths:
     """Paths of all fields of some sections."""
-    return tuple(path for path in every_field() if path.partition(".")[0] in names)
+    return lambda: tuple(path for path in every_field() if path.partition(".")[0] in names)
 
 
-RUN = tuple(every_field())
+def _of_test() -> tuple[str, ...]:
+    """What a tuned prompt is tested on; a task of one's own has fields of its own."""
+    own = (path for path in OF_TASK() if path.partition(".")[2] not in TaskConfig.model_fields)
+    return ("seed", *(f"task.{name}" for name in TESTED), *own)
+
+
+def _options(paths: Paths) -> Any:
+    return arg(name="", constructor_factory=lambda: _typed(paths()))
+
+
+RUN = of_sections(*Config.model_fields)
+OF_TASK = of_sections("task")
 SUITE = of_sections("budget", "cluster", "tracking")
-TEST = ("seed", *(f"task.{name}" for name in TESTED))
+TEST: Paths = _of_test
 TRACKING = of_sections("tracking")
 RESUME = of_sections("budget", "execution", "cluster", "tracking")
 """What may change when a run is resumed; `execution` in asynchronous mode."""
 
-ResumeOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(RESUME))]
-RunOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(RUN))]
-SuiteOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(SUITE))]
-TestOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(TEST))]
-TrackingOptions: TypeAlias = Annotated[Tree, arg(name="", constructor=_typed(TRACKING))]
+ResumeOptions: TypeAlias = Annotated[Tree, _options(RESUME)]
+RunOptions: TypeAlias = Annotated[Tree, _options(RUN)]
+SuiteOptions: TypeAlias = Annotated[Tree, _options(SUITE)]
+TestOptions: TypeAlias = Annotated[Tree, _options(TEST)]
+TrackingOptions: TypeAlias = Annotated[Tree, _options(TRACKING)]

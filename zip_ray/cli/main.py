@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the line; that of this process where absent.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # for classes of one's own, by `module:Name`: a program has its own folder there instead
     try:
         return _run([_at_home(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
     except InputError as error:
@@ -52,6 +54,8 @@ def _run(arguments: list[str]) -> int:
         print(top_page(COMMANDS))
         return 0
     name, rest = _split(arguments)
+    if COMMANDS[name].paths is RUN:
+        settings.introduce(rest)
     if any(argument in HELP for argument in rest):
         print(command_page(name, COMMANDS[name], _config_of_help(name, [one for one in rest if one not in HELP])))
         return 0
@@ -131,7 +135,7 @@ def _require_options(name: str, arguments: list[str]) -> None:
 
 def _hint(name: str, path: str, known: set[str]) -> str:
     sections = sorted({option.partition(".")[0] for option in COMMANDS[name].options})
-    if path in RUN and sections:
+    if path in RUN() and sections:
         return "it does nothing there" if path.partition(".")[0] in sections else f"it takes {', '.join(sections)}"
     near = difflib.get_close_matches(path, known, 1)
     return f"did you mean --{near[0].replace('_', '-')}?" if near else f"see zip-ray {name} --help"

@@ -11,7 +11,7 @@ from zip_ray.cli.flags import RUN, form
 from zip_ray.config.tree import Config
 from zip_ray.runs import next_command
 from zip_ray.runs.folder import how_to_resume
-from zip_ray.runs.lifecycle import RunResult
+from zip_ray.runs.run_result import RunResult
 from zip_ray.runs.zero_shot import shortfall
 
 INTERRUPTED = 130
@@ -88,6 +88,6 @@ def parse_failure(text: str, command: str) -> str:
     what = re.sub(r"^Missing from .*?: ([A-Z-]+) (.*?) \(required\).*", r"\1: missing: \2", what.strip())
     option = re.search(r"--[a-z][\w.-]*", what.replace("--method/", ""))
     path = option.group()[2:].replace("-", "_") if option else ""
-    if option and path in RUN:
+    if option and path in RUN():
         what = f"{option.group()}: give {form(path)}"
     return f"{what} (see zip-ray {command} --help)"

@@ -1,14 +1,19 @@
 """The config of a command: what a file or a folder says, and over it what the command line gives."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 
-from zip_ray.config.fields import value
+from zip_ray import registry
+from zip_ray.cli.flags import SHORT_FORMS
+from zip_ray.config.fields import class_of, value
 from zip_ray.config.inert import overlay, require_effect
 from zip_ray.config.merging import Tree, leaves, merge
 from zip_ray.config.reading import config_tree, validate
 from zip_ray.config.shipped import find_config
 from zip_ray.config.task import of_other_data
-from zip_ray.config.tree import CHOOSERS, Config
+from zip_ray.config.tree import CHOOSERS, Config, options_class
 from zip_ray.errors import InputError
 from zip_ray.runs.folder import CONFIG, run_tree
 
@@ -24,14 +29,33 @@ def of_file(config: str | None, given: Tree) -> Config:
         InputError: the file, or what both come to, is not a valid config.
     """
     if config is None:
-        return _over({}, given, "")
+        return over({}, given, "")
     path = find_config(config)
-    return _over(config_tree(path), given, str(path))
+    return over(config_tree(path), given, str(path))
+
+
+def introduce(arguments: Sequence[str]) -> None:
+    """Import what a line, or the config that it names, has of one's own, so that its options are known.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    choosers = {f"{section}.{field}": section for section, field in registry.FIELDS.items()}
+    for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        option, equals, name = word.partition("=")
+        path = SHORT_FORMS.get(option, option.removeprefix("--").replace("-", "_"))
+        if path in choosers:
+            options_class(choosers[path], name if equals else following)
+    if arguments and not arguments[0].startswith("-"):
+        with suppress(InputError):  # the file itself is read, and refused, later
+            tree = config_tree(find_config(arguments[0]))
+            for section in registry.GROUPS:
+                class_of(tree, section)
 
 
 def of_run(folder: str | Path, given: Tree) -> Config:
     """The config that a run continues with, as `of_file`."""
-    return _over(run_tree(Path(folder)), given, str(Path(folder, CONFIG)))
+    return over(run_tree(Path(folder)), given, str(Path(folder, CONFIG)))
 
 
 def of_prompt(prompt: Path, given: Tree) -> Config:
@@ -41,23 +65,23 @@ def of_prompt(prompt: Path, given: Tree) -> Config:
     kept: Tree = {name: own[name] for name in ("seed", "task") if name in own}
     if "name" in given.get("task", {}):
         kept["task"] = of_other_data(kept.get("task", {}), given["task"])
-    return _over(kept, given, str(folder / CONFIG))
+    return over(kept, given, str(folder / CONFIG))
 
 
 def of_suite(suite: str, given: Tree) -> Config:
     """What the runs of a suite have in common of budget, cluster, output and tracking."""
-    from zip_ray.compare.suite import load_suite
+    from zip_ray.comparison.suite import load_suite
 
     path = find_config(suite)
     return load_suite(path).changed(given).common(path)
 
 
-def _over(tree: Tree, given: Tree, source: str) -> Config:
-    """A file's tree with what the command line gives; a method or space that is chosen there has its own defaults.
+def over(tree: Tree, given: Tree, source: str) -> Config:
+    """A file's tree with what is given beside it; a method or space that is chosen there has its own defaults.
 
     Args:
         tree: of the file.
-        given: on the command line.
+        given: on the command line, or by a program.
         source: the file, for messages.
 
     Raises:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import ParamSpec
 
 from zip_ray.pool.contract import Pool
@@ -13,13 +13,22 @@ P = ParamSpec("P")
 
 
 @contextlib.contextmanager
-def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[Callable[[], bool], Callable[P, Pool]]]:
-    """Whether Ctrl-C or SIGTERM has asked the run to stop, and what opens the pool.
+def stop_on_signal(
+    opener: Callable[P, Pool], numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
+) -> Iterator[tuple[Callable[[], bool], Callable[P, Pool]]]:
+    """Whether a signal has asked the run to stop, and what opens the pool; the earlier handlers come back at the end.
 
     A second signal ends the program at once, and so does the first until the run looks here: it has nothing to save
-    while it starts up. Joining a cluster puts Ray's own handlers in place: ours come back behind it.
+    while it starts up. Joining a cluster puts Ray's own handlers in place: ours come back behind it. Outside the main
+    thread, where Python delivers no signal, nothing is installed.
+
+    Args:
+        opener: opens the pool.
+        numbers: signals that ask the run to stop.
     """
     asked, looked = threading.Event(), threading.Event()
+    numbers = numbers if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
 
     def interrupted() -> bool:
         looked.set()
@@ -33,7 +42,7 @@ def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[Callable[[], boo
             raise KeyboardInterrupt
 
     def install() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             signal.signal(number, handle)
 
     def open_and_install(*args: P.args, **kwargs: P.kwargs) -> Pool:
@@ -42,4 +51,8 @@ def stop_on_signal(opener: Callable[P, Pool]) -> Iterator[tuple[Callable[[], boo
         return pool
 
     install()
-    yield interrupted, open_and_install
+    try:
+        yield interrupted, open_and_install
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)

@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from zip_ray.cli.printing import INTERRUPTED
-from zip_ray.compare.execute import SuiteOutcome
-from zip_ray.compare.report.document import PAGE as REPORT
-from zip_ray.compare.report.tables import overview_table
-from zip_ray.compare.results import read_results
+from zip_ray.comparison.execute import SuiteOutcome
+from zip_ray.comparison.report.document import PAGE as REPORT
+from zip_ray.comparison.report.tables import overview_table
+from zip_ray.comparison.results import read_results
 
 
 def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:

@@ -14,14 +14,14 @@ from zip_ray.clip.plain_text import PromptEncoder, encode_texts, token_embedding
 from zip_ray.clip.precision import Precision, products
 from zip_ray.clip.shared_prefix import TextEncoder, make_encoder
 from zip_ray.config.tree import Config
+from zip_ray.prompts.initial_text import PUBLISHED_SUFFIX, around, read_tuned_start
 from zip_ray.prompts.low_rank import random_context
-from zip_ray.prompts.options import FROM_TEMPLATE, ContextOptions
+from zip_ray.prompts.options import FROM_TEMPLATE, ContextOptions, is_place
 from zip_ray.protocol.arrays import Float32
-from zip_ray.protocol.facts import PHOTO, Prompt
+from zip_ray.protocol.facts import Prompt
 from zip_ray.protocol.shards import shard_bounds
 from zip_ray.tasks import Task
 
-PUBLISHED_SUFFIX = "."
 SENTENCES_KEPT = 64
 """Sentences whose features are kept: a hand-written template is asked about on many mini-batches."""
 Shard = tuple[int, int]
@@ -38,12 +38,15 @@ class Texts:
         Raises:
             InputError: the words of `prompt.init` cannot be used, or the tower cannot be prompted.
         """
-        self._clip, self._task, self._precision = clip, task, config.model.precision
+        self._clip, self._task, self._precision = clip, task, config.clip.precision
         soft = config.prompt if isinstance(config.prompt, ContextOptions) else ContextOptions()
-        words, after = _around(task.template)
+        words, after = around(task.template)
         self.suffix = after if soft.init in FROM_TEMPLATE else PUBLISHED_SUFFIX
         """Text after the class name."""
-        self.initial_context = self._initial_context(soft, words, config.seed)
+        if is_place(soft.init):
+            self.initial_context, self.suffix = read_tuned_start(soft.init, clip.weights_digest)
+        else:
+            self.initial_context = self._initial_context(soft, words, config.seed)
         """c0, shape (m, width)."""
         self.sentences = lru_cache(SENTENCES_KEPT)(self._sentences)
         """Features of a sentence with {} for the class name, over a shard: shape (classes of the shard, embed)."""
@@ -61,7 +64,7 @@ class Texts:
         Raises:
             InputError: the words cannot be used.
         """
-        words, suffix = _around(template)
+        words, suffix = around(template)
         return self._words(words), suffix
 
     def encode(
@@ -137,14 +140,6 @@ class Texts:
     def _words(self, words: str) -> Float32:
         embeddings = word_embeddings(self._clip.model, self._clip.tokenizer, words)
         return np.asarray(embeddings.cpu().numpy(), dtype=np.float32)
-
-
-def _around(template: str) -> tuple[str, str]:
-    """The words before {} that a context can start from, and the text after it."""
-    before, after = template.split("{}")
-    if not before.strip():  # DTD: "{} texture."
-        before, _ = PHOTO.split("{}")
-    return before, after
 
 
 def _kind(prompt: Prompt | str) -> object:

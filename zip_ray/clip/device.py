@@ -13,8 +13,8 @@ def choose_device(config: Config) -> str:
 
     If `gpus_per_actor` is left to the cluster, an actor that sees a GPU has been given it.
     """
-    if config.model.device != "auto":
-        return config.model.device
+    if config.clip.device != "auto":
+        return config.clip.device
     entitled = config.cluster.gpus_per_actor != 0 or config.cluster.pool == "in-process"
     return "cuda" if entitled and torch.cuda.is_available() else "cpu"
 

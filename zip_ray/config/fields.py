@@ -1,12 +1,15 @@
 """The fields of the config by their dotted paths, over the classes of all methods and spaces."""
 
-from typing import Any, get_args
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from zip_ray import registry
 from zip_ray.config.merging import Tree
 from zip_ray.config.section import Section
-from zip_ray.config.tree import CHOOSERS, Config, completed
+from zip_ray.config.task import TaskConfig
+from zip_ray.config.tree import BUILT_IN, CHOOSERS, Config, completed, options_class
+from zip_ray.errors import InputError
 
 CHOICES = {f"{section}.{field}" for section, (field, _) in CHOOSERS.items()}
 """Paths of the fields that choose the class of their section."""
@@ -15,12 +18,12 @@ CHOICES = {f"{section}.{field}" for section, (field, _) in CHOOSERS.items()}
 def section_classes(section: str) -> dict[str, type[Section]]:
     """The classes that a section may have, by the choice that it takes ("" where there is none to make).
 
-    A plain field of the root, such as `seed`, has no class.
+    Those of one's own are among them once they are known. A plain field of the root, such as `seed`, has no class.
     """
+    if section in registry.GROUPS:
+        built_in = {"": TaskConfig} if section == "task" else BUILT_IN[section]
+        return {**built_in, **{name: own.Options for name, own in registry.known(section).items()}}
     annotation = Config.model_fields[section].annotation
-    if section in CHOOSERS:
-        chooser, _ = CHOOSERS[section]
-        return {str(one.model_fields[chooser].default): one for one in get_args(annotation)}
     return {"": annotation} if isinstance(annotation, type) and issubclass(annotation, Section) else {}
 
 
@@ -38,19 +41,25 @@ def every_field() -> dict[str, FieldInfo]:
 
 
 def owners(path: str) -> list[str]:
-    """The methods or spaces that have a field; empty where it is in no section of a union, or in no class."""
+    """The choices whose classes have a field; empty where all have it, or none."""
     section, _, name = path.partition(".")
-    if section not in CHOOSERS:
+    if section not in registry.GROUPS:
         return []
-    return [choice for choice, one in section_classes(section).items() if name in one.model_fields]
+    classes = section_classes(section)
+    found = [choice for choice, one in classes.items() if name in one.model_fields]
+    return [] if "" in found else found
 
 
 def class_of(tree: Tree, section: str) -> type[Section] | None:
     """The class of a section in a tree; None where its choice is unknown, or it has no class."""
-    chooser, _ = CHOOSERS.get(section, ("", ""))
-    given = completed(tree).get(section)
-    choice = given.get(chooser) if isinstance(given, dict) and chooser else ""
-    return section_classes(section).get(choice) if isinstance(choice, str) else None
+    if section not in registry.GROUPS:
+        return section_classes(section).get("")
+    given = completed(tree).get(section, {})
+    choice = given.get(registry.FIELDS[section]) if isinstance(given, dict) else None
+    try:
+        return options_class(section, choice)
+    except InputError:
+        return None
 
 
 def value(tree: Tree, path: str) -> Any:

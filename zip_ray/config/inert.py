@@ -7,9 +7,9 @@ one before: what the earlier says for the alternative is then left out.
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
+from zip_ray import registry
 from zip_ray.config.fields import CHOICES, class_of, owners, section_classes, value
 from zip_ray.config.merging import Tree, leaves, merge, without
-from zip_ray.config.tree import CHOOSERS
 from zip_ray.errors import InputError
 from zip_ray.optimizers import MethodOptions
 
@@ -70,7 +70,7 @@ def idle_because(tree: Tree, path: str) -> str | None:
     section, _, name = path.partition(".")
     chosen = class_of(tree, section)
     if chosen is not None and name not in chosen.model_fields and owners(path):
-        return f"{section}.{CHOOSERS[section][0]}"
+        return f"{section}.{registry.FIELDS[section]}"
     if chosen is None:
         return None
     rules = (rule for rule in RULES if path in rule.fields)

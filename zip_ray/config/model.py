@@ -5,9 +5,18 @@ from typing import Annotated, Literal
 from zip_ray.config.section import AtHome, Section
 
 
-class ModelConfig(Section):
+class ScorerOptions(Section):
+    """The frozen model: what the scorers of all models have in common."""
+
+    scorer: str = ""
+    """Name of the scorer."""
+
+
+class ModelConfig(ScorerOptions):
     """The frozen model, as open_clip names it."""
 
+    scorer: Literal["clip"] = "clip"
+    """What scores prompts: models of open_clip, or a scorer of one's own."""
     name: str = "small-clip"
     """small-clip, or a model of open_clip. small-clip ships with zip-ray; others go by open_clip's name, as
     `local-dir:PATH` with open_clip_config.json and weights, or as `hf-hub:ORG/REPO`."""

@@ -5,11 +5,11 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from zip_ray.config.fields import section_classes
+from zip_ray.config.fields import class_of
 from zip_ray.config.inert import require_effect
 from zip_ray.config.merging import Tree, leaves
 from zip_ray.config.old_names import refuse_old_names
-from zip_ray.config.tree import CHOOSERS, Config
+from zip_ray.config.tree import CHOOSERS, UNKNOWN_CHOICE, Config, completed
 from zip_ray.errors import InputError
 
 SCHEMA = "schema_version"
@@ -82,19 +82,25 @@ def validate(tree: Tree, source: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{source}: {explain(error)}" if source else explain(error)) from error
+        line = explain(error, tree=tree)
+        raise InputError(f"{source}: {line}" if source else line) from error
 
 
-def explain(error: ValidationError, root: type[BaseModel] = Config) -> str:
-    """One line about the first fault of a validation of `root`: field, value, remedy."""
+def explain(error: ValidationError, root: type[BaseModel] = Config, tree: Tree | None = None) -> str:
+    """One line about the first fault of a validation: field, value, remedy.
+
+    Args:
+        error: what pydantic found.
+        root: the class that was validated.
+        tree: what it was given, where that is a config.
+    """
     faults = error.errors(include_url=False)
     fault, location = faults[0], faults[0]["loc"]
-    if fault["type"] == "union_tag_invalid":
-        section, known = str(location[0]), fault["ctx"]["expected_tags"].replace("'", "")
-        return f"{section}.{CHOOSERS[section][0]}: '{fault['ctx']['tag']}': choose {known}"
+    if fault["type"] == UNKNOWN_CHOICE:
+        return fault["msg"]
     field = _field(root, location)
     if fault["type"] == "extra_forbidden":
-        return f"{field}: unknown key; {_known(root, location)}"
+        return f"{field}: unknown key; {_known(root, location, tree or {})}"
     if fault["type"] == "missing":
         return f"{field}: missing: give one"
     message = fault["msg"].removeprefix("Value error, ")
@@ -105,25 +111,23 @@ def explain(error: ValidationError, root: type[BaseModel] = Config) -> str:
 
 
 def _field(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """A fault's field; pydantic puts the choice behind the section, and what part of a union did not fit at the end."""
-    if root is Config:
-        location = (location[:1] + location[2:] if location and location[0] in CHOOSERS else location)[:2]
-    return ".".join(str(part) for part in location) or "config"
+    """A fault's field; pydantic puts what part of a union did not fit at the end."""
+    return ".".join(str(part) for part in (location[:2] if root is Config else location)) or "config"
 
 
-def _known(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The fields beside a fault's; in a section of a union those of the class that is chosen, which is named."""
-    section, where = root, "here"
+def _known(root: type[BaseModel], location: tuple[int | str, ...], tree: Tree) -> str:
+    """The fields beside a fault's; in a section with choices those of the class that is chosen, which is named."""
+    one, where = root, "here"
     if root is Config and len(location) > 1:
-        name, choice = str(location[0]), str(location[1])
-        classes = section_classes(name)
-        section = classes.get(choice) or classes[""]
-        if name in CHOOSERS:
-            where = f"with {name}.{CHOOSERS[name][0]} {choice}"
+        section = str(location[0])
+        one = class_of(tree, section) or root
+        if section in CHOOSERS:
+            chooser, _ = CHOOSERS[section]
+            where = f"with {section}.{chooser} {completed(tree)[section][chooser]}"
     else:
         for part in location[:-1]:
-            annotation = section.model_fields[str(part)].annotation
+            annotation = one.model_fields[str(part)].annotation
             if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
                 break
-            section = annotation
-    return f"known {where}: {', '.join(section.model_fields)}"
+            one = annotation
+    return f"known {where}: {', '.join(one.model_fields)}"

@@ -1,25 +1,55 @@
 """What of a config a scorer depends on."""
 
+import json
+
 from zip_ray.config.execution import ExecutionConfig
-from zip_ray.config.tree import Config
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.reading import validate
+from zip_ray.config.tree import Config, is_own_choice
 from zip_ray.optimizers.spsa import ZipOptions
 from zip_ray.prompts.options import ContextOptions
+from zip_ray.registry import import_path
 
 
 def scorer_key(config: Config) -> str:
     """The config as a scorer needs it, as JSON: runs with the same key share a scorer."""
     optimizer = config.optimizer
     own = ZipOptions(loss=optimizer.loss)
-    if config.model.precision != "fp32":  # it is judged by the run's own pairs
+    model = config.model
+    if isinstance(model, ModelConfig) and model.precision != "fp32":  # it is judged by the run's own pairs
         law, scale = optimizer.probe
         own = own.model_copy(update={"perturbation_scale": scale, "perturbation": law})
     rest = {name: Config.model_fields[name].default for name in ("budget", "validation", "output", "tracking")}
     prompt = config.prompt
     if isinstance(prompt, ContextOptions) and prompt.init == "auto":  # asks name the template that was found
         prompt = prompt.model_copy(update={"init": "template"})
+    prompt = prompt.model_copy(update={"space": _anywhere("prompt", prompt.space)})
+    task = config.task.model_copy(update={"name": _anywhere("task", config.task.name)})
+    model = model.model_copy(update={"scorer": _anywhere("model", model.scorer)})
     scheduling = ("mode", "in_flight", "max_staleness", "round_share")
     execution = config.execution.model_copy(
         update={name: ExecutionConfig.model_fields[name].default for name in scheduling}
     )
-    changes = {"optimizer": own, "prompt": prompt, "readout": "none", "execution": execution, **rest}
-    return config.model_copy(update=changes).model_dump_json()
+    kept = {"task": task, "model": model, "prompt": prompt, "execution": execution}
+    return config.model_copy(update={**kept, "optimizer": own, "readout": "none", **rest}).model_dump_json()
+
+
+def config_of_key(key: str) -> Config:
+    """The config that a scorer of this key needs.
+
+    Raises:
+        InputError: it names a class of one's own that cannot be imported in this process.
+    """
+    return validate(json.loads(key), "")
+
+
+def own_classes(key: str) -> list[tuple[str, str]]:
+    """The classes of one's own that a scorer of this key imports, as sections and names."""
+    config = config_of_key(key)
+    named = [("prompt", config.prompt.space), ("task", config.task.name), ("model", config.model.scorer)]
+    return [(section, name) for section, name in named if is_own_choice(section, name)]
+
+
+def _anywhere(section: str, name: str) -> str:
+    """A choice as any process finds it: entry points are known where their package is installed, paths by import."""
+    return import_path(section, name) if is_own_choice(section, name) else name

@@ -10,6 +10,8 @@ from zip_ray.config.section import Count, Place, Section
 DrawLaw = Literal["keyed", "coop"]
 ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
 """Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
+KINDS = (*ROOTED, "huggingface")
+"""Kinds of task that are not built in."""
 TESTED = ("name", "root", "classes", "template", "test_set", "shots")
 """Fields that say what a tuned prompt is tested on; shots since they may leave fewer images of a class for the test."""
 BUILT_IN = {
@@ -27,6 +29,11 @@ BUILT_IN = {
     "stars": ("blurred", "noisy"),
 }
 """The built-in tasks, each with its shifted test sets (docs/measurements/tasks.md)."""
+
+
+def is_known(name: str) -> bool:
+    """Whether a task is built in, or of a kind that zip-ray reads itself."""
+    return name in BUILT_IN or name.partition(":")[0] in KINDS
 
 
 def known_test_sets(name: str) -> tuple[str, ...]:
@@ -87,6 +94,6 @@ class TaskConfig(Section):
         if self.test_set not in (known := known_test_sets(self.name)):
             raise ValueError(f"test_set is '{self.test_set}': '{self.name}' has {', '.join(known)}")
         kind = self.name.partition(":")[0]
-        if kind != "huggingface" and (kind in ROOTED) != (self.root is not None):
+        if (kind in ROOTED or self.name in BUILT_IN) and (kind in ROOTED) != (self.root is not None):
             raise ValueError(f"root goes with name {', '.join(map(repr, ROOTED))}, which need it: where the images are")
         return self

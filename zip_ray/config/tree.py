@@ -1,56 +1,81 @@
 """The one config tree: typed, frozen, read from YAML, every field an option of the command line."""
 
-from typing import Annotated, Any, get_args
+from functools import partial
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, SerializeAsAny, model_validator
+from pydantic_core import PydanticCustomError
 
+from zip_ray import registry
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.config.execution import ExecutionConfig
 from zip_ray.config.merging import Tree, merge
-from zip_ray.config.model import ModelConfig
+from zip_ray.config.model import ModelConfig, ScorerOptions
 from zip_ray.config.output import OutputConfig
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.config.section import Section, Seed
-from zip_ray.config.task import TaskConfig
+from zip_ray.config.task import TaskConfig, is_known
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.validation import ValidationConfig
-from zip_ray.optimizers.cma_es import CmaEsOptions
+from zip_ray.errors import InputError
+from zip_ray.optimizers import METHODS, MethodOptions
 from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
-from zip_ray.optimizers.gradient import GradientOptions
-from zip_ray.optimizers.one_sided import OneSidedOptions
-from zip_ray.optimizers.random_search import RandomSearchOptions
-from zip_ray.optimizers.spsa import SpsaGcOptions, SpsaOptions, ZipOptions
+from zip_ray.prompts import SPACES
 from zip_ray.prompts.context import WholeContextOptions
-from zip_ray.prompts.full import FullOptions
-from zip_ray.prompts.low_rank import LowRankOptions
-from zip_ray.prompts.random_projection import RandomProjectionOptions
-from zip_ray.prompts.visual import DecoderOptions, FrameOptions, TokensOptions
+from zip_ray.prompts.options import SpaceOptions
+from zip_ray.prompts.visual import DecoderOptions
 from zip_ray.protocol.readout import ReadoutKind
 
-AnyMethodOptions = (
-    GaussNewtonOptions
-    | ZipOptions
-    | SpsaOptions
-    | SpsaGcOptions
-    | OneSidedOptions
-    | CmaEsOptions
-    | RandomSearchOptions
-    | GradientOptions
-)
-AnySpaceOptions = (
-    LowRankOptions
-    | FullOptions
-    | WholeContextOptions
-    | RandomProjectionOptions
-    | FrameOptions
-    | DecoderOptions
-    | TokensOptions
-)
-CHOOSERS = {"optimizer": ("method", "gauss-newton"), "prompt": ("space", "context")}
-"""By section of a union: the field that chooses its class, and the choice where neither a config nor its method makes
-one."""
-_METHODS = {one.model_fields["method"].default: one for one in get_args(AnyMethodOptions)}
-_SPACES = {one.model_fields["space"].default: one for one in get_args(AnySpaceOptions)}
+UNKNOWN_CHOICE = "unknown_choice"
+"""Type of the fault of a section whose class is not found; its message is the whole line."""
+CHOOSERS = {"optimizer": ("method", "gauss-newton"), "prompt": ("space", "context"), "model": ("scorer", "clip")}
+"""By section that has a class for each choice: the field that chooses, and the choice where neither a config nor its
+method makes one."""
+BUILT_IN: dict[str, dict[str, type[Section]]] = {
+    "optimizer": {name: method.Options for name, method in METHODS.items()},
+    "prompt": {name: space.Options for name, space in SPACES.items()},
+    "model": {"clip": ModelConfig},
+}
+"""By such a section: the classes of the built-in choices."""
+
+
+def options_class(section: str, choice: object) -> type[Section] | None:
+    """The class of a section with a choice, built in or of one's own; of a task, that of its name. None if unknown.
+
+    Raises:
+        InputError: the choice has the name of one's own, and cannot be imported.
+    """
+    if is_own_choice(section, choice):
+        own: type[Section] = registry.find(section, str(choice)).Options
+        return own
+    return TaskConfig if section == "task" else BUILT_IN[section].get(str(choice))
+
+
+def is_own_choice(section: str, choice: object) -> bool:
+    """Whether a choice names a class of one's own: a built-in name always means what is built in."""
+    known = is_known(str(choice)) if section == "task" else choice in BUILT_IN[section]
+    return not known and registry.is_own(section, choice)
+
+
+def _chosen(section: str, given: Any) -> Any:
+    """The fields of a section, as its class reads them."""
+    if not isinstance(given, dict):
+        return given
+    field = registry.FIELDS[section]
+    choice = given.get(field)
+    try:
+        one = options_class(section, choice)
+    except InputError as error:
+        raise PydanticCustomError(UNKNOWN_CHOICE, "{line}", {"line": str(error)}) from error
+    if one is None:
+        line = f"{section}.{field}: '{choice}': choose {', '.join(choices(section))}, or package.module:Name"
+        raise PydanticCustomError(UNKNOWN_CHOICE, "{line}", {"line": line})
+    return one.model_validate(given)
+
+
+def choices(section: str) -> list[str]:
+    """The names that a section's chooser takes, beside paths: built in, and of entry points."""
+    return [*BUILT_IN[section], *registry.known(section)]
 
 
 def completed(tree: Tree) -> Tree:
@@ -61,15 +86,27 @@ def completed(tree: Tree) -> Tree:
     (_, method), (_, space) = CHOOSERS["optimizer"], CHOOSERS["prompt"]
     whole: Tree = merge({"optimizer": {"method": method}, "prompt": {}}, tree)
     chosen = whole["optimizer"].get("method") if isinstance(whole["optimizer"], dict) else None
-    brings = _METHODS[chosen].brings if chosen in _METHODS else {}
-    whole = merge(dict(brings), whole)
+    method_options = _known("optimizer", chosen)
+    whole = merge(dict(getattr(method_options, "brings", {})), whole)
     if not isinstance(whole["prompt"], dict):
         return whole
     prompt = {"space": space, **whole["prompt"]}
-    fields = _SPACES[prompt["space"]].model_fields if prompt["space"] in _SPACES else prompt
+    space_options = _known("prompt", prompt["space"])
+    fields = prompt if space_options is None else space_options.model_fields
     own = tree.get("prompt", {})
     whole["prompt"] = {name: value for name, value in prompt.items() if name in fields or name in own}
+    model = whole.get("model", {})
+    if isinstance(model, dict):
+        whole["model"] = {"scorer": CHOOSERS["model"][1], **model}
     return whole
+
+
+def _known(section: str, choice: object) -> type[Section] | None:
+    """The class of a choice; None where there is none, which a validation tells of."""
+    try:
+        return options_class(section, choice)
+    except InputError:
+        return None
 
 
 class Config(Section):
@@ -77,10 +114,14 @@ class Config(Section):
 
     seed: Seed = 1
     """Keys every random draw. The few-shot images, the random projection and context, perturbations, mini-batches."""
-    task: TaskConfig = TaskConfig()
-    model: ModelConfig = ModelConfig()
-    prompt: Annotated[AnySpaceOptions, Field(discriminator="space")] = WholeContextOptions(init="auto")
-    optimizer: Annotated[AnyMethodOptions, Field(discriminator="method")] = GaussNewtonOptions()
+    task: Annotated[SerializeAsAny[TaskConfig], BeforeValidator(partial(_chosen, "task"))] = TaskConfig()
+    model: Annotated[SerializeAsAny[ScorerOptions], BeforeValidator(partial(_chosen, "model"))] = ModelConfig()
+    prompt: Annotated[SerializeAsAny[SpaceOptions], BeforeValidator(partial(_chosen, "prompt"))] = WholeContextOptions(
+        init="auto"
+    )
+    optimizer: Annotated[SerializeAsAny[MethodOptions], BeforeValidator(partial(_chosen, "optimizer"))] = (
+        GaussNewtonOptions()
+    )
     readout: ReadoutKind = "none"
     """Map of the class scores that is fitted beside the prompt, on the training images' scores; its queries are
     charged. bias = a number per class; linear = of the prompt's own scores; auto = of those of several prompts, the
@@ -92,6 +133,12 @@ class Config(Section):
     cluster: ClusterConfig = ClusterConfig()
     output: OutputConfig = OutputConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def clip(self) -> ModelConfig:
+        """The section `model`, for the code of open_clip's models."""
+        assert isinstance(self.model, ModelConfig)
+        return self.model
 
     @property
     def asks_in_flight(self) -> int:

@@ -6,7 +6,7 @@ import yaml
 
 from zip_ray.config.inert import idle_because
 from zip_ray.config.merging import Tree
-from zip_ray.config.tree import CHOOSERS, Config, completed
+from zip_ray.config.tree import CHOOSERS, Config, completed, is_own_choice
 
 
 class _Line(NamedTuple):
@@ -69,6 +69,7 @@ def to_yaml(config: Config) -> str:
 def _defaults_beside(tree: Tree) -> Tree:
     """The defaults beside a method and a space, as plain values; the choices themselves have their own defaults."""
     chosen = {section: {chooser: tree[section][chooser]} for section, (chooser, _) in CHOOSERS.items()}
+    chosen["task"] = {"name": tree["task"]["name"]} if is_own_choice("task", tree["task"]["name"]) else {}
     return Config.model_validate(chosen).model_dump(mode="json")
 
 

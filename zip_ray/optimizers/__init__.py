@@ -1,7 +1,10 @@
 """How the parameters move: ask/tell, numpy only, no torch and no Ray."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from zip_ray import registry
 from zip_ray.optimizers.base import NONFINITE_STEPS, MethodOptions, Optimizer, OptimizerState, Problem, StepReport
 from zip_ray.optimizers.cma_es import CmaEs
 from zip_ray.optimizers.gauss_newton import GaussNewton
@@ -10,16 +13,28 @@ from zip_ray.optimizers.one_sided import OneSided
 from zip_ray.optimizers.random_search import RandomSearch
 from zip_ray.optimizers.spsa import Spsa, SpsaGc, Zip
 
-METHODS: dict[str, Any] = {
-    "gauss-newton": GaussNewton,
-    "zip": Zip,
-    "spsa": Spsa,
-    "spsa-gc": SpsaGc,
-    "one-sided": OneSided,
-    "cma-es": CmaEs,
-    "random-search": RandomSearch,
-    "gradient": GradientDescent,
-}
+METHODS: Mapping[str, Any] = MappingProxyType(
+    {
+        "gauss-newton": GaussNewton,
+        "zip": Zip,
+        "spsa": Spsa,
+        "spsa-gc": SpsaGc,
+        "one-sided": OneSided,
+        "cma-es": CmaEs,
+        "random-search": RandomSearch,
+        "gradient": GradientDescent,
+    }
+)
+"""The built-in methods. Others are named by entry points and paths (see `registry`)."""
+
+
+def method_class(name: str) -> Any:
+    """The class of a method, built in or of one's own.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    return METHODS.get(name) or registry.find("optimizer", name)
 
 
 __all__ = [
@@ -30,4 +45,5 @@ __all__ = [
     "OptimizerState",
     "Problem",
     "StepReport",
+    "method_class",
 ]

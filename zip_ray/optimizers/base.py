@@ -39,6 +39,8 @@ class MethodOptions(Section):
     """Whether a step needs class scores, and not only losses."""
     brings: ClassVar[Mapping[str, Any]] = MappingProxyType({"prompt": {"space": "low-rank"}})
     """Defaults of other sections beside this method, section by section; a config may say otherwise."""
+    method: str = ""
+    """Name of the method."""
     loss: Loss = "cross-entropy"
     """Loss that a query returns. It is the mean over the mini-batch; focal = focal loss with gamma 2. Validation and
     test losses are cross-entropies."""
@@ -167,8 +169,10 @@ class StepReport(NamedTuple):
 class Optimizer(ABC):
     """A method: its options, and no state of its own. A subclass says what it asks, and how it moves."""
 
-    remedy: ClassVar[str]
-    """What to lower when no loss is finite."""
+    Options: ClassVar[type[MethodOptions]]
+    """Its section of the config."""
+    remedy: ClassVar[str] = "lower the steps of the method"
+    """What to do when no loss is finite."""
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class CmaEs(Optimizer):
     where it is missing (after a resume), with the same bits.
     """
 
+    Options = CmaEsOptions
     remedy = "lower optimizer.initial_std"
 
     def __init__(self, options: CmaEsOptions, seed: int, schedule_steps: int | None = None) -> None:

@@ -107,6 +107,7 @@ class GaussNewton(Optimizer):
     The state's `w` is the centre, which nothing has been asked about yet: validation judges it.
     """
 
+    Options = GaussNewtonOptions
     remedy = "lower optimizer.perturbation_scale"
 
     def __init__(

@@ -32,6 +32,7 @@ class GradientDescent(Optimizer):
     to ZIP's factors and to a context differ in size by orders of magnitude, and Adam's step does not depend on it.
     """
 
+    Options = GradientOptions
     remedy = "lower optimizer.learning_rate"
 
     def __init__(self, options: GradientOptions, seed: int, schedule_steps: int | None = None) -> None:

@@ -39,6 +39,7 @@ class OneSided(Pivot):
     k = 1, 2, ..., T.
     """
 
+    Options = OneSidedOptions
     remedy = "lower optimizer.learning_rate"
 
     def __init__(self, options: OneSidedOptions, seed: int, schedule_steps: int | None = None) -> None:

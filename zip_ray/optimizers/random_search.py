@@ -20,6 +20,7 @@ class RandomSearchOptions(PivotOptions):
 class RandomSearch(Pivot):
     """Moves to the best of K points w + sigma z, z ~ N(0, I), where it is better than w on the same mini-batch."""
 
+    Options = RandomSearchOptions
     remedy = "lower optimizer.step_std"
 
     def __init__(self, options: RandomSearchOptions, seed: int, schedule_steps: int | None = None) -> None:

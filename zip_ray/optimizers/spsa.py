@@ -81,6 +81,7 @@ class Spsa(Optimizer):
     ... (Spall, IEEE Trans. Aerospace and Electronic Systems, 1998).
     """
 
+    Options: ClassVar[type[PairOptions]] = SpsaOptions
     remedy = "lower optimizer.step_size or optimizer.perturbation_scale"
 
     def __init__(self, options: PairOptions, seed: int, schedule_steps: int | None = None) -> None:
@@ -134,6 +135,8 @@ class Zip(Spsa):
     Park et al., ICLR 2025, section 4.3.
     """
 
+    Options = ZipOptions
+
     def __init__(self, options: ZipOptions, seed: int, schedule_steps: int | None = None) -> None:
         """As `Optimizer`."""
         super().__init__(options, seed, schedule_steps)
@@ -153,6 +156,8 @@ class Zip(Spsa):
 
 class SpsaGc(Spsa):
     """The released code's momentum variant: m <- b m + g, and the update is g + b m."""
+
+    Options = SpsaGcOptions
 
     def __init__(self, options: SpsaGcOptions, seed: int, schedule_steps: int | None = None) -> None:
         """As `Optimizer`."""

@@ -1,11 +1,12 @@
 """What every prompt space answers."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from zip_ray.prompts.options import SpaceOptions
 from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import ModelShape, Prompt
 from zip_ray.protocol.random_keys import Stream, generator
@@ -26,7 +27,10 @@ def step_unit(space: "PromptSpace", shape: ModelShape) -> float:
 
 
 class PromptSpace(Protocol):
-    """A map from parameters of shape (d,) to a prompt."""
+    """A map from parameters of shape (d,) to a prompt; made from its options, the model's shape and a seed."""
+
+    Options: ClassVar[type[SpaceOptions]]
+    """Its section of the config."""
 
     @property
     def dimension(self) -> int:
@@ -44,6 +48,8 @@ class PromptSpace(Protocol):
 
 class TextSpace(ABC):
     """A `PromptSpace` of contexts alone."""
+
+    Options: ClassVar[type[SpaceOptions]]
 
     @property
     @abstractmethod

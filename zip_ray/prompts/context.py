@@ -21,6 +21,8 @@ class WholeContextOptions(ContextOptions):
 class ContextSpace(TextSpace):
     """The parameters are the context itself, row-major: d = m width numbers, c0 at the start."""
 
+    Options = WholeContextOptions
+
     def __init__(self, options: WholeContextOptions, shape: ModelShape, seed: int) -> None:  # noqa: ARG002 - nothing is drawn
         """Take c0 from the shape."""
         self._initial = shape.initial_context

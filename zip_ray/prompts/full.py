@@ -18,6 +18,8 @@ class FullOptions(PerTokenOptions):
 class FullSpace(PerTokenSpace):
     """The parameters are W itself, row-major: d = m p numbers, 0 at the start."""
 
+    Options = FullOptions
+
     @property
     def dimension(self) -> int:
         """d, the number of parameters."""

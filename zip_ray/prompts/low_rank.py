@@ -52,6 +52,8 @@ class LowRankSpace(PerTokenSpace):
     s is 1, without the shared feature v is 0, and neither is among them.
     """
 
+    Options = LowRankOptions
+
     def __init__(self, options: LowRankOptions, shape: ModelShape, seed: int) -> None:
         """As `PerTokenSpace`; the options give rank, diagonal and shared feature too."""
         super().__init__(options, shape, seed)

@@ -35,6 +35,8 @@ class RandomProjectionSpace(TextSpace):
     sigma move each token by about sigma times the norm of a token embedding.
     """
 
+    Options = RandomProjectionOptions
+
     def __init__(self, options: RandomProjectionOptions, shape: ModelShape, seed: int) -> None:
         """Draw the map from the seed.
 

@@ -42,6 +42,17 @@ def inner_size(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
+def _image_size(shape: ModelShape) -> tuple[int, int]:
+    """Height and width of the images that a prompt changes.
+
+    Raises:
+        InputError: the scorer takes no such prompts.
+    """
+    if shape.image_size is None:
+        raise InputError("prompt.space: this scorer takes no prompts of images: choose a space of contexts")
+    return shape.image_size
+
+
 class VisualOptions(SpaceOptions):
     """What the spaces have in common under which each query encodes its images."""
 
@@ -85,6 +96,8 @@ class FrameSpace:
     What lies behind the image is part of the parameters, as released: 150,528 at 224 x 224, 37,620 of them seen.
     """
 
+    Options = FrameOptions
+
     def __init__(self, _options: FrameOptions, shape: ModelShape, seed: int) -> None:
         """Draw nothing yet.
 
@@ -93,7 +106,7 @@ class FrameSpace:
             shape: the model's, of which the size of its images.
             seed: keys the start.
         """
-        self._shape = (3, *shape.image_size)
+        self._shape = (3, *_image_size(shape))
         self._seed = seed
 
     @property
@@ -123,6 +136,8 @@ class DecoderSpace:
     is 7 x 7 and d = 9,920 for a feature of 768 numbers; smaller for images that cannot be halved so often.
     """
 
+    Options = DecoderOptions
+
     def __init__(self, options: DecoderOptions, shape: ModelShape, seed: int) -> None:
         """Lay the parameters out.
 
@@ -135,7 +150,7 @@ class DecoderSpace:
             InputError: the images cannot be halved, or the feature leaves no room for a trigger.
         """
         self._encoder, self._scale, self._seed = options.encoder, options.scale, seed
-        size, feature = shape.image_size, shape.encoder_features
+        size, feature = _image_size(shape), shape.encoder_features
         stages = _stages(size)
         source = SOURCE_CHANNELS * (size[0] >> stages) * (size[1] >> stages)
         if feature >= source:
@@ -233,6 +248,8 @@ class TokensSpace:
     N(mean_conv 3072 / (n/2), std_conv sqrt(3072 / (n/2))), with the moments of the model's token embeddings and of
     its patch embedding. Nothing is added to the text tokens, so that the start is a context of zeros.
     """
+
+    Options = TokensOptions
 
     def __init__(self, options: TokensOptions, shape: ModelShape, seed: int) -> None:
         """Draw both projections.

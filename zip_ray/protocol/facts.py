@@ -11,9 +11,9 @@ VisualKind = Literal["frame", "decoder", "tokens"]
 PHOTO = "a photo of a {}."
 """The generic template (Radford et al., 2021), and that of a data set that has none of its own."""
 SHARED_PREFIX = "shared prefix"
-"""`Facts.text_pass` where texts take the shared-prefix pass."""
+"""`ClipFacts.text_pass` where texts take the shared-prefix pass."""
 TEMPLATE_ONCE = "template, encoded once"
-"""`Facts.text_pass` where only images are prompted; anything else is the plain pass, and why."""
+"""`ClipFacts.text_pass` where only images are prompted; anything else is the plain pass, and why."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,33 @@ class ModelShape:
     """c0, shape (m, width)."""
     token_std: float
     """Standard deviation of the numbers in the token embeddings."""
-    image_size: tuple[int, int]
-    """Height and width of a preprocessed image."""
-    patches: Patches | None
+    image_size: tuple[int, int] | None = None
+    """Height and width of a preprocessed image; None where images cannot be prompted."""
+    patches: Patches | None = None
     """None for an image tower that has no patch embedding."""
     encoder_features: int = 0
     """Numbers that the frozen encoder of a decoder makes of an image; 0 where there is none."""
 
 
 @dataclass(frozen=True)
+class ClipFacts:
+    """What a run knows besides of a model of open_clip."""
+
+    model: str
+    pretrained: str | None
+    preprocess: dict[str, object]
+    """Preprocessing of images, as open_clip describes it."""
+    logit_scale: float
+    """Factor of the cosine, already exponentiated."""
+    text_pass: str
+    """How texts are encoded: `shared prefix`, `template, encoded once`, or the plain pass and why."""
+    precision: str
+    """What a reduced precision does to loss differences, in words; empty for float32."""
+
+
+@dataclass(frozen=True)
 class Facts:
-    """What the driver must know of the model and the task; the same on every actor of a run."""
+    """What the driver must know of any scorer and its task; the same on every actor of a run."""
 
     shape: ModelShape
     classnames: tuple[str, ...]
@@ -79,23 +95,15 @@ class Facts:
     """Text after the class name in a tuned prompt."""
     images: dict[Split, int]
     """Images in each split."""
-    model: str
-    pretrained: str | None
-    weights_digest: str
-    """SHA-256 over names, shapes and values of the weights."""
-    preprocess: dict[str, object]
-    """Preprocessing of images, as open_clip describes it."""
-    logit_scale: float
-    """Factor of the cosine, already exponentiated."""
     device: str
-    text_pass: str
-    """How texts are encoded: `shared prefix`, `template, encoded once`, or the plain pass and why."""
-    precision: str
-    """What a reduced precision does to loss differences, in words; empty for float32."""
     labels: Int64 = field(repr=False, compare=False)
     """Classes of the training images, shape (n,)."""
     val_labels: Int64 = field(repr=False, compare=False)
     """Of the validation images."""
+    weights_digest: str = ""
+    """What tells one frozen model from another: of CLIP, SHA-256 over names, shapes and values of the weights."""
+    clip: ClipFacts | None = None
+    """What a model of open_clip adds."""
 
     def difference(self, other: "Facts") -> str:
         """What makes another scorer answer other questions than this one, in words; empty where nothing does."""

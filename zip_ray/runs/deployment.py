@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, Promp
 from zip_ray.config.tree import Config
 from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.pool.contract import Pool
+from zip_ray.protocol.facts import ClipFacts
 from zip_ray.protocol.messages import Encoding, EncodingResult
 from zip_ray.protocol.readout import Readout
 from zip_ray.readout.evidence import Evidence
@@ -130,6 +132,20 @@ def _left_over(run: OpenRun, state: RunState, charged: int) -> int:
     return max(0, answers - used - state.dropped_results)
 
 
+def _of_clip(facts: ClipFacts) -> dict[str, Any]:
+    """What classifying images takes; the folder of a model is one from any working directory."""
+    kind, colon, place = facts.model.partition(":")
+    model = f"{kind}:{Path(place).absolute()}" if colon and kind == "local-dir" else facts.model
+    file = Path(facts.pretrained or "")
+    pretrained = str(file.absolute()) if facts.pretrained and file.is_file() else facts.pretrained
+    return {
+        "model": model,
+        "pretrained": pretrained,
+        "preprocess": facts.preprocess,
+        "logit_scale": facts.logit_scale,
+    }
+
+
 def _card(
     run: OpenRun, state: RunState, chosen: Classifier, accuracies: dict[str, float], encoding: EncodingResult
 ) -> PromptCard:
@@ -146,11 +162,9 @@ def _card(
         suffix=facts.suffix,
         visual=visual.kind if visual else None,
         encoder=visual.encoder if visual else "",
-        model=facts.model,
-        pretrained=facts.pretrained,
+        scorer=config.model.scorer,
+        **({} if facts.clip is None else _of_clip(facts.clip)),
         weights_digest=facts.weights_digest,
-        preprocess=facts.preprocess,
-        logit_scale=facts.logit_scale,
         method=config.optimizer.method,
         seed=config.seed,
         prompt=config.prompt.model_dump(mode="json"),

@@ -8,7 +8,7 @@ before model, task and pool have proved usable.
 import re
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers import OptimizerState
 from zip_ray.pool.contract import Pool, PoolError
-from zip_ray.readout.evidence import Evidence
 from zip_ray.runs import next_command
 from zip_ray.runs.beginning import begin, sized
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
@@ -37,9 +36,10 @@ from zip_ray.runs.resume_rules import (
     started_with,
     with_round_of,
 )
+from zip_ray.runs.run_result import RunResult
 from zip_ray.runs.survey import read_survey
 from zip_ray.runs.zero_shot import evaluate_before
-from zip_ray.tuning.events import Event, StartEvent
+from zip_ray.tuning.events import Event
 from zip_ray.tuning.ledger import Account, settle, with_answered
 from zip_ray.tuning.loop import Interrupted, Outcome, Tuning, cut_off_by
 from zip_ray.tuning.state import RunState
@@ -51,24 +51,6 @@ REMOTE_SECONDS = 60.0
 
 OpenPool = Callable[[Config], Pool]
 Listener = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended."""
-
-    folder: Path
-    start: StartEvent
-    """The first event of its record."""
-    outcome: Outcome
-    accuracies: dict[str, float]
-    """Test accuracy by name; empty for a run that was cut off."""
-    evidence: Evidence | None
-    """What the validation images say for it, against the start; None without a readout."""
-    tracked: bool
-    """Whether MLflow has everything."""
-    run_id: str
-    """MLflow's; empty without one."""
 
 
 def tune(
@@ -144,9 +126,7 @@ def resume(
         with closing(open_pool(config)) as pool:
             facts = facts_of(pool, pool_watch(pool, listen))
             if facts.weights_digest != start.weights_digest:
-                raise InputError(
-                    f"model.name: '{facts.model}' has other weights than when {folder} was started: restore them"
-                )
+                raise InputError(f"model: has other weights than when {folder} was started: restore them")
             surveyed = None if start.template is None else read_survey(folder)
             plan = plan_queries(started_with(folder, start), facts)
             begun = begin(pool, config, facts, plan, surveyed, lambda: None)

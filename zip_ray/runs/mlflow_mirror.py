@@ -12,16 +12,20 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
+from zip_ray.prompts.initial_text import FILE_NAME as PROMPT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_from
+from zip_ray.runs.mlflow_model import FOLDER as MODEL
+from zip_ray.runs.mlflow_model import classifies_alone, save_mlflow_model
 from zip_ray.runs.mlflow_server import error_line, find_or_create_run, make_client, no_answer, resolve_uri, shown
 from zip_ray.tuning.events import EndEvent, Event, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent
 
-ARTIFACTS = ("config.yaml", "tuned_prompt.safetensors", "tuned_prompt.json", "accuracy.png", RECORD)
+ARTIFACTS = ("config.yaml", PROMPT, "tuned_prompt.json", "accuracy.png", RECORD)
 BELOW_ZERO_SHOT = "below_zero_shot"
 """Tag of a finished run: `true` if its tuned prompt is below the task's plain template, else `false`."""
 BATCH = 1000
@@ -111,9 +115,19 @@ class Mirror:
         present = [self._folder / name for name in ARTIFACTS if (self._folder / name).is_file()]
         for path in present:
             self._client.log_artifact(self.run_id, str(path))
+        if (prompt := self._folder / PROMPT) in present:
+            self._log_model(prompt)
         self._client.set_tag(self.run_id, BELOW_ZERO_SHOT, str(self._end.below_zero_shot).lower())
         self._client.set_terminated(self.run_id, "FINISHED")
         return len(present)
+
+    def _log_model(self, prompt: Path) -> None:
+        """Upload what classifies images, where the prompt can do so by itself."""
+        if not classifies_alone(prompt):
+            return
+        with TemporaryDirectory() as place:
+            save_mlflow_model(prompt, Path(place, MODEL))
+            self._client.log_artifacts(self.run_id, str(Path(place, MODEL)), MODEL)
 
     def forget(self) -> None:
         """After an error: it is no longer known what the server has."""

@@ -25,6 +25,7 @@ def make_client(uri: str) -> Any:
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10"),
         ("MLFLOW_LOGGING_LEVEL", "WARNING"),
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
+        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
     ):
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)

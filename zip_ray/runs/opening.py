@@ -12,7 +12,7 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolReport, PoolWatch
-from zip_ray.protocol.facts import SHARED_PREFIX, TEMPLATE_ONCE, Facts
+from zip_ray.protocol.facts import SHARED_PREFIX, TEMPLATE_ONCE, ClipFacts, Facts
 from zip_ray.runs.beginning import Beginning
 from zip_ray.tuning.events import Event, PoolEvent, StartEvent, ZeroShot
 
@@ -42,10 +42,10 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
         raise InputError(
             "task.name: this data set is for testing only: tune on another, then test on it with `zip-ray evaluate`"
         )
-    if facts.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
-        _log.warning("every query encodes its text in full (%s): correct, but slow", facts.text_pass)
-    if facts.precision:
-        _log.warning("model.precision %s", facts.precision)
+    if facts.clip is not None and facts.clip.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
+        _log.warning("every query encodes its text in full (%s): correct, but slow", facts.clip.text_pass)
+    if facts.clip is not None and facts.clip.precision:
+        _log.warning("model.precision %s", facts.clip.precision)
     return facts
 
 
@@ -69,6 +69,10 @@ def start_event(config: Config, begun: Beginning, tested: ZeroShot) -> StartEven
     )
 
 
+def _of_clip(facts: ClipFacts) -> dict[str, str]:
+    return {"text_pass": facts.text_pass, "precision": facts.precision or "fp32"}
+
+
 def _environment(facts: Facts) -> dict[str, str | int | None]:
     """Versions, platform and device, for comparing runs."""
 
@@ -83,7 +87,6 @@ def _environment(facts: Facts) -> dict[str, str | int | None]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "device": facts.device,
-        "text_pass": facts.text_pass,
-        "precision": facts.precision or "fp32",
+        **({} if facts.clip is None else _of_clip(facts.clip)),
         **{package: installed(package) for package in PACKAGES},
     }

@@ -16,7 +16,7 @@ from zip_ray.config.model import ModelConfig
 from zip_ray.config.threads import threads
 from zip_ray.config.tree import Config
 from zip_ray.protocol.arrays import Float32
-from zip_ray.protocol.facts import TEMPLATE_ONCE, Facts
+from zip_ray.protocol.facts import TEMPLATE_ONCE, ClipFacts, Facts
 from zip_ray.protocol.messages import (
     Crops,
     CropsResult,
@@ -48,10 +48,10 @@ def build_scorer(config: Config) -> "Scorer":
     Raises:
         InputError: the model, the task or their combination cannot be used as configured.
     """
-    return ScorerBuilder()(config)
+    return ClipScorers()(config)
 
 
-class ScorerBuilder:
+class ClipScorers:
     """Builds scorers one after another; while they ask for the same frozen model, it is loaded once."""
 
     def __init__(self) -> None:
@@ -63,12 +63,8 @@ class ScorerBuilder:
         task = load_task(config.task, config.seed)  # before the model: a wrong path shows before a long download
         return Scorer(self._clip(config), task, config)
 
-    def of_key(self, key: str) -> "Scorer":
-        """The scorer of a key (see `config.scorer_key`); raises what `build_scorer` does."""
-        return self(Config.model_validate_json(key))
-
     def _clip(self, config: Config) -> FrozenClip:
-        model, device = config.model, choose_device(config)
+        model, device = config.clip, choose_device(config)
         if self._loaded is None or self._loaded[:2] != (model, device):
             self._loaded = None  # two large models may not fit
             clip = load_clip(model, device)
@@ -115,7 +111,7 @@ class Scorer:
         Raises:
             InputError: the start cannot be used.
         """
-        task, model = self._task, self._config.model
+        task, model = self._task, self._config.clip
         shape, suffix = self._starts.shape(start)
         judged = self._judged_precision if model.precision != "fp32" else ""
         return Facts(
@@ -125,16 +121,18 @@ class Scorer:
             templates=task.templates,
             suffix=suffix,
             images={"train": len(task.train), "val": len(task.val), "test": len(task.test)},
-            model=model.name,
-            pretrained=model.pretrained,
-            weights_digest=self._clip.weights_digest,
-            preprocess=self._clip.preprocess_config,
-            logit_scale=self._clip.logit_scale,
             device=describe(self._clip.device),
-            text_pass=self._text_pass,
-            precision=judged and f"{model.precision}: {judged}",
             labels=task.train.labels,
             val_labels=task.val.labels,
+            weights_digest=self._clip.weights_digest,
+            clip=ClipFacts(
+                model=model.name,
+                pretrained=model.pretrained,
+                preprocess=self._clip.preprocess_config,
+                logit_scale=self._clip.logit_scale,
+                text_pass=self._text_pass,
+                precision=judged and f"{model.precision}: {judged}",
+            ),
         )
 
     def answer(self, work: Work) -> Value:
@@ -184,7 +182,7 @@ class Scorer:
         def differences(precision: Precision) -> list[float]:
             return [plus - minus for plus, minus in (result.losses for result in self._passes.score(pairs, precision))]
 
-        return str(compare(differences("fp32"), differences(self._config.model.precision)))
+        return str(compare(differences("fp32"), differences(self._config.clip.precision)))
 
     def _judged_features(self) -> Float32 | None:
         if not self._config.encodes_crops:

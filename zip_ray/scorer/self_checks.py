@@ -7,12 +7,14 @@ import torch
 
 from zip_ray.clip.loading import load_clip
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts, word_embeddings
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.threads import auto_threads, cores, threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.prompts import make_space
 from zip_ray.protocol.facts import TEMPLATE_ONCE
-from zip_ray.scorer.scorer import build_scorer
+from zip_ray.scorer.building import ScorerBuilder
 from zip_ray.tasks import load_task
 
 PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "mlflow", "pydantic", "safetensors")
@@ -44,7 +46,8 @@ def devices(config: Config) -> str:
     each, auto = threads(config), auto_threads(cluster)
     wanted = each * (1 if cluster.pool == "in-process" else cluster.most or 1)
     text = f"{cores()} CPU cores, {gpus} GPUs"
-    if config.model.device == "cuda" and gpus == 0 and cluster.address is None:
+    asked = isinstance(config.model, ModelConfig) and config.model.device == "cuda"
+    if asked and gpus == 0 and cluster.address is None:
         raise InputError(f"model.device: 'cuda', but this machine shows {text}: use auto, or join a cluster with GPUs")
     if cluster.address is None and cluster.gpus == 0 and wanted > cores():
         return f"{text}; {wanted} threads of actors will share them: lower cluster.actors for full speed"
@@ -60,18 +63,20 @@ def model(config: Config) -> str:
     Raises:
         InputError: it cannot be loaded, or the two differ.
     """
-    clip = load_clip(config.model, "cpu")
+    if not isinstance(config.model, ModelConfig):
+        return f"{config.model.scorer}: a scorer of one's own, tried with the prompt"
+    clip = load_clip(config.clip, "cpu")
     words, name = "a photo of a", "cat"
     context = word_embeddings(clip.model, clip.tokenizer, words).unsqueeze(0)
     soft = PromptEncoder(clip.model, clip.tokenizer, [name], context.shape[1]).encode(context)[0]
     difference = float((soft - encode_texts(clip.model, clip.tokenizer, [f"{words} {name}."])).abs().max())
     if not difference < 1e-5 or not torch.isfinite(soft).all():
         raise InputError(
-            f"model.name: '{config.model.name}' reads a soft prompt of words otherwise than the words "
+            f"model.name: '{config.clip.name}' reads a soft prompt of words otherwise than the words "
             f"(largest difference {difference:.1e}): choose another model"
         )
     size = sum(p.numel() for p in clip.model.parameters()) / 1e6
-    return f"{config.model.name}: {size:.1f}M parameters, soft prompt of words = words (difference {difference:.0e})"
+    return f"{config.clip.name}: {size:.1f}M parameters, soft prompt of words = words (difference {difference:.0e})"
 
 
 def task(config: Config) -> str:
@@ -91,9 +96,12 @@ def prompt(config: Config) -> str:
     Raises:
         InputError: model, task and space do not fit together.
     """
-    facts = build_scorer(config).facts()
+    facts = ScorerBuilder().of_key(scorer_key(config)).facts()
     tokens, width = facts.shape.initial_context.shape
-    context = "" if facts.text_pass == TEMPLATE_ONCE else f"{tokens} context tokens of width {width}, "
+    unused = facts.clip is not None and facts.clip.text_pass == TEMPLATE_ONCE
+    context = "" if unused else f"{tokens} context tokens of width {width}, "
     space = make_space(config.prompt, facts.shape, config.seed)
-    parts = [f"{config.prompt.space}: {context}{space.dimension} parameters", f"text tower: {facts.text_pass}"]
-    return "; ".join([*parts, facts.precision or "float32"])
+    found = f"{config.prompt.space}: {context}{space.dimension} parameters"
+    if facts.clip is None:
+        return found
+    return "; ".join([found, f"text tower: {facts.clip.text_pass}", facts.clip.precision or "float32"])

@@ -2,22 +2,36 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
-from zip_ray.clip.class_texts import Texts
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.prompts import PromptSpace, make_space
 from zip_ray.prompts.options import ContextOptions
-from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import ModelShape, Prompt
 from zip_ray.protocol.messages import Ask, TemplateQuery
 from zip_ray.protocol.perturbations import points
 
 
+class StartTexts(Protocol):
+    """What a model makes of the words that a context starts from."""
+
+    suffix: str
+    """Text after the class name, as configured."""
+
+    def start(self, template: str) -> tuple[Float32, str]:
+        """The context that a template's words make, shape (m, width), and the text after the class name.
+
+        Raises:
+            InputError: the words cannot be used.
+        """
+
+
 class Starts:
     """What parameters mean to the model, by the template that the prompt space starts from; None as configured."""
 
-    def __init__(self, texts: Texts, shape: ModelShape, config: Config) -> None:
+    def __init__(self, texts: StartTexts, shape: ModelShape, config: Config) -> None:
         """Make the configured space.
 
         Raises:

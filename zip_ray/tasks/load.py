@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zip_ray import registry
 from zip_ray.config.task import BUILT_IN, TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.protocol.facts import PHOTO
@@ -18,7 +19,7 @@ from zip_ray.tasks.from_webdataset import from_webdataset
 from zip_ray.tasks.image_folder import folder
 from zip_ray.tasks.images import ImageSet
 from zip_ray.tasks.manifest import manifest
-from zip_ray.tasks.source import Source
+from zip_ray.tasks.source import DataSet, Source
 
 __all__ = ["ImageSet", "Task", "load_task"]
 
@@ -87,6 +88,9 @@ def _read(config: TaskConfig, seed: int) -> Source:
             return from_webdataset(root)
     if config.name in BUILT_IN:
         return built_in(config.name, config.test_set, config.shots)
+    if registry.is_own("task", config.name):
+        own: DataSet = registry.find("task", config.name)(config, seed)
+        return own.source()
     raise InputError(
         f"task.name: '{config.name}' is unknown: choose {', '.join(BUILT_IN)}, or folder with task.root, or another "
         "source of docs/guides/datasets.md"

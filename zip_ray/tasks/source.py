@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import ClassVar, Protocol
 
 import numpy as np
 
+from zip_ray.config.task import TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.tasks.images import FileImages, ImageSet
 
@@ -25,6 +27,20 @@ class Source:
     """Where training images are drawn from; None if the data set is for testing only."""
     val: ImageSet | None = None
     """Where validation images are drawn from; None if they are drawn from `train` too."""
+
+
+class DataSet(Protocol):
+    """A task of one's own, made from its section of the config and the seed; shots are drawn from what it gives."""
+
+    Options: ClassVar[type[TaskConfig]]
+    """Its section of the config: `TaskConfig`, or that with fields of its own."""
+
+    def source(self) -> Source:
+        """All its images.
+
+        Raises:
+            InputError: they are missing or unreadable.
+        """
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from zip_ray.config.threads import one_blas_thread
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.optimizers import METHODS, Optimizer, Problem
+from zip_ray.optimizers import Optimizer, Problem, method_class
 from zip_ray.pool.batching import asks_per_pass
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.membership import PoolReport, PoolWatch
@@ -96,7 +96,7 @@ class Tuning:
         self._state = state
         self._emit, self._checkpoint, self._interrupted, self._clock = emit, checkpoint, interrupted, clock
         schedule = config.schedule_steps(facts.images["train"])
-        self._optimizer: Optimizer = METHODS[config.optimizer.method](
+        self._optimizer: Optimizer = method_class(config.optimizer.method)(
             config.optimizer, config.seed, schedule, *([problem] if problem else [])
         )
         self._start, self._reserved = start, reserved

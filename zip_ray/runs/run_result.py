@@ -1,0 +1,74 @@
+"""How a run ended, as a program or a person reads it."""
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from zip_ray.artifact.tuned_prompt import TunedPrompt, deployed
+from zip_ray.readout.evidence import Evidence
+from zip_ray.runs.event_log import FILE_NAME as RECORD
+from zip_ray.runs.event_log import each_event
+from zip_ray.tuning.events import StartEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.loop import Outcome
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    folder: Path
+    """The run folder, with the files of docs/reference/files.md."""
+    start: StartEvent = field(repr=False)
+    """The first event of its record."""
+    outcome: Outcome = field(repr=False)
+    accuracies: dict[str, float]
+    """Test accuracy by name; empty for a run that was cut off."""
+    evidence: Evidence | None = field(repr=False)
+    """What the validation images say for it, against the start; None without a readout."""
+    tracked: bool = field(repr=False)
+    """Whether MLflow has everything."""
+    run_id: str = field(repr=False)
+    """MLflow's; empty without one."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end, rather than being cut off."""
+        return self.outcome.finished
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy of the tuned prompt, with its readout if it has one; 0 for a run that was cut off."""
+        return deployed(self.accuracies)
+
+    @property
+    def queries(self) -> int:
+        """Queries charged."""
+        return self.outcome.state.account.charged
+
+    @cached_property
+    def prompt(self) -> TunedPrompt:
+        """The tuned prompt.
+
+        Raises:
+            InputError: the run was cut off, so there is none yet.
+        """
+        return TunedPrompt.load(self.folder)
+
+    @cached_property
+    def history(self) -> Any:
+        """Steps and validations in their order: a pandas frame where pandas is installed, else a list of rows.
+
+        The columns are `event` (`step` or `validation`) and the fields of `tuning.events.StepEvent` and
+        `ValidationEvent`; what an event does not have is missing.
+        """
+        rows = [
+            {"event": "step" if isinstance(event, StepEvent) else "validation", **asdict(event)}
+            for event in each_event(self.folder / RECORD)
+            if isinstance(event, StepEvent | ValidationEvent)
+        ]
+        try:
+            import pandas
+        except ImportError:
+            return rows
+        return pandas.DataFrame(rows)

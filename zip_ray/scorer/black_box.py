@@ -1,0 +1,177 @@
+"""A scorer of one's own from two answers: the token embeddings of words, and class scores of prompts on images.
+
+numpy only: the model may be anywhere, behind an HTTP service for instance.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import logsumexp
+
+from zip_ray.config.model import ScorerOptions
+from zip_ray.config.tree import Config
+from zip_ray.errors import InputError
+from zip_ray.prompts.initial_text import PUBLISHED_SUFFIX, around
+from zip_ray.prompts.low_rank import random_context
+from zip_ray.prompts.options import FROM_TEMPLATE, ContextOptions, is_place
+from zip_ray.protocol.arrays import Float32, Float64, Int32, Int64
+from zip_ray.protocol.facts import Facts, ModelShape, Prompt, Split
+from zip_ray.protocol.losses import image_losses
+from zip_ray.protocol.messages import (
+    Ask,
+    AskResult,
+    Encoding,
+    EncodingResult,
+    Evaluation,
+    EvaluationResult,
+    FactsRequest,
+    Gradient,
+    Pass,
+    Value,
+    Work,
+)
+from zip_ray.protocol.mini_batches import asked_images
+from zip_ray.protocol.readout import apply
+from zip_ray.scorer.starts import Starts
+from zip_ray.tasks import ImageSet, Task
+
+
+class BlackBoxScorer(ABC):
+    """A frozen model of which nothing is known but its class scores. A subclass has `Options`, `embed` and `scores`."""
+
+    Options: ClassVar[type[ScorerOptions]]
+    """Its section of the config, `model`."""
+    device: ClassVar[str] = "elsewhere"
+    """Where the model runs, for the record."""
+    identity: str = ""
+    """What tells the model from another, such as a version; a run resumes with the same one only."""
+
+    def __init__(self, options: ScorerOptions, task: Task, config: Config) -> None:
+        """Find the initial context.
+
+        Args:
+            options: the section `model`.
+            task: images, labels, class names.
+            config: of the run.
+
+        Raises:
+            InputError: the prompt or the task needs what this scorer does not offer.
+        """
+        if not isinstance(config.prompt, ContextOptions) or config.prompt.visual:
+            raise InputError(f"prompt.space: '{config.prompt.space}' prompts images: choose a space of contexts")
+        if config.task.views != 0:
+            raise InputError(f"task.views: {config.task.views}: this scorer makes no crops: leave it out")
+        if is_place(config.prompt.init):
+            raise InputError(f"prompt.init: '{config.prompt.init}': this scorer starts from words or at random")
+        self.options, self.task, self.config = options, task, config
+        self.splits: dict[Split, ImageSet] = {"train": task.train, "val": task.val, "test": task.test}
+        """The images by split."""
+        words, after = around(task.template)
+        init = config.prompt.init
+        self.suffix = after if init in FROM_TEMPLATE else PUBLISHED_SUFFIX
+        known = self.embed(words if init in ("random", *FROM_TEMPLATE) else init)
+        context = random_context(config.prompt.tokens, known.shape[1], config.seed) if init == "random" else known
+        self._starts = Starts(self, ModelShape(context, token_std=float(known.std())), config)
+
+    @abstractmethod
+    def embed(self, words: str) -> Float32:
+        """Token embeddings of words, shape (tokens, width).
+
+        Raises:
+            InputError: the words cannot be used.
+        """
+
+    @abstractmethod
+    def scores(self, prompts: Sequence[Prompt | str], split: Split, images: Int64) -> Float32 | Float64:
+        """Class scores (logits), shape (prompts, images, classes).
+
+        Args:
+            prompts: each a context, shape (m, width), with a suffix (None: `self.suffix`), or a sentence with {} for
+                the class name.
+            split: of the images.
+            images: their indices in it.
+
+        Raises:
+            InputError: a text or an image cannot be used.
+        """
+
+    def start(self, template: str) -> tuple[Float32, str]:
+        """The context that a template's words make, and the text after the class name."""
+        words, suffix = around(template)
+        return self.embed(words), suffix
+
+    def facts(self, start: str | None = None) -> Facts:
+        """What the driver must know; raises InputError where a start cannot be used."""
+        task, (shape, suffix) = self.task, self._starts.shape(start)
+        return Facts(
+            shape=shape,
+            classnames=task.classnames,
+            template=task.template,
+            templates=task.templates,
+            suffix=suffix,
+            images={split: len(images) for split, images in self.splits.items()},
+            device=self.device,
+            labels=task.train.labels,
+            val_labels=task.val.labels,
+            weights_digest=self.identity,
+        )
+
+    def answer(self, work: Work) -> Value:
+        """Do a piece of work.
+
+        Raises:
+            InputError: it is of a kind that class scores do not suffice for.
+        """
+        match work.body:
+            case Pass(asks) if not isinstance(asks[0], Gradient):
+                return tuple(self._score(ask) for ask in asks)
+            case Evaluation() as evaluation:
+                return self._evaluate(evaluation)
+            case Encoding(w, start):
+                no_features = np.empty((len(self.task.classnames), 0), np.float32)
+                return EncodingResult(self._starts.prompt(w, start), no_features)
+            case FactsRequest(start):
+                return self.facts(start)
+        raise InputError(
+            "model.scorer: it gives class scores only: no gradients, no split passes (execution.split), no crops"
+        )
+
+    def _score(self, ask: Ask) -> AskResult:
+        labels = self.task.train.labels
+        images = asked_images(ask, len(labels), self.config.task.batch_size, self.config.seed)
+        found = np.asarray(self.scores(self._starts.asked(ask), "train", images), dtype=np.float64)
+        losses, accuracy = self._judge(found, labels[images])
+        wanted = ask.scores
+        scores = None if wanted is None else found if wanted.classes is None else _pooled(found, wanted.classes)
+        kept = None if scores is None else np.ascontiguousarray(scores, dtype=np.float32)
+        return AskResult(tuple(losses), accuracy, scores=kept)
+
+    def _evaluate(self, evaluation: Evaluation) -> EvaluationResult:
+        images = np.arange(*(evaluation.part or (0, len(self.splits[evaluation.split]))))
+        given = evaluation.prompt
+        prompt = self._starts.prompt(given, evaluation.start) if isinstance(given, np.ndarray) else given
+        further = [] if evaluation.readout is None else evaluation.readout.prompts
+        found = np.asarray(self.scores([prompt, *further], evaluation.split, images), dtype=np.float64)
+        if evaluation.readout is not None:
+            found = apply(evaluation.readout, list(found))[None]
+        (loss,), accuracy = self._judge(found[:1], self.splits[evaluation.split].labels[images], plain=True)
+        scores = found[0].astype(np.float32) if evaluation.scores else None
+        return EvaluationResult(loss, accuracy, len(images), scores)
+
+    def _judge(self, found: Float64, labels: Int64, plain: bool = False) -> tuple[list[float], float]:
+        """Mean loss of each prompt, and the mean accuracy, from logits (prompts, images, classes)."""
+        own = found[:, np.arange(len(labels)), labels]
+        entropies = logsumexp(found, axis=2) - own
+        loss = "cross-entropy" if plain else self.config.optimizer.loss
+        losses = image_losses(entropies, loss).mean(axis=1)
+        return losses.tolist(), float((found.argmax(axis=2) == labels).mean())
+
+
+def _pooled(found: Float64, classes: Int32) -> Float64:
+    """Logits of each image's chosen classes, and the logsumexp of its others: shape (prompts, images, k + 1)."""
+    places = np.broadcast_to(classes, (len(found), *classes.shape))
+    rest = found.copy()
+    np.put_along_axis(rest, places, -np.inf, axis=2)
+    return np.concatenate([np.take_along_axis(found, places, axis=2), logsumexp(rest, axis=2, keepdims=True)], axis=2)

@@ -1,0 +1,38 @@
+"""The scorers of a process by their keys: of open_clip's models, or of one's own. torch is loaded for the former."""
+
+from typing import TYPE_CHECKING, Any
+
+from zip_ray import registry
+from zip_ray.config.model import ModelConfig
+from zip_ray.config.scorer_key import config_of_key
+from zip_ray.tasks import load_task
+
+if TYPE_CHECKING:
+    from zip_ray.scorer.scorer import ClipScorers
+
+
+class ScorerBuilder:
+    """Builds scorers one after another; while they ask for the same frozen CLIP model, it is loaded once."""
+
+    def __init__(self) -> None:
+        self._of_clip: ClipScorers | None = None
+
+    def of_key(self, key: str) -> Any:
+        """The scorer of a key (see `config.scorer_key`): what `pool.contract.ScorerLike` describes.
+
+        Raises:
+            InputError: a class of one's own cannot be imported here, or model, task or their combination cannot be
+                used as configured.
+        """
+        config = config_of_key(key)
+        if isinstance(config.model, ModelConfig):
+            return self._clip()(config)
+        own = registry.find("model", config.model.scorer)
+        return own(config.model, load_task(config.task, config.seed), config)
+
+    def _clip(self) -> "ClipScorers":
+        if self._of_clip is None:
+            from zip_ray.scorer.scorer import ClipScorers
+
+            self._of_clip = ClipScorers()
+        return self._of_clip
