@@ -14,7 +14,7 @@ from tests.support.configs import zip_config
 from tests.support.painted import COLOURS, paint
 from tests.support.scoring import answer_slices, encode, pair_at, query_at, score
 from tests.support.scoring import evaluate as evaluate_on
-from zip_ray.artifact.classifier import classify, evaluate
+from zip_ray.artifact.classifier import evaluate
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.clip.image_features import fresh_pixels, view_pixels
 from zip_ray.clip.loading import FrozenClip, load_clip
@@ -209,7 +209,7 @@ def test_a_run_from_end_to_end(space: str, images: Path, tmp_path: Path) -> None
     assert prompt.card.visual == space
     task = make_config(space, task={"name": "folder", "root": str(images)}).task
     assert evaluate(prompt, task, 1)["tuned"] == whole.accuracies["tuned"]
-    found = list(classify(prompt, images / "test"))
+    found = prompt.classifier()(images / "test")
     assert len(found) == 9
     hits = [one.classname == one.path.parent.name for one in found]
     assert np.mean(hits) == pytest.approx(whole.accuracies["tuned"])
