@@ -201,7 +201,7 @@ from zip_ray.protocol.messages import Evaluation, EvaluationResult, Priority, ne
 
 class Scorer:
     def facts(self):
-        return Facts(None, (), "", (), "", {}, "cpu", None, None)
+        return Facts(None, (), "", (), "", {}, "shipped", None, None)
     def answer(self, work):
         return EvaluationResult(0.5, 1.0, 7)
 
@@ -210,7 +210,7 @@ pool.submit([new_work(Evaluation("val", "a {}."), Priority.EVALUATION) for _ in 
 answers = []
 while len(answers) < 5:
     answers += pool.collect(1.0)
-print(pool.facts().model, sorted((answer.id, answer.attempts) for answer in answers))
+print(pool.facts().device, sorted((answer.id, answer.attempts) for answer in answers))
 pool.close()
 """
 

@@ -191,7 +191,9 @@ def test_chunks_are_of_images_that_are_not_cropped(built: tuple[Config, Scorer, 
         crops = value_of(scorer, Crops(2), CropsResult)
         cropped = replace(cropped, features=crops.features)
         text = encode(scorer, space.initial()).text_features
-        expected = scorer.facts().logit_scale * crops.features @ text.T
+        clip = scorer.facts().clip
+        assert clip is not None
+        expected = clip.logit_scale * crops.features @ text.T
         np.testing.assert_allclose(scores_of(score(scorer, cropped)[0])[0], expected, atol=1e-3)
     difference = scores_of(score(scorer, cropped)[0]) - scores_of(
         score(plain, wanting(query_at(space.initial(), batch=2)))[0]
