@@ -6,7 +6,6 @@ to FILE is a time and the stage that is over then; a stage of the actors has a l
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +30,17 @@ def note_after(module: Any, name: str, stage: str) -> None:
     setattr(module, name, noted)
 
 
-def scorer_builder(config: Any) -> Callable[[], Any]:
+def build_scorer(key: str) -> Any:
     """In place of that of `api`."""
+    over("actors' processes")
+    from zip_ray.scorer import scorer
+    from zip_ray.scorer.building import ScorerBuilder
 
-    def build() -> Any:
-        over("actors' processes")
-        from zip_ray.scorer import scorer
-
-        over("actors' imports")
-        note_after(scorer, "load_clip", "weights")
-        made = scorer.build_scorer(config)
-        over("features")
-        return made
-
-    return build
+    over("actors' imports")
+    note_after(scorer, "load_clip", "weights")
+    made = ScorerBuilder().of_key(key)
+    over("features")
+    return made
 
 
 def main() -> None:
@@ -67,8 +63,8 @@ def main() -> None:
     over("Ray's imports")
     note_after(ray_pool, "connect", "Ray")
     note_after(lifecycle, "begin", "first query")
-    note_after(lifecycle, "evaluate_templates", "zero-shot")
-    api.scorer_builder = scorer_builder
+    note_after(lifecycle, "evaluate_before", "zero-shot")
+    api.build_scorer = build_scorer
     given = {"budget": {"queries": 200}, "cluster": {"actors": ACTORS}, "output": {"dir": "run"}}
     config = settings.of_file("quickstart", given)
     api.tune(config, interrupted=lambda: bool(steps), listen=listen)

@@ -28,7 +28,6 @@ from zip_ray.runs.mlflow_mirror import Replayed
 from zip_ray.runs.remote_copy import fetch
 from zip_ray.runs.run_result import RunResult
 from zip_ray.scorer.building import ScorerBuilder
-from zip_ray.tasks.image_folder import list_images
 from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
@@ -192,6 +191,8 @@ def classify(prompt: Path, images: Path, classnames: tuple[str, ...] | None = No
     Raises:
         InputError: no image, an unreadable one, or the prompt's model cannot be used.
     """
+    from zip_ray.tasks.image_folder import list_images
+
     tuned, files = TunedPrompt.load(prompt), list_images(images)
     return tuned.classifier(classnames).each(files)
 

@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 
 SLOW = {
     *("torch", "open_clip", "ray", "mlflow", "matplotlib", "sklearn", "pandas", "PIL"),
-    *("scipy.optimize", "scipy.ndimage", "zip_ray.compare", "zip_ray.actors"),
+    *("scipy.optimize", "scipy.ndimage", "zip_ray.comparison", "zip_ray.actors"),
 }
 """Without transformers, which open_clip imports wherever it is installed."""
 HELP = """
@@ -29,9 +29,10 @@ tune(make_config(Path("run")), open_pool)
 """
 ACTOR = """
 from zip_ray.api import build_scorer
+from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.task import TaskConfig
 from zip_ray.config.tree import Config
-build_scorer(Config(task=TaskConfig(shots=1))).facts()
+build_scorer(scorer_key(Config(task=TaskConfig(shots=1)))).facts()
 """
 
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 from zip_ray import registry
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.scorer_key import config_of_key
-from zip_ray.tasks import load_task
 
 if TYPE_CHECKING:
     from zip_ray.scorer.scorer import ClipScorers
@@ -27,6 +26,8 @@ class ScorerBuilder:
         config = config_of_key(key)
         if isinstance(config.model, ModelConfig):
             return self._clip()(config)
+        from zip_ray.tasks import load_task
+
         own = registry.find("model", config.model.scorer)
         return own(config.model, load_task(config.task, config.seed), config)
 
