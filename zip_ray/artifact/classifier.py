@@ -19,8 +19,9 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Float32
 from zip_ray.tasks import load_task
+from zip_ray.tasks.decoding import read_image
 from zip_ray.tasks.image_folder import list_images
-from zip_ray.tasks.images import each_image, read_image
+from zip_ray.tasks.images import each_image
 
 IMAGES_PER_PASS = 64
 Given = str | Path | Image.Image
