@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Pool
@@ -57,7 +58,7 @@ def start_event(config: Config, begun: Beginning, tested: ZeroShot) -> StartEven
         queries=0,
         seconds=0.0,
         time=time.time(),
-        config=config.model_dump(mode="json"),
+        config=without_secrets(config.model_dump(mode="json")),
         environment=_environment(facts),
         weights_digest=facts.weights_digest,
         parameters=begun.space.dimension,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from zip_ray.config.reading import validate
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
@@ -26,7 +27,7 @@ def require_same(folder: Path, start: StartEvent, config: Config) -> None:
     config = with_round_of(config, before)
     both_async = before.execution.mode == config.execution.mode == "async"
     may_change = RESUMABLE_ASYNC if both_async else RESUMABLE
-    was, now = before.model_dump(mode="json"), config.model_dump(mode="json")
+    was, now = (without_secrets(one.model_dump(mode="json")) for one in (before, config))
     for section in was.keys() - set(may_change):
         if was[section] != now[section]:
             fields = was[section] if isinstance(was[section], dict) else {}
