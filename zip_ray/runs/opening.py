@@ -32,7 +32,7 @@ def pool_watch(pool: Pool, listen: Callable[[Event], None]) -> PoolWatch:
 
 
 def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
-    """Facts of the scorers, with a warning of what makes the run slow or less exact.
+    """Facts of the scorers, with a warning of what makes the run slow, less exact, or about other data than meant.
 
     Raises:
         InputError: the task is for testing only.
@@ -47,6 +47,8 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
         _log.warning("every query encodes its text in full (%s): correct, but slow", facts.clip.text_pass)
     if facts.clip is not None and facts.clip.precision:
         _log.warning("model.precision %s", facts.clip.precision)
+    for note in facts.notes:
+        _log.warning("task: %s", note)
     return facts
 
 
@@ -67,6 +69,8 @@ def start_event(config: Config, begun: Beginning, tested: ZeroShot) -> StartEven
         template=begun.template,
         surveyed=begun.queries,
         reserved=begun.plan.reserved,
+        classnames=facts.classnames,
+        images_digest=facts.images_digest,
     )
 
 

@@ -27,6 +27,8 @@ class Source:
     """Where training images are drawn from; None if the data set is for testing only."""
     val: ImageSet | None = None
     """Where validation images are drawn from; None if they are drawn from `train` too."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of what was found, each one line."""
 
 
 class DataSet(Protocol):
