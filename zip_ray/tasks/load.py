@@ -69,7 +69,9 @@ def load_task(config: TaskConfig, seed: int) -> Task:
         source.classnames[first:last],
         templates[0],
         templates,
-        *(_of_classes(images, first, last) for images in (train, val, source.test)),
+        _of_classes(train, first, last),
+        _of_classes(val, first, last),
+        _of_classes(source.test, first, last),
         notes,
     )
 
