@@ -45,10 +45,11 @@ def require_lasting(config: Config, folder: Path | None, option: str = RUN_FOLDE
             f"{option}: '{folder or 'runs/...'}' lies in the job's working directory, which goes with it: give an "
             f"absolute path on a disk that outlives the job, such as --{option} /shared/runs/NAME{copy}"
         )
-    database = config.tracking.uri.removeprefix("sqlite:///")
-    if config.tracking.enabled and database != config.tracking.uri and _is_fleeting(Path(database)):
+    address = config.tracking.address
+    database = address.removeprefix("sqlite:///")
+    if config.tracking.enabled and database != address and _is_fleeting(Path(database)):
         raise InputError(
-            f"tracking.uri: '{config.tracking.uri}' lies in the job's working directory, which goes with it: give a "
+            f"tracking.uri: '{address}' lies in the job's working directory, which goes with it: give a "
             "server (http://HOST:PORT), an absolute sqlite:////PATH, or --tracking.no-enabled"
         )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from zip_ray import registry
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.config.scorer_key import own_classes, scorer_key
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.task import TaskConfig
 from zip_ray.config.threads import with_threads
 from zip_ray.config.tracking import TrackingConfig
@@ -227,7 +228,7 @@ def checks(config: Config) -> dict[str, Callable[[], str]]:
         if not config.tracking.enabled:
             return "off"
         mlflow_server.ping(config.tracking)
-        return f"{mlflow_server.shown(config.tracking.uri)} answers"
+        return f"{without_secrets(config.tracking.address)} answers"
 
     return {
         "environment": self_checks.environment,

@@ -27,7 +27,7 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
         (["tune", "method.yaml"], "method.yaml: optimizer.method: 'adam': choose gauss-newton, zip, spsa, spsa-gc,"),
         (["tune", "type.yaml"], "type.yaml: task.shots: 'many': Input should be a valid integer"),
         (["tune", "list.yaml"], "list.yaml: holds a list; a config is a mapping"),
-        (["tune", "broken.yaml"], "broken.yaml: not YAML"),
+        (["tune", "broken.yaml"], "broken.yaml:1: not YAML"),
         (
             ["tune", QUICK, "--budget.queries=-5"],
             "error: budget.queries: -5: Input should be greater than or equal to 1",

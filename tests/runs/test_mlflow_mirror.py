@@ -12,11 +12,12 @@ import pytest
 
 from tests.support.events import end_event, start_event, step_event, validation_event
 from tests.support.processes import HANG_SECONDS, free_port, wait_for
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.runs.event_log import Record, cut_record, read_record
 from zip_ray.runs.mlflow_mirror import Mirror, Tracker, metrics_of, replay
-from zip_ray.runs.mlflow_server import resolve_uri, shown
+from zip_ray.runs.mlflow_server import resolve_uri
 from zip_ray.tuning.events import Event
 
 
@@ -203,7 +204,7 @@ def test_addresses() -> None:
     assert resolve_uri("http://x:1") == "http://x:1"
     assert resolve_uri("sqlite:///a.db") == f"sqlite:///{Path.cwd()}/a.db"
     assert resolve_uri("sqlite:////a.db") == "sqlite:////a.db"
-    assert shown("https://me:pw@host/path") == "https://host/path"
+    assert without_secrets("https://me:pw@host/path") == "https://host/path"
 
 
 def test_an_empty_record_is_no_fault_of_the_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,8 @@ def isolate_environment() -> None:
     os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112
     # A worker per core at once, which no actor with code of its own can use.
     os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        os.environ.pop(name, None)
     # No test uses the job runners of an MLflow server: several processes, which all import MLflow.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     os.environ["OMP_NUM_THREADS"] = "1"  # several test processes share the cores

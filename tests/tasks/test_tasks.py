@@ -21,9 +21,9 @@ from zip_ray.shipped import DIGITS
 from zip_ray.tasks import load_task
 from zip_ray.tasks.builtin import pictures, rendered
 from zip_ray.tasks.builtin.digits import SHIFTS, digits
+from zip_ray.tasks.decoding import read_image
 from zip_ray.tasks.few_shot import few_shot
 from zip_ray.tasks.image_folder import folder, list_images
-from zip_ray.tasks.images import read_image
 
 
 @given(sizes=st.lists(st.integers(8, 30), min_size=1, max_size=5), shots=st.integers(1, 5), seed=st.integers(0, 2**40))
@@ -258,17 +258,12 @@ def test_other_files_and_hidden_ones_are_passed_over(two_classes: Path) -> None:
     paint(two_classes / "train" / "cat" / ".hidden.png")
     paint(two_classes / "train" / ".git" / "a.png")
     paint(two_classes / "train" / "cat" / "more" / "NESTED.JPG")
-    _, pool, _ = folder(two_classes, 1)
+    pool = folder(two_classes, 1).train
+    assert pool is not None
     assert len(pool) == 13
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "1"])
-def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    paint(tmp_path / "a.png", (9, 9, 9, 0) if mode == "RGBA" else (9, 9, 9), mode)
-    image = read_image(tmp_path / "a.png")
-    assert image.mode == "RGB"
-    if mode == "RGBA":
-        assert image.getpixel((0, 0)) == (255, 255, 255), "transparent is white"
+    note = "2 files are passed over (1 .db, 1 .txt)"
+    assert folder(two_classes, 1).notes == load_task(TaskConfig(name="folder", root=two_classes, shots=2), 1).notes[:1]
+    assert folder(two_classes, 1).notes == (note,)
 
 
 def spoil(root: Path, how: str) -> Path:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
@@ -19,8 +19,9 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Float32
 from zip_ray.tasks import load_task
+from zip_ray.tasks.decoding import as_rgb, named, read_image
 from zip_ray.tasks.image_folder import list_images
-from zip_ray.tasks.images import each_image, read_image
+from zip_ray.tasks.images import each_image
 
 IMAGES_PER_PASS = 64
 Given = str | Path | Image.Image
@@ -119,7 +120,9 @@ def _opened(images: Given | Iterable[Given]) -> Iterator[tuple[Path | None, Imag
     """Images with their paths, opened when they are needed."""
     for one in [images] if isinstance(images, str | Path | Image.Image) else images:
         if isinstance(one, Image.Image):
-            yield None, one.convert("RGB")
+            with named("an open image"):
+                shown = as_rgb(ImageOps.exif_transpose(one))
+            yield None, shown
         else:
             for file in list_images(Path(one)):
                 yield file, read_image(file)

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict, Union, get_args, get_origin
 
-import yaml
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from zip_ray.config.fields import CHOICES, every_field, section_classes
 from zip_ray.config.merging import Tree
+from zip_ray.config.plain_yaml import load_yaml
 from zip_ray.config.task import TESTED, TaskConfig
 from zip_ray.config.tree import Config
 
@@ -23,7 +23,7 @@ ONE_OR_TWO = ("cluster.actors", "execution.split")
 _AS_YAML: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     nargs=1,
     metavar="",
-    instance_from_str=lambda words: yaml.safe_load(words[0]),
+    instance_from_str=lambda words: load_yaml(words[0]),
     is_instance=lambda _: True,
     str_from_instance=lambda value: [str(value)],
 )

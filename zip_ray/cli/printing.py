@@ -8,6 +8,7 @@ from rich.table import Table
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED
 from zip_ray.cli.flags import RUN, form
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
 from zip_ray.runs import next_command
 from zip_ray.runs.folder import how_to_resume
@@ -41,7 +42,7 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
         soft_wrap=True,
     )
     if config.tracking.enabled:
-        where = f"{result.run_id} in {config.tracking.uri}" if result.tracked else "incomplete"
+        where = f"{result.run_id} in {without_secrets(config.tracking.address)}" if result.tracked else "incomplete"
         label = "open it with  " if result.tracked else "send the rest "
         console.print(f"MLflow run    {where}\n{label}{_next_command(result, config)}", soft_wrap=True)
     return 0
@@ -58,7 +59,7 @@ def _next_command(result: RunResult, config: Config) -> str:
     """What shows the run in MLflow, or first completes it there."""
     if not result.tracked:
         return f"{next_command.zip_ray()} replay {shlex.quote(str(result.folder))}"
-    uri = config.tracking.uri
+    uri: str = without_secrets(config.tracking.address)
     if not uri.startswith("sqlite:"):
         return f"a browser at {uri}"
     return f"{next_command.beside_python('mlflow')} ui --backend-store-uri {shlex.quote(uri)}"

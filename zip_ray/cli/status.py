@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from zip_ray.config.budget import BudgetConfig
+from zip_ray.config.secrets import without_secrets
 from zip_ray.runs import next_command
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_record
@@ -38,7 +39,7 @@ def status_of_copy(uri: str) -> list[str]:
         folder = fetch(uri, Path(into))
         finished, lines = _read(folder, run_config(folder).budget)
     unfinished = f"not finished when it was last copied; if it runs nowhere, continue with: {next_command.resume(uri)}"
-    return [f"{uri}: {'finished' if finished else unfinished}", *lines]
+    return [f"{without_secrets(uri)}: {'finished' if finished else unfinished}", *lines]
 
 
 def _read(folder: Path, budget: BudgetConfig) -> tuple[bool, list[str]]:

@@ -20,6 +20,8 @@ from zip_ray.errors import InputError
 from zip_ray.shipped import MODELS
 
 LOCAL_DIR = "local-dir:"
+WEIGHTS = (".safetensors", ".bin", ".pth")
+"""Endings of the files in a folder that open_clip reads weights from."""
 Tokenizer = Callable[..., Tensor]
 
 
@@ -70,16 +72,20 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
     """
     torch.backends.cudnn.allow_tf32 = False  # for image features, whatever the precision of the text tower
     name = resolve_name(config.name)
+    tag = _tag(name, config.pretrained)
     _require_known(name)
-    if ":" not in name and config.pretrained is None:
+    if ":" in name and tag is not None:
+        raise InputError(f"model.pretrained: '{tag}': model.name '{config.name}' has weights of its own: leave it out")
+    if ":" not in name and tag is None:
         raise InputError(
             f"model.pretrained: none is given for model.name '{name}', whose weights would be random: give a tag "
             f"({', '.join(open_clip.list_pretrained_tags_by_model(name)[:4]) or 'there is none'}) or a checkpoint file"
         )
-    _require_activation(name, config.pretrained)
+    _require_activation(name, tag)
+    _require_weights(name)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
-            name, pretrained=config.pretrained, precision="fp32", device=device
+            name, pretrained=tag, precision="fp32", device=device, require_pretrained=True
         )
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:  # open_clip, torch and the hub client raise many kinds
@@ -101,9 +107,33 @@ def _require_known(name: str) -> None:
         InputError: names similar ones.
     """
     known = [*MODELS, *open_clip.list_models()]
-    if ":" not in name and name.replace("/", "-") not in known:  # as open_clip reads it
+    if ":" not in name and name not in known:
         near = ", ".join(difflib.get_close_matches(name, known)) or "one of open_clip.list_models()"
         raise InputError(f"model.name: '{name}' is unknown to open_clip: give {near}, or local-dir:FOLDER_OF_THE_MODEL")
+
+
+def _tag(name: str, given: str | None) -> str | None:
+    """Weights as open_clip lists them, in whatever spelling they are given; a path stays as it is."""
+    if given is None:
+        return None
+    listed = given.lower().replace("-", "_")
+    known = [tag for one in (name, f"{name}-quickgelu") for tag in open_clip.list_pretrained_tags_by_model(one)]
+    return listed if listed in known else given
+
+
+def _require_weights(name: str) -> None:
+    """Refuse a folder without weights that open_clip recognises: it would run the model with random ones.
+
+    Raises:
+        InputError: names what was looked for, and what is there.
+    """
+    if not name.startswith(LOCAL_DIR):
+        return
+    folder = Path(name.removeprefix(LOCAL_DIR))
+    if not any(path.suffix in WEIGHTS for path in folder.iterdir()):
+        there = ", ".join(sorted(path.name for path in folder.iterdir()))
+        looked_for = ", ".join(f"*{suffix}" for suffix in WEIGHTS)
+        raise InputError(f"model.name: no weights ({looked_for}) in {folder}, which holds {there}: add them")
 
 
 def _require_activation(name: str, tag: str | None) -> None:
@@ -118,7 +148,7 @@ def _require_activation(name: str, tag: str | None) -> None:
 
 
 def resolve_name(name: str) -> str:
-    """The name for open_clip: a model that ships becomes `local-dir:` and its folder on this machine.
+    """The name as open_clip lists it; a model that ships becomes `local-dir:` and its folder on this machine.
 
     Raises:
         InputError: `local-dir:` names a folder without a model.
@@ -126,7 +156,7 @@ def resolve_name(name: str) -> str:
     if name in MODELS:
         return f"{LOCAL_DIR}{MODELS[name]}"
     if not name.startswith(LOCAL_DIR):
-        return name
+        return name if ":" in name else name.replace("/", "-")
     path = Path(name.removeprefix(LOCAL_DIR)).expanduser()
     if not (path / "open_clip_config.json").is_file():
         raise InputError(

@@ -15,6 +15,7 @@ from zip_ray.config.old_names import refuse_old_names
 from zip_ray.config.output import OutputConfig
 from zip_ray.config.reading import SCHEMA, VERSION, explain, read_tree
 from zip_ray.config.resources import ClusterConfig
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.section import Count, Section, Seed
 from zip_ray.config.shipped import find_config
 from zip_ray.config.task import BUILT_IN
@@ -221,5 +222,5 @@ def dump(suite: Suite) -> bytes:
         label: {**changes, FILE: read_method(changes[FILE])} if FILE in changes else changes
         for label, changes in suite.methods.items()
     }
-    whole = suite.model_copy(update={"methods": methods}).model_dump(mode="json")
+    whole = without_secrets(suite.model_copy(update={"methods": methods}).model_dump(mode="json"))
     return yaml.safe_dump({SCHEMA: VERSION, **whole}, sort_keys=False, allow_unicode=True).encode()

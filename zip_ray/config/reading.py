@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from zip_ray.config.fields import class_of
 from zip_ray.config.inert import require_effect
 from zip_ray.config.merging import Tree, leaves
 from zip_ray.config.old_names import refuse_old_names
+from zip_ray.config.plain_yaml import YamlFault, load_yaml
 from zip_ray.config.tree import CHOOSERS, UNKNOWN_CHOICE, Config, completed
 from zip_ray.errors import InputError
 
@@ -55,10 +55,12 @@ def read_tree(path: Path, written: bool = False) -> Tree:
         InputError: no such file, not YAML, something else than a mapping, or written by another version of zip-ray.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; give a file, or a name that `zip-ray configs` lists") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except YamlFault as fault:
+        raise InputError(f"{path}:{fault.line}: {fault}") from fault
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if tree is not None and not isinstance(tree, dict):
         raise InputError(f"{path}: holds a {type(tree).__name__}; a config is a mapping of sections")

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 PathOrName = TypeVar("PathOrName", Path, str)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -26,3 +26,13 @@ class Section(BaseModel):
     """A part of the config: immutable, and an unknown key is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, given: Any) -> Any:
+        """Pydantic would read `true` as 1."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            field = cls.model_fields.get(str(name))
+            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                raise ValueError(f"{name} is {str(value).lower()}, a truth value: give what this field asks for")
+        return given

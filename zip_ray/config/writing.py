@@ -6,6 +6,7 @@ import yaml
 
 from zip_ray.config.inert import idle_because
 from zip_ray.config.merging import Tree
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import CHOOSERS, Config, completed, is_own_choice
 
 
@@ -32,8 +33,8 @@ def flow(value: object) -> str:
 
 
 def effective(config: Config) -> Tree:
-    """A config as plain values, less the fields that have no effect beside the others."""
-    whole = config.model_dump(mode="json")
+    """A config as plain values, less secrets and the fields that have no effect beside the others."""
+    whole = without_secrets(config.model_dump(mode="json"))
     return {
         section: {name: value for name, value in fields.items() if idle_because(whole, f"{section}.{name}") is None}
         if isinstance(fields, dict)

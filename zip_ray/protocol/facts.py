@@ -104,6 +104,10 @@ class Facts:
     """What tells one frozen model from another: of CLIP, SHA-256 over names, shapes and values of the weights."""
     clip: ClipFacts | None = None
     """What a model of open_clip adds."""
+    images_digest: str = ""
+    """What tells the task's images and labels from others (see `tasks.identity`)."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the task's images and classes, each one line."""
 
     def difference(self, other: "Facts") -> str:
         """What makes another scorer answer other questions than this one, in words; empty where nothing does."""
@@ -111,4 +115,5 @@ class Facts:
             return "other weights"
         if self.classnames != other.classnames:
             return "other class names"
-        return "other images" if self.images != other.images else ""
+        same = (self.images, self.images_digest) == (other.images, other.images_digest)
+        return "" if same else "other images"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zip_ray.config.merging import Tree
 from zip_ray.config.reading import SCHEMA, VERSION, config_tree, validate
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
 from zip_ray.errors import InputError, OutputError
@@ -44,7 +45,7 @@ def run_tree(folder: Path) -> Tree:
 
 def how_to_resume(folder: Path, config: Config) -> str:
     """The command that continues a run from its folder, and from its copy for where a Ray job's folder is gone."""
-    copy = f", or {config.output.remote} where that is gone" if config.output.remote else ""
+    copy = f", or {without_secrets(config.output.remote)} where that is gone" if config.output.remote else ""
     return f"{next_command.resume(folder)}{copy}"
 
 

@@ -31,6 +31,7 @@ from zip_ray.runs.query_plan import plan_queries
 from zip_ray.runs.remote_copy import RemoteCopy, require_free
 from zip_ray.runs.resume_rules import (
     require_same,
+    require_same_images,
     require_same_schedule,
     require_whole_steps,
     started_with,
@@ -127,6 +128,7 @@ def resume(
             facts = facts_of(pool, pool_watch(pool, listen))
             if facts.weights_digest != start.weights_digest:
                 raise InputError(f"model: has other weights than when {folder} was started: restore them")
+            require_same_images(folder, start, facts)
             surveyed = None if start.template is None else read_survey(folder)
             plan = plan_queries(started_with(folder, start), facts)
             begun = begin(pool, config, facts, plan, surveyed, lambda: None)

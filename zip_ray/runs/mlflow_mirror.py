@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.prompts.initial_text import FILE_NAME as PROMPT
@@ -22,7 +23,7 @@ from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_from
 from zip_ray.runs.mlflow_model import FOLDER as MODEL
 from zip_ray.runs.mlflow_model import classifies_alone, save_mlflow_model
-from zip_ray.runs.mlflow_server import error_line, find_or_create_run, make_client, no_answer, resolve_uri, shown
+from zip_ray.runs.mlflow_server import error_line, find_or_create_run, make_client, no_answer, resolve_uri
 from zip_ray.tuning.events import EndEvent, Event, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent
 
 ARTIFACTS = ("config.yaml", PROMPT, "tuned_prompt.json", "accuracy.png", RECORD)
@@ -80,7 +81,7 @@ class Mirror:
 
     def __init__(self, folder: Path, config: TrackingConfig) -> None:
         self._folder, self._config = folder, config
-        self._uri = resolve_uri(config.uri)
+        self._uri = resolve_uri(config.address)
         self._client: Any = None
         self._has: dict[str, set[int]] = {}
         """By metric, the steps of the points that the server had when it was connected to."""
@@ -168,7 +169,7 @@ class Tracker:
 
     def __init__(self, folder: Path, config: TrackingConfig) -> None:
         self._mirror = Mirror(folder, config)
-        self._uri = config.uri
+        self._uri = config.address
         self._closing = threading.Event()
         self._complete = False
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
@@ -202,7 +203,7 @@ class Tracker:
             except Exception as error:  # of MLflow, requests or SQLAlchemy: the run continues without them
                 self._mirror.forget()
                 if not warned:
-                    mute = f"MLflow at {shown(self._uri)} does not answer"
+                    mute = f"MLflow at {without_secrets(self._uri)} does not answer"
                     what = "MLflow copy" if isinstance(error, InputError) else mute
                     _log.warning("%s: %s; the run continues", what, error_line(error))
                 warned, wait = True, min(2 * wait, LONGEST_WAIT)
@@ -224,7 +225,7 @@ def replay(folder: Path, config: TrackingConfig) -> Replayed:
     except InputError:
         raise
     except Exception as error:
-        raise no_answer(config.uri, error) from error
+        raise no_answer(config.address, error) from error
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -3,13 +3,13 @@
 import json
 import logging
 import os
-import re
 import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError, one_line
 from zip_ray.files import write_whole
@@ -41,16 +41,16 @@ def ping(config: TrackingConfig) -> None:
         InputError: it does not answer.
     """
     try:
-        make_client(resolve_uri(config.uri)).search_experiments(max_results=1)
+        make_client(resolve_uri(config.address)).search_experiments(max_results=1)
     except Exception as error:
-        raise no_answer(config.uri, error) from error
+        raise no_answer(config.address, error) from error
 
 
 def find_or_create_run(client: Any, config: TrackingConfig, folder: Path, started: float) -> Any:
     """The MLflow run of a folder; `started` in seconds since 1970."""
-    found = client.get_experiment_by_name(config.experiment)
-    location = artifact_location(resolve_uri(config.uri))
-    number = found.experiment_id if found else client.create_experiment(config.experiment, location)
+    found = client.get_experiment_by_name(config.experiment_name)
+    location = artifact_location(resolve_uri(config.address))
+    number = found.experiment_id if found else client.create_experiment(config.experiment_name, location)
     key = run_key(folder)
     if runs := client.search_runs([number], f"tags.zip_ray_run_key = '{key}'"):
         return runs[0]
@@ -62,9 +62,13 @@ def find_or_create_run(client: Any, config: TrackingConfig, folder: Path, starte
 def open_parent(folder: Path, config: TrackingConfig) -> str | None:
     """Id of the MLflow run whose parts are the runs of a suite; None, with a warning, if the server does not answer."""
     try:
-        return str(find_or_create_run(make_client(resolve_uri(config.uri)), config, folder, time.time()).info.run_id)
+        return str(
+            find_or_create_run(make_client(resolve_uri(config.address)), config, folder, time.time()).info.run_id
+        )
     except Exception as error:
-        _log.warning("MLflow at %s does not answer: %s; runs get no parent", shown(config.uri), error_line(error))
+        _log.warning(
+            "MLflow at %s does not answer: %s; runs get no parent", without_secrets(config.address), error_line(error)
+        )
         return None
 
 
@@ -78,12 +82,14 @@ def close_parent(run_id: str, config: TrackingConfig, files: Sequence[Path], sto
         stopped: whether the suite was cut off.
     """
     try:
-        client = make_client(resolve_uri(config.uri))
+        client = make_client(resolve_uri(config.address))
         for path in files:
             client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, "KILLED" if stopped else "FINISHED" if files else "FAILED")
     except Exception as error:
-        _log.warning("MLflow at %s does not answer: %s; it lacks the report", shown(config.uri), error_line(error))
+        _log.warning(
+            "MLflow at %s does not answer: %s; it lacks the report", without_secrets(config.address), error_line(error)
+        )
 
 
 def run_key(folder: Path) -> str:
@@ -108,19 +114,14 @@ def artifact_location(uri: str) -> str | None:
     return None if path == uri else (Path(path).parent / "mlruns").as_uri()
 
 
-def shown(uri: str) -> str:
-    """An address without user name and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
-
-
 def no_answer(uri: str, error: Exception) -> InputError:
     """The error of a server that does not answer."""
     return InputError(
-        f"tracking.uri: '{shown(uri)}' does not answer ({error_line(error)}): start the server, correct the address, "
-        "or switch it off with tracking.enabled: false"
+        f"tracking.uri: '{without_secrets(uri)}' does not answer ({error_line(error)}): start the server, correct the "
+        "address, or switch it off with tracking.enabled: false"
     )
 
 
 def error_line(error: Exception) -> str:
     """An error as one line, without user name and password."""
-    return shown(one_line(error))
+    return str(without_secrets(one_line(error)))

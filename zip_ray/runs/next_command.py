@@ -6,6 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from zip_ray.config.secrets import without_secrets
+
 
 def zip_ray() -> str:
     """How this program is called here: `zip-ray` where PATH finds it, else as it was called."""
@@ -24,7 +26,7 @@ def beside_python(name: str) -> str:
 
 def resume(place: str | Path) -> str:
     """The command that continues a run, given its folder or the URI of its copy."""
-    return f"{zip_ray()} resume {shlex.quote(str(place))}"
+    return f"{zip_ray()} resume {shlex.quote(str(without_secrets(str(place))))}"
 
 
 def _callable(path: Path) -> str:

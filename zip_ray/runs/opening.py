@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Pool
@@ -31,7 +32,7 @@ def pool_watch(pool: Pool, listen: Callable[[Event], None]) -> PoolWatch:
 
 
 def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
-    """Facts of the scorers, with a warning of what makes the run slow or less exact.
+    """Facts of the scorers, with a warning of what makes the run slow, less exact, or about other data than meant.
 
     Raises:
         InputError: the task is for testing only.
@@ -46,6 +47,8 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
         _log.warning("every query encodes its text in full (%s): correct, but slow", facts.clip.text_pass)
     if facts.clip is not None and facts.clip.precision:
         _log.warning("model.precision %s", facts.clip.precision)
+    for note in facts.notes:
+        _log.warning("task: %s", note)
     return facts
 
 
@@ -57,7 +60,7 @@ def start_event(config: Config, begun: Beginning, tested: ZeroShot) -> StartEven
         queries=0,
         seconds=0.0,
         time=time.time(),
-        config=config.model_dump(mode="json"),
+        config=without_secrets(config.model_dump(mode="json")),
         environment=_environment(facts),
         weights_digest=facts.weights_digest,
         parameters=begun.space.dimension,
@@ -66,6 +69,8 @@ def start_event(config: Config, begun: Beginning, tested: ZeroShot) -> StartEven
         template=begun.template,
         surveyed=begun.queries,
         reserved=begun.plan.reserved,
+        classnames=facts.classnames,
+        images_digest=facts.images_digest,
     )
 
 

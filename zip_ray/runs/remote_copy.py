@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from zip_ray.config.secrets import without_secrets
 from zip_ray.errors import InputError, one_line
 from zip_ray.files import PARTIAL, write_whole
 from zip_ray.runs import next_command
@@ -36,7 +37,7 @@ class RemoteCopy:
         Raises:
             InputError: fsspec or its driver for this kind of storage is not installed.
         """
-        self._folder, self._uri = folder, uri
+        self._folder, self._shown = folder, without_secrets(uri)
         self._storage, self._path = _open(uri)
         self._sent: dict[str, tuple[int, int]] = {}
         """Size and time of change of each file when it was copied."""
@@ -53,7 +54,7 @@ class RemoteCopy:
         self._closing.set()
         self._thread.join(timeout)
         if not self._complete:
-            _log.warning("output.remote: the copy at %s is incomplete, %s is complete", self._uri, self._folder)
+            _log.warning("output.remote: the copy at %s is incomplete, %s is complete", self._shown, self._folder)
         return self._complete
 
     def _run(self) -> None:
@@ -66,7 +67,9 @@ class RemoteCopy:
             except Exception as error:  # each storage raises its own: the run continues
                 if not warned:
                     _log.warning(
-                        "output.remote: %s cannot be written (%s); the run continues", self._uri, one_line(error)
+                        "output.remote: %s cannot be written (%s); the run continues",
+                        self._shown,
+                        without_secrets(one_line(error)),
                     )
                 warned = True
             if last:
@@ -111,11 +114,12 @@ def require_free(uri: str) -> None:
         InputError: it does, or it cannot be read.
     """
     storage, path = _open(uri)
+    uri = without_secrets(uri)
     try:
         taken = storage.exists(f"{path}/{CHECKPOINT}")
     except Exception as error:
         raise InputError(
-            f"output.remote: '{uri}' cannot be read ({one_line(error)}): check it and its access"
+            f"output.remote: '{uri}' cannot be read ({without_secrets(one_line(error))}): check it and its access"
         ) from error
     if taken:
         raise InputError(
@@ -130,6 +134,7 @@ def fetch(uri: str, into: Path) -> Path:
         InputError: no copy, no access to it, or a folder of that name is there.
     """
     storage, path = _open(uri)
+    uri = without_secrets(uri)
     folder = into / Path(path).name
     if folder.exists():
         raise InputError(f"{folder}: exists, and '{uri}' would be fetched to it: resume {folder}, or move it away")
@@ -137,7 +142,9 @@ def fetch(uri: str, into: Path) -> Path:
         names = [Path(name).name for name in storage.ls(path, detail=False)]
         files = {name: storage.cat_file(f"{path}/{name}") for name in names if not name.endswith(PARTIAL)}
     except Exception as error:
-        raise InputError(f"{uri}: no run can be fetched ({one_line(error)}): give the output.remote of one") from error
+        raise InputError(
+            f"{uri}: no run can be fetched ({without_secrets(one_line(error))}): give the output.remote of one"
+        ) from error
     if CHECKPOINT not in files:
         raise InputError(f"{uri}: holds no {CHECKPOINT}: give the output.remote of a run")
     folder.mkdir(parents=True)
@@ -154,5 +161,7 @@ def _open(uri: str) -> tuple[Any, str]:
     try:
         storage, path = fsspec.core.url_to_fs(uri)
     except (ImportError, ValueError) as error:
-        raise InputError(f"output.remote: '{uri}' cannot be opened ({one_line(error)})") from error
+        raise InputError(
+            f"output.remote: '{without_secrets(uri)}' cannot be opened ({without_secrets(one_line(error))})"
+        ) from error
     return storage, str(path).rstrip("/")

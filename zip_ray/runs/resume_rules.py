@@ -1,11 +1,15 @@
 """What of a config may change when a run is resumed."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from zip_ray.config.reading import validate
+from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
+from zip_ray.protocol.facts import Facts
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.tuning.events import StartEvent
 from zip_ray.tuning.state import RunState
@@ -26,7 +30,7 @@ def require_same(folder: Path, start: StartEvent, config: Config) -> None:
     config = with_round_of(config, before)
     both_async = before.execution.mode == config.execution.mode == "async"
     may_change = RESUMABLE_ASYNC if both_async else RESUMABLE
-    was, now = before.model_dump(mode="json"), config.model_dump(mode="json")
+    was, now = (without_secrets(one.model_dump(mode="json")) for one in (before, config))
     for section in was.keys() - set(may_change):
         if was[section] != now[section]:
             fields = was[section] if isinstance(was[section], dict) else {}
@@ -64,6 +68,33 @@ def require_whole_steps(folder: Path, state: RunState, config: Config) -> None:
             f"budget.queries: {folder} was to spend {state.account.charged} and made a part of a generation of the "
             "last ones: keep that budget, or start a new run"
         )
+
+
+def require_same_images(folder: Path, start: StartEvent, facts: Facts) -> None:
+    """Refuse to go on with other classes or images: the run's table would compare what is not comparable.
+
+    Raises:
+        InputError: names what differs.
+    """
+    if not start.images_digest:
+        return
+    gone = [name for name in start.classnames if name not in facts.classnames]
+    new = [name for name in facts.classnames if name not in start.classnames]
+    odd = ", ".join([*(f"'{name}' is gone" for name in gone), *(f"'{name}' is new" for name in new)])
+    counts = f"{_counts(start.images)} then, {_counts(facts.images)} now"
+    if start.classnames != facts.classnames:
+        differs = f"other classes ({odd or 'in another order'})"
+    elif start.images != facts.images:
+        differs = f"other images ({counts})"
+    elif start.images_digest != facts.images_digest:
+        differs = f"other images ({counts}, some of them replaced)"
+    else:
+        return
+    raise InputError(f"task: has {differs} than when {folder} was started: restore them, or start a new run")
+
+
+def _counts(images: Mapping[Any, int]) -> str:
+    return ", ".join(f"{count} {part}" for part, count in images.items())
 
 
 def started_with(folder: Path, start: StartEvent) -> Config:

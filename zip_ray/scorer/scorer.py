@@ -38,6 +38,7 @@ from zip_ray.scorer.image_side import ImageSide
 from zip_ray.scorer.passes import Passes
 from zip_ray.scorer.starts import Starts
 from zip_ray.tasks import Task, load_task
+from zip_ray.tasks.identity import identity, shared_images
 
 JUDGED_PAIRS = 16
 
@@ -133,6 +134,8 @@ class Scorer:
                 text_pass=self._text_pass,
                 precision=judged and f"{model.precision}: {judged}",
             ),
+            images_digest=self._images_digest,
+            notes=self._notes,
         )
 
     def answer(self, work: Work) -> Value:
@@ -157,6 +160,14 @@ class Scorer:
                 return FeaturesResult(features.float().cpu().numpy(), labels.cpu().numpy())
             case FactsRequest(start):
                 return self.facts(start)
+
+    @cached_property
+    def _images_digest(self) -> str:
+        return identity(self._task)
+
+    @cached_property
+    def _notes(self) -> tuple[str, ...]:
+        return (*self._task.notes, *shared_images(self._task))
 
     @cached_property
     def _judged_precision(self) -> str:

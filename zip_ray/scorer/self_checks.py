@@ -16,6 +16,7 @@ from zip_ray.prompts import make_space
 from zip_ray.protocol.facts import TEMPLATE_ONCE
 from zip_ray.scorer.building import ScorerBuilder
 from zip_ray.tasks import load_task
+from zip_ray.tasks.identity import shared_images
 
 PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "mlflow", "pydantic", "safetensors")
 
@@ -87,7 +88,8 @@ def task(config: Config) -> str:
     """
     found = load_task(config.task, config.seed)
     sizes = f"{len(found.train)} training, {len(found.val)} validation, {len(found.test)} test images"
-    return f"{found.name}: {len(found.classnames)} classes, {sizes}, template '{found.template}'"
+    text = f"{found.name}: {len(found.classnames)} classes, {sizes}, template '{found.template}'"
+    return "; ".join([text, *found.notes, *shared_images(found)])
 
 
 def prompt(config: Config) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Int64
 from zip_ray.protocol.facts import PHOTO
-from zip_ray.tasks.images import decode
+from zip_ray.tasks.decoding import LAW, decode, named
 from zip_ray.tasks.source import Source
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp")
@@ -38,7 +38,8 @@ class ShardImages:
 
     def image(self, index: int) -> Image.Image:
         place = int(self.places[index])
-        return decode(BytesIO(self._encoded[place]), f"image {place} of {Path(self.shards[0]).parent}")
+        with named(f"image {place} of {Path(self.shards[0]).parent}"):
+            return decode(BytesIO(self._encoded[place]))
 
     def subset(self, indices: Sequence[int] | Int64) -> "ShardImages":
         return replace(self, places=self.places[indices], labels=self.labels[indices])
@@ -47,7 +48,7 @@ class ShardImages:
         return replace(self, labels=labels)
 
     def digest(self) -> str:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(LAW.encode())
         for place in self.places.tolist():
             digest.update(hashlib.sha256(self._encoded[place]).digest())
         return digest.hexdigest()

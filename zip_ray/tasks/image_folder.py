@@ -1,41 +1,56 @@
-"""A user's own images: one folder per class, under train/ and test/ or in one folder that a seed splits."""
+"""A user's own images: one folder per class, in parts (train, val, test) or in one folder that a seed splits."""
 
+import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from zip_ray.errors import InputError
+from zip_ray.protocol.facts import PHOTO
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks.images import FileImages
+from zip_ray.tasks.source import Source
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff"),
+    *(".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+}
+PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""Names of the folders of a part, in any case."""
 
 
-def folder(root: Path, seed: int) -> tuple[tuple[str, ...], FileImages | None, FileImages]:
-    """Class names (those of the folders, sorted, "_" read as a space), the pool and the test images.
+def folder(root: Path, seed: int) -> Source:
+    """Class names are those of the folders, sorted, "_" read as a space.
 
-    With train/ and test/ they are the pool and the test set; test/ alone is a set for testing only, without a pool. A
-    single folder of classes is split in two halves, class by class, keyed by the seed. Folders inside a class folder
-    are searched too; hidden files are not.
+    With train/ and test/ they are the pool and the test set, and val/ the validation part; test/ alone is a set for
+    testing only, without a pool. A single folder of classes is split in two halves, class by class, keyed by the seed.
+    Folders inside a class folder are searched too, links to folders too; hidden files are not.
 
     Raises:
         InputError: the root or a class is missing, empty or ambiguous, or a file lies outside of the root.
     """
     if not root.is_dir():
         raise InputError(f"task.root: '{root}' is not a folder: give the folder that holds your images")
-    if not (root / "train").is_dir() and not (root / "test").is_dir():
-        names, images = _read(root, root)
-        return names, *_halves(images, names, seed)
-    if not (root / "test").is_dir():
-        raise InputError(f"task.root: '{root}' has no folder test/ beside train/: add it")
-    test_names, test = _read(root / "test", root)
-    if not (root / "train").is_dir():
-        return test_names, None, test
-    names, pool = _read(root / "train", root)
-    if names != test_names:
-        odd = ", ".join(sorted(set(names) ^ set(test_names)))
-        raise InputError(f"task.root: '{root}': train/ and test/ differ in the classes {odd}: give both the same")
-    return names, pool, test
+    places = _parts(root)
+    passed: Counter[str] = Counter()
+    if not {"train", "test"} & places.keys():
+        names, images = _read(root, root, passed)
+        pool, test = _halves(images, names, seed)
+        return Source(names, (PHOTO,), test, pool, notes=_notes(passed))
+    if "test" not in places:
+        raise InputError(f"task.root: '{root}' has no folder test/ beside {places['train'].name}/: add it")
+    found = {part: _read(place, root, passed) for part, place in places.items()}
+    names, test = found["test"]
+    for part, (others, _) in found.items():
+        if others != names:
+            odd = ", ".join(sorted(set(names) ^ set(others)))
+            raise InputError(
+                f"task.root: '{root}': {places[part].name}/ and {places['test'].name}/ differ in the classes {odd}: "
+                "give both the same"
+            )
+    train, val = (found[part][1] if part in found else None for part in ("train", "val"))
+    return Source(names, (PHOTO,), test, train, val if train is not None else None, _notes(passed))
 
 
 def list_images(path: Path) -> list[Path]:
@@ -48,14 +63,32 @@ def list_images(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder: give an image or a folder of images")
-    found = _image_files(path)
+    found = _image_files(path, Counter())
     if not found:
         raise InputError(f"{path}: holds no images ({', '.join(sorted(SUFFIXES))})")
     return found
 
 
-def _read(folder: Path, root: Path) -> tuple[tuple[str, ...], FileImages]:
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _parts(root: Path) -> dict[str, Path]:
+    """The folders of the parts, by part."""
+    found: dict[str, Path] = {}
+    for place in sorted(root.iterdir()):
+        part = next((part for part, names in PARTS.items() if place.name.lower() in names), None)
+        if part is None or not place.is_dir():
+            continue
+        if part in found:
+            raise InputError(f"task.root: '{root}' has {found[part].name}/ and {place.name}/: join them")
+        found[part] = place
+    return found
+
+
+def _read(folder: Path, root: Path, passed: Counter[str]) -> tuple[tuple[str, ...], FileImages]:
+    classes = []
+    for place in sorted(folder.iterdir()):
+        if place.is_dir() and not place.name.startswith("."):
+            classes.append(place)
+        else:
+            _count(place, passed)
     if len(classes) < 2:
         raise InputError(f"task.root: '{folder}' holds {len(classes)} class folders: give at least two")
     names = tuple(p.name.replace("_", " ") for p in classes)
@@ -65,9 +98,14 @@ def _read(folder: Path, root: Path) -> tuple[tuple[str, ...], FileImages]:
     paths: list[str] = []
     labels: list[int] = []
     for label, class_folder in enumerate(classes):
-        files = _image_files(class_folder)
+        files = _image_files(class_folder, passed)
         if not files:
             raise InputError(f"task.root: class folder '{class_folder}' holds no images: add some or remove it")
+        if not any(file.parent == class_folder for file in files):
+            raise InputError(
+                f"task.root: class folder '{class_folder}' holds only folders: give the folder whose folders are the "
+                f"classes, or move the images up into '{class_folder}'"
+            )
         for file in files:
             if not file.resolve().is_relative_to(root.resolve()):
                 raise InputError(f"task.root: '{file}' leads out of '{root}': copy the image into its class folder")
@@ -88,6 +126,37 @@ def _halves(images: FileImages, names: tuple[str, ...], seed: int) -> tuple[File
     return images.subset(np.concatenate(pool)), images.subset(np.concatenate(test))
 
 
-def _image_files(folder: Path) -> list[Path]:
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    return sorted(p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+def _image_files(folder: Path, passed: Counter[str]) -> list[Path]:
+    """The images below a folder, sorted; what is passed over is counted by its kind.
+
+    Raises:
+        InputError: a folder that may not be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: {error.strerror}: make it readable, or move it away") from error
+
+    found, entered = [], set()
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        entered.add(os.path.realpath(place))
+        folders[:] = [
+            one for one in folders if one[0] != "." and os.path.realpath(os.path.join(place, one)) not in entered
+        ]
+        for name in files:
+            path = Path(place, name)
+            if path.suffix.lower() in SUFFIXES and path.is_file() and name[0] != ".":
+                found.append(path)
+            else:
+                _count(path, passed)
+    return sorted(found)
+
+
+def _count(path: Path, passed: Counter[str]) -> None:
+    """Count what is passed over, unless it is hidden."""
+    if not path.name.startswith("."):
+        passed["dangling link" if path.is_symlink() and not path.exists() else path.suffix.lower() or "no ending"] += 1
+
+
+def _notes(passed: Counter[str]) -> tuple[str, ...]:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in passed.most_common(5))
+    return (f"{passed.total()} files are passed over ({kinds})",) if passed else ()

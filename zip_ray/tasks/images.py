@@ -4,14 +4,15 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Int64
+from zip_ray.tasks.decoding import LAW, as_rgb, named, read_image
 
 
 class ImageSet(Protocol):
@@ -37,7 +38,7 @@ class ImageSet(Protocol):
         """The same images under other labels, shape (n,)."""
 
     def digest(self) -> str:
-        """SHA-256 of the images in their order (of file bytes, if they are files), without labels.
+        """SHA-256 of the images in their order (of files: their bytes, and how they are decoded), without labels.
 
         Raises:
             InputError: a file cannot be read.
@@ -75,21 +76,23 @@ class FileImages:
     paths: tuple[str, ...]
     """Strings, since a pool may hold a million of them."""
     labels: Int64
+    turned: bool = True
+    """Whether an image is turned as its EXIF orientation says; the papers' data sets are read without."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
-        return read_image(self.paths[index])
+        return read_image(self.paths[index], self.turned)
 
     def subset(self, indices: Sequence[int] | Int64) -> "FileImages":
-        return FileImages(tuple(self.paths[i] for i in indices), self.labels[indices])
+        return replace(self, paths=tuple(self.paths[i] for i in indices), labels=self.labels[indices])
 
     def labelled(self, labels: Int64) -> "FileImages":
         return replace(self, labels=labels)
 
     def digest(self) -> str:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(f"{LAW} {self.turned}".encode())
         for path in self.paths:
             try:
                 digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
@@ -111,7 +114,9 @@ class LazyImages:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
-        return as_rgb(self.fetch(int(self.places[index])))
+        place = int(self.places[index])
+        with named(f"image {place} of its data set"):
+            return as_rgb(ImageOps.exif_transpose(self.fetch(place)))
 
     def subset(self, indices: Sequence[int] | Int64) -> "LazyImages":
         return replace(self, places=self.places[indices], labels=self.labels[indices])
@@ -133,35 +138,3 @@ def each_image(images: ImageSet) -> Iterator[Image.Image]:
         InputError: a file cannot be read.
     """
     return (images.image(i) for i in range(len(images)))
-
-
-def read_image(path: Path | str) -> Image.Image:
-    """An image file as RGB.
-
-    Raises:
-        InputError: the file is missing, truncated or no image.
-    """
-    return decode(path, str(path))
-
-
-def decode(file: Path | str | BinaryIO, name: str) -> Image.Image:
-    """An image in any encoding as RGB; `name` says in messages which it is.
-
-    Raises:
-        InputError: the file is missing, truncated or no image.
-    """
-    try:
-        with Image.open(file) as image:
-            return as_rgb(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{name}: unreadable image ({reason}): replace or remove the file") from error
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """An image as RGB; transparency is laid on white, as a browser shows it."""
-    if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        paper = Image.new("RGBA", layered.size, "white")
-        return Image.alpha_composite(paper, layered).convert("RGB")
-    return image.convert("RGB")

@@ -1,6 +1,8 @@
 """A task by its name: built in, a data set that is laid out in a known way, or a user's own images."""
 
 import math
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,6 @@ import numpy as np
 from zip_ray import registry
 from zip_ray.config.task import BUILT_IN, TaskConfig
 from zip_ray.errors import InputError
-from zip_ray.protocol.facts import PHOTO
 from zip_ray.tasks.builtin.catalogue import built_in
 from zip_ray.tasks.coop.few_shot_task import coop
 from zip_ray.tasks.few_shot import draw
@@ -38,6 +39,8 @@ class Task:
     """Empty, like `val`, if the data set is for testing only."""
     val: ImageSet
     test: ImageSet
+    notes: tuple[str, ...] = ()
+    """What a person should know of them, each one line."""
 
 
 def load_task(config: TaskConfig, seed: int) -> Task:
@@ -53,6 +56,7 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     source = _read(config, seed)
     for part in ("train", "val", "test"):
         _check(config.name, source, part)
+    notes = (*source.notes, *twins(config.name, source.classnames))
     train, val = draw(source, config.shots, seed, config.draw)
     count = len(source.classnames)
     half = math.ceil(count / 2)
@@ -65,7 +69,10 @@ def load_task(config: TaskConfig, seed: int) -> Task:
         source.classnames[first:last],
         templates[0],
         templates,
-        *(_of_classes(images, first, last) for images in (train, val, source.test)),
+        _of_classes(train, first, last),
+        _of_classes(val, first, last),
+        _of_classes(source.test, first, last),
+        notes,
     )
 
 
@@ -74,8 +81,7 @@ def _read(config: TaskConfig, seed: int) -> Source:
     root = config.root or Path()  # the config has checked that a source that needs a root has one
     match kind:
         case "folder":
-            classnames, pool, test = folder(root, seed)
-            return Source(classnames, (PHOTO,), test, pool)
+            return folder(root, seed)
         case "coop":
             return coop(name, root)
         case "manifest":
@@ -95,6 +101,23 @@ def _read(config: TaskConfig, seed: int) -> Source:
         f"task.name: '{config.name}' is unknown: choose {', '.join(BUILT_IN)}, or folder with task.root, or another "
         "source of docs/guides/datasets.md"
     )
+
+
+def twins(name: str, classnames: Sequence[str]) -> list[str]:
+    """A warning of classes that have one name: no prompt can tell them apart. One's own lists are refused.
+
+    Raises:
+        InputError: an empty name, or one that two classes of one's own have.
+    """
+    shown = [" ".join(unicodedata.normalize("NFC", one).split()) for one in classnames]
+    if "" in shown:
+        raise InputError(f"task.name: class {shown.index('')} of '{name}' has an empty name: give it one")
+    twice = sorted({one for one in shown if shown.count(one) > 1})
+    if not twice:
+        return []
+    if name.partition(":")[0] in ("folder", "manifest", "webdataset"):
+        raise InputError(f"task.name: two classes of '{name}' are called '{twice[0]}': rename or join them")
+    return [f"{len(twice)} class names are of two classes each, such as '{twice[0]}': no prompt can tell these apart"]
 
 
 def _check(name: str, source: Source, part: str) -> None:

@@ -27,6 +27,8 @@ class Source:
     """Where training images are drawn from; None if the data set is for testing only."""
     val: ImageSet | None = None
     """Where validation images are drawn from; None if they are drawn from `train` too."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of what was found, each one line."""
 
 
 class DataSet(Protocol):
@@ -52,13 +54,14 @@ class Lists:
     test: Sequence[Item] = ()
 
 
-def listed(lists: Lists, templates: tuple[str, ...], origin: str) -> Source:
+def listed(lists: Lists, templates: tuple[str, ...], origin: str, published: bool = False) -> Source:
     """The source that lists describe: classes in the order of their labels, "_" in their names read as a space.
 
     Args:
         lists: with paths that can be opened.
         templates: hand-written templates, the plain one first.
         origin: where the lists come from, for messages.
+        published: whether they are a paper's, whose protocol is kept: images are not turned as they say.
 
     Raises:
         InputError: two names for one label, fewer than two classes, or no test images.
@@ -76,7 +79,7 @@ def listed(lists: Lists, templates: tuple[str, ...], origin: str) -> Source:
 
     def images(items: Sequence[Item]) -> FileImages | None:
         labels = np.array([places[label] for _, label, _ in items], dtype=np.int64)
-        return FileImages(tuple(path for path, _, _ in items), labels) if items else None
+        return FileImages(tuple(path for path, _, _ in items), labels, turned=not published) if items else None
 
     test = images(lists.test)
     assert test is not None

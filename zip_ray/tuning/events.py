@@ -52,6 +52,10 @@ class StartEvent(Moment):
     """Queries charged for that."""
     reserved: int = 0
     """Queries kept for the readout."""
+    classnames: tuple[str, ...] = ()
+    """Of the task; empty in records of earlier versions, like `images_digest`."""
+    images_digest: str = ""
+    """What tells the task's images and labels from others."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from zip_ray.comparison.report.scores import at_shots
 from zip_ray.comparison.results import Results, read_results
 from zip_ray.comparison.statistics import SMOOTHED_SHARE
 from zip_ray.comparison.suite import dump
+from zip_ray.config.secrets import without_secrets
 from zip_ray.errors import InputError
 
 DULL = ("output", "tracking")
@@ -171,7 +172,7 @@ def _record(results: Results) -> list[Section]:
     facts = {"code": ", ".join(results.revisions) or "unknown", **first.environment}
     rows = tuple(row(name, [str(value)]) for name, value in facts.items())
     configs = tuple(
-        Code(_config(run.config.model_dump(mode="json")), f"{run.method}: config of {run.label}")
+        Code(_config(without_secrets(run.config.model_dump(mode="json"))), f"{run.method}: config of {run.label}")
         for run in {run.method: run for run in reversed(results.planned)}.values()
     )
     text = (

@@ -23,7 +23,7 @@ def coop(name: str, root: Path) -> Source:
         remedy = "lay it out as docs/guides/datasets.md says"
         raise InputError(f"task.root: '{root}' has no folder {spec.folder}/: {remedy}")
     lists = _own(spec, folder) if spec.split is None else _split(spec, folder, spec.split)
-    return listed(lists, (spec.template,), f"task.root: '{folder}'")
+    return listed(lists, (spec.template,), f"task.root: '{folder}'", published=True)
 
 
 def _split(spec: CoopSet, folder: Path, name: str) -> Lists:
