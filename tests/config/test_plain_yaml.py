@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from zip_ray.compare.suite import load_suite
 
+from zip_ray.comparison.suite import load_suite
 from zip_ray.config.plain_yaml import YamlFault, load_yaml
 from zip_ray.config.reading import load_config, validate
 from zip_ray.errors import InputError

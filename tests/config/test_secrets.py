@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from zip_ray.compare.suite import dump, load_suite
 
 from tests.support.small_runs import make_config, open_pool
 from zip_ray.cli.settings import of_run
+from zip_ray.comparison.suite import dump, load_suite
 from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.writing import to_yaml
