@@ -109,7 +109,7 @@ def main(options: Options) -> int:
     """Measure; exit code."""
     if options.quick:
         small = {"queries": 40, "scored": 60, "actors": (1, 4), "kept": (2,), "kept_seeds": (101,), "kept_queries": 80}
-        small |= {"late_tasks": ("digits",), "late_seeds": (101,), "late_queries": 60}
+        small |= {"kept_task": "digits", "late_tasks": ("digits",), "late_seeds": (101,), "late_queries": 60}
         options = replace(options, **small)
     curves = dict(zip(FILES, parallel(race, [(method, options) for method in FILES], options.processes), strict=True))
     target = curves[ZIP][options.actors[0]][-1].accuracy
