@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
@@ -121,7 +121,7 @@ def _opened(images: Given | Iterable[Given]) -> Iterator[tuple[Path | None, Imag
     for one in [images] if isinstance(images, str | Path | Image.Image) else images:
         if isinstance(one, Image.Image):
             with named("an open image"):
-                shown = as_rgb(ImageOps.exif_transpose(one))
+                shown = as_rgb(one)
             yield None, shown
         else:
             for file in list_images(Path(one)):

@@ -17,7 +17,7 @@ def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:
     for label, error in outcome.failures.items():
         console.print(f"failed: {label}: {error}", soft_wrap=True)
     if outcome.left:
-        console.print(f"stopped: {outcome.left} runs left; the same command goes on", soft_wrap=True)
+        console.print(f"stopped: {outcome.left} runs left; the same command continues", soft_wrap=True)
         return INTERRUPTED
     new = outcome.finished or outcome.failures
     done = f"{outcome.finished} runs done" if new else "all runs were done before"

@@ -66,11 +66,18 @@ def accuracy_on_test(
         PoolError, InputError: as the pool does.
     """
     test = Evaluation("test", prompt, start=start, readout=readout)
-    if images <= TESTED_TOGETHER:
-        return ask(pool, test, EvaluationResult, meanwhile).accuracy
-    parts = [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
+    parts = tested_parts(images)
     results = ask_all(pool, [replace(test, part=part) for part in parts], EvaluationResult, meanwhile)
+    if len(results) == 1:
+        return results[0].accuracy
     return sum(round(result.accuracy * result.images) for result in results) / images
+
+
+def tested_parts(images: int) -> list[tuple[int, int] | None]:
+    """The pieces in which a split of so many images is tested: first and end of each, or None for a small one's all."""
+    if images <= TESTED_TOGETHER:
+        return [None]
+    return [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
 
 
 def ask_all(pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callable[[], None] = lambda: None) -> list[V]:

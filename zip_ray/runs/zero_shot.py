@@ -4,7 +4,7 @@ import numpy as np
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, deployed
 from zip_ray.config.tree import Config
-from zip_ray.pool.asking import TESTED_TOGETHER, accuracy_on_test, ask, ask_all
+from zip_ray.pool.asking import accuracy_on_test, ask, ask_all, tested_parts
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolWatch
 from zip_ray.prompts.options import ContextOptions
@@ -44,10 +44,8 @@ def evaluate_feature_baselines(pool: Pool, facts: Facts, watch: PoolWatch) -> di
     """Test accuracy, by name, of a linear probe and of Tip-Adapter with the task's plain template."""
 
     def features(split: Split) -> tuple[Float32, Int64]:
-        images = facts.images[split]
-        bounds = [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
-        parts = [None] if len(bounds) == 1 else bounds
-        found = ask_all(pool, [Features(split, part) for part in parts], FeaturesResult, watch.look)
+        works = [Features(split, part) for part in tested_parts(facts.images[split])]
+        found = ask_all(pool, works, FeaturesResult, watch.look)
         return np.concatenate([one.features for one in found]), np.concatenate([one.labels for one in found])
 
     def scores(split: Split) -> Float32:

@@ -32,7 +32,7 @@ def read_image(path: Path | str, turned: bool = True) -> Image.Image:
 def decode(file: BinaryIO, turned: bool = True) -> Image.Image:
     """An image in any encoding as RGB; errors are Pillow's own."""
     with Image.open(file) as image:
-        return as_rgb(ImageOps.exif_transpose(image) if turned else image)
+        return as_rgb(image, turned)
 
 
 @contextmanager
@@ -49,12 +49,18 @@ def named(image: str) -> Iterator[None]:
         raise InputError(f"{image}: unreadable image ({reason}): replace or remove the file") from error
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image, turned: bool = True) -> Image.Image:
     """An image as RGB; transparency is laid on white, greys of more than 8 bits are scaled to 8.
+
+    Args:
+        image: that is open.
+        turned: whether it is turned as its EXIF orientation says.
 
     Raises:
         ValueError: a mode that Pillow does not convert, or a range of values that is not plain.
     """
+    if turned:
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
         return _narrowed(image).convert("RGB")
     if image.has_transparency_data:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Int64
@@ -116,7 +116,7 @@ class LazyImages:
     def image(self, index: int) -> Image.Image:
         place = int(self.places[index])
         with named(f"image {place} of its data set"):
-            return as_rgb(ImageOps.exif_transpose(self.fetch(place)))
+            return as_rgb(self.fetch(place))
 
     def subset(self, indices: Sequence[int] | Int64) -> "LazyImages":
         return replace(self, places=self.places[indices], labels=self.labels[indices])
