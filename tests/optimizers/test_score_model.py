@@ -17,7 +17,7 @@ def make_model(seed: int, directions: int = 7, images: int = 12, classes: int = 
     rng = np.random.default_rng(seed)
     scores = 3 * rng.standard_normal((images, classes))
     secants = size * rng.standard_normal((directions, images, classes))
-    return ScoreModel(scores, secants, np.eye(classes)[rng.integers(0, classes, images)])
+    return ScoreModel(scores, secants.astype(np.float32), np.eye(classes)[rng.integers(0, classes, images)])
 
 
 def damped_step(model: ScoreModel, damping: float) -> Float64:
@@ -26,7 +26,8 @@ def damped_step(model: ScoreModel, damping: float) -> Float64:
 
 
 def objective(model: ScoreModel, a: np.ndarray, damping: float) -> float:
-    return cross_entropy(model.at(a), model.targets) + damping / 2 * float(a @ a)
+    scores = model.scores + np.tensordot(a, model.secants.astype(np.float64), axes=1)
+    return cross_entropy(scores, model.targets) + damping / 2 * float(a @ a)
 
 
 @pytest.mark.parametrize("damping", DAMPINGS)
@@ -46,7 +47,7 @@ def test_two_classes_and_one_direction_are_logistic_regression() -> None:
     rng = np.random.default_rng(2)
     margins, slopes, damping = rng.standard_normal(20), rng.standard_normal(20), 0.1
     scores, secant = (np.stack([one, np.zeros(20)], axis=1) for one in (margins, slopes))
-    model = ScoreModel(scores, secant[None], np.tile([1.0, 0.0], (20, 1)))
+    model = ScoreModel(scores, secant[None].astype(np.float32), np.tile([1.0, 0.0], (20, 1)))
     root = brentq(lambda a: damping * a - np.mean(slopes * expit(-margins - a * slopes)), -100, 100, xtol=1e-14)
     np.testing.assert_allclose(damped_step(model, damping), [root], rtol=1e-4)
 
@@ -105,12 +106,13 @@ def test_the_same_bits_each_time() -> None:
 def test_each_step_is_the_minimum_for_its_damping(amplitude: float) -> None:
     rng = np.random.default_rng(1)
     targets = np.eye(5)[rng.integers(0, 5, 40)]
-    model = ScoreModel(3 * rng.standard_normal((40, 5)), amplitude * rng.standard_normal((12, 40, 5)), targets)
+    secants = amplitude * rng.standard_normal((12, 40, 5), np.float32)
+    model = ScoreModel(3 * rng.standard_normal((40, 5)), secants, targets)
     dampings = [0.1, 0.001, 0.03]
     for damping, a in zip(dampings, damped_steps(model, dampings), strict=True):
         p = softmax(model.at(a), axis=1)
         gradient = np.tensordot(model.secants, p - targets, axes=2) / 40 + damping * a
-        assert np.abs(gradient).max() < 1e-6
+        assert np.abs(gradient).max() < 3e-5 * amplitude  # float32
 
         found = minimize(lambda b, damping=damping: objective(model, b, damping), np.zeros(12))
         assert objective(model, a, damping) <= found.fun + 1e-9

@@ -14,9 +14,9 @@ from pydantic import Field
 from zip_ray.config.section import Positive
 from zip_ray.optimizers.base import MethodOptions, Move, Optimizer, OptimizerState, Problem, Told
 from zip_ray.optimizers.score_model import ScoreModel, cross_entropy, damped_steps
-from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.messages import Query, ScoresWanted
-from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.protocol.random_keys import Stream, generator, random_signs
 
 SPREAD = 4.0
 """Between the dampings of two candidates, and from round to round. Down as much as up: a mini-batch on which the point
@@ -64,14 +64,13 @@ class GaussNewtonOptions(MethodOptions):
         return LEAST_ROUND if self.round_queries == "auto" else self.round_queries
 
 
-class _Candidate(NamedTuple):
-    """A point that a round tried."""
+class _Point(NamedTuple):
+    """A point that a round asked about."""
 
-    offset: Float64
-    """From the centre, shape (d,)."""
-    scores: Float64
+    w: Float64
+    """Shape (d,)."""
+    scores: Float32
     """Shape (n, C)."""
-    loss: float
 
 
 class _Damping(NamedTuple):
@@ -92,7 +91,7 @@ class _Damping(NamedTuple):
 
 class GaussNewton(Optimizer):
     """A round, all on one mini-batch, asks for the scores L at the centre x, at x + c s z_k along random directions
-    z_k ~ N(0, I), and at the other candidates of the line search.
+    z_k of entries +1 or -1, and at the other candidates of the line search.
 
     The scores at x + s sum_k a_k z_k are modelled as L + sum_k a_k D_k, D_k = (L(x + c s z_k) - L(x)) / c; the offsets
     of the other candidates are directions too, so that the way back to a better one is open. The best point of the
@@ -149,49 +148,47 @@ class GaussNewton(Optimizer):
         latest = state.memory.get("step")
         if latest is not None and place == 1 + len(state.memory["others"]) and (length := np.linalg.norm(latest)):
             return np.asarray(latest / length * unit * np.sqrt(size))
-        z = generator(self._seed, Stream.DIRECTION, state.steps + 1, place).standard_normal(size)
-        return unit * z
+        return unit * random_signs(generator(self._seed, Stream.DIRECTION, state.steps + 1, place), size)
 
     def _move(self, state: OptimizerState, told: Sequence[Told]) -> Move | None:
         found = {
-            ask.index % self.asks_per_step: result.scores[0].astype(np.float64)
+            ask.index % self.asks_per_step: _Point(ask.w, result.scores[0])
             for ask, result in told
             if result.scores is not None
         }
-        offsets = {ask.index % self.asks_per_step: ask.w - state.w for ask, _ in told}
         tried = len(state.memory.get("others", ()))
         if 0 not in found:
-            around = [place for place in found if place > tried]
+            around = [point for place, point in sorted(found.items()) if place > tried]
             if not around:
                 return self._back(state, found)
-            found[0] = np.mean([found[place] for place in around], axis=0)
-            offsets[0] = np.mean([offsets[place] for place in around], axis=0)
-        targets = self._problem.targets_of(told[0].ask.batch, found[0].shape[1])
-        centre = found.pop(0)
-        candidates = {0: _Candidate(offsets[0], centre, cross_entropy(centre, targets))}
-        directions, secants = [], []
-        for place, exact in sorted(found.items()):
-            if place <= tried:
-                candidates[place] = _Candidate(offsets[place], exact, cross_entropy(exact, targets))
-            offset = offsets[place] - offsets[0]
-            # Offsets of one length, for which one damping is right.
-            length = np.linalg.norm(offset) / (self._problem.unit * np.sqrt(offset.size))
-            if length > 0:
-                directions.append(offset / length)
-                secants.append((exact - centre) / length)
-        if not directions:
+            found[0] = _Point(
+                np.stack([point.w for point in around]).mean(axis=0),
+                np.stack([point.scores for point in around]).mean(axis=0),
+            )
+        targets = self._problem.targets_of(told[0].ask.batch, found[0].scores.shape[1])
+        losses = {place: cross_entropy(found[place].scores, targets) for place in sorted(found) if place <= tried}
+        best = min(losses, key=lambda place: losses[place])
+        others = [point for place, point in sorted(found.items()) if place != 0]
+        if not others:
             return None
-        best = min(candidates, key=lambda place: candidates[place].loss)
+        offsets = np.stack([point.w for point in others]) - found[0].w
+        # Offsets of one length, for which one damping is right; one without a length has no say.
+        lengths = np.linalg.norm(offsets, axis=1) / (self._problem.unit * np.sqrt(state.w.size))
+        if not lengths.any():
+            return None
+        scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        changes: Float32 = np.stack([point.scores for point in others]) - found[0].scores
+        secants = changes * scale[:, None, None].astype(np.float32)
+        model = ScoreModel(found[best].scores.astype(np.float64), secants, targets)
         damping = self._damping(state).after(best)
-        model = ScoreModel(candidates[best].scores, np.stack(secants), targets)
-        return self._step(state.w + candidates[best].offset, model, np.stack(directions), damping)
-
-    def _step(self, origin: Float64, model: ScoreModel, directions: Float64, damping: _Damping) -> Move:
-        """From the best point of a round to the next centre."""
         dampings = [damping.value / SPREAD, damping.value, damping.value * SPREAD]
-        smaller, middle, larger = np.stack(damped_steps(model, dampings)) @ directions
-        others = np.stack([origin + smaller, origin + larger, origin])
-        memory = {"others": others, "step": middle, "damping": np.array(damping)}
+        smaller, middle, larger = (np.stack(damped_steps(model, dampings)) * scale) @ offsets
+        origin = found[best].w
+        memory = {
+            "others": np.stack([origin + smaller, origin + larger, origin]),
+            "step": middle,
+            "damping": np.array(damping),
+        }
         return Move(origin + middle, memory)
 
     def _back(self, state: OptimizerState, found: Mapping[int, object]) -> Move | None:

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.random.bit_generator import ISeedSequence
 
+from zip_ray.protocol.arrays import Float64
+
 
 class Stream(IntEnum):
     """What a draw is for. The numbers are part of a run's reproducibility: append, never renumber."""
@@ -54,3 +56,9 @@ def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:
         raise ValueError(f"a key takes a seed and up to three indices, none negative; got {seed}, {index}")
     counter = np.array([0, *index, *[0] * (3 - len(index))], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(_Key(seed, stream), counter=counter))  # type: ignore[arg-type]
+
+
+def random_signs(rng: np.random.Generator, size: int) -> Float64:
+    """Independent entries +1.0 or -1.0 with equal probability, shape (size,): one random bit each."""
+    bits = np.unpackbits(np.frombuffer(rng.bytes(-(-size // 8)), dtype=np.uint8), count=size)
+    return np.asarray(2.0 * bits - 1.0, dtype=np.float64)
