@@ -112,7 +112,7 @@ def test_each_step_is_the_minimum_for_its_damping(amplitude: float) -> None:
     for damping, a in zip(dampings, damped_steps(model, dampings), strict=True):
         p = softmax(model.at(a), axis=1)
         gradient = np.tensordot(model.secants, p - targets, axes=2) / 40 + damping * a
-        assert np.abs(gradient).max() < 3e-5 * amplitude  # float32
+        assert np.abs(gradient).max() < 1e-4 * amplitude  # float32
 
         found = minimize(lambda b, damping=damping: objective(model, b, damping), np.zeros(12))
         assert objective(model, a, damping) <= found.fun + 1e-9

@@ -20,7 +20,7 @@ HALVINGS = 12
 """Most of one step, before the solve ends where it is."""
 SLOW = 0.1
 """A step that promises more than this share of what the step before promised calls for a new matrix."""
-TOLERANCE = 1e-11
+TOLERANCE = 1e-9
 """Relative decrease of the objective that the last step of a solve promises."""
 
 
