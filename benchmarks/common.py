@@ -111,7 +111,11 @@ Done = TypeVar("Done")
 
 
 def parallel(function: Callable[[Job], Done], jobs: Sequence[Job], processes: int) -> Iterator[Done]:
-    """Results in the order of the jobs, as they come, from fresh processes; progress on stderr."""
+    """Results in the order of the jobs, as they come, from fresh processes; progress on stderr. One job alone runs in
+    this process."""
+    if len(jobs) == 1:
+        yield function(jobs[0])
+        return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from track(pool.map(function, jobs), "runs", total=len(jobs), console=Console(stderr=True))
 

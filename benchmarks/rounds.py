@@ -6,7 +6,9 @@ benchmarks/driver.py measures it.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import tyro
@@ -18,6 +20,7 @@ from benchmarks.curves import Curve, Look, follow, seconds_to
 from benchmarks.kept_classes import kept_table, reach
 from benchmarks.late_answers import LATE_NOTE, PASS_SECONDS, close_early, late_table
 from benchmarks.virtual_time import Remembering, VirtualPool
+from benchmarks.widths import DEADLINE_NOTE, RACERS, WIDTH_NOTE, deadline_table, meet, widen, width_table
 from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 from zip_ray.pool.contract import ScorerLike
@@ -31,6 +34,10 @@ EVERY = 100
 ZIP, GAUSS_NEWTON = "ZIP, synchronous", "gauss-newton"
 FILES = {ZIP: "zip-tuned", "ZIP, asynchronous": "zip-tuned", "BBT": "bbt", GAUSS_NEWTON: "gauss-newton"}
 """Under configs/methods, by method."""
+KEPT_NOTE = (
+    "With many classes each image keeps the scores of its own and of its strongest rivals at the start; the others are "
+    "pooled."
+)
 COLOURS = dict(zip(FILES, ("#0072B2", "#56B4E9", "#E69F00", "#D55E00"), strict=True))
 
 
@@ -62,6 +69,18 @@ class Options(BenchmarkOptions):
     """Of those runs."""
     late_queries: int = 1000
     """Budget of each."""
+    width_tasks: tuple[str, ...] = ("digits", "street", "letter", "inlay")
+    """Of the runs with rounds of several widths."""
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    """Queries of a round, on as many actors."""
+    width_queries: int = 2000
+    """Budget of each."""
+    deadline_tasks: tuple[str, ...] = ("digits", "street", "letter")
+    """Of the runs with a budget of seconds alone."""
+    deadlines: tuple[int, ...] = (30, 60, 300)
+    """Seconds of virtual time."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Of the runs by width and by deadline."""
 
 
 def configure_method(method: str, actors: int, options: Options) -> Config:
@@ -110,6 +129,14 @@ def main(options: Options) -> int:
     if options.quick:
         small = {"queries": 40, "scored": 60, "actors": (1, 4), "kept": (2,), "kept_seeds": (101,), "kept_queries": 80}
         small |= {"kept_task": "digits", "late_tasks": ("digits",), "late_seeds": (101,), "late_queries": 60}
+        small |= {
+            "width_tasks": ("digits",),
+            "widths": (16, 32),
+            "width_queries": 80,
+            "deadline_tasks": ("digits",),
+            "deadlines": (2,),
+        }
+        small |= {"seeds": (1,)}
         options = replace(options, **small)
     curves = dict(zip(FILES, parallel(race, [(method, options) for method in FILES], options.processes), strict=True))
     target = curves[ZIP][options.actors[0]][-1].accuracy
@@ -125,17 +152,24 @@ def main(options: Options) -> int:
     reached = {(job[3], job[1]): one for job, one in zip(jobs, parallel(reach, jobs, options.processes), strict=True)}
     kept = (
         f"{options.kept_task}, gauss-newton without a readout, {options.kept_queries} queries, seeds "
-        f"{', '.join(map(str, options.kept_seeds))}; the iterate with the lowest validation loss:\n\n"
+        f"{_listed(options.kept_seeds)}; the iterate with the lowest validation loss:\n\n"
         f"{kept_table(reached, counts, options.kept_seeds)}"
     )
     late_jobs = [(task, seed, options.late_queries) for task in options.late_tasks for seed in options.late_seeds]
     late = (
-        f"{', '.join(options.late_tasks)}, seeds {', '.join(map(str, options.late_seeds))}, {options.late_queries:,} "
+        f"{', '.join(options.late_tasks)}, seeds {_listed(options.late_seeds)}, {options.late_queries:,} "
         f"queries, {late_table(list(parallel(close_early, late_jobs, options.processes)))}"
     )
-    print(f"{head}\n\n{text}\n\n{kept}\n\n{late}\n")
+    wide, deadlines = compare_widths(options), compare_deadlines(options)
+    print(f"{head}\n\n{text}\n\n{kept}\n\n{late}\n\n{wide}\n\n{deadlines}\n")
     if options.write:
-        write(f"{head}\n\n{text}", kept, late, curves, options)
+        sections = {
+            "Classes whose scores travel": f"{KEPT_NOTE}\n\n{kept}",
+            "Rounds that close early": f"{LATE_NOTE}\n\n{late}",
+            "Wide rounds": f"{WIDTH_NOTE}\n\n{wide}",
+            "Budgets of seconds": f"{DEADLINE_NOTE}\n\n{deadlines}",
+        }
+        write(f"{head}\n\n{text}", sections, curves, options)
     judged = JUDGED if JUDGED in options.actors else options.actors[-1]
     sooner = times[ZIP, judged] / max(times[GAUSS_NEWTON, judged], PASS_SECONDS)
     print(f"{judged} actors: gauss-newton {sooner:.0f} times sooner than synchronous ZIP (wanted {WANTED:.0f})")
@@ -148,7 +182,26 @@ def cell(seconds: float, end: Look) -> str:
     return f"{reached}; {100 * end.accuracy:.1f}"
 
 
-def write(text: str, kept: str, late: str, curves: dict[str, dict[int, Curve]], options: Options) -> None:
+def compare_widths(options: Options) -> str:
+    """Queries to a target by the width of a round."""
+    jobs = list(product(options.width_tasks, options.seeds, (options.width_queries,), (options.widths,)))
+    found = list(zip(jobs, parallel(widen, jobs, options.processes), strict=True))
+    by_task = {task: [curves for job, curves in found if job[0] == task] for task in options.width_tasks}
+    return f"{options.width_queries:,} queries, seeds {_listed(options.seeds)}\n\n{width_table(by_task)}"
+
+
+def compare_deadlines(options: Options) -> str:
+    """Accuracy after so many seconds by method."""
+    jobs = list(product(RACERS, options.deadline_tasks, options.seeds, options.deadlines))
+    found = dict(zip(jobs, parallel(meet, jobs, options.processes), strict=True))
+    return f"seeds {_listed(options.seeds)}\n\n{deadline_table(found, options.deadline_tasks, options.seeds)}"
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def write(text: str, sections: dict[str, str], curves: dict[str, dict[int, Curve]], options: Options) -> None:
     """docs/measurements/rounds.md and docs/measurements/rounds.png."""
     note = (
         "Made by `python benchmarks/rounds.py --write`: seconds until the latest iterate classifies as many test "
@@ -163,10 +216,8 @@ def write(text: str, kept: str, late: str, curves: dict[str, dict[int, Curve]], 
     )
     picture = "![Test accuracy against seconds](rounds.png)"
     (MEASUREMENTS / "rounds.md").write_text(
-        f"# Accuracy against time on many actors\n\n{note}\n\n{text}\n\n{picture}\n\n"
-        "## Classes whose scores travel\n\nWith many classes each image keeps the scores of its own and of its "
-        f"strongest rivals at the start; the others are pooled.\n\n{kept}\n\n"
-        f"## Rounds that close early\n\n{LATE_NOTE}\n\n{late}\n"
+        f"# Accuracy against time on many actors\n\n{note}\n\n{text}\n\n{picture}\n"
+        + "".join(f"\n## {title}\n\n{section}\n" for title, section in sections.items())
     )
     draw(MEASUREMENTS / "rounds.png", curves, options)
 
