@@ -104,6 +104,10 @@ class Saboteur(threading.Thread):
         """Every process that has been an actor."""
         self.struck: Counter[str] = Counter()
         """How often a fault came, by kind."""
+        self._pool_closes = threading.Event()
+        self._stopped_at_the_end: list[int] = []
+        """Actors that hang since the pool closes. Ray takes one that has said goodbye, and is stopped before it ends,
+        for ended, and leaves it."""
         self._interrupt = self._kill_driver = False
         self._extra_nodes = 0
 
@@ -146,6 +150,11 @@ class Saboteur(threading.Thread):
         self.struck["driver told to stop"] += self._interrupt
         return self._interrupt
 
+    def close_pool(self) -> None:
+        """Close the pool, and go on striking."""
+        self._pool_closes.set()
+        self._pool.close()
+
     def finish(self) -> None:
         """Strike no more.
 
@@ -155,6 +164,9 @@ class Saboteur(threading.Thread):
         self._done.set()
         if self.ident is not None:
             self.join()
+        for pid in self._stopped_at_the_end:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         self._disk.full, self._extra_nodes = False, 0
         for node in [node for node in self._cluster.worker_nodes if not is_up(node)]:
             self._cluster.remove_node(node, allow_graceful=False)
@@ -178,7 +190,10 @@ class Saboteur(threading.Thread):
 
     def _stop(self) -> bool:
         """It hangs: no sign of life, and its process is there."""
-        return self._send(signal.SIGSTOP) is not None
+        pid = self._send(signal.SIGSTOP)
+        if pid is not None and self._pool_closes.is_set():
+            self._stopped_at_the_end.append(pid)
+        return pid is not None
 
     def _pause(self) -> bool:
         """It is slow for a while."""
@@ -221,7 +236,8 @@ class Saboteur(threading.Thread):
         """All that runs on it stands still, for longer than an actor may."""
         silent = processes(node)
         for process in silent:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # a worker may just have ended
+                process.suspend()
         self._done.wait(SILENT_SECONDS)
         for process in silent:
             with suppress(psutil.NoSuchProcess):

@@ -238,7 +238,7 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
                     saboteur.start()
                     outcome = drive(whole, counting, saboteur.interrupted)
             finally:
-                pool.close()
+                saboteur.close_pool()
                 saboteur.finish()
                 seen |= saboteur.seen
                 struck += saboteur.struck

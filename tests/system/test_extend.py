@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.support.paths import ROOT
+from tests.support.ray_cluster import add_node, running_cluster
 from zip_ray.runs.folder import run_tree
 
 PAGE = (ROOT / "docs" / "guides" / "extend.md").read_text(encoding="utf-8")
@@ -96,12 +97,22 @@ def test_options_of_ones_own_are_validated_and_shown(installed: Path, folder: Pa
     assert (wrong.returncode, wrong.stderr) == (2, "error: --optimizer.rate: give NUMBER (see zip-ray tune --help)\n")
 
 
-def test_they_run_on_actors_that_find_them_by_their_path(installed: Path, folder: Path, ray_cluster: str) -> None:
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[str]:
+    """Address of a cluster of two nodes with one CPU each: two actors of one CPU are on both."""
+    with running_cluster(num_cpus=1) as cluster:
+        add_node(cluster, num_cpus=1)
+        yield str(cluster.address)
+
+
+def test_they_run_on_actors_of_two_nodes_that_find_them_by_their_path(
+    installed: Path, folder: Path, two_nodes: str
+) -> None:
     """On a cluster that is joined from elsewhere: a method, a space and a task in a suite beside a built-in method."""
     base = {
         "budget": {"queries": 20},
         "validation": {"every_queries": 20},
-        "cluster": {"address": ray_cluster, "actors": 1},
+        "cluster": {"address": two_nodes, "actors": [2, 2]},
         "tracking": {"enabled": False},
     }
     suite = {
@@ -119,10 +130,10 @@ def test_they_run_on_actors_that_find_them_by_their_path(installed: Path, folder
     assert "mine" in run(installed, folder, "compare", "suite.yaml", "--output=out")
 
 
-def test_a_class_that_actors_cannot_import_is_named(installed: Path, folder: Path, ray_cluster: str) -> None:
+def test_a_class_that_actors_cannot_import_is_named(installed: Path, folder: Path, two_nodes: str) -> None:
     code = (
         "import zip_ray\nfrom shift import Shift\n\nclass Mine(Shift):\n    pass\n\n"
-        f"zip_ray.tune('quickstart', space=Mine, cluster={{'address': '{ray_cluster}', 'actors': 1}})\n"
+        f"zip_ray.tune('quickstart', space=Mine, cluster={{'address': '{two_nodes}', 'actors': 1}})\n"
     )
     (folder / "script.py").write_text(code)
     done = subprocess.run(
