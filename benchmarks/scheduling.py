@@ -36,8 +36,8 @@ NOTE = (
     f"Made by `python benchmarks/scheduling.py --write`. {ACTORS} actors in virtual time, a pass takes one second give "
     "or take a tenth; in trouble, in 100 seconds one actor hangs, one is killed, two or three become ten times slower "
     "and as many raise. Time of a run of 1,600 pairs with a constant four times smaller or larger, over its time as "
-    "shipped; the mean of five seeds. Where nothing changes, a rarer case is what the constant is for, and a test holds "
-    "it (tests/pool/test_dispatcher.py, test_dispatcher_failures.py and test_pace.py)."
+    "shipped; the mean of five seeds. Where nothing changes, a rarer case is what the constant is for, and a test "
+    "holds it (tests/pool/test_dispatcher.py, test_dispatcher_failures.py and test_pace.py)."
 )
 PLAN_NOTE = (
     "The planner, 2 to 64 actors, 10 to 1,000 classes, passes of 10 ms to 1 s: how many times slower the partition is "
