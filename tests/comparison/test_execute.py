@@ -291,6 +291,22 @@ def test_a_suite_out_of_distribution(tmp_path: Path) -> None:
     assert f"| ZIP | {' | '.join(shown)} |" in elsewhere.partition("## ")[0].replace("**", "")
 
 
+def test_a_readout_serves_on_shifted_images_and_not_for_other_classes(tmp_path: Path) -> None:
+    """The figures are those of `evaluate`: with the readout for the run's own classes, else of the prompt alone."""
+    targets = {"dark": {"test_set": "dark"}, "shapes": {"name": "shape", "shots": 1}}
+    fields = {"protocol": "out-of-distribution", "seeds": [1], "targets": targets, "tasks": {"background": {}}}
+    fields |= {"methods": {"read out": {"optimizer": {"method": "gauss-newton"}, "readout": "linear"}}}
+    base = {name: BASE[name] for name in ("cluster", "tracking")} | {"budget": {"queries": 40}}
+    assert carry_out(tmp_path, ClipScorers(), base=base, **fields) == SuiteOutcome(1, {}, 0)
+    (one,) = read_results(tmp_path / "out").finished
+    prompt = TunedPrompt.load(one.run.folder)
+    assert prompt.readout is not None
+    found = {label: evaluate(prompt, target.task, 1) for label, target in one.run.targets.items()}
+    assert one.applied["dark"]["tuned"] == pytest.approx(found["dark"]["tuned + readout"])
+    assert found["dark"]["tuned + readout"] != found["dark"]["tuned"]
+    assert one.applied["shapes"]["tuned"] == pytest.approx(found["shapes"]["tuned"])
+
+
 def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
     """One label, another target; then fewer targets."""
     fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}}
