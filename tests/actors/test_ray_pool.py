@@ -242,7 +242,7 @@ def test_a_port_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_addresses_of_another_kind(cluster: Cluster) -> None:
-    with pytest.raises(InputError, match=r"^cluster.address: 'head-node' is no address: give auto, HOST:PORT or ray:"):
+    with pytest.raises(InputError, match=r"^cluster.address: 'head-node' is not an address: give auto, HOST:PORT or"):
         connect(ClusterConfig(address="head-node"))
     with pytest.raises(
         InputError, match=rf"^cluster.address: 'ray://{cluster.address}' is not .* write it without ray://$"
@@ -258,7 +258,7 @@ def test_a_cluster_that_is_up_but_refuses_is_told_apart(ray_cluster: str, monkey
         raise SystemExit(15)  # what ray.init does after minutes of trying
 
     monkeypatch.setattr("ray.init", refuse)
-    with pytest.raises(InputError, match=r"^cluster.address: the Ray .* is up but cannot be joined \(15\).*auth-token"):
+    with pytest.raises(InputError, match=r"^cluster.address: .* is running but cannot be joined \(15\).*auth-token"):
         connect(ClusterConfig(address=ray_cluster))
 
 

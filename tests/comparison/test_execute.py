@@ -82,7 +82,7 @@ def test_a_finished_suite_is_only_reported_again(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished / "runs").rglob("*")}
     (finished / "report.html").unlink()
     again = run(finished.parent, "compare", "mini.yaml", "--output=out")
-    assert "all runs were done before" in again.stdout
+    assert "all runs were finished before" in again.stdout
     assert (finished / "report.html").is_file()
     (finished / "report.html").unlink()
     write_report(finished)
@@ -152,11 +152,11 @@ def carry_out(
     steps: list[Event] = []
 
     def listen(_: Config, view: Listener) -> Listener:
-        def hear(event: Event) -> None:
+        def forward(event: Event) -> None:
             view(event)
             steps.extend([event] * isinstance(event, StepEvent))
 
-        return hear
+        return forward
 
     def open_pool(_: Config, keys: list[str]) -> Pool:
         return InProcessPool(partial(MultiScorer, by_key(build), keys))

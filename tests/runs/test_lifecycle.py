@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_at_the_start_leaves_no_folder(tmp_path: Path) -> No
     config = make_config(tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zip_ray.runs.folder.write_whole", full_disk)
-        with pytest.raises(OutputError, match=r"run: No space left .*; nothing was started: make room"):
+        with pytest.raises(OutputError, match=r"run: No space left .*; nothing was started: free space"):
             tune(config, open_pool, lambda: False)
     assert tune(config, open_pool, lambda: False).outcome.finished
 

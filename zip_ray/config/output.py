@@ -13,4 +13,4 @@ class OutputConfig(Section):
     storage that fsspec knows (needs zip-ray[remote] and that storage's driver). `zip-ray resume URI` continues from
     it."""
     checkpoint_every_steps: Count = 10
-    """Steps between two checkpoints. A killed driver has to do so many again."""
+    """Steps between two checkpoints. After a crash of the driver, at most this many are repeated."""

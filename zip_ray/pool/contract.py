@@ -44,7 +44,7 @@ class Pool(Protocol):
 
         Raises:
             InputError: the model or the task cannot be used as configured.
-            PoolError: no scorer came up.
+            PoolError: no scorer started.
         """
 
     def submit(self, works: Sequence[Work]) -> None:

@@ -60,7 +60,7 @@ def needing_room(folder: Path, config: Config) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then "
+            f"{error.filename or folder}: {error.strerror}; existing files are kept: free space, then "
             f"{how_to_resume(folder, config)}"
         ) from error
 
@@ -80,7 +80,7 @@ def create(folder: Path, config: Config) -> None:
         with removed_on_error(folder):
             write_config(folder, config)
     except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror}; nothing was started: make room, or choose another") from error
+        raise OutputError(f"{folder}: {error.strerror}; nothing was started: free space, or choose another") from error
 
 
 @contextmanager

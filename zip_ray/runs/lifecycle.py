@@ -68,7 +68,7 @@ def tune(
     Raises:
         InputError: the run folder exists, or model, task or cluster cannot be used as configured.
         OutputError: the run folder cannot be written to.
-        PoolError: no scorer came up.
+        PoolError: no scorer started.
     """
     config = with_threads(config)
     task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
@@ -115,7 +115,7 @@ def resume(
     Raises:
         InputError: no run, a damaged one, one in use, another model, or a config that changes the trajectory.
         OutputError: the run folder cannot be written to.
-        PoolError: no scorer came up.
+        PoolError: no scorer started.
     """
     with locked(folder):
         state = load_checkpoint(folder / CHECKPOINT)
