@@ -81,7 +81,7 @@ def _join(address: str, options: dict[str, Any]) -> None:
         except (Exception, SystemExit) as error:  # ConnectionError, RuntimeError, gRPC's own, or just an exit
             raise InputError(
                 f"cluster.address: the Ray cluster at '{address}' is running but cannot be joined ({_short(error)}): "
-                "use its Ray version, and its token if it requires one (`ray get-auth-token` there, RAY_AUTH_TOKEN_PATH "
+                "use its Ray version, and its token if required (`ray get-auth-token` there, RAY_AUTH_TOKEN_PATH "
                 "here)"
             ) from error
 

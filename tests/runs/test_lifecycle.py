@@ -320,7 +320,7 @@ def test_brackets_in_paths_and_templates_are_shown_as_they_are(
 def test_a_stopped_run_names_its_copy_where_it_has_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = tune(make_config(tmp_path / "run"), open_pool, lambda: True)
     show_run(console, result, make_config(tmp_path / "run", output={"remote": "s3://bucket/run"}))
-    assert f"zip-ray resume {tmp_path / 'run'}, or s3://bucket/run where that is gone" in capsys.readouterr().out
+    assert f"zip-ray resume {tmp_path / 'run'}, or s3://bucket/run if that is gone" in capsys.readouterr().out
 
 
 def test_a_table_has_texts_where_there_are_templates() -> None:
