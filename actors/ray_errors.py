@@ -31,7 +31,7 @@ def fault(error: RayError, loading: bool) -> tuple[str, bool]:
         loading: whether the actor was to load its model.
     """
     if isinstance(error, RayActorError):
-        return f"actor died: {one_line(error)}", NODE_DIED in str(error)
+        return f"actor lost: {one_line(error)}", NODE_DIED in str(error)
     if isinstance(error, RayTaskError):  # after a CUDA error, say, all that follows on this actor would fail too
         return f"{'scorer not built' if loading else 'work failed'}: {one_line(error.cause or error)}", False
     if isinstance(error, OWN_FAULT):

@@ -51,7 +51,7 @@ def test_work_of_a_killed_actor_is_answered_once(joined: ClusterConfig) -> None:
         assert sorted(answer.id for answer in answers) == list(range(12))
         assert values(answers) == {work.id: FakeScorer().answer(work) for work in works}
         again = sum(answer.attempts - 1 for answer in answers)
-        assert 1 <= again <= PREFETCH, "what the dead actor held, and no more, was issued again"
+        assert 1 <= again <= PREFETCH, "the lost actor's work, and no more, was issued again"
         assert pool.collect(0.5) == []
     finally:
         pool.close()
@@ -172,7 +172,7 @@ def test_killed_node(cluster: Cluster) -> None:
             drain(pool, 1)
             return sorted(member.state for member in pool.members()) == ["pending", "ready"]
 
-        wait_for(waits_for_a_node)  # copies of its work were answered before the node was known to be dead
+        wait_for(waits_for_a_node)  # copies of its work were answered before the loss of the node was detected
     finally:
         pool.close()
 

@@ -215,7 +215,7 @@ def test_a_run_that_fails_does_not_end_the_suite_and_is_tried_again(tmp_path: Pa
 
 @pytest.mark.parametrize(("pairs", "most"), [(1, 2), (5, 1)])
 def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int, most: int) -> None:
-    """One actor holds two passes: two runs of one pair a step, one run of five."""
+    """One actor holds two passes: two runs of one pair per step, one run of five."""
     going: set[str] = set()
     seen: list[int] = []
 

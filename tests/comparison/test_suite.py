@@ -150,7 +150,7 @@ def test_a_target_of_other_data_takes_over_nothing_of_the_runs_data() -> None:
 
 
 def test_a_label_stands_for_the_name_of_a_built_in_task() -> None:
-    """Where none is given; `style` has a test set that is called digits, and such a label speaks of that."""
+    """Where none is given; `style` has a test set called digits, to which such a label refers."""
     tree = {
         "name": "s",
         "protocol": "transfer",

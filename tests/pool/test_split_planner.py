@@ -175,7 +175,7 @@ def expected_rate(
 
 
 def test_the_speed_under_one_partition_is_not_taken_for_that_under_another(caplog: pytest.LogCaptureFixture) -> None:
-    """Ten actors at about a second a pass, of which eight have one of the two parts of four passes of two queries."""
+    """Ten actors at about a second per pass, of which eight have one of the two parts of four passes of two queries."""
     four_pairs = {"optimizer": {"pairs_per_step": 4}}
     fresh = expected_rate(caplog, SimulatedPool(1, 10, Faults()), **four_pairs)
     grown = expected_rate(caplog, GrowingPool(1, 4, Faults()), **four_pairs)

@@ -236,7 +236,7 @@ def test_a_resume_reads_the_run_only_when_it_holds_it(tmp_path: Path) -> None:
 
 
 class CountedPool(InProcessPool):
-    """Knows how many queries it was sent, in pairs."""
+    """Counts the queries it was sent, in pairs."""
 
     queries = 0
 

@@ -59,8 +59,8 @@ class Suite(Section):
     base: Tree = Field(default={})
     """What the runs have in common, say budget and cluster; a run takes of it what has an effect beside its method."""
     at_once: Count | Literal["auto"] = "auto"
-    """Runs at a time; auto = as many as keep all actors busy. Seconds of runs are told apart by method only where it
-    is 1."""
+    """Runs at a time; auto = as many as keep all actors busy. Seconds can be compared between methods only if it is
+    1."""
 
     @model_validator(mode="before")
     @classmethod

@@ -126,7 +126,7 @@ class CmaEs(Optimizer):
         return losses
 
     def _after(self, state: OptimizerState) -> "_Search":
-        """The search after the generations that the state has been told of."""
+        """The search after the generations in the state."""
         fitness, start = state.memory.get("fitness"), state.memory.get("start", state.w)
         if self._search is None or self._told is not fitness or self._search.start is not start:
             self._search, self._told = _Search(self._options, self._seed, start), fitness

@@ -79,7 +79,7 @@ class Record:
                 _log.warning("%s cannot be written: %s; the run continues, and retries", self._path, error)
 
     def close(self) -> None:
-        """Flush the lines to disk, and close the file. Lines that a full disk still does not accept are lost; logged."""
+        """Flush the lines to disk, and close the file. Lines that a full disk still refuses are lost, and logged."""
         try:
             self._write()
             os.fsync(self._file)

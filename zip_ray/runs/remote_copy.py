@@ -1,4 +1,4 @@
-"""A copy of the run folder on any storage that fsspec knows (S3, GCS, HDFS, ...), updated while it runs."""
+"""A copy of the run folder on any storage that fsspec supports (S3, GCS, HDFS, ...), updated while it runs."""
 
 import logging
 import threading

@@ -11,7 +11,7 @@ class Account:
     issued: int = 0
     """Sent out, re-issues counted."""
     completed: int = 0
-    """Answered and told to the optimiser."""
+    """Answered and passed to the optimiser."""
     charged: int = 0
     """Counted against the budget; never exceeds it."""
     wasted: int = 0
