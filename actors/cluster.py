@@ -21,15 +21,15 @@ from zip_ray.files import packaged
 from zip_ray.pool.contract import PoolError
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Of a local cluster: work and answers are small and travel inline."""
+"""Object store of a local cluster, bytes: work and results are small and travel inline."""
 CONNECT_SECONDS = 10.0
 START_TRIES = 2
-"""Of a local cluster, or of the server that a cluster starts for a Ray client: either is late on a busy machine."""
+"""Attempts to start a local cluster, or the server for a Ray client: either can time out on a busy machine."""
 
 
 Connection = Literal["started", "joined", "shared"]
-"""How this process came by its Ray: a local cluster of its own, one that it joined, or what the program that calls this
-had initialised before, which stays as it is."""
+"""Where this process's Ray comes from: a local cluster it started, a cluster it joined, or a Ray that the calling
+program had already initialised and that is left running."""
 
 
 def connect(cluster: ClusterConfig, sources: Sequence[str] = ()) -> Connection:
@@ -42,11 +42,11 @@ def connect(cluster: ClusterConfig, sources: Sequence[str] = ()) -> Connection:
         sources: files and folders of modules that the workers import beside this package.
 
     Returns:
-        Which of them it was. All but a shared one end with `ray.shutdown`.
+        Where Ray comes from. All but a shared Ray are ended with `ray.shutdown`.
 
     Raises:
         InputError: the cluster cannot be reached.
-        PoolError: a local one does not start, or not the server of a Ray client.
+        PoolError: the local cluster, or the server for a Ray client, does not start.
     """
     if cluster.address is None and ray.is_initialized():
         return "shared"
@@ -61,7 +61,7 @@ def connect(cluster: ClusterConfig, sources: Sequence[str] = ()) -> Connection:
 
 
 def _join(address: str, options: dict[str, Any]) -> None:
-    """Join the cluster at an address that answers, with a second try where its server for this client does not start.
+    """Join the cluster at an address that answers; try twice if its server for this client does not start.
 
     Raises:
         InputError: it refuses.
@@ -80,20 +80,20 @@ def _join(address: str, options: dict[str, Any]) -> None:
                 ) from error
         except (Exception, SystemExit) as error:  # ConnectionError, RuntimeError, gRPC's own, or just an exit
             raise InputError(
-                f"cluster.address: the Ray cluster at '{address}' is up but cannot be joined ({_short(error)}): use "
-                "its Ray version, and its token where it asks for one (`ray get-auth-token` there, RAY_AUTH_TOKEN_PATH "
+                f"cluster.address: the Ray cluster at '{address}' is running but cannot be joined ({_short(error)}): "
+                "use its Ray version, and its token if required (`ray get-auth-token` there, RAY_AUTH_TOKEN_PATH "
                 "here)"
             ) from error
 
 
 def _start_local(cluster: ClusterConfig, quiet: dict[str, Any]) -> None:
-    """Start Ray on this machine, with a second try.
+    """Start Ray on this machine; try twice.
 
     Raises:
         PoolError: it does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # More actors than cores is the user's choice on one machine: Ray would leave the rest pending for ever.
+    # On one machine the user may ask for more actors than cores; Ray would leave the surplus pending forever.
     cpus = max(os.cpu_count() or 1, math.ceil((cluster.most or 1) * cluster.cpus_per_actor))
     size = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES}
     others = set(psutil.Process().children())
@@ -111,7 +111,7 @@ def _start_local(cluster: ClusterConfig, quiet: dict[str, Any]) -> None:
 
 
 def _end_started(others: set[psutil.Process]) -> None:
-    """End what a failed start leaves behind: Ray itself forgets it, and it would take the cores of the next try.
+    """End the processes that a failed start leaves behind: Ray does not, and they would slow down the next attempt.
 
     Args:
         others: processes that were there before.
@@ -132,14 +132,14 @@ def _code(sources: Sequence[str]) -> dict[str, Any]:
 
 
 def _probe(address: str) -> None:
-    """Ask for a sign of life first: with nobody there, `ray.init` tries for five minutes and then raises SystemExit.
+    """Check that the address responds: without a cluster, `ray.init` retries for five minutes, then raises SystemExit.
 
-    The head answers the standard gRPC health check; the Ray client server (`ray://`) speaks gRPC but does not know it.
+    The head answers the standard gRPC health check; the Ray client server (`ray://`) uses gRPC but does not offer it.
     """
     if address == "auto":
         address = _found_here()
     if not re.fullmatch(r"(ray://)?[^/\s]+:\d+", address):
-        raise InputError(f"cluster.address: '{address}' is no address: give auto, HOST:PORT or ray://HOST:PORT")
+        raise InputError(f"cluster.address: '{address}' is not an address: give auto, HOST:PORT or ray://HOST:PORT")
     if os.environ.get("RAY_USE_TLS", "0") != "0":
         return  # the probe has no certificate to show
     with grpc.insecure_channel(address.removeprefix("ray://"), options=[("grpc.enable_http_proxy", 0)]) as channel:
@@ -152,11 +152,11 @@ def _probe(address: str) -> None:
             is_head = error.code() is grpc.StatusCode.UNAUTHENTICATED
     if is_head == address.startswith("ray://"):
         right = "without ray://" if is_head else f"as ray://{address}, if it is a Ray client server"
-        raise InputError(f"cluster.address: '{address}' is not what this port answers to: write it {right}")
+        raise InputError(f"cluster.address: '{address}' has the wrong form for this port: write it {right}")
 
 
 def _found_here() -> str:
-    """What `auto` stands for: a head may be gone and its address still on record."""
+    """The address that `auto` stands for; it may be that of a head that has ended since."""
     from ray._private.services import canonicalize_bootstrap_address
 
     try:
@@ -177,12 +177,12 @@ def _short(reason: object) -> str:
 
 
 def _nodes_up() -> list[dict[str, float]]:
-    """The resources of each node that is up; Ray lists those that are down too."""
+    """The resources of each running node; Ray's list also has nodes that are down."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def shortage(cluster: ClusterConfig) -> str | None:
-    """Why no node that is up could hold even one actor, with the numbers; None where one could."""
+    """Why no running node can hold even one actor, with the numbers; None if one can."""
     have = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in _nodes_up()]
     if any(cpus >= cluster.cpus_per_actor and gpus >= cluster.gpus for cpus, gpus in have):
         return None
@@ -194,16 +194,16 @@ def shortage(cluster: ClusterConfig) -> str | None:
 
 
 def places(cluster: ClusterConfig) -> int:
-    """Actors that the nodes which are up could hold, were nothing else on them."""
+    """Actors that the running nodes could hold if they were otherwise empty."""
     return sum(min(_room(node, cluster), default=1) for node in _nodes_up())
 
 
 def free_places(cluster: ClusterConfig, most: int) -> int:
-    """At most so many more actors find room now, beside all that is on the nodes; no more than `most`.
+    """Upper bound on the additional actors that fit now, beside what is running on the nodes; at most `most`.
 
-    Where a node has both a CPU and a GPU to spare: else an autoscaler would be asked for nodes without end, for a place
-    that the sums have and no node. A Ray client can only ask for the sums. Unlike in `places`, what is left of a GPU
-    whose other parts are taken is a place.
+    Counts nodes that have both a CPU and a GPU free. Counting cluster totals instead would request nodes from an
+    autoscaler without end, for an actor that fits on no single node. A Ray client can only query the totals. Unlike in
+    `places`, the free part of a partly used GPU counts.
     """
     needs = [(kind, need) for kind, need in (("CPU", cluster.cpus_per_actor), ("GPU", cluster.gpus)) if need]
 
@@ -216,10 +216,10 @@ def free_places(cluster: ClusterConfig, most: int) -> int:
 
 
 def _room(node: dict[str, float], cluster: ClusterConfig) -> list[int]:
-    """Actors that a node's CPUs could hold, and that its GPUs could, as far as actors need them."""
+    """Actors that fit on a node by its CPUs and by its GPUs, as far as actors need them."""
     cpus, gpus = cluster.cpus_per_actor, cluster.gpus
     room = [int(node.get("CPU", 0.0) / cpus + 1e-6)] if cpus > 0 else []
-    if 0 < gpus < 1:  # what is left over of several GPUs is no place
+    if 0 < gpus < 1:  # fractions left over on several GPUs do not add up to a place
         return [*room, int(node.get("GPU", 0.0)) * per_gpu(gpus)]
     return [*room, int(node.get("GPU", 0.0) / gpus)] if gpus else room
 

@@ -1,8 +1,8 @@
 """The actors of a pool: which exist and in which state, which are replaced, and when the pool gives up.
 
-Rules only, without Ray and without a clock: times are given, in seconds. The transport reports what happens to an
-actor, asks which actors to start, and does so. An actor is pending until it has loaded its model, then ready; it is
-proven once it has answered a work.
+Rules only, without Ray and without a clock: times are arguments, in seconds. The transport reports what happens to
+actors, and starts the actors that the fleet asks for. An actor is pending until it has loaded its model, then ready; it
+is proven once it has returned a result.
 """
 
 import logging
@@ -17,19 +17,19 @@ from zip_ray.protocol.facts import Facts
 STARTS_PER_ACTOR = 4
 """Failed starts in a row, of any actors, after which the pool continues with one actor fewer.
 
-A start has failed when the actor is lost before it is proven: on a GPU that others fill, a model may load and no pass
-succeed. No fewer than the failures after which the dispatcher gives up on a work: a work that brings down every actor
-is named as such, and not taken for failed starts.
+A start has failed if the actor is lost before it is proven: on a GPU that other programs fill, a model may load and yet
+no pass succeed. At least the number of failures after which the dispatcher gives up on a piece of work, so that work
+that crashes every actor is reported as such rather than as failed starts.
 """
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class ActorState:
-    """What is known of an actor that has been started and is not lost."""
+    """State of an actor that has been started and is not lost."""
 
     placed: float | None = None
-    """When it was known to have its place on a node, where it loads. Before, it may wait as long as it takes."""
+    """When it was placed on a node and began to load. Waiting for a place has no time limit."""
     pid: int | None = None
     """Its process id, once it is ready."""
 
@@ -43,28 +43,28 @@ class Fleet:
     """The actors of one pool."""
 
     def __init__(self, cluster: ClusterConfig, now: float) -> None:
-        """No actor yet.
+        """Start without actors.
 
         Args:
-            cluster: how many actors, and how long each may take; `settled` for the cluster at hand.
+            cluster: how many actors, and how long each may take; as `settled` returns it.
             now: the time.
         """
         self.cluster = cluster
         self.facts: Facts | None = None
-        """Of the first actor that was ready; all others must have the same."""
+        """Facts of the first actor that was ready; those of all others must agree."""
         self.actors: dict[int, ActorState] = {}
-        """By number. Numbers count from 1 and are given once."""
+        """Actors by number. Numbers count from 1 and are never reused."""
         self.proven: set[int] = set()
-        """Numbers of the actors that have answered a work."""
+        """Numbers of the actors that have returned a result."""
         self.last_error = ""
-        """Why the latest actor was lost; empty while none has been."""
+        """Why the latest actor was lost; empty if none was."""
         self._started = 0
         self._failed_starts: list[int] = []
         """Numbers of those that failed to start, in a row."""
         self._places = 0
         """Actors that the cluster's nodes held at the latest look."""
         self._too_few_since: float | None = now
-        """Since when fewer are ready than must be; None while enough are."""
+        """Since when too few are ready; None while enough are."""
 
     @property
     def pids(self) -> list[int]:
@@ -73,19 +73,19 @@ class Fleet:
 
     @property
     def suffices(self) -> bool:
-        """Whether a run can work: the least number of actors is ready."""
+        """Whether the minimum number of actors is ready."""
         return len(self.pids) >= self.cluster.fewest
 
     @property
     def given_up(self) -> list[int]:
-        """For each actor that the pool does without, the number of the last one that failed in its place."""
+        """For each actor that is no longer replaced, the number of the last one that failed in its place."""
         return self._failed_starts[STARTS_PER_ACTOR - 1 :: STARTS_PER_ACTOR]
 
     def grow(self, places: int, free: int) -> list[int]:
         """Count the actors that are missing as started.
 
         Args:
-            places: actors that the cluster's nodes could hold, were nothing else on them.
+            places: actors that the cluster's nodes could hold if they were otherwise empty.
             free: of those places, how many are free now; counts only where `cluster.actors` leaves the number open.
 
         Returns:
@@ -94,7 +94,7 @@ class Fleet:
         Raises:
             PoolError: every actor is given up.
         """
-        if places != self._places:  # a node has come or gone: those that were given up are tried again
+        if places != self._places:  # a node was added or removed: retry the actors that were given up
             self._places, self._failed_starts = places, []
         wanted = self.cluster.most or self._that_fit(places, free)
         missing = max(wanted - len(self.given_up) - len(self.actors), 0)
@@ -107,14 +107,14 @@ class Fleet:
         return numbers
 
     def place(self, number: int, now: float) -> None:
-        """An actor has its place on a node, and loads or has loaded its model."""
+        """An actor was placed on a node, and is loading or has loaded its model."""
         self.actors[number].placed = now
 
     def load(self, number: int, facts: Facts, pid: int) -> str:
         """An actor has loaded its model.
 
         Returns:
-            Why it cannot be used: it would answer other questions than the first. Empty where it is ready.
+            Why it cannot be used, if its model or task differs from the first actor's; empty if it is ready.
         """
         self.facts = self.facts or facts
         if other := self.facts.difference(facts):
@@ -123,7 +123,7 @@ class Fleet:
         return ""
 
     def prove(self, number: int) -> None:
-        """An actor has answered its first work. Actors can work here: failed starts are forgotten."""
+        """An actor has returned its first result. Actors can work here, so failed starts no longer count."""
         self.proven.add(number)
         self._failed_starts = []
 
@@ -140,7 +140,7 @@ class Fleet:
         Args:
             number: its number.
             reason: why, in one line.
-            blameless: it had no part in it (its node has died, say): not a failed start.
+            blameless: the cause lies elsewhere (its node has failed, say): not a failed start.
         """
         del self.actors[number]
         self.last_error = f"actor {number}: {reason}"
@@ -179,7 +179,7 @@ class Fleet:
         )
 
     def _that_fit(self, places: int, free: int) -> int:
-        """As many as the nodes hold beside other programs: an actor that waits for a place which another program holds
-        makes an autoscaler add nodes. One where there is no place: the autoscaler must see that it is wanted."""
+        """As many actors as fit beside other programs, since an actor that waits for resources held by another program
+        makes an autoscaler add nodes. One if none fits, so that the autoscaler sees the demand."""
         ours = sum(actor.placed is not None for actor in self.actors.values())
         return max(min(places, ours + free), 1)

@@ -9,7 +9,7 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Where Ray tells the entry point of a job what it was submitted with."""
+"""Environment variable in which Ray passes the runtime environment to the entry point of a job."""
 RUN_FOLDER = "output.dir"
 
 
@@ -35,27 +35,27 @@ def require_lasting(config: Config, folder: Path | None, option: str = RUN_FOLDE
     remote = config.output.remote
     if remote and _is_fleeting_copy(remote):
         raise InputError(
-            f"output.remote: '{remote}' goes with the job: give a URI of lasting storage, such as --output.remote "
-            "s3://BUCKET/runs/NAME, or an absolute path on a disk that all nodes see"
+            f"output.remote: '{remote}' is deleted with the job: give a URI of lasting storage, such as "
+            "--output.remote s3://BUCKET/runs/NAME, or an absolute path on a disk that all nodes see"
         )
     of_run = option == RUN_FOLDER
     if not (of_run and remote) and _is_fleeting(folder or Path("runs")):
         copy = ", or a copy by --output.remote s3://BUCKET/runs/NAME" if of_run else ""
         raise InputError(
-            f"{option}: '{folder or 'runs/...'}' lies in the job's working directory, which goes with it: give an "
-            f"absolute path on a disk that outlives the job, such as --{option} /shared/runs/NAME{copy}"
+            f"{option}: '{folder or 'runs/...'}' lies in the job's working directory, which is deleted with it: give "
+            f"an absolute path on a disk that outlives the job, such as --{option} /shared/runs/NAME{copy}"
         )
     address = config.tracking.address
     database = address.removeprefix("sqlite:///")
     if config.tracking.enabled and database != address and _is_fleeting(Path(database)):
         raise InputError(
-            f"tracking.uri: '{address}' lies in the job's working directory, which goes with it: give a "
+            f"tracking.uri: '{address}' lies in the job's working directory, which is deleted with it: give a "
             "server (http://HOST:PORT), an absolute sqlite:////PATH, or --tracking.no-enabled"
         )
 
 
 def _is_fleeting(path: Path) -> bool:
-    """Whether a path is relative, or lies in a working directory that was brought with the job."""
+    """Whether a path is relative, or lies in the working directory that was uploaded with the job."""
     path = path.expanduser()
     brought = "working_dir" in (json.loads(os.environ[JOB]).get("runtime_env") or {})
     return not path.is_absolute() or (brought and path.is_relative_to(Path.cwd()))

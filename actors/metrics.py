@@ -12,30 +12,30 @@ GAUGES = {
     "queries": "Queries charged",
     "loss": "Mean mini-batch loss of the latest step",
     "train_accuracy": "Mean mini-batch accuracy of the latest step",
-    "staleness": "Updates made since the pairs of the latest step were asked",
+    "staleness": "Updates made since the pairs of the latest step were issued",
     "wasted_queries": "Queries issued without use",
-    "dropped_answers": "Answers that were too late to be used",
+    "dropped_answers": "Results that were too late to be used",
     "queries_per_second": "Queries per second over the latest seconds",
     "mean_queries_per_second": "Queries per second since the start",
     "seconds_left": "Seconds until the nearest budget is used up",
     "validation_accuracy": "Accuracy on the validation images",
     "actors_ready": "Actors that have loaded their model",
     "actors_pending": "Actors asked for that are not ready",
-    "actors_given_up": "Actors that the pool does without, after too many failed starts",
+    "actors_given_up": "Actors that are no longer replaced, after too many failed starts",
     "fastest_pass_seconds": "Seconds per pass of the fastest actor",
     "slowest_pass_seconds": "Seconds per pass of the slowest actor",
 }
-"""By name, which stands behind `zip_ray_`: what the gauge shows."""
+"""What each gauge shows, by its name without the prefix `zip_ray_`."""
 
 
 class RayMetrics:
     """Sets the gauges from the events of a run; Ray must be connected when the first comes."""
 
     def __init__(self, run: str, budget: BudgetConfig) -> None:
-        """Nothing is registered yet.
+        """Register no gauge before the first event.
 
         Args:
-            run: what tells this run from others on the cluster; the tag `run` of every gauge.
+            run: identifies this run among others on the cluster; the tag `run` of every gauge.
             budget: limits of the run.
         """
         self._summary = Summary(budget)
@@ -43,7 +43,7 @@ class RayMetrics:
         self._gauges: dict[str, Gauge] = {}
 
     def event(self, event: Event) -> None:
-        """Take notice of an event of the record."""
+        """Handle an event of the record."""
         self._summary.event(event)
         for name, value in self._figures(event).items():
             if math.isfinite(value):
@@ -52,7 +52,7 @@ class RayMetrics:
                 self._gauges[name].set(value, self._tags)
 
     def _figures(self, event: Event) -> dict[str, float]:
-        """What an event says, by the name of the gauge."""
+        """The values that an event has, by the name of the gauge."""
         match event:
             case StepEvent():
                 return {

@@ -1,4 +1,4 @@
-"""What Ray raises, and what it says: an actor is at fault, its node, the run's input, or the whole cluster is gone."""
+"""The causes of Ray's exceptions: an actor or its node failed, the run's input is invalid, or the cluster is lost."""
 
 import re
 
@@ -16,22 +16,22 @@ from zip_ray.errors import InputError
 from zip_ray.pool.contract import PoolError
 
 LOST_CLUSTER = (ConnectionError, RayError, grpc.RpcError)
-"""Where no actor is at fault: Ray's head, or the way to it, is gone."""
+"""Exceptions without a fault of an actor: Ray's head, or the connection to it, is lost."""
 OWN_FAULT = (OutOfMemoryError, RuntimeEnvSetupError, ActorUnschedulableError)
-"""Ends of an actor that are not its node's, and that Ray does not count among the deaths of actors."""
+"""Failures of a single actor, not of its node, that Ray does not report as ActorDiedError."""
 NODE_DIED = "its node has died"
 """How Ray says that an actor was lost with its node."""
 
 
 def fault(error: RayError, loading: bool) -> tuple[str, bool]:
-    """Why an actor whose call raised this cannot be used further, in one line; whether its node alone is to blame.
+    """Why an actor whose call raised this can no longer be used, in one line; and whether only its node failed.
 
     Args:
         error: what the call raised.
         loading: whether the actor was to load its model.
     """
     if isinstance(error, RayActorError):
-        return f"actor died: {one_line(error)}", NODE_DIED in str(error)
+        return f"actor lost: {one_line(error)}", NODE_DIED in str(error)
     if isinstance(error, RayTaskError):  # after a CUDA error, say, all that follows on this actor would fail too
         return f"{'scorer not built' if loading else 'work failed'}: {one_line(error.cause or error)}", False
     if isinstance(error, OWN_FAULT):
@@ -55,7 +55,7 @@ def lost_cluster(error: BaseException) -> PoolError:
 
 
 def one_line(error: BaseException) -> str:
-    """One line: where Ray says much, its beginning and its end, which names the cause."""
+    """The error as one line; of a long one its beginning and its end, which names the cause."""
     text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
     text = text if len(text) <= 300 else f"{text[:100]} ... {text[-200:]}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

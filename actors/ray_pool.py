@@ -1,8 +1,8 @@
-"""The pool of Ray actors, as transport: starts actors, sends them work, takes in what they return.
+"""The pool of Ray actors, as transport: starts actors, sends them work, receives their results.
 
-Every call to an actor is here. The dispatcher decides which actor gets which work, the fleet which actors there are.
-Ray's own restarts and retries are off: a retry would go to the same actor and hide the account of queries, and a
-restarted actor has no scorer. The pool replaces a lost actor by a new one.
+Every call to an actor is here. The dispatcher decides which actor gets which work, the fleet which actors exist.
+Ray's own restarts and retries are off: a retry would go to the same actor and bypass the query account, and a
+restarted actor has no scorer. The pool replaces a lost actor with a new one.
 """
 
 import logging
@@ -29,17 +29,17 @@ from zip_ray.protocol.messages import Answer, Work
 _log = logging.getLogger(__name__)
 
 OPTIONS = {"max_restarts": 0, "max_task_retries": 0, "enable_task_events": False}
-"""Of every actor. Without the last, Ray would report each of thousands of calls per second to its head."""
+"""Options of every actor. The last keeps Ray from reporting each of thousands of calls per second to its head."""
 CALL_SECONDS = 0.006
-"""Of the driver's time for each call, which takes 0.6 ms of it: the rest is for the passes themselves."""
+"""Seconds of the driver's time allowed per call, of which the call itself takes 0.6 ms; the rest is for the passes."""
 TAKE_SECONDS = 30.0
-"""Longest wait for an answer that Ray has called ready: its node may die just then."""
+"""Longest wait, in seconds, for a result that Ray reports as ready: its node may fail at that moment."""
 TEND_SECONDS = 1.0
-"""Between two checks of which actors hang and of what the cluster has; no wait is longer."""
+"""Seconds between two checks for hung actors and for cluster changes; no wait is longer."""
 IDLE_SECONDS = 5.0
-"""Between two calls to idle actors: Ray reports an actor's death only to a pending call."""
+"""Seconds between two calls to idle actors: Ray reports the failure of an actor only to a pending call."""
 Call = int | Literal["arrive", "load"]
-"""What a reference is the outcome of: the id of the first work in a call of works, or a method without works."""
+"""The call behind a reference: the id of its first work, or the name of a method that takes no work."""
 
 
 class RayPool:
@@ -63,9 +63,9 @@ class RayPool:
         self._handles: dict[int, Any] = {}
         """The actors by number."""
         self._refs: dict[Any, tuple[int, Call]] = {}
-        """The calls that are awaited: of which actor, and what."""
+        """Pending calls: the actor and the call."""
         self._answers: list[Answer] = []
-        """Taken in, and not yet collected."""
+        """Received, and not yet collected."""
         self._tended = self._called = 0.0
         try:
             self._cluster = cluster.settled(ray.cluster_resources().get("GPU", 0.0))
@@ -90,7 +90,7 @@ class RayPool:
     def submit(self, works: Sequence[Work]) -> None:
         self._dispatcher.submit(*works)
         try:
-            self._send()  # what is submitted together can share calls
+            self._send()  # work that is submitted together can share calls
         except LOST_CLUSTER as error:
             raise lost_cluster(error) from error
 
@@ -107,15 +107,15 @@ class RayPool:
         return answers
 
     def close(self) -> None:
-        with suppress(Exception):  # of a cluster that is lost; it must not hide why the pool is closed
-            if ray.is_initialized():  # else Ray would connect anew
+        with suppress(Exception):  # the cluster is lost; this must not hide why the pool is closed
+            if ray.is_initialized():  # otherwise Ray would reconnect
                 for handle in self._handles.values():
                     ray.kill(handle)
         self._handles, self._refs = {}, {}
         connection, self._connection = self._connection, None
         if connection in ("started", "joined"):
             with suppress(Exception):
-                ray.shutdown()  # a local cluster ends with it, a joined one continues
+                ray.shutdown()  # ends a local cluster; a joined one keeps running
 
     def pids(self) -> list[int]:
         """Process ids of the ready actors."""
@@ -133,7 +133,7 @@ class RayPool:
         return self._fleet.last_error
 
     def _wait(self, timeout: float) -> None:
-        """Take in what has finished, or wait for it up to `timeout` seconds; replace what is lost, and send."""
+        """Receive finished calls, waiting up to `timeout` seconds; replace lost actors; send waiting work."""
         for ref in self._ready(min(timeout, TEND_SECONDS)):
             self._take(ref)
         if time.monotonic() - self._tended >= TEND_SECONDS:
@@ -142,7 +142,7 @@ class RayPool:
             self._send()
 
     def _ready(self, timeout: float) -> list[Any]:
-        """The finished calls; where none is, the first, or none after `timeout` seconds."""
+        """The finished calls; if there are none, wait up to `timeout` seconds for the first."""
         refs = list(self._refs)
         if not refs:
             time.sleep(timeout)
@@ -153,18 +153,18 @@ class RayPool:
         return list(ready)
 
     def _take(self, ref: Any) -> None:
-        """Take in the outcome of one finished call.
+        """Handle one finished call.
 
         Raises:
             InputError: the scorer refuses the run's input.
         """
         number, call = self._refs.pop(ref, (0, "arrive"))
-        if not number:  # its actor was found lost in this very round
+        if not number:  # its actor was found lost in this same pass
             return
         try:
             value = ray.get(ref, timeout=TAKE_SECONDS)
         except RayError as error:
-            # Once another actor is ready, a refusal while loading is this actor's own fault: its node has other files.
+            # If another actor is ready, a refusal while loading is this node's fault: its files differ.
             if call != "load" or self._fleet.facts is None:
                 raise_refusal(error)
             self._remove(number, *fault(error, loading=call == "load"))
@@ -179,7 +179,7 @@ class RayPool:
             self._answers += self._dispatcher.answered(number, call, value, time.monotonic())
 
     def _join(self, number: int, facts: Facts, pid: int) -> None:
-        """An actor has loaded: it gets work from now on, unless its files differ."""
+        """An actor has loaded: give it work, unless its files differ."""
         if unusable := self._fleet.load(number, facts, pid):
             self._remove(number, unusable)
         else:
@@ -209,13 +209,13 @@ class RayPool:
             self._call_idle()
 
     def _call_idle(self) -> None:
-        """Call the actors that owe nothing, so that the dead ones among them are found."""
+        """Call the idle actors, to detect those that have failed."""
         owing = {number for number, _ in self._refs.values()}
         for number in self._handles.keys() - owing:
             self._refs[self._handles[number].arrive.remote()] = number, "arrive"
 
     def _send(self) -> None:
-        """Make the calls that the dispatcher names."""
+        """Make the calls that the dispatcher chooses."""
         for number, works in self._dispatcher.assignments(time.monotonic()):
             self._refs[self._handles[number].answer.remote(works)] = number, works[0].id
 
@@ -230,7 +230,7 @@ class RayPool:
         return ray.remote(ScorerActor).options(**size, **OPTIONS).remote()
 
     def _refuse_the_impossible(self) -> None:
-        """Refuse what this machine can never hold; a joined cluster may still grow.
+        """Refuse a local cluster on which no actor can ever fit; a joined one may still grow.
 
         Raises:
             InputError: a local cluster can hold no actor.

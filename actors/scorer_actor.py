@@ -10,21 +10,21 @@ from zip_ray.protocol.messages import Value, Work
 
 
 class ScorerActor:
-    """Gets its scorer in a method: of what goes wrong in `__init__` Ray tells the death, but not the exception."""
+    """Builds its scorer in a method: of an exception in `__init__` Ray reports only that the actor has failed."""
 
     def __init__(self) -> None:
         self._scorer: ScorerLike | None = None
 
     def arrive(self) -> None:
-        """Nothing: an actor that has answered this has its place, and loads."""
+        """Do nothing. An actor that answers this call has been placed on a node, and is about to load."""
 
     def load(self, build: Callable[[], ScorerLike]) -> tuple[Facts, int]:
-        """Build the scorer; facts, and the process id. An actor that has answered this is ready."""
+        """Build the scorer; returns its facts and the process id. An actor that has returned is ready."""
         self._scorer = build()
         return self._scorer.facts(), os.getpid()
 
     def answer(self, works: Sequence[Work]) -> list[tuple[Value, float]]:
-        """Do works, and say how many seconds each took; doing them twice gives the same answers."""
+        """The results of some work, each with the seconds it took. Repeating a call gives the same results."""
         if self._scorer is None:
             raise RuntimeError("the pool gave work to an actor that has not loaded")
         answers, start = [], time.perf_counter()

@@ -30,7 +30,7 @@ WANTED = {"async": 0.95, "sync": 0.80}
 """Of the sum of the actors' speeds, one actor in ten being 10 times slower."""
 SLOWER = 10
 STEP = 8
-"""Pairs an actor in a synchronous step: with few, what is measured is how they divide."""
+"""Pairs per actor in a synchronous step: with few, only their division is measured."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Uneven(TimedScorer):
 
 
 def with_stragglers(mode: str, options: Options, marks: str, seconds: float) -> tuple[float, float]:
-    """Queries a second, and what the sum of the actors' speeds would be."""
+    """Queries per second, and the sum of the actors' speeds."""
     service, skip = options.milliseconds / 1000, seconds / 6
     with pool(partial(Uneven, service, options.slow_one_in, f"{marks}-{mode}"), options.actors) as opened:
         config = configure(skip + seconds, pairs_per_step=STEP * options.actors)
@@ -90,12 +90,12 @@ class LostNode:
         return np.array(found).T
 
     def rate(self, at: float) -> float:
-        """Queries a second over the second that ends there."""
+        """Queries per second over the second that ends there."""
         return float(np.interp(at, *self.steps) - np.interp(at - 1, *self.steps))
 
     @cached_property
     def before(self) -> float:
-        """Queries a second before the strike, without the run's first second."""
+        """Queries per second before the fault, without the run's first second."""
         return float(np.mean([self.rate(at) for at in np.arange(2, self.struck, 0.25)]))
 
     def full_again(self, end: float) -> float:
@@ -136,7 +136,7 @@ def after_a_lost_node(options: Options, seconds: float) -> LostNode:
 
 
 def draw(path: Path, run: LostNode, seconds: float) -> None:
-    """Queries a second before and after the strike."""
+    """Queries per second before and after the fault."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3), layout="constrained")
@@ -155,7 +155,7 @@ def draw(path: Path, run: LostNode, seconds: float) -> None:
 def write(text: str, lost: LostNode, seconds: float) -> None:
     """docs/measurements/stragglers.md and its picture."""
     title = "# Slow actors and lost nodes\n\nMade by `python benchmarks/stragglers.py --write`."
-    picture = "![Queries a second around the loss of a node](stragglers.png)"
+    picture = "![Queries per second around the loss of a node](stragglers.png)"
     (MEASUREMENTS / "stragglers.md").write_text(f"{title}\n\n{text}\n\n{picture}\n")
     draw(MEASUREMENTS / "stragglers.png", lost, seconds)
 

@@ -1,4 +1,4 @@
-"""Shared fixtures. What is not a fixture lives in tests/support."""
+"""Shared fixtures. Other shared code is in tests/support."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""The verbs, and the composition: which scorer, which pool, who hears the events.
+"""The verbs, and the composition: which scorer, which pool, and which listeners receive the events.
 
-What takes long to import is imported where it is needed: a driver on a cluster needs no torch, a run in one process no
-Ray, and help none of them.
-What an actor builds is a function of this module and of keys, so that its process finds all of it by name.
+Slow imports are made where they are needed: a driver on a cluster needs no torch, a run in one process no Ray, and
+`--help` neither.
+Actors build scorers with functions of this module and keys, so that their process can import everything by name.
 """
 
 from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ def open_hosts(config: Config, keys: list[str]) -> Pool:
 
 
 def keep_pool(config: Config) -> KeptPool:
-    """A pool for many runs, with the cluster of this config; its actors load this config's model first.
+    """A pool for many runs, on the cluster of this config; its actors load the model of this config first.
 
     Raises:
         InputError: the cluster cannot be used.
@@ -77,18 +77,18 @@ def tune(
     interrupted: Callable[[], bool] = lambda: False,
     listen: Listener = lambda _: None,
 ) -> RunResult:
-    """Start a run, and carry it out.
+    """Start a run, and run it to its end.
 
     Args:
         config: the run.
         open_pool: makes its pool.
         interrupted: whether the run has been asked to stop.
-        listen: hears each event; must not wait.
+        listen: receives each event; must not wait.
 
     Raises:
-        InputError: the run folder exists, or would go with a Ray job; or model, task or cluster cannot be used.
-        OutputError: the run folder takes no more.
-        PoolError: no scorer came up.
+        InputError: the run folder exists, or would be deleted with a Ray job; or model, task or cluster cannot be used.
+        OutputError: the run folder cannot be written to.
+        PoolError: no scorer started.
     """
     _require_lasting(config, config.output.dir)
     return lifecycle.tune(config, open_pool, interrupted, _with_metrics(config, config.output.dir, listen))
@@ -101,19 +101,19 @@ def resume(
     interrupted: Callable[[], bool] = lambda: False,
     listen: Listener = lambda _: None,
 ) -> RunResult:
-    """Go on with a run from its last checkpoint, as `tune` does otherwise.
+    """Continue a run from its last checkpoint; otherwise as `tune`.
 
     Args:
         folder: the run folder.
         config: its config; budget, cluster and tracking may differ from what was started.
         open_pool: makes the pool.
         interrupted: whether the run has been asked to stop.
-        listen: hears each event; must not wait.
+        listen: receives each event; must not wait.
 
     Raises:
         InputError: no run, a damaged one, one in use, another model, or a config that changes the trajectory.
-        OutputError: the run folder takes no more.
-        PoolError: no scorer came up.
+        OutputError: the run folder cannot be written to.
+        PoolError: no scorer started.
     """
     _require_lasting(config, folder)
     return lifecycle.resume(folder, config, open_pool, interrupted, _with_metrics(config, folder, listen))
@@ -123,7 +123,7 @@ def fetched(uri: str) -> Path:
     """A run folder in runs/, fetched from the URI of its copy.
 
     Raises:
-        InputError: no copy, no access to it, or a folder of that name is there.
+        InputError: no copy, no access to it, or a folder of that name exists.
     """
     return fetch(uri, Path("runs"))
 
@@ -135,7 +135,7 @@ def compare(
     open_hosts: OpenHosts = open_hosts,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> "tuple[Path, SuiteOutcome]":
-    """Carry out what is left of a suite, and report; its folder, and how it ended.
+    """Run what is left of a suite, and report; returns its folder, and how it ended.
 
     Args:
         suite: what is compared.
@@ -153,10 +153,10 @@ def compare(
     folder = folder or Path("runs", "suites", suite.name)
     _require_lasting(suite.common(source), folder, "output")
 
-    def hear(run: Config, view: Listener) -> Listener:
+    def run_listener(run: Config, view: Listener) -> Listener:
         return _with_metrics(run, run.output.dir, view)
 
-    return folder, run_suite(suite, folder, open_hosts, interrupted, hear)
+    return folder, run_suite(suite, folder, open_hosts, interrupted, run_listener)
 
 
 def report(folder: Path) -> tuple[Path, Path]:
@@ -208,7 +208,7 @@ def export(prompt: Path, file: Path) -> None:
 
 
 def replay(folder: Path, tracking: TrackingConfig) -> Replayed:
-    """Send to MLflow what it lacks of a run folder; doing it again changes nothing.
+    """Send to MLflow whatever it lacks of a run folder; repeating the call changes nothing.
 
     Raises:
         InputError: no record, or a server that does not answer.
@@ -217,7 +217,7 @@ def replay(folder: Path, tracking: TrackingConfig) -> Replayed:
 
 
 def checks(config: Config) -> dict[str, Callable[[], str]]:
-    """What must be in order for a run, each a check by name that says what it found.
+    """The checks of a run by name; each returns what it found.
 
     A check raises InputError or PoolError for a fault.
     """
@@ -242,7 +242,7 @@ def checks(config: Config) -> dict[str, Callable[[], str]]:
 
 
 def _open(config: Config, build: Callable[[], ScorerLike], keys: list[str]) -> Pool:
-    """The pool that the config names; on a cluster, what the keys of its runs name of one's own travels there."""
+    """The pool that the config describes; on a cluster, the user's own modules that its runs need are sent there."""
     if config.cluster.pool == "in-process":
         return InProcessPool(build)
     from zip_ray.actors.ray_pool import RayPool
@@ -251,7 +251,7 @@ def _open(config: Config, build: Callable[[], ScorerLike], keys: list[str]) -> P
 
 
 def _require_lasting(config: Config, folder: Path | None, option: str = "output.dir") -> None:
-    """Refuse, within a Ray job, a folder that is deleted with it.
+    """Within a Ray job, refuse a folder that is deleted with the job.
 
     Raises:
         InputError: names the option and the remedy.
@@ -262,15 +262,15 @@ def _require_lasting(config: Config, folder: Path | None, option: str = "output.
 
 
 def _with_metrics(config: Config, folder: Path | None, listen: Listener) -> Listener:
-    """What hears the events of a run besides its own folder: a listener, and Ray's metrics, where there is Ray."""
+    """What receives the events of a run besides its folder: a listener and, where Ray is used, Ray's metrics."""
     if config.cluster.pool == "in-process":
         return listen
     from zip_ray.actors.metrics import RayMetrics
 
     metrics = RayMetrics(str(folder or config.task.name), config.budget)
 
-    def hear(event: Event) -> None:
+    def forward(event: Event) -> None:
         listen(event)
         metrics.event(event)
 
-    return hear
+    return forward

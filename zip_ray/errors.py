@@ -10,7 +10,7 @@ class InputError(Exception):
 
 
 class OutputError(Exception):
-    """A run folder that cannot be written to: what is there stands, and the run can be resumed when there is room."""
+    """A run folder that cannot be written to; its files are kept, and the run can be resumed once there is space."""
 
 
 def one_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 PARTIAL = ".partial"
-"""Ending of what is not whole yet."""
+"""Suffix of a file that is not complete yet."""
 
 
 def packaged(name: str) -> Path:

@@ -183,7 +183,7 @@ def compare(suite: str | Path | Mapping[str, Any], *, output: str | Path | None 
         folder = None if output is None else Path(output)
         found = SuiteResult(*api.compare(asked.changed(_tree(options)), source, folder, opener, interrupted))
         if interrupted():
-            raise KeyboardInterrupt(f"{found.outcome.left} runs left: the same call continues")
+            raise KeyboardInterrupt(f"{found.outcome.left} runs left: make the same call to continue")
     return found
 
 
@@ -223,11 +223,11 @@ def _attended(
     with ExitStack() as stack:
         opener = opener if pool is None else pool.of_run
         interrupted, opener = stack.enter_context(stop_on_signal(opener, [SIGINT]))
-        heard: list[Callback] = [stack.enter_context(ProgressView(run.budget)).event] if progress else []
-        heard += callbacks
+        listeners: list[Callback] = [stack.enter_context(ProgressView(run.budget)).event] if progress else []
+        listeners += callbacks
 
         def listen(event: Event) -> None:
-            for callback in heard:
+            for callback in listeners:
                 callback(event)
 
         yield _Attended(opener, interrupted, listen)

@@ -1,7 +1,7 @@
-"""Methods, prompt spaces, tasks and scorers of one's own, found by name: an entry point, or `package.module:Name`.
+"""The user's own methods, prompt spaces, tasks and scorers, by name: an entry point, or `package.module:Name`.
 
 Each is a class whose attribute `Options` is the class of its section of the config. A name means the same class in
-every process: actors import it by the same path, or say that they cannot.
+every process: actors import it by the same path, or report that they cannot.
 """
 
 import importlib

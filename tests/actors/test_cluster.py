@@ -92,7 +92,7 @@ def test_a_failed_start_leaves_no_process_and_ends_no_other(monkeypatch: pytest.
 
 
 def test_the_description_counts_the_nodes_that_are_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray lists those that are down too."""
+    """Ray's list also has nodes that are down."""
     nodes = [{"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, False, True)]
     monkeypatch.setattr("zip_ray.actors.cluster.connect", lambda *_: "joined")
     for name, value in (("nodes", nodes), ("cluster_resources", {"CPU": 8.0, "GPU": 1.0}), ("shutdown", None)):

@@ -29,7 +29,7 @@ def load(fleet: Fleet, *numbers: int) -> None:
 
 
 def work(fleet: Fleet, *numbers: int) -> None:
-    """These load, and answer a work."""
+    """These load, and return a result."""
     load(fleet, *numbers)
     for number in numbers:
         fleet.prove(number)
@@ -55,8 +55,8 @@ def test_it_starts_what_is_missing_and_replaces_what_is_lost() -> None:
     assert fleet.grow(8, free=8) == [1, 2, 3]
     assert fleet.grow(8, free=5) == []
     work(fleet, 1, 2, 3)
-    fleet.lose(2, "actor died")
-    assert fleet.last_error == "actor 2: actor died"
+    fleet.lose(2, "actor lost")
+    assert fleet.last_error == "actor 2: actor lost"
     assert fleet.grow(8, free=6) == [4], "a number is given once"
     assert list(fleet.actors) == [1, 3, 4]
 
@@ -88,7 +88,7 @@ def test_a_proven_actor_is_replaced_for_ever() -> None:
     for number in range(1, 20 * STARTS_PER_ACTOR):
         assert fleet.grow(8, free=8) == [number]
         work(fleet, number)
-        fleet.lose(number, "actor died")
+        fleet.lose(number, "actor lost")
     assert fleet.given_up == []
 
 
@@ -96,7 +96,7 @@ def test_a_lost_node_is_no_failed_start() -> None:
     fleet = make_fleet(actors=1)
     for number in range(1, 3 * STARTS_PER_ACTOR):
         assert fleet.grow(8, free=8) == [number]
-        fleet.lose(number, "actor died with its node", blameless=True)
+        fleet.lose(number, "actor lost with its node", blameless=True)
     assert fleet.given_up == []
 
 
@@ -134,7 +134,7 @@ def test_auto_starts_as_many_as_find_room_beside_other_programs() -> None:
     assert fleet.grow(places=5, free=3) == [1, 2, 3]
     work(fleet, 1, 2, 3)
     assert fleet.grow(places=5, free=0) == []
-    fleet.lose(1, "actor died")
+    fleet.lose(1, "actor lost")
     assert fleet.grow(places=5, free=1) == [4], "its place is free again, and only that"
     work(fleet, 4)
     assert fleet.grow(places=5, free=2) == [5, 6], "the other program has ended"
@@ -200,10 +200,10 @@ def test_the_wait_begins_when_too_few_are_left() -> None:
     fleet.grow(8, free=8)
     work(fleet, 1)
     fleet.require_enough(500.0, no_shortage)
-    fleet.lose(1, "actor died", blameless=True)
+    fleet.lose(1, "actor lost", blameless=True)
     fleet.require_enough(510.0, no_shortage)
     fleet.require_enough(570.0, no_shortage)
-    with pytest.raises(PoolError, match=r"^0 of at least 1 actors .* \(last error: actor 1: actor died\)$"):
+    with pytest.raises(PoolError, match=r"^0 of at least 1 actors .* \(last error: actor 1: actor lost\)$"):
         fleet.require_enough(570.1, no_shortage)
 
 
@@ -215,7 +215,7 @@ def test_a_cluster_that_can_place_no_actor_is_the_input_s_fault_until_one_was_re
         fleet.require_enough(61.0, lambda: lack)
     load(fleet, 1)
     fleet.require_enough(70.0, lambda: lack)
-    fleet.lose(1, "actor died", blameless=True)
+    fleet.lose(1, "actor lost", blameless=True)
     fleet.require_enough(80.0, lambda: lack)
     with pytest.raises(PoolError, match=rf"\(last error: {lack}\)$"):
         fleet.require_enough(141.0, lambda: lack)

@@ -51,7 +51,7 @@ def test_work_of_a_killed_actor_is_answered_once(joined: ClusterConfig) -> None:
         assert sorted(answer.id for answer in answers) == list(range(12))
         assert values(answers) == {work.id: FakeScorer().answer(work) for work in works}
         again = sum(answer.attempts - 1 for answer in answers)
-        assert 1 <= again <= PREFETCH, "what the dead actor held, and no more, was issued again"
+        assert 1 <= again <= PREFETCH, "the lost actor's work, and no more, was issued again"
         assert pool.collect(0.5) == []
     finally:
         pool.close()
@@ -172,7 +172,7 @@ def test_killed_node(cluster: Cluster) -> None:
             drain(pool, 1)
             return sorted(member.state for member in pool.members()) == ["pending", "ready"]
 
-        wait_for(waits_for_a_node)  # copies of its work were answered before the node was known to be dead
+        wait_for(waits_for_a_node)  # copies of its work were answered before the loss of the node was detected
     finally:
         pool.close()
 
@@ -242,7 +242,7 @@ def test_a_port_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_addresses_of_another_kind(cluster: Cluster) -> None:
-    with pytest.raises(InputError, match=r"^cluster.address: 'head-node' is no address: give auto, HOST:PORT or ray:"):
+    with pytest.raises(InputError, match=r"^cluster.address: 'head-node' is not an address: give auto, HOST:PORT or"):
         connect(ClusterConfig(address="head-node"))
     with pytest.raises(
         InputError, match=rf"^cluster.address: 'ray://{cluster.address}' is not .* write it without ray://$"
@@ -258,7 +258,7 @@ def test_a_cluster_that_is_up_but_refuses_is_told_apart(ray_cluster: str, monkey
         raise SystemExit(15)  # what ray.init does after minutes of trying
 
     monkeypatch.setattr("ray.init", refuse)
-    with pytest.raises(InputError, match=r"^cluster.address: the Ray .* is up but cannot be joined \(15\).*auth-token"):
+    with pytest.raises(InputError, match=r"^cluster.address: .* is running but cannot be joined \(15\).*auth-token"):
         connect(ClusterConfig(address=ray_cluster))
 
 

@@ -118,11 +118,11 @@ def test_other_classes_get_the_prompt_alone(
     prompt, _, _ = made
     for colour in list(COLOURS)[:2]:
         paint(tmp_path / "test" / colour / "0.png", colour)
-    with pytest.warns(UserWarning, match="the prompt alone is used"):
+    with pytest.warns(UserWarning, match="only the prompt is used"):
         accuracies = evaluate(prompt, make_config(tmp_path).task, 1)
     assert list(accuracies) == [PLAIN_TEMPLATE, TUNED]
     names = ("red", "blue thing")
-    with pytest.warns(UserWarning, match="the prompt alone is used"):
+    with pytest.warns(UserWarning, match="only the prompt is used"):
         found = [one.classname for one in prompt.classifier(names)(images / "test")]
     assert found == [one.classname for one in replace(prompt, readout=None).classifier(names)(images / "test")]
 

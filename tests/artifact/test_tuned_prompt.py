@@ -164,7 +164,7 @@ def test_a_readout_serves_the_classes_that_it_was_fitted_to(prompt: TunedPrompt)
             np.testing.assert_array_equal(head, given.head[order])
             np.testing.assert_array_equal(bias, given.readout.bias[order])
     for others in (["cat"], ["cat", "dog"], ["cat", "sea lion", "dog"]):
-        with pytest.warns(UserWarning, match="the prompt alone is used"):
+        with pytest.warns(UserWarning, match="only the prompt is used"):
             assert given.read_out(others) is None
 
 

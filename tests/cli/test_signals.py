@@ -23,7 +23,7 @@ def test_the_first_ctrl_c_asks_a_run_to_stop_and_the_second_ends_it(capfd: pytes
         assert not interrupted()
         signal.raise_signal(signal.SIGINT)
         assert interrupted()
-        assert capfd.readouterr().err == "stopping; once more ends it at once\n"
+        assert capfd.readouterr().err == "stopping; interrupt again to quit immediately\n"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

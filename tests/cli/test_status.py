@@ -36,7 +36,7 @@ def test_a_run_that_goes_on(folder: Path) -> None:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         head, *lines = status(folder)
-    assert head.startswith(f"{folder}: running, its last word ")
+    assert head.startswith(f"{folder}: running, last event ")
     assert lines[0] == "40/5,000 queries  loss 1.500  accuracy 50.0%"
     assert "20 queries/s, 20 since the start  4:08 left  staleness 1.5  6 queries wasted" in lines[1]
     assert lines[2] == "actors: 3 ready, 1 pending  0.1 to 0.4 s per pass  last error: actor 2: killed"
@@ -60,7 +60,7 @@ def test_a_run_that_has_not_begun(folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert status(folder) == [f"{folder}: starting: hand-written prompts are tested before the first step"]
     (line,) = status(folder)
-    assert line.startswith(f"{folder}: not begun, and not running on this machine")
+    assert line.startswith(f"{folder}: not started, and not running on this machine")
 
 
 def test_no_run(tmp_path: Path) -> None:

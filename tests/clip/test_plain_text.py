@@ -80,7 +80,7 @@ def test_underscore_is_a_space(tokenizer) -> None:
 def test_too_long_a_prompt_names_its_class(tokenizer) -> None:
     model = TOWERS["CLIP"]()
     long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-    with pytest.raises(InputError, match=r"'one two .* sixteen\.': .* has at least 27 tokens, the model reads 24"):
+    with pytest.raises(InputError, match=r"'one two .* sixteen\.': .* has at least 27 tokens, the model takes 24"):
         PromptEncoder(model, tokenizer, ["cat", long], 8)
     # at the limit: start, 8 placeholders, 13 words, the stop and the end of text
     fits = " ".join(long.split()[:13])

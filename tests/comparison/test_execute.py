@@ -82,7 +82,7 @@ def test_a_finished_suite_is_only_reported_again(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished / "runs").rglob("*")}
     (finished / "report.html").unlink()
     again = run(finished.parent, "compare", "mini.yaml", "--output=out")
-    assert "all runs were done before" in again.stdout
+    assert "all runs were finished before" in again.stdout
     assert (finished / "report.html").is_file()
     (finished / "report.html").unlink()
     write_report(finished)
@@ -152,11 +152,11 @@ def carry_out(
     steps: list[Event] = []
 
     def listen(_: Config, view: Listener) -> Listener:
-        def hear(event: Event) -> None:
+        def forward(event: Event) -> None:
             view(event)
             steps.extend([event] * isinstance(event, StepEvent))
 
-        return hear
+        return forward
 
     def open_pool(_: Config, keys: list[str]) -> Pool:
         return InProcessPool(partial(MultiScorer, by_key(build), keys))
@@ -215,7 +215,7 @@ def test_a_run_that_fails_does_not_end_the_suite_and_is_tried_again(tmp_path: Pa
 
 @pytest.mark.parametrize(("pairs", "most"), [(1, 2), (5, 1)])
 def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int, most: int) -> None:
-    """One actor holds two passes: two runs of one pair a step, one run of five."""
+    """One actor holds two passes: two runs of one pair per step, one run of five."""
     going: set[str] = set()
     seen: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Which code ran is told from the checkout that tracks the package, from no other."""
+"""The revision of the code comes from the checkout that tracks the package, and from no other."""
 
 import subprocess
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_the_commit_is_that_of_the_checkout_which_tracks_the_package(
     code.touch()
     assert revision() == __version__
     git("init")
-    git("commit", "--allow-empty", "-m", "somebody's own work, with an environment in it")
+    git("commit", "--allow-empty", "-m", "another project, with an environment in it")
     assert revision() == __version__
     git("add", ".")
     git("commit", "-m", "the package")

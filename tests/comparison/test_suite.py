@@ -150,7 +150,7 @@ def test_a_target_of_other_data_takes_over_nothing_of_the_runs_data() -> None:
 
 
 def test_a_label_stands_for_the_name_of_a_built_in_task() -> None:
-    """Where none is given; `style` has a test set that is called digits, and such a label speaks of that."""
+    """Where none is given; `style` has a test set called digits, to which such a label refers."""
     tree = {
         "name": "s",
         "protocol": "transfer",
@@ -277,13 +277,13 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
         ),
         (
             {"methods": {"A": {"optimizer": {"initial_std": 3}}}},
-            "mini: A, digits: optimizer.initial_std: does nothing with optimizer.method zip: it belongs to cma-es",
+            "mini: A, digits: optimizer.initial_std: has no effect with optimizer.method zip: it belongs to cma-es",
         ),
         (
             {"methods": {"A": {"by_task": {"digits": {"execution": {"in_flight": 3}}}}}},
-            "mini: A, digits: execution.in_flight: does nothing with execution.mode sync",
+            "mini: A, digits: execution.in_flight: has no effect with execution.mode sync",
         ),
-        ({"base": {**BASE, "optimizer": {"points": 3}}}, "mini: base.optimizer.points: does nothing in any run"),
+        ({"base": {**BASE, "optimizer": {"points": 3}}}, "mini: base.optimizer.points: has no effect in any run"),
         ({"base": {"cluster": {"cache": False}}}, "mini: ZIP, digits: cluster.cache: this is now execution.cache"),
         ({"methods": {"A": {"file": "none.yaml"}}}, "none.yaml: No such file"),
         ({"methods": {"A b": {}, "a B": {}}}, "labels that differ in signs only"),

@@ -188,7 +188,7 @@ def test_means_are_over_the_tasks_that_all_have(results: Results) -> None:
     assert cells(transfer_tables.applied_table(wider, 16)) == cells(transfer_tables.applied_table(results, 16))
     assert [line[-1] for line in cells(query_tables.target_table(wider, 16)).values()] == ["25.0", "20", "*15*", "12"]
     assert document(replace(wider, suite=failing)).summary.endswith(
-        "Left out for want of a finished run: broken. "
+        "Left out, without a finished run: broken. "
         "Means over tasks leave out those that another method has not finished: gone."
     )
     one = results.finished[0]

@@ -24,44 +24,50 @@ def test_an_option_of_another_class_is_refused_with_those_that_have_it(path: str
     section, name = path.split(".")
     with pytest.raises(InputError) as caught:
         require_effect({section: {name: 5}}, "c.yaml")
-    assert str(caught.value) == f"c.yaml: {path}: does nothing with {why[0]}: it belongs to {why[1]}"
+    assert str(caught.value) == f"c.yaml: {path}: has no effect with {why[0]}: it belongs to {why[1]}"
 
 
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"execution": {"in_flight": 3}}, "execution.in_flight: does nothing with execution.mode sync: leave it out"),
-        ({"execution": {"max_staleness": 3}}, "execution.max_staleness: does nothing with execution.mode sync"),
+        ({"execution": {"in_flight": 3}}, "execution.in_flight: has no effect with execution.mode sync: leave it out"),
+        ({"execution": {"max_staleness": 3}}, "execution.max_staleness: has no effect with execution.mode sync"),
         (
             {"execution": {"mode": "async", "in_flight": 3}},
-            "execution.in_flight: does nothing with optimizer.method gauss-newton: leave it out, or change optimizer.m",
+            "execution.in_flight: has no effect with optimizer.method gauss-newton: leave it out, or change optimizer.",
         ),
-        ({"execution": {"round_share": 0.8}}, "execution.round_share: does nothing with execution.mode sync: leave it"),
+        (
+            {"execution": {"round_share": 0.8}},
+            "execution.round_share: has no effect with execution.mode sync: leave it",
+        ),
         (
             {"optimizer": {"method": "zip"}, "execution": {"mode": "async", "round_share": 0.8}},
-            "execution.round_share: does nothing with optimizer.method zip: leave it out, or change optimizer.method",
+            "execution.round_share: has no effect with optimizer.method zip: leave it out, or change optimizer.method",
         ),
-        ({"task": {"crop_scale": [0.1, 1]}}, "task.crop_scale: does nothing with task.views 0: leave it out"),
-        ({"task": {"flip": False, "views": 0}}, "task.flip: does nothing with task.views 0"),
-        ({"prompt": {"tokens": 4}}, "prompt.tokens: does nothing with prompt.init auto: leave it out"),
-        ({"prompt": {"init": "a photo of a", "tokens": 4}}, "prompt.tokens: does nothing with prompt.init a photo"),
+        ({"task": {"crop_scale": [0.1, 1]}}, "task.crop_scale: has no effect with task.views 0: leave it out"),
+        ({"task": {"flip": False, "views": 0}}, "task.flip: has no effect with task.views 0"),
+        ({"prompt": {"tokens": 4}}, "prompt.tokens: has no effect with prompt.init auto: leave it out"),
+        ({"prompt": {"init": "a photo of a", "tokens": 4}}, "prompt.tokens: has no effect with prompt.init a photo"),
         (
             {"prompt": {"space": "low-rank", "projection": "none", "intrinsic_dimension": 50}},
-            "prompt.intrinsic_dimension: does nothing with prompt.projection none",
+            "prompt.intrinsic_dimension: has no effect with prompt.projection none",
         ),
-        ({"cluster": {"pool": "in-process", "actors": 2}}, "cluster.actors: does nothing with cluster.pool in-process"),
+        (
+            {"cluster": {"pool": "in-process", "actors": 2}},
+            "cluster.actors: has no effect with cluster.pool in-process",
+        ),
         (
             {"tracking": {"enabled": False, "uri": "x"}},
-            "tracking.uri: does nothing with tracking.enabled false: leave it out, or change tracking.enabled",
+            "tracking.uri: has no effect with tracking.enabled false: leave it out, or change tracking.enabled",
         ),
         (
             {"optimizer": {"method": "gradient"}, "execution": {"split": "auto"}},
-            "execution.split: does nothing with optimizer.method gradient: leave it out, or change optimizer.method",
+            "execution.split: has no effect with optimizer.method gradient: leave it out, or change optimizer.method",
         ),
-        ({"model": {"name": "local-dir:x", "pretrained": "y"}}, "model.pretrained: does nothing with model.name loc"),
+        ({"model": {"name": "local-dir:x", "pretrained": "y"}}, "model.pretrained: has no effect with model.name loc"),
         (
             {"optimizer": {"method": "spsa", "step_size_decay": 0, "step_size_offset": 3}},
-            "optimizer.step_size_offset: does nothing with optimizer.step_size_decay 0",
+            "optimizer.step_size_offset: has no effect with optimizer.step_size_decay 0",
         ),
     ],
 )
@@ -95,7 +101,7 @@ def test_rules_name_fields() -> None:
 
 def test_a_file_is_refused_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"optimizer": {"population": 99}}))
-    with pytest.raises(InputError, match=r"c\.yaml: optimizer\.population: does nothing with optimizer\.method gauss"):
+    with pytest.raises(InputError, match=r"c\.yaml: optimizer\.population: has no effect with optimizer\.method gauss"):
         load_config(tmp_path / "c.yaml")
 
 

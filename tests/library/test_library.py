@@ -72,7 +72,7 @@ def test_a_config_comes_in_any_form(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (None, {"quieries": 10}, "quieries: no option: known are seed, task, "),
         (None, {"queries": 0}, "budget.queries: 0: Input should be greater than or equal to 1"),
         (None, {"optimizer": {"step_siez": 1}}, "optimizer.step_siez: unknown key; known with optimizer.method gauss-"),
-        (None, {"method": "zip", "optimizer": {"round_queries": 14}}, "optimizer.round_queries: does nothing with"),
+        (None, {"method": "zip", "optimizer": {"round_queries": 14}}, "optimizer.round_queries: has no effect with"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(config: Any, options: dict[str, Any], said: str) -> None:

@@ -175,7 +175,7 @@ def expected_rate(
 
 
 def test_the_speed_under_one_partition_is_not_taken_for_that_under_another(caplog: pytest.LogCaptureFixture) -> None:
-    """Ten actors at about a second a pass, of which eight have one of the two parts of four passes of two queries."""
+    """Ten actors at about a second per pass, of which eight have one of the two parts of four passes of two queries."""
     four_pairs = {"optimizer": {"pairs_per_step": 4}}
     fresh = expected_rate(caplog, SimulatedPool(1, 10, Faults()), **four_pairs)
     grown = expected_rate(caplog, GrowingPool(1, 4, Faults()), **four_pairs)
@@ -194,15 +194,15 @@ def test_unlike_actors_are_as_fast_as_the_sum_of_their_speeds(caplog: pytest.Log
     [
         (
             {"execution": {"mode": "async"}},
-            "; 32 actors have nothing to do: raise execution.in_flight (now 8; see docs/measurements/staleness.md)",
+            "; 32 actors are idle: raise execution.in_flight (now 8; see docs/measurements/staleness.md)",
         ),
         ({"execution": {"mode": "async", "in_flight": 64}}, ""),
         (
             {"execution": {"mode": "async", "pairs_per_pass": 8}},
-            "; 60 actors have nothing to do: raise execution.in_flight (now 8; see docs/measurements/staleness.md), or "
+            "; 60 actors are idle: raise execution.in_flight (now 8; see docs/measurements/staleness.md), or "
             "lower execution.pairs_per_pass (now 8)",
         ),
-        ({"optimizer": {"pairs_per_step": 2}}, "; 56 actors have nothing to do: give cluster.actors fewer"),
+        ({"optimizer": {"pairs_per_step": 2}}, "; 56 actors are idle: lower cluster.actors"),
     ],
 )
 def test_actors_that_have_nothing_to_do_are_reported(
@@ -218,7 +218,7 @@ def test_rounds_that_leave_actors_idle_are_reported(caplog: pytest.LogCaptureFix
     rate = expected_rate(caplog, PacedPool([0.05] * 64), budget={"queries": 40}, **sections)
     assert rate == pytest.approx(40 / 0.05, rel=0.1), "awaited together"
     said = caplog.messages[-1].partition(" queries per second")[2]
-    assert said == "; 24 actors have nothing to do: raise optimizer.round_queries (now 40)"
+    assert said == "; 24 actors are idle: raise optimizer.round_queries (now 40)"
 
 
 def test_passes_that_are_not_full_count_for_what_they_hold(caplog: pytest.LogCaptureFixture) -> None:

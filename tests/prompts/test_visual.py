@@ -145,7 +145,7 @@ def test_a_decoder_is_the_released_one(
     assert (whole - plain(clip, images)).abs().max() > 1e-2
     assert_same(encode_prompted(clip, images, visual, part=slice(1, 3)), whole[1:3])
     assert_same(encode_prompted(clip, images, visual, conditions=seen), whole)
-    # Settled, an image no longer depends on those beside it.
+    # With fixed statistics an image no longer depends on the others.
     fixed = fix_statistics(visual, encode_conditions(clip, images, "clip"), (size, size))
     assert_same(encode_prompted(clip, images, fixed), whole)
     for stage, norm in enumerate(layer for layer in decoder if isinstance(layer, nn.BatchNorm2d)):

@@ -1,4 +1,4 @@
-"""Works have ids of their own; results say whether they can be used; slices know their share."""
+"""Work has unique ids; results are marked usable or not; slices have their share of a pass."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor

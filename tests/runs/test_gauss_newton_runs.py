@@ -118,7 +118,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(looks: int, tmp_path: P
 
 @pytest.mark.parametrize("seed", range(4))
 def test_rounds_that_close_early_outlive_actors_and_drivers(seed: int, tmp_path: Path) -> None:
-    """Actors are slow, hang, die and fail, and drivers are killed or told to stop, until the cluster is left alone."""
+    """Actors are slow, hang, crash and fail, and drivers are killed or asked to stop, until the faults end."""
     config = make_config(tmp_path / "run", 400, execution={"mode": "async", "round_share": 0.8})
     faults = Faults(kill=0.1, hang=0.03, slow=0.03, fail=0.1, kill_driver=0.08, stop_driver=0.05, until=80)
     now, finished, drivers = 0.0, False, 0

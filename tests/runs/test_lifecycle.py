@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_at_the_start_leaves_no_folder(tmp_path: Path) -> No
     config = make_config(tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zip_ray.runs.folder.write_whole", full_disk)
-        with pytest.raises(OutputError, match=r"run: No space left .*; nothing was started: make room"):
+        with pytest.raises(OutputError, match=r"run: No space left .*; nothing was started: free space"):
             tune(config, open_pool, lambda: False)
     assert tune(config, open_pool, lambda: False).outcome.finished
 
@@ -236,7 +236,7 @@ def test_a_resume_reads_the_run_only_when_it_holds_it(tmp_path: Path) -> None:
 
 
 class CountedPool(InProcessPool):
-    """Knows how many queries it was sent, in pairs."""
+    """Counts the queries it was sent, in pairs."""
 
     queries = 0
 
@@ -320,7 +320,7 @@ def test_brackets_in_paths_and_templates_are_shown_as_they_are(
 def test_a_stopped_run_names_its_copy_where_it_has_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = tune(make_config(tmp_path / "run"), open_pool, lambda: True)
     show_run(console, result, make_config(tmp_path / "run", output={"remote": "s3://bucket/run"}))
-    assert f"zip-ray resume {tmp_path / 'run'}, or s3://bucket/run where that is gone" in capsys.readouterr().out
+    assert f"zip-ray resume {tmp_path / 'run'}, or s3://bucket/run if that is gone" in capsys.readouterr().out
 
 
 def test_a_table_has_texts_where_there_are_templates() -> None:

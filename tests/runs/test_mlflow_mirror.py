@@ -1,4 +1,4 @@
-"""MLflow gets what the record says: once, whatever dies in between. A real server, started and killed by the tests."""
+"""MLflow receives the record exactly once, despite any crash. A real server, started and killed by the tests."""
 
 import os
 import signal

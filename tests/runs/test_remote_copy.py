@@ -61,7 +61,7 @@ def test_a_run_goes_on_elsewhere_from_its_copy(tmp_path: Path) -> None:
     cut = tune(configured(tmp_path / "cut", remote=URI), open_pool, lambda: next(looks) > 60)
     assert not cut.outcome.finished
     head, *lines = status_of_copy(URI)
-    assert head.startswith(f"{URI}: not finished when it was last copied")
+    assert head.startswith(f"{URI}: unfinished when last copied")
     assert lines[0].startswith(f"{cut.outcome.state.account.charged}/")
     folder = fetch(URI, tmp_path / "elsewhere")
     assert folder == tmp_path / "elsewhere" / "first"

@@ -60,5 +60,5 @@ def test_an_actor_with_other_images_answers_other_questions() -> None:
 
 
 def test_notes_of_the_task_are_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tune(make_config(tmp_path / "run"), pool_of(replace(TASK, notes=("3 files are passed over",))), lambda: False)
-    assert "task: 3 files are passed over" in caplog.text
+    tune(make_config(tmp_path / "run"), pool_of(replace(TASK, notes=("3 files are ignored",))), lambda: False)
+    assert "task: 3 files are ignored" in caplog.text

@@ -157,7 +157,7 @@ def test_fresh_crops_are_scored_as_if_encoded_on_the_spot() -> None:
     task, clip = load_task(config.task, config.seed), load_clip(config.model, "cpu")
     crop = random_crop(clip, config.task)
     seen = []
-    for batch in (1, 2, 5):  # 40 images: three batches of 12 an epoch
+    for batch in (1, 2, 5):  # 40 images: three batches of 12 per epoch
         crops = value_of(scorer, Crops(batch), CropsResult)
         chosen = mini_batch(40, 12, config.seed, batch)
         pixels = [crop(task.train.image(i), generator(1, Stream.CROP, batch, place)) for place, i in enumerate(chosen)]

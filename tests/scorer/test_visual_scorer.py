@@ -234,6 +234,6 @@ def test_a_task_without_training_images_is_tested(built: tuple[Config, Scorer], 
     scorer = build_scorer(make_config(source.prompt.space, task=task, model={"precision": "tf32"}))
     facts = scorer.facts()
     assert facts.images == {"train": 0, "val": 0, "test": 3}
-    assert facts.clip.precision == "tf32: not judged, without training images"
+    assert facts.clip.precision == "tf32: not measured, without training images"
     prompt = encode(tuned, start(source, tuned)).prompt
     assert evaluate_on(scorer, "test", prompt).accuracy >= 1 / 3

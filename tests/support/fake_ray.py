@@ -1,4 +1,4 @@
-"""What `zip_ray.actors.ray_pool` uses of Ray, without Ray: actors live in this process, in a time of their own."""
+"""The part of Ray that `zip_ray.actors.ray_pool` uses, simulated: actors in this process, in virtual time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ class FakeRay:
         return RayPool(build, ClusterConfig(**cluster))
 
     def lose(self, *actors: FakeActor, death: Exception | None = None) -> None:
-        """These die."""
+        """These fail."""
         for actor in actors:
             actor.death = death or RayActorError()
 
@@ -138,7 +138,7 @@ class FakeRay:
         return max(self.places - self.others - len(self._alive), 0)
 
     def _is_done(self, ref: FakeRef) -> bool:
-        """Whether its actor has a place and does not hang over it, or is dead."""
+        """Whether its actor was placed and does not hang on it, or has failed."""
         placed = self._alive[: self.places - self.others]
         hangs = ref.actor.hangs and ref.method == "load"
         return ref.actor.death is not None or (ref.actor in placed and not hangs)

@@ -121,7 +121,7 @@ class CountingPool:
         Args:
             pool: does the work.
             told: how often each pair has been told, by its index; those of this driver are added.
-            asked: index of the first pair that the driver may ask; from there on, nothing has been told that counts.
+            asked: index of the first pair that the driver may ask; from there on, no result has been used that counts.
             meanwhile: is called before each wait.
         """
         self._pool, self._told, self._meanwhile = pool, told, meanwhile

@@ -17,7 +17,7 @@ HANG_SECONDS = 600
 def free_port() -> int:
     """A port that nothing listens on, and that no other process is given unasked.
 
-    Below the range from which Linux serves those who ask for any port (Ray's agents do), above Ray's for workers.
+    Below the range from which Linux assigns ephemeral ports (Ray's agents use them), above Ray's range for workers.
     """
     while True:
         with (
@@ -81,7 +81,7 @@ def below() -> list[int]:
 
 
 def is_actor(pid: int) -> bool:
-    """Whether a process is an actor's, and alive."""
+    """Whether a process is an actor's, and running."""
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and "ScorerActor" in " ".join(process.cmdline())

@@ -93,7 +93,7 @@ def tear(folder: Path) -> None:
 
 
 class Saboteur(threading.Thread):
-    """Strikes at a real pool, by a seeded schedule, until it is told to stop."""
+    """Injects faults into a real pool, by a seeded schedule, until it is stopped."""
 
     def __init__(self, seed: int, cluster: Cluster, pool: RayPool, disk: Disk) -> None:
         super().__init__(daemon=True)
@@ -127,7 +127,7 @@ class Saboteur(threading.Thread):
             "node silent": partial(self._to_node, self._silence_node),
             "node drained": partial(self._to_node, self._drain_node),
             "node added": self._add_node,
-            "driver told to stop": self._ask_to_stop,
+            "driver asked to stop": self._ask_to_stop,
             "driver killed": self._end_driver,
             "disk full": self._fill_disk,
         }
@@ -147,7 +147,7 @@ class Saboteur(threading.Thread):
             self.struck["driver killed"] += 1
             self._disk.full = True
             raise DriverKilled
-        self.struck["driver told to stop"] += self._interrupt
+        self.struck["driver asked to stop"] += self._interrupt
         return self._interrupt
 
     def close_pool(self) -> None:
@@ -204,7 +204,7 @@ class Saboteur(threading.Thread):
         return pid is not None
 
     def meanwhile(self) -> None:
-        """See who the actors are, and replace lost nodes, as an autoscaler would."""
+        """List the actors, and replace lost nodes, as an autoscaler would."""
         self.seen.update(self._pool.pids())
         self.replace_nodes()
 

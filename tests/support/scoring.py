@@ -102,7 +102,7 @@ def scores_of(result: AskResult) -> np.ndarray:
 
 
 def labels_of(config: Config, scorer: ScorerLike, ask: Ask) -> np.ndarray:
-    """Classes of the images of an ask, as the driver knows them."""
+    """Classes of the images of an ask, from the facts."""
     labels = scorer.facts().labels
     return labels[asked_images(ask, len(labels), config.task.batch_size, config.seed)]
 

@@ -1,4 +1,4 @@
-"""A cluster in virtual time: members that are slow, hang, die, raise and come back, under the real dispatcher."""
+"""A cluster in virtual time: members that are slow, hang, fail, raise and return, under the real dispatcher."""
 
 import heapq
 import random
@@ -22,9 +22,9 @@ class Faults:
     """What may happen, as events a virtual second over the whole cluster, and for how long it goes on."""
 
     kill: float = 0.0
-    """A member dies."""
+    """A member fails."""
     kill_node: float = 0.0
-    """Half of the members die at once."""
+    """Half of the members fail at once."""
     hang: float = 0.0
     """A member never answers again."""
     slow: float = 0.0
@@ -34,7 +34,7 @@ class Faults:
     kill_driver: float = 0.0
     """The driver is gone at once."""
     stop_driver: float = 0.0
-    """The driver is told to stop, and saves what it has."""
+    """The driver is asked to stop, and saves its state."""
     until: float = float("inf")
 
 
@@ -72,7 +72,7 @@ class SimulatedPool:
             seed: of all chances.
             members: how many there are when none is lost.
             faults: what happens to them.
-            paces: seconds a pass, by the number of the member.
+            paces: seconds per pass, by the number of the member.
             start: virtual time now.
             call_seconds: of the driver's time that a call may take.
             scorer: computes the answers; None for a `FakeScorer`.
@@ -121,7 +121,7 @@ class SimulatedPool:
         return []
 
     def interrupted(self) -> bool:
-        """Whether the driver has been told to stop; that is counted here, where the driver meets it."""
+        """Whether the driver has been asked to stop; counted here, where the driver checks it."""
         self.struck["stop_driver"] += self._told_to_stop
         return self._told_to_stop
 

@@ -66,7 +66,7 @@ class Story:
 
     outcome: Outcome
     drivers: int
-    """1, and one more for each time that the driver was lost or told to stop."""
+    """1, and one more for each time that the driver was lost or asked to stop."""
     told: Counter[int]
     """How often each pair was told, over all drivers; what a new driver asks again does not count."""
     issued: int
@@ -97,7 +97,7 @@ def start(config: Config) -> RunState:
 
 def live(config: Config, state: RunState, open_pool: Callable[[int, float], SimulatedPool]) -> Story:
     """Run to the end, with a new driver from the last checkpoint whenever the driver or the pool is lost, or the driver
-    is told to stop.
+    is asked to stop.
 
     Args:
         config: the run.
@@ -167,7 +167,7 @@ def undisturbed(config: Config, nan_at: tuple[int, ...]) -> np.ndarray:
 def spread(config: Config) -> tuple[float, float]:
     """The range of final losses over 40 seeds and pools without faults, widened by half of it on either side.
 
-    A new driver does not ask again what was out when the old one died: it draws other perturbations, as another seed.
+    A new driver does not repeat queries that were in flight when the old one ended: it draws other perturbations.
     """
     found = []
     for seed in range(40):
@@ -250,7 +250,7 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
         struck["tracking server down"] = int(tracked)
         struck += scorer_faults(marks, broken, slow)
     require_gone(seen)
-    # A full disk takes lines of the record too: what they told is not known to the driver after.
+    # A full disk also loses lines of the record, and the next driver lacks their content.
     story = Story(outcome, drivers, told, 0 if struck["disk full"] else issued, struck)
     judge(config, story, nan_at)
     return story
@@ -287,7 +287,7 @@ def drive(config: Config, pool: Pool, interrupted: Callable[[], bool]) -> Outcom
 
 @dataclass
 class Tally:
-    """How the schedules of a kind go, printed as they do: a long run that is cut off has told how many passed."""
+    """The outcome of the schedules of a kind, printed as they end, so that an interrupted run shows how many passed."""
 
     kind: str
     every: int
@@ -331,7 +331,7 @@ def main(simulated: int = 2000, real: int = 100, first: int = 0) -> int:
         first: seed of the first; a long run may be had in parts.
     """
     isolate_environment()
-    logging.getLogger("zip_ray.pool.split_planner").setLevel(logging.ERROR)  # the planner tells of each choice
+    logging.getLogger("zip_ray.pool.split_planner").setLevel(logging.ERROR)  # the planner logs each choice
     virtual, actual = Tally("simulated", every=100), Tally("real", every=1)
     for seed in range(first, first + simulated):
         virtual.attempt(seed, simulated_schedule)

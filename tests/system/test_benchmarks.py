@@ -1,4 +1,4 @@
-"""The programs under benchmarks/: each runs with --quick, and --check tells a figure reached from one missed."""
+"""The programs under benchmarks/: each runs with --quick, and --check distinguishes figures reached from missed."""
 
 import importlib
 import itertools

@@ -134,7 +134,7 @@ def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
         "cluster_name": f"zip-ray-{port}",
         "max_workers": 0,
         "provider": {"type": "local", "head_ip": "127.0.0.1", "worker_ips": []},
-        "auth": {"ssh_user": "somebody"},
+        "auth": {"ssh_user": "user"},
         "file_mounts": {"~/zip-ray": str(ROOT), "~/.ray/auth_token": str(tmp_path / "own" / ".ray" / "auth_token")},
         "head_start_ray_commands": [
             line.replace("6379", str(port)).replace("--dashboard-host=127.0.0.1", "--include-dashboard=false")

@@ -1,4 +1,4 @@
-"""The head of the cluster dies under a driver that is elsewhere: its state is saved, it says so, the run goes on."""
+"""The head of the cluster is lost while a driver runs elsewhere: it saves its state, reports it, and can resume."""
 
 import os
 import subprocess

@@ -134,7 +134,7 @@ def test_a_job_without_a_working_directory_of_its_own_may_write_where_it_stands(
     job = {"runtime_env": {"env_vars": {}, **with_it}, "metadata": {}}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
     config = validate({"tracking": {"enabled": False}}, "test")
-    with contextlib.nullcontext() if lasts else pytest.raises(InputError, match=r"output.dir: .* which goes with it"):
+    with contextlib.nullcontext() if lasts else pytest.raises(InputError, match=r"output.dir: .* is deleted with it"):
         require_lasting(config, tmp_path / "runs" / "first")
     with pytest.raises(InputError, match=r"output.dir: 'runs/first'"):
         require_lasting(config, Path("runs/first"))

@@ -40,7 +40,7 @@ SIZES = {
     "bpt-vlm": (4000, 15),
     "bpt-vlm-tuned": (4000, 15),
 }
-"""Parameters at the small CLIP's width, and queries a step."""
+"""Parameters at the small CLIP's width, and queries per step."""
 TASK = {"shots": 1, "batch_size": 10}
 
 

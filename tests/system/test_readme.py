@@ -140,7 +140,7 @@ def test_pages_that_configs_and_code_name_are_there() -> None:
 
 
 def test_the_papers_tables_are_one_command(tmp_path: Path) -> None:
-    """Every suite of the papers, those after one that fails too; and the failure is told."""
+    """Every suite of the papers, including those after one that fails; and the failure is reported."""
     program, log = tmp_path / "bin/zip-ray", tmp_path / "log"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\necho "$@" >> {log}\ncase "$2" in suites/paper) exit 1;; esac\n')

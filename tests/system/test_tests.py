@@ -1,4 +1,4 @@
-"""The tests' own rules: what they share lives in tests/support."""
+"""Rules of the tests: shared code is in tests/support."""
 
 import ast
 from collections.abc import Iterator

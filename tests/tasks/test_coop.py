@@ -257,7 +257,7 @@ def test_what_is_wrong_with_a_split_is_named(tmp_path: Path, spoil: Callable[[Pa
 
 
 def unsort(root: Path) -> None:
-    """What a user has who unpacks the validation images alone."""
+    """The files of a user that has unpacked only the validation images."""
     val = root / "imagenet" / "images" / "val"
     val.unlink()
     touch(val, "ILSVRC2012_val_00000001.JPEG")

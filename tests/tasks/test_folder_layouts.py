@@ -90,7 +90,7 @@ def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     for name in ("a.heic", "b.heic", "notes.txt", "README", ".hidden"):
         (tmp_path / "train" / "cat" / name).write_text("x")
     (note,) = folder(tmp_path, 1).notes
-    assert note.startswith("5 files are passed over (2 .heic, ")
+    assert note.startswith("5 files are ignored (2 .heic, ")
     assert {"1 .txt", "1 no ending", "1 dangling link"} <= set(re.split(r", |[()]", note))
     assert task_of(tmp_path).notes == folder(tmp_path, 1).notes
 
@@ -153,7 +153,7 @@ def test_forms_of_one_name_are_one_name(tmp_path: Path) -> None:
 
 def test_published_lists_with_twins_are_warned_of() -> None:
     (note,) = twins("coop:imagenet", ("maillot", "cat", "maillot"))
-    assert note.startswith("1 class names are of two classes each, such as 'maillot'")
+    assert note.startswith("1 class names occur twice, such as 'maillot'")
     assert twins("coop:imagenet", ("a", "b")) == []
     items = [("x.png", label, name) for label, name in enumerate(("maillot", "maillot"))]
     assert listed(Lists(items, [], items), ("{}",), "x", published=True).classnames == ("maillot", "maillot")
@@ -165,8 +165,8 @@ def test_images_that_are_there_twice_are_counted(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "train" / "cat" / "0.png", tmp_path / "test" / "cat" / "copy.png")
     shutil.copy(tmp_path / "train" / "cat" / "1.png", tmp_path / "test" / "dog" / "copy.png")
     tested, odd = shared_images(task_of(tmp_path, 2))
-    assert tested.startswith("2 test images are training or validation images too")
-    assert odd.startswith("1 images are under two labels")
+    assert tested.startswith("2 test images are also training or validation images")
+    assert odd.startswith("1 images have two labels")
 
 
 def test_a_task_has_an_identity(tmp_path: Path) -> None:

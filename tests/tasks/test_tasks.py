@@ -261,7 +261,7 @@ def test_other_files_and_hidden_ones_are_passed_over(two_classes: Path) -> None:
     pool = folder(two_classes, 1).train
     assert pool is not None
     assert len(pool) == 13
-    note = "2 files are passed over (1 .db, 1 .txt)"
+    note = "2 files are ignored (1 .db, 1 .txt)"
     assert folder(two_classes, 1).notes == load_task(TaskConfig(name="folder", root=two_classes, shots=2), 1).notes[:1]
     assert folder(two_classes, 1).notes == (note,)
 

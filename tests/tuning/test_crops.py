@@ -9,7 +9,7 @@ from zip_ray.tuning.crops import CropStream
 
 
 class Sent:
-    """What a stream sends; answers come when they are told to."""
+    """The requests of a stream; results arrive on demand."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []

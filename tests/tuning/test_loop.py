@@ -131,7 +131,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(after: int) -> None:
     [({"method": "cma-es", "population": 20, "initial_std": 0.3}, 100), ({"method": "one-sided"}, 150_000)],
 )
 def test_the_cores_of_the_driver_do_not_matter(optimizer: dict[str, Any], size: int) -> None:
-    """Matrix products and long sums of numpy's are shared out among threads, unless it is told not to."""
+    """numpy divides matrix products and long sums among threads unless it is limited to one."""
     found = []
     for threads in (1, 2):
         with threadpool_limits(threads, user_api="blas"):

@@ -46,7 +46,7 @@ def card() -> str:
         "# The small CLIP of zip-ray",
         "",
         "Made by `python -m tools.small_clip.train`; this card by `python -m tools.small_clip.card`.",
-        "For tests, benchmarks and a first try on a laptop: it knows rendered pictures only, no photographs.",
+        "For tests, benchmarks and a first try on a laptop: it was trained on rendered pictures, not on photographs.",
         "",
         "| | |",
         "|---|---|",

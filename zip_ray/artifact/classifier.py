@@ -33,11 +33,11 @@ class Prediction:
     """The most probable class of an image, and how probable each class is."""
 
     path: Path | None
-    """Of the image; None for one that was given open."""
+    """Path of the image; None for an image that was passed open."""
     classname: str
     probability: float
     probabilities: dict[str, float] = field(repr=False)
-    """By class name, in the order of the classes."""
+    """Probabilities by class name, in the order of the classes."""
 
 
 class Classifier:
@@ -46,7 +46,7 @@ class Classifier:
     def __init__(self, prompt: TunedPrompt, classnames: Sequence[str] | None = None) -> None:
         """Load the model, on the GPU where there is one.
 
-        By the prompt's readout, where it has one and the classes are its own; where they are others, a warning says so.
+        The prompt's readout is used if it has one and was fitted to these classes; for other classes a warning says so.
 
         Args:
             prompt: a tuned prompt.
@@ -56,7 +56,7 @@ class Classifier:
             InputError: the prompt's model cannot be loaded, or the classes cannot be used.
         """
         self.classnames = prompt.classes(classnames)
-        """What it chooses from."""
+        """Names of the classes to choose from."""
         self._clip, self._prompt = _load(prompt), prompt
         self._read_out = prompt.read_out(self.classnames)
         self._text = prompt.text_features(self._clip.model, self._clip.tokenizer, self.classnames)
@@ -70,7 +70,7 @@ class Classifier:
         return list(self.each(images))
 
     def each(self, images: Given | Iterable[Given]) -> Iterator[Prediction]:
-        """The same, one after another, with a few images in memory at a time."""
+        """The same as an iterator, with a few images in memory at a time."""
         opened = _opened(images)
         while part := list(islice(opened, IMAGES_PER_PASS)):
             rows = self._probabilities(image for _, image in part).tolist()
@@ -90,8 +90,8 @@ class Classifier:
 def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, float]:
     """Test accuracy of a tuned prompt, and of the task's plain template, on any task: the prompt's own or another.
 
-    With its readout too, where it has one and the classes are its own; where they are others, a warning says so. If
-    only images were tuned, the texts are the task's plain template, as in tuning.
+    The readout is used if the prompt has one and it was fitted to these classes; for other classes a warning says so.
+    If only images were tuned, the texts are the task's plain template, as in tuning.
 
     Raises:
         InputError: the task or the prompt's model cannot be used.
@@ -136,6 +136,8 @@ def _scores(images: Tensor, read_out: tuple[Float32, Float32]) -> Tensor:
 
 def _load(prompt: TunedPrompt) -> FrozenClip:
     if prompt.card.scorer != "clip":
-        raise InputError(f"the prompt was tuned with model.scorer '{prompt.card.scorer}': it classifies there alone")
+        raise InputError(
+            f"the prompt was tuned with model.scorer '{prompt.card.scorer}': it needs that scorer to classify"
+        )
     config = ModelConfig(name=prompt.card.model, pretrained=prompt.card.pretrained)
     return load_clip(config, "cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""A readout in the file of a tuned prompt: numbers and contexts as tensors, sentences in the card."""
+"""A readout in the file of a tuned prompt: numbers and contexts are tensors, sentences are in the card."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from zip_ray.protocol.readout import Readout
 
 
 class FurtherPrompt(BaseModel):
-    """A prompt whose scores the readout sees too."""
+    """A further prompt whose scores are inputs of the readout."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,7 +31,7 @@ class ReadoutCard(BaseModel):
     images: int
     """Training images that it was fitted to."""
     queries: int
-    """What their scores cost."""
+    """Queries charged for their scores."""
     prompts: tuple[FurtherPrompt, ...] = ()
     """Further prompts, in the order of the map's rows."""
 
@@ -59,7 +59,7 @@ class ReadoutCard(BaseModel):
 
 
 def readout_tensors(readout: Readout) -> dict[str, npt.NDArray[Any]]:
-    """What of a readout is written as tensors, by name."""
+    """The tensors of a readout, by name."""
     contexts = {
         f"context.{index}": one.context
         for index, one in enumerate(readout.prompts)

@@ -39,7 +39,7 @@ def deployed(accuracies: dict[str, float]) -> float:
 
 
 class PromptCard(BaseModel):
-    """The description of a tuned prompt: JSON in the file's header and in the file beside it."""
+    """The description of a tuned prompt: JSON in the file's header, and in a .json file beside it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class PromptCard(BaseModel):
     encoder: str = ""
     """Frozen image encoder of a decoder."""
     scorer: str = "clip"
-    """What scored it; `clip` is a model of open_clip, and the next fields are for that."""
+    """Name of the scorer; `clip` is a model of open_clip, which the next fields describe."""
     model: str = ""
     pretrained: str | None = None
     weights_digest: str
@@ -75,7 +75,7 @@ class PromptCard(BaseModel):
     accuracies: dict[str, float]
     """Share of images classified correctly, by name (`test/tuned`, `test/plain template`, `validation`, ...)."""
     readout: ReadoutCard | None = None
-    """What the class scores are corrected by; None for the prompt alone."""
+    """The correction of the class scores; None for the prompt alone."""
 
 
 @dataclass(frozen=True)
@@ -191,14 +191,14 @@ class TunedPrompt:
 
         Returns:
             None where there is no readout, or where the classes are others than those it was fitted to (in any order):
-            then a warning says that the prompt alone is used.
+            then a warning says that only the prompt is used.
         """
         if self.readout is None or self.head is None:
             return None
         own, names = self.card.classnames, self.classes(classnames)
         if sorted(names) != sorted(own):
             warnings.warn(
-                "the readout knows the classes that it was fitted to, not these: the prompt alone is used",
+                "the readout was fitted to other classes than these: only the prompt is used",
                 stacklevel=3,
             )
             return None
@@ -225,7 +225,7 @@ class TunedPrompt:
 
         if weights_digest(model.state_dict()) != self.card.weights_digest:
             warnings.warn(
-                f"the prompt was tuned on other weights ({self.card.model}) than this model's: expect lower accuracy",
+                f"the prompt was tuned on other weights ({self.card.model}) than this model's: accuracy may be lower",
                 stacklevel=2,
             )
         names, context, training = self.classes(classnames), self.prompt.context, model.training

@@ -19,12 +19,12 @@ from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
 
 console = Console(markup=False, highlight=False)
-"""Paths and errors are printed as they are: a bracket in them is no markup."""
+"""Paths and errors are printed as they are: brackets in them are not markup."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and what its help needs to know."""
+    """A command, with the facts that its help shows."""
 
     run: Callable[..., int]
     paths: Paths = tuple
@@ -34,7 +34,7 @@ class Command:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Those paths, with the fields of what is known by now of one's own."""
+        """Those paths, with the fields of the user's own classes that have been imported."""
         return self.paths()
 
 
@@ -82,7 +82,7 @@ def resume(run_dir: Positional[str], given: ResumeOptions) -> int:
 
 @command("status")
 def status(run_dir: Positional[str]) -> int:
-    """Show how a run is doing that another process carries out: progress, speed, time left, actors.
+    """Show the progress of a run in another process: progress, speed, time left, actors.
 
     Args:
         run_dir: the run's folder, or the URI of its copy (output.remote)
@@ -96,7 +96,7 @@ def status(run_dir: Positional[str]) -> int:
 
 @command("evaluate", flags.TEST, settings.of_prompt)
 def evaluate(prompt: Positional[Path], given: TestOptions) -> int:
-    """Test a tuned prompt on its own task (of the config.yaml beside it), or on any other with the same model.
+    """Test a tuned prompt on its own task (of the config.yaml beside it), or on another task with the same model.
 
     Args:
         prompt: tuned_prompt.safetensors, or the folder that holds it
@@ -112,12 +112,12 @@ def classify(
     images: Positional[Path],
     classes: Annotated[tuple[str, ...], UseAppendAction] = (),
 ) -> int:
-    """Print the class and its probability of each image file, one per line.
+    """Print the class of each image file and its probability, one image per line.
 
     Args:
         prompt: tuned_prompt.safetensors, or the folder that holds it
         images: an image, or a folder of images
-        classes: a class name to choose from, once for each; the prompt's own where absent
+        classes: class names to choose from; default: those of the prompt
     """
     for found in api.classify(prompt, images, classes or None):
         print(f"{found.path}\t{found.classname}\t{found.probability:.4f}")
@@ -139,10 +139,10 @@ def export(prompt: Positional[Path], file: Positional[Path]) -> int:
 
 @command("doctor", flags.RUN, settings.of_file)
 def doctor(config: Positional[str | None] = None, given: RunOptions = {}) -> int:  # noqa: B006 - not changed
-    """Check environment, devices, model, task, cluster and tracking server, and say what to do about faults.
+    """Check environment, devices, model, task, cluster and tracking server, with a remedy for each fault.
 
     Args:
-        config: YAML file, or the name of a config that ships; the defaults where absent
+        config: YAML file, or the name of a config that ships; default: the default config
     """
     from zip_ray.cli.doctor import examine, show_findings
 
@@ -155,8 +155,8 @@ def compare(suite: Positional[str], given: SuiteOptions, output: Path | None = N
 
     Args:
         suite: YAML file, or the name of a suite that ships, such as suites/smoke
-        output: folder of the suite; runs/suites/NAME where absent
-        data: root of its data sets, in place of the one it names
+        output: folder of the suite; default: runs/suites/NAME
+        data: root of its data sets; default: as in the suite
     """
     from zip_ray.cli.suite_printing import show_suite
     from zip_ray.comparison.suite import load_suite
@@ -183,7 +183,7 @@ def report(suite_dir: Positional[Path]) -> int:
 
 @command("replay", flags.TRACKING, settings.of_run)
 def replay(run_dir: Positional[Path], given: TrackingOptions) -> int:
-    """Send to MLflow what it lacks of a run, say after its server was down; doing it again changes nothing.
+    """Send to MLflow whatever it lacks of a run, for example after its server was down. Safe to repeat.
 
     Args:
         run_dir: the run's folder
@@ -203,10 +203,10 @@ def configs() -> int:
 
 @command("config show", flags.RUN, settings.of_file)
 def config_show(config: Positional[str | None] = None, given: RunOptions = {}) -> int:  # noqa: B006 - not changed
-    """Print the config that a run would have, as YAML; what differs from the defaults comes first and is marked.
+    """Print the config that a run would have, as YAML; values that differ from the defaults come first, marked.
 
     Args:
-        config: YAML file, or the name of a config that ships; the defaults where absent
+        config: YAML file, or the name of a config that ships; default: the default config
     """
     print(to_yaml(settings.of_file(config, given)), end="")
     return 0

@@ -1,4 +1,4 @@
-"""All checks of a run, one after another, each with what to do about a fault."""
+"""All checks of a run, one after another, each with a remedy for its fault."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Finding:
 
 
 def examine(checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
-    """Run all checks; a fault of one does not keep the others from running."""
+    """Run all checks; a fault of one does not stop the others."""
     for name, check in checks.items():
         try:
             yield Finding(name, True, check())

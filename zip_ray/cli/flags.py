@@ -1,7 +1,7 @@
 """The config's fields as options: the parser returns what is given on the command line, and nothing else, as a tree.
 
-It knows the fields of all methods, spaces, tasks and scorers. Which of them have an effect is found when a config file
-and the command line are put together.
+All fields of all methods, spaces, tasks and scorers are options. Which of them have an effect is decided when a config
+file and the command line are merged.
 """
 
 from collections.abc import Callable, Iterable
@@ -48,14 +48,14 @@ def _typed(paths: Iterable[str]) -> Any:
 
 
 def form(path: str) -> str:
-    """What to write behind an option of the config: a kind of value, or its choices."""
+    """The value that an option of the config takes: a kind of value, or its choices."""
     if path in CHOICES:
         return "|".join(section_classes(path.partition(".")[0]))
     return kind(every_field()[path].annotation)
 
 
 def kind(annotation: Any) -> str:
-    """The same of a type; None goes without saying."""
+    """The same for a type; None is left out."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return kind(parts[0])
@@ -82,7 +82,7 @@ def with_pairs_joined(arguments: list[str]) -> list[str]:
 
 
 Paths: TypeAlias = Callable[[], tuple[str, ...]]
-"""Paths of config fields, asked for when a line is read: with classes of one's own come fields of their own."""
+"""Paths of config fields, evaluated when a line is read: the user's own classes may add fields."""
 
 
 def of_sections(*names: str) -> Paths:
@@ -91,7 +91,7 @@ def of_sections(*names: str) -> Paths:
 
 
 def _of_test() -> tuple[str, ...]:
-    """What a tuned prompt is tested on; a task of one's own has fields of its own."""
+    """The task that a tuned prompt is tested on; the user's own tasks may have further fields."""
     own = (path for path in OF_TASK() if path.partition(".")[2] not in TaskConfig.model_fields)
     return ("seed", *(f"task.{name}" for name in TESTED), *own)
 

@@ -1,4 +1,4 @@
-"""Help for a screen or two: a line or so per option, grouped by section, each with the value that it starts from."""
+"""Help on one or two screens: about a line per option, grouped by section, each with its current value."""
 
 import inspect
 import re
@@ -21,14 +21,14 @@ ABOUT = (
     "Begin with `zip-ray tune quickstart`."
 )
 ALTERNATIVES = (
-    "Left out: options that do nothing beside the values shown. Name another choice to see its options, say "
+    "Not shown: options without effect beside the values above. Name another choice to see its options, such as "
     "`--method cma-es --help`, `--prompt.space full --help` or `--execution.mode async --help`. "
-    "docs/reference/options.md has all of them, at length."
+    "docs/reference/options.md describes all options."
 )
 
 
 class _Entry(NamedTuple):
-    """An option, a positional or a command, and what is said of it."""
+    """An option, a positional or a command, with its description."""
 
     name: str
     text: str
@@ -47,7 +47,7 @@ def command_page(name: str, command: Command, config: Config) -> str:
     Args:
         name: the command.
         command: what it does, and which options it has.
-        config: what these start from. Options that do nothing beside it are left out.
+        config: the current values. Options without effect beside them are left out.
     """
     summary, _ = _described(command.run)
     parameters = list(_parameters(command.run))

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live view on a terminal, a line now and then without one, a summary."""
+"""The display of a run: a live view on a terminal, otherwise a line at intervals; a summary at the end."""
 
 import threading
 import time
@@ -21,11 +21,11 @@ class ProgressView:
     def __init__(
         self, budget: BudgetConfig, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Nothing is shown before it is entered.
+        """Prepare the view; it is shown once entered.
 
         Args:
             budget: limits of the run.
-            console: where to write; stderr where absent.
+            console: where to write; default: stderr.
             clock: seconds, monotonic.
         """
         self._summary, self._clock = Summary(budget), clock
@@ -52,7 +52,7 @@ class ProgressView:
             self._ticker.join()
 
     def event(self, event: Event) -> None:
-        """Take notice of an event of the record."""
+        """Handle an event of the record."""
         self._summary.event(event)
         if isinstance(event, StepEvent):
             self._latest_step = self._clock()
@@ -60,7 +60,7 @@ class ProgressView:
             self._line_if_due()
 
     def _line_if_due(self) -> None:
-        """Print one, where the last is long enough ago."""
+        """Print a line if the last one is old enough."""
         with self._gate:
             if self._clock() - self._last_line >= LINE_SECONDS:
                 self._last_line = self._clock()

@@ -1,4 +1,4 @@
-"""The command `zip-ray`: reads a line, runs its command, and turns what the user can mend into one line."""
+"""The command `zip-ray`: reads a line, runs its command, and reports errors that the user can correct in one line."""
 
 import contextlib
 import difflib
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # for classes of one's own, by `module:Name`: a program has its own folder there instead
+        sys.path.append(here)  # to import `module:Name`: the sys.path[0] of an installed command is its own folder
     try:
         return _run([_at_home(argument) for argument in (sys.argv[1:] if arguments is None else arguments)])
     except InputError as error:
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `zip-ray ... | head` has read enough; Python would flush once more at its end
+    except BrokenPipeError:  # `head` has closed the pipe of `zip-ray ... | head`; Python would flush once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -93,11 +93,11 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
     for words in (2, 1):
         if (name := " ".join(arguments[:words])) in COMMANDS:
             return name, arguments[words:]
-    raise InputError(f"'{arguments[0]}' is no command: choose {', '.join(COMMANDS)} (see zip-ray --help)")
+    raise InputError(f"'{arguments[0]}' is not a command: choose {', '.join(COMMANDS)} (see zip-ray --help)")
 
 
 def _config_of_help(name: str, arguments: list[str]) -> Config:
-    """What the options of a command start from, as far as the line tells; the positional may be missing."""
+    """The values that the options of a command start from, as far as the line is complete."""
     start = COMMANDS[name].start
     if start is None:
         return Config()
@@ -115,10 +115,10 @@ def _first_two(parameters: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _require_options(name: str, arguments: list[str]) -> None:
-    """Refuse what is no option of a command, before the parser takes its value for a positional.
+    """Refuse unknown options of a command, before the parser reads their values as positionals.
 
     Raises:
-        InputError: says what an old option is called now, what the command takes, or which option is near.
+        InputError: gives the new name of an old option, the sections that the command takes, or a similar option.
     """
     command = COMMANDS[name]
     known = {*command.options, *inspect.signature(command.run).parameters} - {"given"}
@@ -130,19 +130,19 @@ def _require_options(name: str, arguments: list[str]) -> None:
         if path in known or path.replace(".no_", ".") in known:
             continue
         refuse_old_names([path, path.replace(".no_", ".")])
-        raise InputError(f"{word}: no option of `zip-ray {name}`: {_hint(name, path, known)}")
+        raise InputError(f"{word}: not an option of `zip-ray {name}`: {_hint(name, path, known)}")
 
 
 def _hint(name: str, path: str, known: set[str]) -> str:
     sections = sorted({option.partition(".")[0] for option in COMMANDS[name].options})
     if path in RUN() and sections:
-        return "it does nothing there" if path.partition(".")[0] in sections else f"it takes {', '.join(sections)}"
+        return "it has no effect there" if path.partition(".")[0] in sections else f"it takes {', '.join(sections)}"
     near = difflib.get_close_matches(path, known, 1)
     return f"did you mean --{near[0].replace('_', '-')}?" if near else f"see zip-ray {name} --help"
 
 
 def _at_home(argument: str) -> str:
-    """An argument with its `~` read: a shell does not where it is quoted, or stands behind `=`."""
+    """An argument with `~` expanded, which a shell does not do if it is quoted or follows `=`."""
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     return f"{option}{equals}{os.path.expanduser(value)}"
 

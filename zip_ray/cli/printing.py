@@ -1,4 +1,4 @@
-"""What the command line prints at the end of a run, and what it says of a line that it cannot read."""
+"""The output of the command line at the end of a run, and its message about a line that cannot be parsed."""
 
 import re
 import shlex
@@ -56,7 +56,7 @@ def _texts(result: RunResult) -> dict[str, str]:
 
 
 def _next_command(result: RunResult, config: Config) -> str:
-    """What shows the run in MLflow, or first completes it there."""
+    """The command that opens the run in MLflow, or first completes it there."""
     if not result.tracked:
         return f"{next_command.zip_ray()} replay {shlex.quote(str(result.folder))}"
     uri: str = without_secrets(config.tracking.address)
@@ -66,7 +66,7 @@ def _next_command(result: RunResult, config: Config) -> str:
 
 
 def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> Table:
-    """Test accuracies as rows, with the templates where there are any; a tuned prompt below the plain one is marked."""
+    """Test accuracies as rows, with the templates if there are any; a tuned prompt below the plain one is marked."""
     table = Table("prompt", "test accuracy", *(["text"] if templates else []))
     for name, accuracy in accuracies.items():
         tuned = name in (TUNED, READ_OUT)
@@ -77,7 +77,7 @@ def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> T
 
 
 def parse_failure(text: str, command: str) -> str:
-    """The parser's framed message as one line: what is wrong; no types of Python, no help texts.
+    """The parser's framed message as one line: the fault, without Python types and help texts.
 
     Args:
         text: what the parser wrote.

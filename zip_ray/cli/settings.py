@@ -1,4 +1,4 @@
-"""The config of a command: what a file or a folder says, and over it what the command line gives."""
+"""The config of a command: that of a file or a folder, overridden by the command line."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ def of_file(config: str | None, given: Tree) -> Config:
         given: on the command line.
 
     Raises:
-        InputError: the file, or what both come to, is not a valid config.
+        InputError: the file, or the merged config, is not valid.
     """
     if config is None:
         return over({}, given, "")
@@ -35,7 +35,7 @@ def of_file(config: str | None, given: Tree) -> Config:
 
 
 def introduce(arguments: Sequence[str]) -> None:
-    """Import what a line, or the config that it names, has of one's own, so that its options are known.
+    """Import the user's own classes that a line, or the config in it, refers to, so that their options are recognised.
 
     Raises:
         InputError: it cannot be imported.
@@ -69,7 +69,7 @@ def of_prompt(prompt: Path, given: Tree) -> Config:
 
 
 def of_suite(suite: str, given: Tree) -> Config:
-    """What the runs of a suite have in common of budget, cluster, output and tracking."""
+    """The budget, cluster, output and tracking that the runs of a suite have in common."""
     from zip_ray.comparison.suite import load_suite
 
     path = find_config(suite)
@@ -77,7 +77,7 @@ def of_suite(suite: str, given: Tree) -> Config:
 
 
 def over(tree: Tree, given: Tree, source: str) -> Config:
-    """A file's tree with what is given beside it; a method or space that is chosen there has its own defaults.
+    """A file's tree with the given values; a method or space that these choose brings its own defaults.
 
     Args:
         tree: of the file.

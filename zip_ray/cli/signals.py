@@ -16,11 +16,11 @@ P = ParamSpec("P")
 def stop_on_signal(
     opener: Callable[P, Pool], numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
 ) -> Iterator[tuple[Callable[[], bool], Callable[P, Pool]]]:
-    """Whether a signal has asked the run to stop, and what opens the pool; the earlier handlers come back at the end.
+    """Whether a signal has asked the run to stop, and what opens the pool; earlier handlers are restored at the end.
 
-    A second signal ends the program at once, and so does the first until the run looks here: it has nothing to save
-    while it starts up. Joining a cluster puts Ray's own handlers in place: ours come back behind it. Outside the main
-    thread, where Python delivers no signal, nothing is installed.
+    A second signal ends the program at once. So does the first while the run is starting, since it has nothing to save
+    then. Joining a cluster installs Ray's own handlers; these are installed again afterwards. Outside the main thread,
+    where Python delivers no signals, nothing is installed.
 
     Args:
         opener: opens the pool.
@@ -36,7 +36,8 @@ def stop_on_signal(
 
     def handle(number: int, _frame: object) -> None:
         asked.set()
-        os.write(2, b"stopping; once more ends it at once\n")  # print could meet itself, within what it interrupts
+        # print is not reentrant: the signal may have interrupted it
+        os.write(2, b"stopping; interrupt again to quit immediately\n")
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         if not looked.is_set():
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""How a run is doing that goes on elsewhere: all from its folder, or from the copy of that."""
+"""The progress of a run in another process, read from its folder or from a copy of it."""
 
 import fcntl
 import time
@@ -17,7 +17,7 @@ from zip_ray.tuning.events import EndEvent
 
 
 def status(folder: Path) -> list[str]:
-    """Lines for a person: whether it goes on, how far it is, how fast, and who works on it.
+    """Lines that describe a run: whether it is running, its progress, its speed, and its actors.
 
     Raises:
         InputError: no run folder, or a damaged one.
@@ -30,7 +30,7 @@ def status(folder: Path) -> list[str]:
 
 
 def status_of_copy(uri: str) -> list[str]:
-    """The same from the copy of a run folder (`output.remote`), which does not tell whether a driver is at work.
+    """The same from the copy of a run folder (`output.remote`), which does not show whether a driver is running.
 
     Raises:
         InputError: no copy, or no access to it.
@@ -38,12 +38,12 @@ def status_of_copy(uri: str) -> list[str]:
     with TemporaryDirectory() as into:
         folder = fetch(uri, Path(into))
         finished, lines = _read(folder, run_config(folder).budget)
-    unfinished = f"not finished when it was last copied; if it runs nowhere, continue with: {next_command.resume(uri)}"
+    unfinished = f"unfinished when last copied; if it is not running, continue with: {next_command.resume(uri)}"
     return [f"{without_secrets(uri)}: {'finished' if finished else unfinished}", *lines]
 
 
 def _read(folder: Path, budget: BudgetConfig) -> tuple[bool, list[str]]:
-    """Whether a run has come to its end, and the lines about how it went."""
+    """Whether a run has finished, and lines about its progress."""
     summary, events = Summary(budget), read_record(folder / RECORD)
     for event in events:
         summary.event(event)
@@ -51,24 +51,24 @@ def _read(folder: Path, budget: BudgetConfig) -> tuple[bool, list[str]]:
 
 
 def _state(folder: Path) -> str:
-    """Of a run that has not come to its end."""
-    silent = f"its last word {time.time() - (folder / RECORD).stat().st_mtime:.0f} s ago"
+    """The state of an unfinished run."""
+    silent = f"last event {time.time() - (folder / RECORD).stat().st_mtime:.0f} s ago"
     if _is_held(folder / LOCK):
         return f"running, {silent}"
     return (
-        f"not running on this machine, {silent}; if nowhere else either, continue with: {next_command.resume(folder)}"
+        f"not running on this machine, {silent}; if not elsewhere either, continue with: {next_command.resume(folder)}"
     )
 
 
 def _start(folder: Path) -> str:
-    """Of a run that has no record yet."""
+    """The state of a run that has no record yet."""
     if _is_held(folder / LOCK):
         return "starting: hand-written prompts are tested before the first step"
-    return "not begun, and not running on this machine; if nowhere else either, remove the folder and tune anew"
+    return "not started, and not running on this machine; if not elsewhere either, remove the folder and tune again"
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether a driver that this machine can see holds the folder."""
+    """Whether a driver on this machine holds the lock of the folder."""
     if not lock.exists():
         return False
     with lock.open() as file:

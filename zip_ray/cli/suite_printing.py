@@ -17,10 +17,10 @@ def show_suite(console: Console, outcome: SuiteOutcome, folder: Path) -> int:
     for label, error in outcome.failures.items():
         console.print(f"failed: {label}: {error}", soft_wrap=True)
     if outcome.left:
-        console.print(f"stopped: {outcome.left} runs left; the same command continues", soft_wrap=True)
+        console.print(f"stopped: {outcome.left} runs left; run the same command to continue", soft_wrap=True)
         return INTERRUPTED
     new = outcome.finished or outcome.failures
-    done = f"{outcome.finished} runs done" if new else "all runs were done before"
+    done = f"{outcome.finished} runs done" if new else "all runs were finished before"
     if (folder / REPORT).is_file():
         console.print(_overview(folder))
     console.print(f"{done}\nreport  {folder / REPORT}", soft_wrap=True)

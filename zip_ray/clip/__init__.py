@@ -1,1 +1,1 @@
-"""The frozen model: loading through open_clip, soft prompts, image features, the scorer. Knows nothing of Ray."""
+"""The frozen model: loading through open_clip, soft prompts, image features. Independent of Ray."""

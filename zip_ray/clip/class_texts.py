@@ -23,7 +23,7 @@ from zip_ray.protocol.shards import shard_bounds
 from zip_ray.tasks import Task
 
 SENTENCES_KEPT = 64
-"""Sentences whose features are kept: a hand-written template is asked about on many mini-batches."""
+"""Number of sentences whose features are kept: a hand-written template is scored on many mini-batches."""
 Shard = tuple[int, int]
 """Which of how many nearly equal runs of classes."""
 WHOLE: Shard = (0, 1)

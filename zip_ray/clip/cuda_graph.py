@@ -1,4 +1,4 @@
-"""How a GPU is kept busy: transfers without waiting, and passes launched as one CUDA graph."""
+"""GPU throughput: asynchronous transfers, and passes launched as one CUDA graph."""
 
 import logging
 from collections.abc import Callable, Hashable
@@ -44,17 +44,17 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 def cuda_graph(function: Function, x: Tensor, memory: Memory | None) -> tuple[Tensor, Graph]:
     """The `Recorder` of a GPU: several hundred launches per pass become one."""
     graph = torch.cuda.CUDAGraph()
-    # Other threads of an actor may use the GPU meanwhile, which the default mode takes for a fault.
+    # Other threads of an actor may use the GPU meanwhile, which the default capture mode reports as an error.
     with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
         output = function(x)
     return output, graph
 
 
 class Recorded:
-    """A function of one tensor on the GPU, recorded once per shape and precision, and replayed from then on.
+    """A function of one tensor on the GPU, recorded once per shape and precision, then replayed.
 
     Each recording is compared with the function itself when it is made. If it fails or differs, the function runs
-    unrecorded from then on, and the log says so.
+    unrecorded thereafter, with a warning in the log.
     """
 
     def __init__(self, function: Function, tolerance: float, record: Recorder = cuda_graph) -> None:
@@ -69,13 +69,13 @@ class Recorded:
         self._recordings: dict[Hashable, Recording] = {}
         """By what they depend on. They share memory: each output is copied before another recording runs."""
         self.fault = ""
-        """What was wrong with a recording, so that the function runs unrecorded; empty if nothing was."""
+        """Why a recording failed, so that the function runs unrecorded; empty if none did."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The function's numbers, in memory of their own.
+        """The function's result, in memory of its own.
 
         Raises:
-            RuntimeError: what the function itself raises, out of memory above all.
+            RuntimeError: raised by the function itself, mostly for lack of memory.
         """
         if self.fault:
             return self._function(x)
@@ -94,7 +94,7 @@ class Recorded:
         return expected
 
     def forget(self) -> None:
-        """Drop the recordings: what they read has moved, or their memory is needed."""
+        """Drop the recordings, if the tensors they read have moved or their memory is needed."""
         self._recordings = {}
 
     def _checked(self, x: Tensor, expected: Tensor) -> Recording:
@@ -119,5 +119,5 @@ def _replayed(recording: Recording, x: Tensor) -> Tensor:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocation failed; on a CPU torch says it in words only."""
+    """Whether an allocation failed; on a CPU only torch's error message shows it."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

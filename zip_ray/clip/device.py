@@ -9,9 +9,9 @@ from zip_ray.config.tree import Config
 
 
 def choose_device(config: Config) -> str:
-    """`auto` is cuda for a scorer that has been given a GPU, or that has the machine to itself.
+    """`auto` is cuda for a scorer to which a GPU is assigned, or that has the machine to itself.
 
-    If `gpus_per_actor` is left to the cluster, an actor that sees a GPU has been given it.
+    If `gpus_per_actor` is left to the cluster, any GPU visible to an actor is assigned to it.
     """
     if config.clip.device != "auto":
         return config.clip.device
@@ -20,13 +20,13 @@ def choose_device(config: Config) -> str:
 
 
 def describe(device: torch.device) -> str:
-    """The device with the model of its processor, for whoever compares times."""
+    """The device with the model of its processor, for comparisons of times."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return f"{device} ({name})"
 
 
 def processor() -> str:
-    """Model of the CPU; on Linux, Python itself knows only its architecture."""
+    """Model of the CPU; on Linux, Python itself reports only the architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

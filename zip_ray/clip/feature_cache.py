@@ -1,7 +1,7 @@
-"""Image features on disk: what one run encoded serves later runs on the same model and images.
+"""Image features on disk, so that later runs on the same model and images need not encode them again.
 
 One safetensors file per set of features, read through a memory map that the actors of a machine share. Its name is the
-digest of all that the features depend on, so that a stale file is never found; a digest inside reveals a damaged one.
+digest of everything the features depend on, so that a stale file is never used; a digest inside detects damage.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ _log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
-    """Where caches live on this machine: $XDG_CACHE_HOME/zip-ray, else ~/.cache/zip-ray."""
+    """Folder of the caches on this machine: $XDG_CACHE_HOME/zip-ray, else ~/.cache/zip-ray."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zip-ray"
 
 
 class FeatureCache:
-    """Features by what they depend on. A folder that cannot be written costs time, but does not stop a run."""
+    """Features by what they depend on. If the folder cannot be written, a run is slower but continues."""
 
     def __init__(self, folder: Path | None, facts: dict[str, object]) -> None:
-        """Nothing is read yet.
+        """Open the cache without reading.
 
         Args:
             folder: of the files; None = nothing is kept.
@@ -75,10 +75,10 @@ def _read(path: Path) -> Tensor | None:
             features: Tensor = file.get_tensor("features")
             expected = (file.metadata() or {}).get("digest")
     except (OSError, SafetensorError) as error:
-        _log.warning("%s is damaged (%s): its features are computed anew", path, error)
+        _log.warning("%s is damaged (%s): its features are computed again", path, error)
         return None
     if _digest(features) != expected:
-        _log.warning("%s is damaged (its digest differs): its features are computed anew", path)
+        _log.warning("%s is damaged (its digest differs): its features are computed again", path)
         return None
     return features
 

@@ -95,7 +95,9 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
             "give a model that open_clip lists, or local-dir:PATH with open_clip_config.json and weights"
         ) from error
     if not hasattr(model, "encode_text") or not hasattr(model, "logit_scale"):
-        raise InputError(f"model.name: '{config.name}' is a {type(model).__name__}, without a text tower to prompt")
+        raise InputError(
+            f"model.name: '{config.name}' is a {type(model).__name__} without a text tower: choose another"
+        )
     model = model.float().eval().requires_grad_(False)
     return FrozenClip(model, tokenizer, preprocess, dict(model.visual.preprocess_cfg), torch.device(device))
 
@@ -122,10 +124,10 @@ def _tag(name: str, given: str | None) -> str | None:
 
 
 def _require_weights(name: str) -> None:
-    """Refuse a folder without weights that open_clip recognises: it would run the model with random ones.
+    """Refuse a folder without weights that open_clip recognises: it would use random ones.
 
     Raises:
-        InputError: names what was looked for, and what is there.
+        InputError: lists the files that are expected, and those that exist.
     """
     if not name.startswith(LOCAL_DIR):
         return
@@ -137,7 +139,7 @@ def _require_weights(name: str) -> None:
 
 
 def _require_activation(name: str, tag: str | None) -> None:
-    """Refuse weights that were trained with QuickGELU in a model with GELU: open_clip only warns, and features are off.
+    """Refuse weights trained with QuickGELU in a model with GELU: open_clip only warns, and the features are wrong.
 
     Raises:
         InputError: the model has a variant with the right activation; the message names it.

@@ -44,7 +44,7 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Tensor:
     """Token ids, shape (texts, length), never cut.
 
     Raises:
-        InputError: a text is longer than the model reads; the first such text is named.
+        InputError: a text is longer than the model's context; the first such text is named.
     """
     pad = _padding(tokenizer)
     wide = tokenizer(list(texts), context_length=4 * length)
@@ -54,7 +54,7 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Tensor:
         if tokens > length:
             shown = text.replace(f"{PLACEHOLDER} ", "")
             raise InputError(
-                f"'{shown}': the prompt of this class has at least {tokens} tokens, the model reads {length}: "
+                f"'{shown}': the prompt of this class has at least {tokens} tokens, the model takes {length}: "
                 "shorten the class name or lower prompt.tokens"
             )
     return wide[:, :length]
@@ -65,7 +65,7 @@ def encode_texts(model: nn.Module, tokenizer: Tokenizer, texts: Sequence[str]) -
     """Unit-length features of plain texts, shape (texts, embed): the library's own `encode_text`.
 
     Raises:
-        InputError: a text is longer than the model reads.
+        InputError: a text is longer than the model's context.
     """
     ids = tokenize(tokenizer, texts, context_length(model, tokenizer)).to(next(model.parameters()).device)
     features = [model.encode_text(part, normalize=False) for part in ids.split(ROWS_PER_PASS)]  # type: ignore[operator]
@@ -82,7 +82,9 @@ def word_embeddings(model: nn.Module, tokenizer: Tokenizer, words: str) -> Tenso
         raise InputError(f"prompt.init: '{words}' holds no words: give some, or use template or random")
     embedding = token_embedding(model)
     ids = _own_tokens(tokenizer, words, context_length(model, tokenizer))
-    return cast(Tensor, embedding(ids.to(embedding.weight.device)).detach())  # not the table: some scale what it gives
+    return cast(
+        Tensor, embedding(ids.to(embedding.weight.device)).detach()
+    )  # not the weights: some modules scale their rows
 
 
 class PromptEncoder:
@@ -115,7 +117,7 @@ class PromptEncoder:
         alone = _own_tokens(tokenizer, holders, length)  # where a space is part of a token, the first is another one
         if len(alone) != tokens or not (ids[:, self.start : self.start + tokens] == alone).all():
             raise InputError(
-                f"model.name: its tokenizer does not keep '{PLACEHOLDER}' as one token: cannot be prompted"
+                f"model.name: its tokenizer does not keep '{PLACEHOLDER}' as one token: choose another model"
             )
         self.ids = ids.to(self.embedding.weight.device)
         """Tokens with placeholders, shape (classes, context length)."""
@@ -186,12 +188,12 @@ def context_length(model: nn.Module, tokenizer: Tokenizer) -> int:
     """Positions that the text tower reads, at most as many as its tokenizer gives: towers of transformers read more.
 
     Raises:
-        InputError: neither tells.
+        InputError: neither has one.
     """
     said = [getattr(owner, "context_length", None) for owner in (model, getattr(model, "text", None), tokenizer)]
     lengths = [length for length in said if isinstance(length, int) and length > 0]
     if not lengths:
-        raise InputError(f"model.name: {type(model).__name__} does not say how long a text it reads")
+        raise InputError(f"model.name: {type(model).__name__} has no context length: choose another model")
     return min(lengths)
 
 

@@ -1,4 +1,4 @@
-"""What prompt spaces must know of the frozen model, read from its weights and its preprocessing."""
+"""The facts of the frozen model that prompt spaces need, read from its weights and its preprocessing."""
 
 from typing import Any
 

@@ -1,9 +1,8 @@
 """The shared-prefix pass: text features of causal towers, equal to the plain pass's, at a small fraction of its work.
 
-Only what the pooled position can see is computed: the positions behind it are left out, start token and context are
-computed once per prompt and their keys and values shared by all classes, and the last layer computes the pooled
-position alone. Class names of different length are packed without padding wherever rows do not mix; attention, the
-only place where they do, sees them padded.
+Only what the pooled position can attend to is computed: later positions are left out, start token and context are
+computed once per prompt with their keys and values shared by all classes, and the last layer computes only the pooled
+position. Class names of different lengths are packed without padding except in attention, where rows mix.
 """
 
 from collections.abc import Sequence

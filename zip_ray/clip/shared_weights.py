@@ -39,7 +39,7 @@ def share_weights(clip: FrozenClip, folder: Path) -> bool:
 
 
 def _write(clip: FrozenClip, path: Path) -> None:
-    """Write whole or not at all; other actors may be writing the same."""
+    """Write the whole file or nothing; other actors may be writing the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     mine = path.with_name(f"{path.name}.{os.getpid()}")
     try:

@@ -68,7 +68,7 @@ def lay_out(tower: Any, ids: Tensor, prefix: int) -> TokenLayout:
 
 
 def _sequence(tower: Any, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the tower makes of token ids (n, length): embeddings (n, L, width), who sees whom (n, L, L), pooled (n,)."""
+    """What the tower makes of token ids (n, length): embeddings (n, L, width), visibility (n, L, L), pooled (n,)."""
     if hasattr(tower, "_embeds"):
         embedded, mask = tower._embeds(ids)
         pool = "last" if tower.cls_emb is not None else tower.pool_type

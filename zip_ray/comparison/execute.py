@@ -1,6 +1,6 @@
-"""Carrying out a suite: what is left of it is run, then its report is written.
+"""Running a suite: its remaining runs, then its report.
 
-A finished run is left alone, one that was cut off continues from its checkpoint, one that failed is tried again.
+A finished run is left alone, an interrupted one continues from its checkpoint, a failed one is tried again.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ def run_suite(
     interrupted: Callable[[], bool],
     make_listener: MakeListener,
 ) -> SuiteOutcome:
-    """Carry out what is left of a suite.
+    """Run what is left of a suite.
 
     Args:
         suite: what is compared.

@@ -70,7 +70,7 @@ def _tree(suite: Suite, file: Tree, folder: Path, cell: Cell) -> Tree:
     """A run's config as plain values: each layer over the one before.
 
     Raises:
-        InputError: an option of the method, its file or the task does nothing in the run.
+        InputError: an option of the method, its file or the task has no effect in the run.
     """
     task, shots, seed, method = cell
     own = {name: fields for name, fields in suite.methods[method].items() if name not in (FILE, BY_TASK)}
@@ -85,14 +85,14 @@ def _tree(suite: Suite, file: Tree, folder: Path, cell: Cell) -> Tree:
 
 
 def _require_use(suite: Suite, trees: Iterable[Tree]) -> None:
-    """Refuse an option of `base` that does nothing in any run.
+    """Refuse an option of `base` without effect in any run.
 
     Raises:
         InputError: names it.
     """
     used = {path for tree in trees for path in leaves(tree)}
     if unused := [path for path in leaves(suite.base) if path not in used]:
-        raise InputError(f"{suite.name}: base.{unused[0]}: does nothing in any run: leave it out")
+        raise InputError(f"{suite.name}: base.{unused[0]}: has no effect in any run: leave it out")
 
 
 def _planned(suite: Suite, cell: Cell, tree: Tree) -> Planned:

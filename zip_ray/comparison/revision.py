@@ -9,7 +9,7 @@ from zip_ray.files import packaged
 def revision() -> str:
     """Such as `0.1.0, commit HASH with local changes`; the version alone where git does not track the package.
 
-    An environment often lies in somebody else's checkout: its commit says nothing of the code.
+    An environment often lies in another project's checkout, whose commit does not describe this code.
     """
 
     def git(*arguments: str) -> str:

@@ -31,7 +31,7 @@ POLL_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 MakeListener = Callable[[Config, Listener], Listener]
-"""Makes what hears the events of a run besides its folder, given the config of the run and the suite's view."""
+"""Makes the listener that receives the events of a run, given the config of the run and the suite's view."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Runner:
         make_listener: MakeListener,
         view: SuiteView,
     ) -> None:
-        """Nothing is started yet.
+        """Prepare the runner.
 
         Args:
             folder: the suite's, prepared.
@@ -72,10 +72,10 @@ class Runner:
         self._failures: dict[str, str] = {}
 
     def go(self, runs: Sequence[Planned]) -> SuiteOutcome:
-        """Carry out these runs; a run that fails does not end the others.
+        """Run these; a run that fails does not end the others.
 
         Raises:
-            InputError, PoolError: no scorer could be had at all.
+            InputError, PoolError: no scorer could be started.
         """
         waiting, active = deque(runs), dict[Future[str], Planned]()
         finished = 0
@@ -85,7 +85,7 @@ class Runner:
                     run = waiting.popleft()
                     self._view.started(run)
                     active[threads.submit(self._carry_out, run)] = run
-                if self._interrupted():  # nobody waits for an answer any more, say the runs that are starting up
+                if self._interrupted():  # no run waits for a result any more; some may still be starting
                     self._hub.close()
                 done, _ = wait(active, POLL_SECONDS, FIRST_COMPLETED)
                 for future in done:
@@ -137,15 +137,15 @@ class Runner:
         return accuracy_text(end)
 
     def _tune(self, run: Planned, listen: Listener) -> None:
-        """Tune, or go on from the checkpoint.
+        """Tune, or continue from the checkpoint.
 
         Raises:
-            InputError, PoolError: it did not come to its end.
+            InputError, PoolError: the run did not finish.
         """
         if (run.folder / CHECKPOINT).is_file():
             result = resume(run.folder, run.config, self._open, self._interrupted, listen)
         else:
-            shutil.rmtree(run.folder, ignore_errors=True)  # killed before any query was paid for
+            shutil.rmtree(run.folder, ignore_errors=True)  # killed before any query was charged
             result = tune(run.config, self._open, self._interrupted, listen)
         if not result.outcome.finished:
             raise PoolError("; ".join(result.outcome.reasons.values()))

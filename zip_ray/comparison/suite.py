@@ -59,8 +59,8 @@ class Suite(Section):
     base: Tree = Field(default={})
     """What the runs have in common, say budget and cluster; a run takes of it what has an effect beside its method."""
     at_once: Count | Literal["auto"] = "auto"
-    """Runs at a time; auto = as many as keep all actors busy. Seconds of runs are told apart by method only where it
-    is 1."""
+    """Runs at a time; auto = as many as keep all actors busy. Seconds can be compared between methods only if it is
+    1."""
 
     @model_validator(mode="before")
     @classmethod
@@ -86,7 +86,7 @@ class Suite(Section):
     @field_validator("tasks", "targets")
     @classmethod
     def _named_by_label(cls, tasks: dict[str, Tree]) -> dict[str, Tree]:
-        """A task without a name is the built-in one that its label names, unless that speaks of its test set."""
+        """A task without a name is the built-in one of its label, unless it sets a test set."""
         return {
             label: {"name": label, **task} if label in BUILT_IN and task.get("test_set") != label else task
             for label, task in tasks.items()
@@ -153,7 +153,7 @@ class Suite(Section):
             given: fields of budget, cluster and tracking.
 
         Raises:
-            InputError: one of them does nothing.
+            InputError: one of them has no effect.
         """
         limits = given.get("budget", {})
         open_to_file = limits.keys() - self.base.get("budget", {}).keys()

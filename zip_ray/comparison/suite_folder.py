@@ -88,7 +88,7 @@ def _as_started(run: Planned) -> Planned:
 
 
 def _require_same_budget(run: Planned, before: BudgetConfig) -> None:
-    """A single run may go on with more budget, but the runs of a suite are compared at one."""
+    """A single run may continue with more budget, but the runs of a suite are compared at the same one."""
     for name, value in run.config.budget:
         if value != (was := getattr(before, name)):
             raise InputError(

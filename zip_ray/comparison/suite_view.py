@@ -14,7 +14,7 @@ class SuiteView:
     """Shows the progress of a suite's runs. Its methods may be called from any thread."""
 
     def __init__(self, total: int, console: Console | None = None) -> None:
-        """Nothing is shown before `with`.
+        """Prepare the view; it is shown in a `with` block.
 
         Args:
             total: runs of the suite.

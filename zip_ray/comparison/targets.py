@@ -1,4 +1,4 @@
-"""What a tuned prompt does on the targets of its run: other classes, other data. Kept in the run folder."""
+"""Test of a tuned prompt on the targets of its run: other classes, other data. Kept in the run folder."""
 
 import json
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ from zip_ray.config.section import Count, Positive, Section
 
 
 class BudgetConfig(Section):
-    """When to stop: whichever comes first. Evaluation on validation and test images is not counted."""
+    """When to stop: the limit reached first. Evaluation on validation and test images is not counted."""
 
     queries: Count | None = 5000
     """Evaluations on one mini-batch at one prompt."""

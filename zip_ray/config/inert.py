@@ -1,7 +1,7 @@
-"""Options that do nothing beside what else is chosen: they are refused, not ignored.
+"""Options without effect beside the other choices: they are refused, not ignored.
 
-A later layer (the command line over a file, a suite's changes over a method's file) may make another choice than the
-one before: what the earlier says for the alternative is then left out.
+A later layer (the command line over a file, a suite's changes over a method's file) may make a different choice; values
+that an earlier layer sets for the alternative are then left out.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -78,14 +78,14 @@ def idle_because(tree: Tree, path: str) -> str | None:
 
 
 def idle_fields(tree: Tree) -> Iterator[tuple[str, str]]:
-    """The fields that a tree gives and that do nothing, each with the field that decides so; a None gives nothing."""
+    """The fields of a tree without effect, each with the field that decides so; a None is no field."""
     for path in leaves(tree):
         if value(tree, path) is not None and (chooser := idle_because(tree, path)) is not None:
             yield path, chooser
 
 
 def overlay(*layers: Tree) -> Tree:
-    """Layers put together, each over the one before, less what a choice in a later one leaves without effect."""
+    """Layers merged, each over the one before, without values that a choice in a later one leaves without effect."""
     tree: Tree = {}
     for layer in layers:
         tree = merge(tree, layer)
@@ -101,15 +101,15 @@ def overlay(*layers: Tree) -> Tree:
 
 
 def require_effect(tree: Tree, source: str = "", spared: Collection[str] = ()) -> None:
-    """Refuse a tree that gives a field which does nothing.
+    """Refuse a tree with a field that has no effect.
 
     Args:
         tree: what was given, put together.
         source: where it was read, for the message.
-        spared: fields that may do nothing.
+        spared: fields that may be without effect.
 
     Raises:
-        InputError: names the field, why it does nothing, and what it belongs to.
+        InputError: names the field, why it has no effect, and what it belongs to.
     """
     for path, chooser in idle_fields(tree):
         if path in spared:
@@ -117,7 +117,7 @@ def require_effect(tree: Tree, source: str = "", spared: Collection[str] = ()) -
         chosen = owners(path) if chooser in CHOICES else []
         belongs = f": it belongs to {', '.join(chosen)}" if chosen else f": leave it out, or change {chooser}"
         here = f"{source}: " if source else ""
-        raise InputError(f"{here}{path}: does nothing with {chooser} {_shown(value(tree, chooser))}{belongs}")
+        raise InputError(f"{here}{path}: has no effect with {chooser} {_shown(value(tree, chooser))}{belongs}")
 
 
 def _shown(setting: object) -> str:

@@ -1,4 +1,4 @@
-"""Names of earlier versions, and what is called so now."""
+"""Field names of earlier versions, and their current names."""
 
 from collections.abc import Iterable
 
@@ -24,11 +24,11 @@ NEW_NAMES = {
     "prompt.intrinsic_dim": "prompt.intrinsic_dimension",
     "prompt.shared": "prompt.shared_feature",
 }
-"""By what a field was called: what it is called now."""
+"""The current name of a field, by its old one."""
 
 
 def refuse_old_names(paths: Iterable[str], source: str = "") -> None:
-    """Refuse a field that is called otherwise now.
+    """Refuse a field that has been renamed.
 
     Raises:
         InputError: names the new one.

@@ -1,4 +1,4 @@
-"""YAML that says what it seems to say: keys given twice and numbers that YAML reads otherwise are errors."""
+"""YAML without surprises: duplicate keys, and values that YAML does not read as people do, are errors."""
 
 import re
 from typing import Any
@@ -21,7 +21,7 @@ def load_yaml(text: str) -> Any:
     """The plain values of a YAML text.
 
     Raises:
-        YamlFault: no YAML, a key twice in a mapping, or a scalar that YAML reads otherwise than people do.
+        YamlFault: not YAML, a key twice in a mapping, or a scalar that YAML does not read as people do.
     """
     try:
         return yaml.load(text, _Loader)
@@ -34,7 +34,7 @@ def load_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses what misleads."""
+    """A safe loader that refuses misleading values."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[str, int] = {}

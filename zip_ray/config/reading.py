@@ -13,11 +13,11 @@ from zip_ray.config.tree import CHOOSERS, UNKNOWN_CHOICE, Config, completed
 from zip_ray.errors import InputError
 
 SCHEMA = "schema_version"
-"""Key of the number that the files have which zip-ray writes itself."""
+"""Key of the schema number in files that zip-ray writes."""
 VERSION, FIRST_VERSION = 2, 1
-"""This one, and that of files without a number, whose fields had other names."""
+"""The current schema, and that of files without a number, whose fields had other names."""
 WANTED = "Input should be "
-"""How pydantic begins what it says of a value."""
+"""How pydantic's messages about a value begin."""
 
 
 def load_config(path: Path) -> Config:
@@ -25,7 +25,7 @@ def load_config(path: Path) -> Config:
 
     Raises:
         InputError: no such file, not YAML, a suite, an unknown key, a value of the wrong type or range, or a field
-            that does nothing.
+            without effect.
     """
     tree = config_tree(path)
     require_effect(tree, str(path))

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from zip_ray.config.section import Count, Positive, Section
 
 GPU_LEFT = 0.05
-"""Of a GPU that actors share: what may be left over (0.33 stands for 1/3)."""
+"""Fraction of a shared GPU that may be left over (0.33 stands for 1/3)."""
 ACTORS = 2
 """On a cluster without GPUs, where no number is given."""
 
@@ -31,28 +31,28 @@ class ClusterConfig(Section):
     address: str | None = None
     """Ray cluster: `auto`, `ray://host:port` or `host:port`. Default: RAY_ADDRESS, or else a local one."""
     actors: Count | tuple[Count, Count] | Literal["auto", "per-gpu"] = "per-gpu"
-    """Number; least and most; auto (all that fit); per-gpu. Each actor has its own copy of the model. Least and most =
-    waits for the least, and keeps asking for the most, which is what an autoscaler reads. auto = as many as the
-    cluster's nodes hold, as they come and go, and one while they hold none. per-gpu = auto on a cluster with GPUs, 2 on
-    one without."""
+    """Number; minimum and maximum; auto (all that fit); per-gpu. Each actor has its own copy of the model. Minimum and
+    maximum = the run begins with the minimum and keeps requesting the maximum, to which an autoscaler reacts. auto = as
+    many as the cluster's nodes hold, adjusted as nodes are added and removed, and one while there is no node. per-gpu =
+    auto on a cluster with GPUs, 2 on one without."""
     cpus_per_actor: Annotated[float, Field(ge=0)] = 1
     """CPU cores reserved per actor."""
     gpus_per_actor: Annotated[float, Field(ge=0), AfterValidator(_whole_or_share)] | Literal["auto"] = "auto"
     """GPUs reserved per actor: 0, 1/k or whole ones. auto = 1 where the cluster has GPUs at the start, else 0."""
     start_timeout: Positive = 300
-    """Seconds to wait until the first actors have loaded. Where a least number is given, until so many have. An actor
-    that has its place and takes longer to load its model is replaced."""
+    """Seconds to wait until the first actors have loaded, or until the given minimum has. An actor that was placed on a
+    node and takes longer to load its model is replaced."""
     answer_timeout: Positive = 300
-    """Seconds until a silent actor is replaced. Long before, a copy of its work goes to an idle one."""
+    """Seconds until an actor that does not respond is replaced. Overdue work is sent to an idle actor well before."""
 
     @property
     def fewest(self) -> int:
-        """Actors without which a run does not go on."""
+        """Minimum number of actors without which a run does not continue."""
         return self.actors[0] if isinstance(self.actors, tuple) else 1
 
     @property
     def most(self) -> int | None:
-        """Actors asked for; None for as many as there is room for."""
+        """Actors requested; None for as many as fit."""
         match self.actors:
             case (_, most):
                 return most
@@ -76,5 +76,5 @@ class ClusterConfig(Section):
     @model_validator(mode="after")
     def _range(self) -> "ClusterConfig":
         if isinstance(self.actors, tuple) and self.actors[0] > self.actors[1]:
-            raise ValueError(f"actors is {list(self.actors)}: give the least, then the most")
+            raise ValueError(f"actors is {list(self.actors)}: give the minimum, then the maximum")
         return self

@@ -1,4 +1,4 @@
-"""What of a config a scorer depends on."""
+"""The part of a config that a scorer depends on."""
 
 import json
 
@@ -16,12 +16,12 @@ def scorer_key(config: Config) -> str:
     optimizer = config.optimizer
     own = ZipOptions(loss=optimizer.loss)
     model = config.model
-    if isinstance(model, ModelConfig) and model.precision != "fp32":  # it is judged by the run's own pairs
+    if isinstance(model, ModelConfig) and model.precision != "fp32":  # the precision is measured on the run's own pairs
         law, scale = optimizer.probe
         own = own.model_copy(update={"perturbation_scale": scale, "perturbation": law})
     rest = {name: Config.model_fields[name].default for name in ("budget", "validation", "output", "tracking")}
     prompt = config.prompt
-    if isinstance(prompt, ContextOptions) and prompt.init == "auto":  # asks name the template that was found
+    if isinstance(prompt, ContextOptions) and prompt.init == "auto":  # asks name the template that the survey found
         prompt = prompt.model_copy(update={"init": "template"})
     prompt = prompt.model_copy(update={"space": _anywhere("prompt", prompt.space)})
     task = config.task.model_copy(update={"name": _anywhere("task", config.task.name)})
@@ -51,5 +51,5 @@ def own_classes(key: str) -> list[tuple[str, str]]:
 
 
 def _anywhere(section: str, name: str) -> str:
-    """A choice as any process finds it: entry points are known where their package is installed, paths by import."""
+    """A choice in a form that any process can import: an entry point becomes the path of its class."""
     return import_path(section, name) if is_own_choice(section, name) else name

@@ -1,17 +1,17 @@
-"""What is secret in a config is used in requests, and is nowhere written or shown: this is the one place that hides it.
+"""Secrets of a config are used in requests, and never written or shown: this module removes them.
 
-A run that is resumed from its folder takes it from the environment, or from the command line.
+A run that is resumed from its folder takes them from the environment, or from the command line.
 """
 
 import re
 from typing import Any
 
 NAMES = re.compile(r"(.*[-_.])?(token|password|passwd|secret|api[-_]?key|access[-_]?key|authorization)", re.IGNORECASE)
-"""Of fields whose whole value is secret."""
+"""Names of fields whose whole value is secret."""
 HIDDEN = "***"
 _PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*:/{1,3})[^/@\s]*:[^@\s]*@", re.IGNORECASE)
 _USER = re.compile(r"(\bhttps?:/{1,3})[^/@\s]*@", re.IGNORECASE)
-"""Of a web address, where it may be a token; elsewhere it is a user, or a container of storage."""
+"""Schemes of web addresses, whose user part may be a token; elsewhere it is a user, or a storage container."""
 _PARAMETER = re.compile(
     r"([?&;][\w.-]*(?:token|key|secret|password|sig|signature|credential)=)[^&;#\s'\"]+", re.IGNORECASE
 )

@@ -14,7 +14,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 def _at_home(path: PathOrName) -> PathOrName:
-    """A path with its `~` read, which no shell has done in a YAML file."""
+    """A path with `~` expanded, since no shell has expanded it in a YAML file."""
     return type(path)(os.path.expanduser(path))
 
 

@@ -10,7 +10,7 @@ CONFIGS = packaged("configs")
 
 
 def find_config(name: str) -> Path:
-    """A file where the user stands; or else one that ships, by its name or by its path in a clone."""
+    """A file relative to the working directory; or else one that ships, by its name or by its path in a clone."""
     path = Path(name)
     places = (path, packaged(name), CONFIGS / f"{name}.yaml")
     return next((place for place in places if place.is_file()), path)

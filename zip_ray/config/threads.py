@@ -1,4 +1,4 @@
-"""CPU threads: how many `auto` gives an actor, chosen once, by the driver of a new run; and the driver's own."""
+"""CPU threads: the number that `auto` gives an actor, chosen once, by the driver of a new run; and the driver's own."""
 
 import os
 
@@ -14,7 +14,7 @@ def cores() -> int:
 
 
 def auto_threads(cluster: ClusterConfig) -> int:
-    """What actors can have without getting in each other's way.
+    """Threads per actor without oversubscription of the cores.
 
     On this machine alone its cores are shared out; on a cluster that is joined an actor has the cores that Ray
     reserves for it.
@@ -42,7 +42,7 @@ def with_threads(config: Config) -> Config:
 def one_blas_thread() -> None:
     """Have numpy compute norms and eigenvectors in one thread of this process, from now on.
 
-    Several would add in another order: the bits of a run would be those of the driver's number of cores. Not for a
-    while only, since a process may drive several runs.
+    Several threads add in a different order, so that the bits of a run would depend on the driver's number of cores.
+    The setting is permanent, since a process may drive several runs.
     """
     threadpool_limits(1, user_api="blas")

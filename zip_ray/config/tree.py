@@ -102,7 +102,7 @@ def completed(tree: Tree) -> Tree:
 
 
 def _known(section: str, choice: object) -> type[Section] | None:
-    """The class of a choice; None where there is none, which a validation tells of."""
+    """The class of a choice; None if there is none, which the validation reports."""
     try:
         return options_class(section, choice)
     except InputError:

@@ -6,7 +6,7 @@ from zip_ray.config.section import Count, Section
 
 
 class ValidationConfig(Section):
-    """How progress is judged; apart from the budget."""
+    """How progress is measured; not counted against the budget."""
 
     every_queries: Count = 250
     """Queries between two evaluations on validation images."""

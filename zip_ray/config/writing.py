@@ -1,4 +1,4 @@
-"""A config as YAML for people: what differs from the defaults stands first, and is marked."""
+"""A config as readable YAML: values that differ from the defaults come first, marked."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""How the parameters move: ask/tell, numpy only, no torch and no Ray."""
+"""Optimisers of the parameters: ask/tell; numpy only, without torch and Ray."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,7 +1,7 @@
 """What all methods share: a small state and two pure functions.
 
-`ask` says what to evaluate, `tell` makes the next state. Numbering, staleness and what is in flight are not the
-method's business (see `tuning.queue`): an ask is made from a state and a number, a step from its results.
+`ask` returns what to evaluate, `tell` the next state. Numbering, staleness and what is in flight are handled elsewhere
+(see `tuning.queue`): an ask is made from a state and a number, a step from its results.
 """
 
 import math
@@ -19,7 +19,7 @@ from zip_ray.protocol.messages import Ask, AskResult, PerturbationLaw, ScoresWan
 from zip_ray.protocol.mini_batches import mini_batch
 
 NONFINITE_STEPS = 10
-"""Steps in a row that moved nothing after which the run is hopeless."""
+"""Consecutive steps without movement after which the run ends."""
 STATISTICS = "statistics"
 """Name of the running statistics in a state's memory."""
 LATEST = 0.1
@@ -27,14 +27,14 @@ LATEST = 0.1
 
 
 class MethodOptions(Section):
-    """How the parameters move: what all methods have in common."""
+    """How the parameters move: options of all methods."""
 
     queries_per_ask: ClassVar[int] = 1
-    """What one ask costs: 2 for a pair."""
+    """Queries charged for one ask: 2 for a pair."""
     compares: ClassVar[bool] = False
     """Whether a step compares its queries with one another, so that they must be of one round."""
     rounds: ClassVar[bool] = False
-    """Whether a step can do with a part of its round, which asynchronous mode closes without what is late."""
+    """Whether a step can use part of its round, which asynchronous mode closes without the late results."""
     wants_scores: ClassVar[bool] = False
     """Whether a step needs class scores, and not only losses."""
     brings: ClassVar[Mapping[str, Any]] = MappingProxyType({"prompt": {"space": "low-rank"}})
@@ -57,12 +57,12 @@ class MethodOptions(Section):
 
     @property
     def queries_per_step(self) -> int:
-        """What one step costs."""
+        """Queries charged for one step."""
         return self.asks_per_step * self.queries_per_ask
 
     @property
     def cuts_last_step(self) -> bool:
-        """Whether queries that are too few for a step are spent too, at the end of the budget."""
+        """Whether queries too few for a whole step are also spent, at the end of the budget."""
         return False
 
     @property
@@ -81,7 +81,7 @@ class MethodOptions(Section):
 
 
 class Problem(NamedTuple):
-    """What a method that works with class scores must know of the images and the prompt space."""
+    """Facts of the images and the prompt space that a method on class scores needs."""
 
     labels: Int64
     """Of the training images, shape (n,)."""
@@ -118,16 +118,16 @@ class Problem(NamedTuple):
 
 
 class OptimizerState(NamedTuple):
-    """All that an optimiser is, between two steps."""
+    """The complete state of an optimiser between two steps."""
 
     w: Float64
-    """What would be deployed now, shape (d,)."""
+    """The parameters to deploy after this step, shape (d,)."""
     steps: int = 0
     """Steps done."""
     nonfinite_streak: int = 0
-    """Steps in a row, up to now, that moved nothing for want of finite losses."""
+    """Consecutive steps, up to this one, without movement because no loss was finite."""
     memory: Mapping[str, Float64] = MappingProxyType({})
-    """What the method remembers besides, by name; empty before the first step."""
+    """Further state of the method, by name; empty before the first step."""
 
     @property
     def deployed(self) -> Float64:
@@ -167,12 +167,12 @@ class StepReport(NamedTuple):
 
 
 class Optimizer(ABC):
-    """A method: its options, and no state of its own. A subclass says what it asks, and how it moves."""
+    """A method: its options, without state. A subclass defines its asks and its updates."""
 
     Options: ClassVar[type[MethodOptions]]
     """Its section of the config."""
-    remedy: ClassVar[str] = "lower the steps of the method"
-    """What to do when no loss is finite."""
+    remedy: ClassVar[str] = "lower the step size of the method"
+    """Remedy, for the message, when no loss is finite."""
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ class Optimizer(ABC):
         return after, StepReport(loss / number, accuracy / number, norm, clipped, len(told) - len(finite))
 
     def stop(self, state: OptimizerState) -> dict[str, str]:
-        """Reasons why going on is of no use; empty while there is none."""
+        """Reasons to end the run; empty while there are none."""
         if state.nonfinite_streak < NONFINITE_STEPS:
             return {}
         return {

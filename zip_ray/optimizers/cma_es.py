@@ -29,11 +29,11 @@ class CmaEsOptions(MethodOptions):
     """Whose mini-batches. shared = those of a generation: its individuals are compared on the same images; own = each
     individual draws new ones, with new crops where `task.views` is fresh, as in BPT-VLM's release."""
     covariance: Literal["full", "diagonal"] = "full"
-    """What is learnt of the covariance. full holds d^2 numbers and takes some d^3 operations now and then."""
+    """Form of the covariance. full holds d^2 numbers and takes about d^3 operations at intervals."""
     incumbent: Literal["mean", "best", "last"] = "mean"
-    """What is validated and deployed. mean = that of the search distribution; best = the individual with the lowest
-    running mean of its losses so far, a lucky one on noisy losses; last = the individual that was asked last, which
-    BPT-VLM's release stores. With best and last, queries that are too few for a generation are spent too."""
+    """Point that is validated and deployed. mean = the mean of the search distribution; best = the individual with the
+    lowest running mean of its losses so far, on noisy losses partly by luck; last = the latest individual, which
+    BPT-VLM's release stores. With best and last, queries too few for a whole generation are also spent."""
 
     @property
     def asks_per_step(self) -> int:
@@ -68,7 +68,7 @@ class CmaEs(Optimizer):
         self._options = options
         self._search: _Search | None = None
         self._told: Float64 | None = None
-        """The fitnesses that the search has been told."""
+        """The fitnesses of the generations so far."""
 
     def ask(self, state: OptimizerState, index: int) -> Query:
         """An individual of the generation after those told, on one of its mini-batches."""
@@ -102,7 +102,7 @@ class CmaEs(Optimizer):
         return Move(search.mean if self._options.incumbent == "mean" else chosen.w, memory)
 
     def _cut_short(self, state: OptimizerState, told: Sequence[Told]) -> Move:
-        """A generation that ends with the budget: its individuals may be deployed, the search is not told of them."""
+        """A generation that the budget cuts short: its individuals may be deployed, but do not update the search."""
         return self._individual(state, told)
 
     def _individual(self, state: OptimizerState, told: Sequence[Told]) -> Move:
@@ -126,7 +126,7 @@ class CmaEs(Optimizer):
         return losses
 
     def _after(self, state: OptimizerState) -> "_Search":
-        """The search after the generations that the state has been told of."""
+        """The search after the generations in the state."""
         fitness, start = state.memory.get("fitness"), state.memory.get("start", state.w)
         if self._search is None or self._told is not fitness or self._search.start is not start:
             self._search, self._told = _Search(self._options, self._seed, start), fitness
@@ -139,12 +139,12 @@ class _Search:
     """pycma's search distribution."""
 
     def __init__(self, options: CmaEsOptions, seed: int, start: Float64) -> None:
-        import cma  # here, since actors import this package and do without
+        import cma  # imported here, since actors import this package without needing pycma
 
         self.start = start
         self._seed, self._generations = seed, 0
         self._random = generator(seed, Stream.DIRECTION, 0)
-        """What pycma draws from: a generator for each generation."""
+        """Source of pycma's random numbers: a generator for each generation."""
         self._strategy: Any = cma.CMAEvolutionStrategy(
             start,
             options.initial_std,

@@ -19,17 +19,17 @@ from zip_ray.protocol.messages import Query, ScoresWanted
 from zip_ray.protocol.random_keys import Stream, generator, random_signs
 
 SPREAD = 4.0
-"""Between the dampings of two candidates, and from round to round. Down as much as up: a mini-batch on which the point
-before happens to be the best must not stop the steps for good."""
+"""Factor between the dampings of two candidates, and from round to round. It falls as fast as it rises, so that a
+mini-batch on which the previous point happens to be the best does not stop the steps for good."""
 LEAST_DAMPING, MOST_DAMPING = 1e-5, 1.0
-"""At the most, steps that serve their own mini-batch alone still add up; with more they only die away."""
+"""Largest damping: up to here, steps that fit only their own mini-batch still add up; beyond it they vanish."""
 PATIENCE = 12
-"""Rounds in a row that gain nothing, after which the most is raised: it is the scores that bend, and not the
-mini-batches that disagree."""
+"""Consecutive rounds without gain after which the largest damping is raised: the scores are then nonlinear, rather than
+the mini-batches different."""
 OTHERS = 3
 """Points beside the centre that a round tries: a smaller and a larger damping, and the point before."""
 LEAST_ROUND = 1 + OTHERS + 8
-"""Queries of the smallest round: with fewer than eight directions it tells too little of the scores."""
+"""Queries of the smallest round: fewer than eight directions give too little information about the scores."""
 
 
 class GaussNewtonOptions(MethodOptions):
@@ -50,8 +50,8 @@ class GaussNewtonOptions(MethodOptions):
     loss: Literal["cross-entropy"] = "cross-entropy"
     """Loss that the steps lower."""
     round_queries: Annotated[int, Field(ge=LEAST_ROUND)] | Literal["auto"] = "auto"
-    """Queries of a round, all in flight at once. auto = as many as the actors can do at a time, at least 52 and at most
-    128, and fewer where the budget is smaller or is used up that way without a rest."""
+    """Queries of a round, all in flight at once. auto = as many as the actors can process at a time, at least 52 and at
+    most 128; fewer if the budget is smaller, or divides into equal rounds that way."""
     perturbation_scale: Positive = 0.25
     """c: length of the steps by which the change of the scores is measured; 1 moves each number of the context by one
     standard deviation of the model's token embeddings."""
@@ -65,7 +65,7 @@ class GaussNewtonOptions(MethodOptions):
 
 
 class _Point(NamedTuple):
-    """A point that a round asked about."""
+    """A point that a round queried."""
 
     w: Float64
     """Shape (d,)."""
@@ -99,11 +99,11 @@ class GaussNewton(Optimizer):
     is the minimum is the next centre; with lambda / 4 and 4 lambda there are two more candidates, and the point that
     the step begins from is the third. lambda follows the best of them.
 
-    A round may be told in part: a point whose scores are late or not finite is one row less. Where that is the centre,
-    the mean of the points along the directions stands in for it, with the mean of their scores: it lies near, and the
-    model, linear between the points, is the same.
+    A round may be incomplete: a point whose scores are late or not finite is one row less. If that point is the centre,
+    the mean of the points along the directions replaces it, with the mean of their scores: it is close to the centre,
+    and the model, linear between the points, is the same.
 
-    The state's `w` is the centre, which nothing has been asked about yet: validation judges it.
+    The state's `w` is the centre, which has not been queried yet; validation evaluates it.
     """
 
     Options = GaussNewtonOptions
@@ -172,7 +172,7 @@ class GaussNewton(Optimizer):
         if not others:
             return None
         offsets = np.stack([point.w for point in others]) - found[0].w
-        # Offsets of one length, for which one damping is right; one without a length has no say.
+        # Offsets of one length, so that one damping suits all; an offset of length 0 is left out.
         lengths = np.linalg.norm(offsets, axis=1) / (self._problem.unit * np.sqrt(state.w.size))
         if not lengths.any():
             return None
@@ -209,4 +209,4 @@ class GaussNewton(Optimizer):
 
 
 _FOLLOWED = {1: 1 / SPREAD, 2: SPREAD, 3: SPREAD}
-"""What the damping is multiplied by where this place in the round was the best."""
+"""Factor of the damping if this place in the round was the best."""

@@ -1,4 +1,4 @@
-"""White box: gradient descent by backpropagation, the upper bound that no rival may use."""
+"""White box: gradient descent by backpropagation, an upper bound for the black-box methods."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,7 +13,7 @@ DECAY, SQUARE_DECAY, EPSILON = 0.9, 0.999, 1e-8
 
 
 class GradientOptions(MethodOptions):
-    """Backpropagation, which needs the white box: an upper bound, no rival."""
+    """Backpropagation, which needs white-box access: an upper bound, not a rival."""
 
     method: Literal["gradient"] = "gradient"
     """Backpropagation: an upper bound."""

@@ -1,4 +1,4 @@
-"""What one-sided estimates and random search share: one query at w, K around it, all on one mini-batch."""
+"""Common part of one-sided estimates and random search: one query at w, K around it, all on one mini-batch."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -15,9 +15,9 @@ import scipy
 from zip_ray.protocol.arrays import Float32, Float64
 
 STEPS = 50
-"""Most of one solve. The problem is convex and smooth: about ten reach the tolerance."""
+"""Maximum of iterations of one solve. The problem is convex and smooth: about ten reach the tolerance."""
 HALVINGS = 12
-"""Most of one step, before the solve ends where it is."""
+"""Maximum of step halvings before the solve ends."""
 SLOW = 0.1
 """A step that promises more than this share of what the step before promised calls for a new matrix."""
 TOLERANCE = 1e-9
@@ -42,7 +42,7 @@ class ScoreModel(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """What the model says at some coefficients a."""
+    """The prediction of the model at some coefficients a."""
 
     a: Float64
     loss: float

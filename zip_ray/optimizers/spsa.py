@@ -125,7 +125,7 @@ class Spsa(Optimizer):
         gradient: Float64,
         norm: float,  # noqa: ARG002
     ) -> tuple[Float64, dict[str, Float64], bool]:
-        """What is subtracted (times a_k), what to remember, and whether the estimate was clipped."""
+        """The update (subtracted times a_k), the new memory, and whether the estimate was clipped."""
         return gradient, {}, False
 
 

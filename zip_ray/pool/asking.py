@@ -1,4 +1,4 @@
-"""Work done outside the loop, while nothing else is in flight: tests of a prompt, its surveys, what is kept of it."""
+"""Work outside the loop, while nothing else is in flight: tests, surveys and the encoding of the tuned prompt."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,8 +21,8 @@ from zip_ray.protocol.messages import (
 from zip_ray.protocol.readout import Readout
 
 TESTED_TOGETHER = 1024
-"""Test images of one piece of work: so many take a scorer a minute or two, even on a CPU, where 50,000 would seem to
-hang. A fixed number, so that features have the same bits for any number of scorers."""
+"""Test images of one piece of work: they take a scorer a minute or two, even on a CPU, where 50,000 would exceed the
+answer timeout. A fixed number, so that features have the same bits for any number of scorers."""
 POLL_SECONDS = 0.5
 """Between two calls of `meanwhile`."""
 
@@ -30,13 +30,13 @@ V = TypeVar("V", bound=Value)
 
 
 def ask(pool: Pool, body: Body, kind: type[V], meanwhile: Callable[[], None] = lambda: None) -> V:
-    """Have one piece of work done, while nothing else is in flight.
+    """The result of one piece of work, while nothing else is in flight.
 
     Args:
-        pool: does it.
-        body: what is to be done.
-        kind: of the answer.
-        meanwhile: is called now and then during the wait.
+        pool: executes it.
+        body: the work.
+        kind: type of the result.
+        meanwhile: called at intervals during the wait.
 
     Raises:
         PoolError, InputError: as the pool does.
@@ -55,10 +55,10 @@ def accuracy_on_test(
     """Share of the test images classified correctly, while nothing else is in flight.
 
     Args:
-        pool: tests; a large set in parts, by all its scorers.
+        pool: runs the test; a large set is divided among all its scorers.
         prompt: parameters, shape (d,), a sentence with {} for the class name, or a prompt.
         images: how many test images there are.
-        meanwhile: is called now and then during the wait.
+        meanwhile: called at intervals during the wait.
         start: of the prompt space, as in an `Ask`; for parameters.
         readout: applied to the scores; None for the prompt alone.
 
@@ -81,7 +81,7 @@ def tested_parts(images: int) -> list[tuple[int, int] | None]:
 
 
 def ask_all(pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callable[[], None] = lambda: None) -> list[V]:
-    """The answers, in the order of the bodies. Those to what was asked before, and given up, are let go."""
+    """The results, in the order of the bodies. Results of earlier work that was abandoned are discarded."""
     works = [new_work(body, Priority.EVALUATION) for body in bodies]
     missing, found = {work.id for work in works}, dict[int, V]()
     pool.submit(works)

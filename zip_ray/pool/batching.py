@@ -1,4 +1,4 @@
-"""How many asks share a pass where that is left to the program: `execution.pairs_per_pass: auto`."""
+"""The number of asks that share a pass with `execution.pairs_per_pass: auto`."""
 
 import math
 
@@ -9,9 +9,9 @@ from zip_ray.pool.dispatcher import PREFETCH
 def asks_per_pass(config: Config, device: str, actors: int) -> int:
     """`execution.pairs_per_pass` as a number.
 
-    On GPUs, auto is an actor's share of what may be out at once: of a round, whose answers are awaited together; or of
-    `in_flight`, in as many passes as keep an actor at work while the driver is, and never more than that. A CPU is busy
-    with one pair: there, more would only come back later.
+    On GPUs, auto is an actor's share of the asks that may be in flight: of a round, whose results are needed together;
+    or of `in_flight`, divided into enough passes to keep the actor working while the driver updates. A CPU is fully
+    used by one pair: there, more would only delay the results.
 
     Args:
         config: of the run.

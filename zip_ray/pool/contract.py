@@ -9,7 +9,7 @@ from zip_ray.protocol.messages import Answer, Value, Work
 
 
 class PoolError(Exception):
-    """No scorer is left to answer; the message names the last error. State is saved and the run can be resumed."""
+    """No scorer is left; the message names the last error. The state is saved, and the run can be resumed."""
 
 
 class ScorerLike(Protocol):
@@ -22,29 +22,29 @@ class ScorerLike(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """A scorer of a pool, as a person sees it."""
+    """A scorer of a pool, for display."""
 
     number: int
     state: Literal["pending", "ready", "given up"]
-    """given up = the pool does without one, after too many failed starts; the number is that of the last of them."""
+    """given up = not replaced any more, after too many failed starts; the number is that of the last attempt."""
     held: int = 0
-    """Works that it has been sent and has not answered."""
+    """Pieces of work sent to it whose results are pending."""
     pace: float | None = None
-    """Seconds per pass, of late; None while unknown."""
+    """Recent seconds per pass; None while unknown."""
 
 
 class Pool(Protocol):
     """A set of scorers. Of the works that wait, the one with the lowest (priority, id) is begun first."""
 
     def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:
-        """Facts of model and task. Waits for the first scorer to be ready; answers that arrive meanwhile are kept.
+        """Facts of model and task. Waits until the first scorer is ready; results that arrive meanwhile are kept.
 
         Args:
-            meanwhile: is called now and then during the wait.
+            meanwhile: called at intervals during the wait.
 
         Raises:
             InputError: the model or the task cannot be used as configured.
-            PoolError: no scorer came up.
+            PoolError: no scorer started.
         """
 
     def submit(self, works: Sequence[Work]) -> None:

@@ -1,8 +1,8 @@
-"""Which member does what: work to the one that will finish it first, copies of what is late, one answer for each id.
+"""Scheduling: work goes to the member expected to finish it first, overdue work is copied, each id gets one result.
 
-The rules of a pool without its transport: no Ray, no clock (`now` is given, in seconds), so that they can be tried on
-thousands of simulated clusters. A member answers calls in the order in which it was sent them; a call is one work, or
-several passes that are short beside what a call costs the driver.
+The rules of a pool without its transport: no Ray, no clock (`now` is an argument, in seconds), so that they can be
+tested on thousands of simulated clusters. A member processes calls in the order in which it receives them; a call has
+one piece of work, or several passes that are short compared with the driver's time per call.
 """
 
 import heapq
@@ -18,13 +18,13 @@ from zip_ray.protocol.messages import Answer, Failure, Priority, Value, Work
 PREFETCH = 2
 """Calls that a member holds at once: the second hides the round trip (docs/measurements/scaling.md)."""
 MOST_TOGETHER = 16
-"""Passes in a call: with a few hundred parameters each, they still travel inline."""
+"""Maximum of passes in a call: with a few hundred parameters each, they still travel inline."""
 CANDIDATES = 16
 """Free members that are compared for a work: with hundreds of actors, comparing all costs more than it gains."""
 LOOK_SECONDS = 0.05
-"""Between two looks at all members, for the sum of their speeds and for late work: too slow to do for each work."""
+"""Seconds between two passes over all members, for the sum of their speeds and overdue work: too slow per work."""
 FAILURES_PER_WORK = 4
-"""Failures over one work, or losses of the members at it, after which the run is given up."""
+"""Failures of one piece of work, or losses of the members processing it, after which the run ends."""
 
 
 @dataclass
@@ -46,10 +46,10 @@ class Dispatcher:
     """The state of all work that is in flight."""
 
     def __init__(self, answer_timeout: float, call_seconds: float) -> None:
-        """No member yet.
+        """Start without members.
 
         Args:
-            answer_timeout: seconds after which a member that has not answered is `hung`.
+            answer_timeout: seconds after which a member without a result is `hung`.
             call_seconds: of the driver's time that a call may take; passes share one where members are so many, or
                 passes so short, that calls of one pass would take more.
         """
@@ -83,12 +83,12 @@ class Dispatcher:
         self._looked = float("-inf")
 
     def leave(self, member: int, reason: str, blameless: bool = False) -> None:
-        """A member is lost, or was never there; what it held is queued again.
+        """A member is lost, or never existed; its work is queued again.
 
         Args:
             member: its number.
             reason: the last error, in one line.
-            blameless: its work had no part in it (its node has died, say), and does not count as failed.
+            blameless: its work was not the cause (its node has failed, say), and does not count as failed.
 
         Raises:
             PoolError: that work has failed too often.
@@ -109,7 +109,7 @@ class Dispatcher:
                     raise PoolError(f"work {work.id} failed {FAILURES_PER_WORK} times, last with: {reason}")
 
     def answered(self, member: int, call: int, values: Sequence[tuple[Value, float]], now: float) -> list[Answer]:
-        """Take in the answer to a call; without what another member answered first, and what is tried elsewhere.
+        """The new results of a call: without those that another member returned first, and work retried elsewhere.
 
         Args:
             member: that answers.
@@ -154,7 +154,7 @@ class Dispatcher:
         return sent
 
     def hung(self, now: float) -> list[int]:
-        """Members that have been at one work for longer than the answer timeout."""
+        """Members that have spent longer than the answer timeout on one piece of work."""
         return [number for number, load in self._members.items() if self._paces.is_hung(load, now)]
 
     def held(self, member: int) -> int:
@@ -174,9 +174,9 @@ class Dispatcher:
         return None
 
     def _call(self, load: Load, first: Awaited, now: float) -> tuple[Work, ...]:
-        """The first work that waits and, if it is a pass, passes behind it up to this member's share.
+        """The first waiting work and, if it is a pass, the passes behind it up to this member's share.
 
-        What has failed travels alone, so that it is known which work fails.
+        Work that has failed travels alone, to identify the work that fails.
         """
         heapq.heappop(self._waiting)
         first.attempts += 1
@@ -199,9 +199,9 @@ class Dispatcher:
         return max(1, int(min(long_enough, len(self.awaited) / len(self._members), MOST_TOGETHER)))
 
     def _choose(self, first: Awaited, now: float) -> int | None:
-        """The member that would finish a work first; None where it is worth waiting for one that is full.
+        """The member that would finish the work first; None if it is better to wait for one that is full.
 
-        A slow member gets work only where the others could not have done all of it before.
+        A slow member gets work only if the others could not finish all of it earlier.
         """
         paces, free = self._paces, iter(self._free)
         while candidates := list(islice(free, CANDIDATES)):
@@ -220,14 +220,14 @@ class Dispatcher:
         return None
 
     def _may_retry(self, member: int, waits: Awaited, now: float) -> bool:
-        """Whether a member may try what has failed: not what it has failed at itself while others have not."""
+        """Whether a member may retry failed work: not if it failed there itself while other members have not."""
         if member not in waits.failed_by:
             return True
         others = (load for number, load in self._members.items() if number not in waits.failed_by)
         return all(self._paces.is_late(load, now) for load in others)
 
     def _look(self, now: float) -> None:
-        """Measure speeds, and queue copies of late work."""
+        """Measure speeds, and queue copies of overdue work."""
         self._looked = now
         paces = [
             self._paces.expected(load, now) for load in self._members.values() if not self._paces.is_late(load, now)
@@ -238,10 +238,10 @@ class Dispatcher:
             self._copy_late(now)
 
     def _copy_late(self, now: float) -> None:
-        """Queue another copy of what only late members hold, where an idle one could take it.
+        """Queue another copy of work that only late members hold, if an idle member could take it.
 
-        While other work waits, no member is idle: then any with a free call will do, and only those count as late that
-        are late by their own pace. A copy of a slow member's work would take time from what waits.
+        While other work waits, no member is idle: then any with a free call qualifies, and members count as late only
+        by their own pace. A copy of a slow member's work would delay the waiting work.
         """
         busy = self._next() is not None
         free = (self._members[number] for number in self._free)
@@ -251,7 +251,7 @@ class Dispatcher:
         held = Counter(identity for load in late for identity in load.held & self.awaited.keys())
         for identity, copies in held.items():
             awaited = self.awaited[identity]
-            if copies == awaited.copies:  # else one waits, or is with a member that is in time
+            if copies == awaited.copies:  # otherwise a copy is waiting, or held by a member that is on time
                 awaited.copies += 1
                 heapq.heappush(self._waiting, (awaited.work.priority, identity))
 
@@ -267,7 +267,7 @@ class Dispatcher:
         return True
 
     def _lose_copy(self, awaited: Awaited) -> None:
-        """One copy less of a work that is not done; the last is queued again."""
+        """Remove one copy of unfinished work; queue it again if it was the last."""
         awaited.copies -= 1
         if awaited.copies == 0:
             awaited.copies = 1

@@ -11,7 +11,7 @@ from zip_ray.pool.splitting import split_if_asked
 
 
 class KeptPool:
-    """Actors that keep the model they have loaded from one run to the next: a sweep loads it once."""
+    """Actors that keep their loaded model from one run to the next, so that a sweep loads it once."""
 
     def __init__(self, pool: Pool, cluster: ClusterConfig) -> None:
         """Take over a pool whose scorers are `MultiScorer`s.
@@ -32,7 +32,7 @@ class KeptPool:
         self.close()
 
     def of_run(self, config: Config) -> Pool:
-        """The pool as one run sees it; closing it leaves the actors as they are."""
+        """The pool for one run; closing it leaves the actors running."""
         return split_if_asked(self._hub.channel(scorer_key(config)), config)
 
     def close(self) -> None:

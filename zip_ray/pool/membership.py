@@ -1,4 +1,4 @@
-"""The members of a pool, reported when they change and once in a while, so that no long wait is silent."""
+"""The members of a pool, reported when they change and at intervals, so that long waits show progress."""
 
 import time
 from collections import Counter
@@ -10,12 +10,12 @@ from zip_ray.pool.contract import Pool
 LOOK_SECONDS = 2.0
 """Between two looks."""
 TELL_SECONDS = 60.0
-"""Between two tellings while nothing changes but the speeds."""
+"""Seconds between two reports while only the speeds change."""
 
 
 @dataclass(frozen=True)
 class PoolReport:
-    """What a look at a pool finds."""
+    """The members of a pool at a check."""
 
     ready: int
     """Members that have loaded their model."""
@@ -30,27 +30,27 @@ class PoolReport:
 
 
 class PoolWatch:
-    """Looks at a pool now and then."""
+    """Checks the members of a pool at intervals."""
 
     def __init__(
         self, pool: Pool, tell: Callable[[PoolReport], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Tell nothing yet.
+        """Prepare the watch.
 
         Args:
-            pool: is looked at.
-            tell: receives what a look has found.
+            pool: the pool.
+            tell: receives the members found by a check.
             clock: seconds, monotonic.
         """
         self._pool, self._tell, self._clock = pool, tell, clock
         self.due = self._told = float("-inf")
-        """When to look next."""
+        """Time of the next check."""
         self._before: PoolReport | None = None
         self.ready = 0
-        """Members that were ready when they were looked at last."""
+        """Members that were ready at the latest check."""
 
     def look(self, now: float | None = None) -> None:
-        """Look, if it is due; tell what is new, or what has not been told for long."""
+        """Check if it is due; report changes, or the members if the last report is old."""
         now = self._clock() if now is None else now
         if now < self.due:
             return

@@ -12,9 +12,9 @@ from zip_ray.protocol.messages import FactsRequest, Failure, Value, Work
 RUNS_AT_ONCE = 8
 """Runs that may share a pool at a time."""
 KEPT = 2 * RUNS_AT_ONCE
-"""Scorers that a process keeps: each run may be at its own, or at one for testing on other data."""
+"""Scorers that a process keeps: each run may use its own, or one for testing on other data."""
 STICKY = "CUDA error"
-"""After one, all that the process is sent next would fail too."""
+"""Errors after which all further work of the process would fail too."""
 _log = logging.getLogger(__name__)
 
 
@@ -22,7 +22,7 @@ class MultiScorer:
     """The scorers of many runs; the ones used last are kept."""
 
     def __init__(self, build: Callable[[str], ScorerLike], keys: Sequence[str]) -> None:
-        """Build nothing yet.
+        """Prepare without building a scorer.
 
         Args:
             build: makes the scorer of a key.
@@ -46,7 +46,7 @@ class MultiScorer:
         raise fault
 
     def answer(self, work: Work) -> Value:
-        """Do a piece of some run's work. What goes wrong is that run's failure: it goes back as an answer."""
+        """Process a piece of work of some run. An error is that run's failure, and is returned as its result."""
         try:
             scorer = self._scorer(work.scorer)
             return scorer.facts() if work.body == FactsRequest() else scorer.answer(work)

@@ -1,4 +1,4 @@
-"""How fast the members of a pool are, and which are late: from the times that works have taken."""
+"""The speeds of the members of a pool, and which are late, estimated from the times of past work."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ LATE = 4.0
 Measured in docs/measurements/stragglers.md.
 """
 LATE_SECONDS = 0.2
-"""Nothing is late before: round trips vary by as much."""
+"""Seconds before which no work is late: round trips vary by as much."""
 FIRST_SHARE = 0.1
 """Share of the answer timeout after which the first work of a kind is late: its typical time is not known yet."""
 WINDOW = 51
@@ -30,7 +30,7 @@ TINY = 1e-6
 
 @dataclass
 class Load:
-    """What a member has been sent and has not answered, and how fast it has been."""
+    """Pending work of a member, and its speed."""
 
     since: float = 0.0
     """When it began the first of its calls, or became idle."""
@@ -39,19 +39,19 @@ class Load:
     held: set[int] = field(default_factory=set)
     """Ids of the works in its calls."""
     pace: float | None = None
-    """Seconds per pass, of late; None while unknown."""
+    """Recent seconds per pass; None while unknown."""
     failures: int = 0
     """Latest answers in a row that were failures."""
 
 
 class Paces:
-    """What is known of the times of all members together."""
+    """Typical times of all members together."""
 
     def __init__(self, answer_timeout: float) -> None:
-        """Nothing is known yet.
+        """Start without measurements.
 
         Args:
-            answer_timeout: seconds after which a member that has not answered counts as hung.
+            answer_timeout: seconds after which a member without a result counts as hung.
         """
         self._answer_timeout = answer_timeout
         self._times: dict[str, deque[float]] = {}
@@ -59,7 +59,7 @@ class Paces:
         """Median seconds by kind of work, of a whole pass."""
 
     def learn(self, load: Load, call: Sequence[Work], values: Sequence[tuple[Value, float]]) -> None:
-        """Learn from the answers to a call, each with its seconds. A failure only makes the member seem slower."""
+        """Update the estimates with the seconds of a call's results. A failure only lowers the member's speed."""
         for work, (value, seconds) in zip(call, values, strict=True):
             if isinstance(value, Failure) and not value.is_input:
                 load.failures += 1

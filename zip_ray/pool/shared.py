@@ -1,7 +1,7 @@
-"""One pool for many runs: each gets a channel, a pool of its own that knows nothing of the others.
+"""One pool for many runs: each gets a channel, which acts as a pool of its own, independent of the others.
 
-A pool is used from one thread. The hub's thread is the only one that touches it; channels, each in the thread of its
-run, speak to it through queues.
+A pool is used from one thread. Only the hub's thread uses it; channels, each in the thread of its run, communicate with
+the hub through queues.
 """
 
 import threading
@@ -19,7 +19,7 @@ from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Answer, FactsRequest, Failure, Priority, Work, new_work
 
 WAIT_SECONDS = 0.005
-"""Longest that new work waits for the hub, while the hub waits for answers."""
+"""Longest time, in seconds, that new work waits while the hub waits for results."""
 LOOK_SECONDS = 0.5
 """Between two looks at the members of the pool."""
 
@@ -32,7 +32,7 @@ class _Sent(NamedTuple):
 
 
 class PoolHub:
-    """Shares a pool whose scorers are `MultiScorer`s. The pool stays its opener's to close, after the hub."""
+    """Shares a pool whose scorers are `MultiScorer`s. The pool is closed by the code that opened it, after the hub."""
 
     most_runs = RUNS_AT_ONCE
     """Runs that may use it at once."""
@@ -82,11 +82,11 @@ class PoolHub:
 
     @property
     def error(self) -> InputError | PoolError | None:
-        """What the pool has ended with; None while it serves."""
+        """The error that ended the pool; None while it serves."""
         return self._error
 
     def close(self) -> None:
-        """Serve no longer; runs that still wait get an error. May be called twice."""
+        """Stop serving; runs that still wait get an error. May be called twice."""
         self._closing = True
         self._inbox.put(None)
         self._thread.join()
@@ -101,7 +101,7 @@ class PoolHub:
             self._refuse(PoolError("the pool was closed"))
         except (InputError, PoolError) as error:
             self._refuse(error)
-        except Exception as error:  # a fault of the pool must reach the runs, or they would wait for ever
+        except Exception as error:  # an error of the pool must reach the runs, or they would wait forever
             self._refuse(PoolError(f"{type(error).__name__}: {error}"))
 
     def _look(self) -> None:
@@ -135,10 +135,10 @@ class PoolHub:
 
 
 class Channel:
-    """The pool as one run sees it. A fault of its work is raised here and nowhere else."""
+    """The pool for one run. Errors of its work are raised only here."""
 
     def __init__(self, hub: PoolHub, scorer: str) -> None:
-        """Ask for nothing yet.
+        """Open the channel without work.
 
         Args:
             hub: serves it.
@@ -185,15 +185,15 @@ class Channel:
         return self._hub.last_error()
 
     def close(self) -> None:
-        """What is still in flight will be done for no one; the pool lives on."""
+        """Discard the results of what is in flight; the pool stays open."""
         self._out.clear()
 
     def take(self, came: Answer | Exception) -> None:
-        """From the hub's thread: what has come for this run."""
+        """Called by the hub's thread: deliver results to this run."""
         self._came.put(came)
 
     def _next(self, timeout: float) -> Answer | None:
-        """What came first; None if nothing comes for `timeout` seconds.
+        """The first delivery; None if nothing arrives within `timeout` seconds.
 
         Raises:
             InputError, PoolError: the run's work cannot be done; a copy, since several threads may raise the same.
@@ -204,6 +204,6 @@ class Channel:
             return None
         if isinstance(came, Exception):
             raise type(came)(str(came))
-        if isinstance(came.value, Failure):  # the pool has tried it on several members
+        if isinstance(came.value, Failure):  # the pool has already retried it on several members
             raise (InputError if came.value.is_input else PoolError)(came.value.text)
         return came

@@ -1,4 +1,4 @@
-"""How passes are best split over the actors that are there: by their number and their speed.
+"""The best split of passes over the current actors, by their number and their speed.
 
 Sides and shards add no staleness, unlike more pairs in flight.
 """
@@ -28,11 +28,11 @@ PREFIX_TOKENS = 9
 TOKENS_PER_CLASS = 4
 """Text positions of a typical class name, its full stop and end of text."""
 BETTER = 1.05
-"""How many times faster a finer partition must be expected to be."""
+"""Factor by which a finer partition must be expected to be faster."""
 LOOK_SECONDS = 0.5
-"""Between two looks at the actors: with many of them, one per pass would take most of the driver's time."""
+"""Seconds between two checks of the actors: with many, a check per pass would take most of the driver's time."""
 OTHER_SPEED = 2.0
-"""Times faster or slower that the actors must have become for another plan."""
+"""Factor by which the speed of the actors must change for a new plan."""
 _log = logging.getLogger(__name__)
 
 
@@ -114,10 +114,10 @@ def _rate(partition: Partition, actors: int, seconds: float, whole: Whole, passe
 
 
 class SplitPlanner:
-    """Chooses the partition as soon as speeds are known, and anew when actors come or go, or change their speed."""
+    """Chooses the partition once speeds are known, and again when the actors or their speeds change."""
 
     def __init__(self, config: Config, facts: Facts, clock: Callable[[], float]) -> None:
-        """Whole passes until something is known.
+        """Whole passes until speeds are known.
 
         Args:
             config: of the run.
@@ -131,7 +131,7 @@ class SplitPlanner:
         self._ready, self._pace, self._looked = 0, 1.0, float("-inf")
 
     def look(self, members: Callable[[], Sequence[Member]]) -> None:
-        """Choose anew, if it is time to look and what is seen calls for it."""
+        """Choose again if a check is due and the actors have changed enough."""
         if self._clock() - self._looked < LOOK_SECONDS:
             return
         self._looked = self._clock()
@@ -159,7 +159,7 @@ class SplitPlanner:
         )
 
     def _idle(self, actors: int) -> str:
-        """What can be done about actors for which the partition has no part, as the rest of a sentence."""
+        """Remedies for actors that the partition leaves idle, as the rest of a sentence."""
         if actors <= 0:
             return ""
         execution = self._config.execution
@@ -171,5 +171,5 @@ class SplitPlanner:
             remedies.append(f"raise optimizer.round_queries (now {self._config.optimizer.asks_per_step})")
         if execution.pairs_per_pass not in (1, "auto"):
             remedies.append(f"lower execution.pairs_per_pass (now {execution.pairs_per_pass})")
-        remedy = ", or ".join(remedies or ["give cluster.actors fewer"])
-        return f"; {actors} actors have nothing to do: {remedy}"
+        remedy = ", or ".join(remedies or ["lower cluster.actors"])
+        return f"; {actors} actors are idle: {remedy}"

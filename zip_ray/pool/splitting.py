@@ -107,7 +107,7 @@ class _Split:
 
 
 class SplitPool:
-    """A pool that has passes done in parts by another, and hands them out whole."""
+    """A pool that splits passes into parts for another pool, and returns whole results."""
 
     def __init__(self, pool: Pool, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         """Split as `execution.split` says.
@@ -162,7 +162,7 @@ class SplitPool:
         """The works that a work comes to; its parts are added to those to come."""
         if partition is None or not _has_parts(work):
             return [work]
-        # Synchronously even a whole pass takes the way of the parts: its bits must not depend on the plan.
+        # Synchronously even an unsplit pass is processed as parts: its bits must not depend on the plan.
         if partition.parts == 1 and self._config.execution.mode == "async":
             return [work]
         assert isinstance(work.body, Pass)
@@ -182,7 +182,7 @@ class SplitPool:
         return self._planner.partition
 
     def _whole(self, answer: Answer) -> Answer | None:
-        """The answer itself, that to the pass which it completes, or None."""
+        """The result itself, the result of the pass that it completes, or None."""
         if answer.id not in self._parts:
             return answer
         split, place = self._parts.pop(answer.id)

@@ -1,4 +1,4 @@
-"""What every prompt space answers."""
+"""The interface of every prompt space."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Protocol
@@ -40,10 +40,10 @@ class PromptSpace(Protocol):
         """The initial parameters, shape (d,)."""
 
     def prompt(self, w: Float64) -> Prompt:
-        """What `w` means to the model."""
+        """The prompt at parameters `w`."""
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """What was drawn or taken from the model once, by name; a tuned prompt carries it."""
+        """Tensors drawn at random or taken from the model once, by name; a tuned prompt contains them."""
 
 
 class TextSpace(ABC):
@@ -74,4 +74,4 @@ class TextSpace(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """What was drawn or taken from the model once, by name; a tuned prompt carries it."""
+        """Tensors drawn at random or taken from the model once, by name; a tuned prompt contains them."""

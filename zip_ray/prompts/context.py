@@ -45,5 +45,5 @@ class ContextSpace(TextSpace):
         return gradient.ravel()
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """Nothing is drawn."""
+        """Empty: nothing is drawn."""
         return {}

@@ -38,6 +38,6 @@ class ContextOptions(SpaceOptions):
     template = the words before {} in the task's template (where there are none: a photo of a); auto = those of the
     hand-written template with the lowest loss on the training images, which costs queries; the default with
     gauss-newton. A tuned prompt of the same model is given by its file or folder, with a slash: ./first, runs/first.
-    Every node reads it."""
+    The file must be readable on every node."""
     tokens: Count = 8
     """m: context tokens where `init` is random. Words have their own number of tokens."""

@@ -41,7 +41,7 @@ class PerTokenSpace(TextSpace):
             seed: keys every draw.
 
         Raises:
-            InputError: the intrinsic dimension leaves a token less than one number or more than its width holds.
+            InputError: the intrinsic dimension gives a token less than one number, or more than its width.
         """
         self.initial_context = shape.initial_context
         """c0, shape (m, width)."""

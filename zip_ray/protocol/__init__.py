@@ -1,1 +1,1 @@
-"""What travels between driver and scorers, and what both ends compute alike."""
+"""Messages between driver and scorers, and computations that are the same at both ends."""

@@ -1,4 +1,4 @@
-"""What the driver knows of the model and the task, and what a prompt is."""
+"""Facts of the model and the task that the driver needs, and the types of prompts."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -29,7 +29,7 @@ class VisualPrompt:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What parameters mean to the model."""
+    """The prompt that parameters describe."""
 
     context: Float32 | None
     """Context token embeddings, shape (m, width); None where the task's plain template is the text."""
@@ -51,7 +51,7 @@ class Patches:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a prompt space must know of the frozen model."""
+    """Facts of the frozen model that a prompt space needs."""
 
     initial_context: Float32
     """c0, shape (m, width)."""
@@ -67,7 +67,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What a run knows besides of a model of open_clip."""
+    """Further facts of a model of open_clip."""
 
     model: str
     pretrained: str | None
@@ -83,7 +83,7 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the driver must know of any scorer and its task; the same on every actor of a run."""
+    """Facts of a scorer and its task that the driver needs; the same on every actor of a run."""
 
     shape: ModelShape
     classnames: tuple[str, ...]
@@ -101,16 +101,16 @@ class Facts:
     val_labels: Int64 = field(repr=False, compare=False)
     """Of the validation images."""
     weights_digest: str = ""
-    """What tells one frozen model from another: of CLIP, SHA-256 over names, shapes and values of the weights."""
+    """Identity of the frozen model: for CLIP, SHA-256 over names, shapes and values of the weights."""
     clip: ClipFacts | None = None
     """What a model of open_clip adds."""
     images_digest: str = ""
-    """What tells the task's images and labels from others (see `tasks.identity`)."""
+    """Identity of the task's images and labels (see `tasks.identity`)."""
     notes: tuple[str, ...] = ()
-    """What a person should know of the task's images and classes, each one line."""
+    """Remarks on the task's images and classes for the user, one line each."""
 
     def difference(self, other: "Facts") -> str:
-        """What makes another scorer answer other questions than this one, in words; empty where nothing does."""
+        """How the model or task of another scorer differs from this one's, in words; empty if they agree."""
         if self.weights_digest != other.weights_digest:
             return "other weights"
         if self.classnames != other.classnames:

@@ -1,4 +1,4 @@
-"""What travels between the driver and a scorer: work out, answers back. Plain numbers, picklable, no torch."""
+"""Messages between the driver and a scorer: work and results. Plain numbers, picklable, without torch."""
 
 import math
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Ask:
     """What all that an optimiser asks has in common."""
 
     queries: ClassVar[int] = 1
-    """What it costs."""
+    """Queries charged for it."""
     index: int
     """Number in the order of asking, from 0."""
     step: int
@@ -246,7 +246,7 @@ class FeaturesResult:
 
 @dataclass(frozen=True)
 class FactsRequest:
-    """The facts of one run, asked of a process that has the scorers of many; or with another start than its own."""
+    """The facts of one run, from a process that has the scorers of many; or with another start than its own."""
 
     kind: ClassVar[str] = "facts"
     share: ClassVar[float] = 1.0
@@ -277,7 +277,7 @@ Value = (
 
 
 class Priority(IntEnum):
-    """What is begun first, where several works wait."""
+    """Order in which waiting work is begun."""
 
     EVALUATION = 0
     """What a run may wait for before it asks again: evaluations, facts."""

@@ -34,7 +34,7 @@ class Stream(IntEnum):
 
 
 class _Key(ISeedSequence):
-    """Gives Philox its key as it is; given one as `key=`, NumPy first asks the system for entropy that nobody uses."""
+    """Passes Philox its key unchanged; with `key=`, NumPy first reads entropy from the system, which is then unused."""
 
     def __init__(self, seed: int, stream: Stream) -> None:
         self._words = np.array([seed, int(stream)], dtype=np.uint64)

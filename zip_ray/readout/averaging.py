@@ -1,4 +1,4 @@
-"""An average in place of a choice: learners of every strength, weighted by their loss on images held out."""
+"""An average instead of a choice: learners of every strength, weighted by their loss on held-out images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from zip_ray.readout.regression import Floats, cross_entropies
 PLAIN = "plain"
 """The name of the prompt left alone, one of the learners."""
 TEMPER = 0.1
-"""The held-out losses of a few shots differ by chance too: with 1, the posterior, an average is too sure of itself
+"""Held-out losses of a few shots also differ by chance: with 1, the posterior, the average is overconfident
 (docs/measurements/class-scores.md)."""
 NEGLIGIBLE = 1e-4
 """A smaller weight is none."""

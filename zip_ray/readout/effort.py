@@ -1,4 +1,4 @@
-"""How much is tried: less where classes and images are many, so that a fit stays within a minute and a gigabyte."""
+"""The number of candidates: fewer for many classes and images, so that a fit stays within a minute and a gigabyte."""
 
 from dataclasses import dataclass, replace
 

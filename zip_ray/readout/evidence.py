@@ -1,4 +1,4 @@
-"""What images that took no part in the tuning say for a classifier."""
+"""The evidence for a classifier from images that were not used for tuning."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Baselines on the model's image features, which a black box does not show: they say what it costs not to see them."""
+"""Baselines on the model's image features, which a black box does not return: they show the cost of not having them."""
 
 import numpy as np
 import scipy

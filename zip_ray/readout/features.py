@@ -1,4 +1,4 @@
-"""What the learners of a readout see: the class scores in other coordinates, all linear."""
+"""Inputs of the learners of a readout: the class scores in other coordinates, all linear."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

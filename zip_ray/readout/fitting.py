@@ -23,7 +23,7 @@ FEW = 10**7
 
 @dataclass(frozen=True)
 class FittedReadout:
-    """A readout, and what speaks for it."""
+    """A readout, with the evidence for it."""
 
     readout: Readout
     weights: dict[str, float]

@@ -1,4 +1,4 @@
-"""Where a run begins: the survey of the templates, the start that it chooses, and what the method must know."""
+"""The beginning of a run: the survey of the templates, the start that it chooses, and the facts for the method."""
 
 import logging
 from collections.abc import Callable
@@ -26,7 +26,7 @@ KEPT_CLASSES = 16
 """Classes per image whose scores travel; with more, the others are pooled (docs/measurements/rounds.md)."""
 
 TAUGHT = 0.7
-"""Share of a readout's predictions in what a prompt learns (docs/measurements/class-scores.md)."""
+"""Share of a readout's predictions in the targets of a prompt (docs/measurements/class-scores.md)."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Beginning:
         return sorted(ranking, key=lambda template: template != self.template)
 
     def problem(self, config: Config) -> Problem:
-        """What a method on class scores must know."""
+        """The facts for a method on class scores."""
         labels = self.facts.labels
         kept = None
         if self.survey is not None and self.template is not None and len(self.facts.classnames) > 2 * KEPT_CLASSES:
@@ -68,8 +68,8 @@ class Beginning:
         return Problem(labels, config.task.batch_size, config.seed, self.unit, kept, targets)
 
     def _targets(self, seed: int) -> Float64 | None:
-        """What a prompt that is deployed alone learns: the labels, mixed with what a readout of the survey says of each
-        image that it has not seen. It overfits later. Under a readout it learns the labels, which add more.
+        """Targets of a prompt that is deployed alone: the labels, mixed with the predictions of a readout of the survey
+        for images that it was not fitted to, which delays overfitting. With a readout the targets are the labels.
         """
         if self.survey is None:
             return None
@@ -82,15 +82,15 @@ class Beginning:
 def begin(
     pool: Pool, config: Config, facts: Facts, plan: QueryPlan, surveyed: Survey | None, meanwhile: Callable[[], None]
 ) -> Beginning:
-    """Survey the templates, unless that has been done, and start from the best that the prompt space can start from.
+    """Survey the templates, unless that has been done, and start from the best one that the prompt space supports.
 
     Args:
-        pool: answers.
+        pool: processes the queries.
         config: of the run.
         facts: as configured.
         plan: of the run's queries.
         surveyed: by the run that is resumed.
-        meanwhile: is called now and then during a wait.
+        meanwhile: called at intervals during a wait.
 
     Raises:
         PoolError, InputError: as the pool does, or the prompt space fits no start.
@@ -99,13 +99,13 @@ def begin(
         return Beginning(plan, None, None, facts, make_space(config.prompt, facts.shape, config.seed))
     images, size = facts.images["train"], config.task.batch_size
     found = surveyed or survey(pool, plan.templates, images, size, meanwhile)
-    fault = InputError("prompt.init: no template can be started from")
+    fault = InputError("prompt.init: the prompt space can start from none of the templates")
     for template in found.ranking:
         of_start = ask(pool, FactsRequest(template), Facts, meanwhile)
         try:
             space = make_space(config.prompt, of_start.shape, config.seed)
         except InputError as error:  # too few tokens for the intrinsic dimension, say
-            _log.warning("the template '%s' cannot be started from: %s", template, error)
+            _log.warning("the prompt space cannot start from the template '%s': %s", template, error)
             fault = error
             continue
         return Beginning(plan, found, template, of_start, space, len(found.templates) * chunks(images, size))

@@ -107,7 +107,7 @@ def _digest(facts: dict[str, Any], tensors: dict[str, Float64]) -> str:
 
 
 class CheckpointWriter:
-    """Writes checkpoints in a thread, so that no step waits for the disk; of those that wait, only the newest."""
+    """Writes checkpoints in a thread, so that no step waits for the disk; if several wait, only the newest."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -118,7 +118,7 @@ class CheckpointWriter:
         self._thread.start()
 
     def write(self, state: RunState) -> None:
-        """Write a checkpoint soon. If the disk does not take it, that is logged, and the run continues."""
+        """Write a checkpoint soon. If that fails, a warning is logged, and the run continues."""
         with self._changed:
             self._waiting = state
             self._changed.notify()

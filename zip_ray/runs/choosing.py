@@ -1,7 +1,7 @@
 """The classifier that a run ends with: one of its iterates, and a readout where that is wanted.
 
-With `readout: auto` it is the mean of two readouts, of the iterate and of the start: each errs in its own way. Where
-the validation images do not speak for what came of it, it is the start as it is. Test images have no say.
+With `readout: auto` it is the mean of two readouts, of the iterate and of the start, whose errors differ. If the
+validation images do not support the result, the unchanged start is deployed. Test images are not used.
 """
 
 import logging
@@ -27,10 +27,10 @@ from zip_ray.runs.survey import training_scores
 from zip_ray.tuning.state import RunState
 
 FURTHER_DISTANCE = 3.0
-"""Of the further prompts from the start, in units of `prompts.step_unit` per parameter: far enough to show what the
-start does not see, near enough to be read by the model as text."""
+"""Distance of the further prompts from the start, in units of `prompts.step_unit` per parameter: far enough to add
+information, near enough to act as text on the model."""
 CAUTION = 0.25
-"""Of the half-width of the 95% interval around a gain on the validation images: what is not more is chance."""
+"""Multiple of the half-width of the 95% interval that a gain on the validation images must exceed to be no chance."""
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +44,7 @@ class Classifier:
     queries: int = 0
     """Charged for the scores that the readout is fitted to."""
     evidence: Evidence | None = None
-    """What the validation images say for it, against the start."""
+    """Evidence for it on the validation images, compared with the start."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def choose_classifier(
     """Choose an iterate as `validation.deploy` says, and fit the readout that the config asks for.
 
     Args:
-        pool: answers.
+        pool: processes the queries.
         config: of the run.
         begun: where the run began.
         state: where its tuning ended.
-        meanwhile: is called now and then during a wait.
-        asking: is given the number of queries that the readout needs, before they are asked.
+        meanwhile: called at intervals during a wait.
+        asking: receives the number of queries that the readout needs, before they are issued.
 
     Raises:
         PoolError, InputError: as the pool does.
@@ -82,11 +82,11 @@ def choose_classifier(
     if config.readout == "none":
         return Classifier(w, step)
     if begun.plan.reserved == 0:
-        _log.warning("budget.queries: too few for the scores that a readout needs: the prompt goes without")
+        _log.warning("budget.queries: too few for the scores that a readout needs: the prompt is deployed without one")
         return Classifier(w, step)
     scored, queries = _score(pool, config, begun, w, meanwhile, asking)
     if not all(np.isfinite(one).all() for one in (*scored.train, *scored.val)):
-        _log.warning("scores that are not finite: the prompt goes without a readout")
+        _log.warning("scores that are not finite: the prompt is deployed without a readout")
         return Classifier(w, step, queries=queries)
     val, labels = scored.val, begun.facts.val_labels
     judged = [(one, weigh(one.of(val), val[1], labels)) for one in _maps(config, scored, begun.facts.labels, step > 0)]

@@ -31,7 +31,7 @@ from zip_ray.tuning.state import RunState
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run whose pool is open, and what was found when it was opened."""
+    """A run with its open pool, and the facts found at its opening."""
 
     folder: Path
     config: Config
@@ -43,14 +43,14 @@ class OpenRun:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a run came to."""
+    """The outcome of a run."""
 
     outcome: Outcome
     """With the queries of the readout in its account."""
     accuracies: dict[str, float] = field(default_factory=dict)
     """Test accuracies by name; none for a run that was cut off."""
     evidence: Evidence | None = None
-    """What the validation images say for it, against the start."""
+    """Evidence for it on the validation images, compared with the start."""
 
 
 def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[], None]) -> Deployment:
@@ -60,7 +60,7 @@ def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[
         run: the run.
         outcome: how its tuning ended.
         record: the run's.
-        meanwhile: is called now and then during the test, which may take long; what it raises ends the test.
+        meanwhile: called at intervals during the test, which may take long; an exception in it ends the test.
 
     Raises:
         OutputError: the run folder cannot be written to.
@@ -69,7 +69,7 @@ def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[
     state = outcome.state
 
     def asking(queries: int) -> None:
-        """Before they are: a run that is cut off asks again when it is resumed, and counts these as wasted."""
+        """Record the queries before they are issued: a run interrupted here repeats them on resume, as wasted ones."""
         charged = state.account.charged + queries
         record.append(ReadoutEvent(step=state.optimizer.steps, queries=charged, seconds=state.seconds))
 

@@ -1,4 +1,4 @@
-"""The run's record: JSON lines in the run folder. It is written first, and is right where others differ."""
+"""The record of a run: JSON lines in the run folder. It is written first, and is authoritative."""
 
 import json
 import logging
@@ -66,20 +66,20 @@ class Record:
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._waiting = b""
-        """Bytes that a full disk has not taken; they are written before the next line."""
+        """Bytes that a full disk did not accept; they are written before the next line."""
 
     def append(self, event: Event) -> None:
-        """Give one line to the operating system, without waiting for the disk. What fails is tried again later."""
+        """Pass one line to the operating system, without waiting for the disk. A failed write is retried later."""
         refused_before = bool(self._waiting)
         self._waiting += as_json(event)
         try:
             self._write()
         except OSError as error:
             if not refused_before:
-                _log.warning("%s cannot be written: %s; the run continues, and tries again", self._path, error)
+                _log.warning("%s cannot be written: %s; the run continues, and retries", self._path, error)
 
     def close(self) -> None:
-        """Flush the lines to disk, and close the file. What a full disk still does not take is lost, and logged."""
+        """Flush the lines to disk, and close the file. Lines that a full disk still refuses are lost, and logged."""
         try:
             self._write()
             os.fsync(self._file)

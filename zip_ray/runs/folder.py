@@ -1,4 +1,4 @@
-"""The folder of a run: its config, who holds it, and what is said when it takes no more."""
+"""The folder of a run: its config, its lock, and the message when it cannot be written to."""
 
 import fcntl
 import shutil
@@ -17,11 +17,11 @@ from zip_ray.runs import next_command
 
 CONFIG = "config.yaml"
 LOCK = "lock"
-"""Held by the driver, as long as it lives."""
+"""Lock file, held by the driver while it runs."""
 
 
 def run_config(folder: Path) -> Config:
-    """The config of a run, as it was started or last went on.
+    """The config of a run, as it was started or last resumed.
 
     Raises:
         InputError: not the folder of a run, or its config is damaged.
@@ -44,29 +44,29 @@ def run_tree(folder: Path) -> Tree:
 
 
 def how_to_resume(folder: Path, config: Config) -> str:
-    """The command that continues a run from its folder, and from its copy for where a Ray job's folder is gone."""
-    copy = f", or {without_secrets(config.output.remote)} where that is gone" if config.output.remote else ""
+    """The command that continues a run from its folder, or from its copy if a Ray job's folder has been deleted."""
+    copy = f", or {without_secrets(config.output.remote)} if that is gone" if config.output.remote else ""
     return f"{next_command.resume(folder)}{copy}"
 
 
 @contextmanager
 def needing_room(folder: Path, config: Config) -> Iterator[None]:
-    """Turn a disk that refuses into what the user can do.
+    """Report an error of the disk with its remedy.
 
     Raises:
-        OutputError: it refuses.
+        OutputError: the disk reported an error.
     """
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"{error.filename or folder}: {error.strerror}; what is there stands: make room, then "
+            f"{error.filename or folder}: {error.strerror}; existing files are kept: free space, then "
             f"{how_to_resume(folder, config)}"
         ) from error
 
 
 def create(folder: Path, config: Config) -> None:
-    """Make the folder, with its config; nothing is left of it where that fails.
+    """Make the folder, with its config; if that fails, remove it again.
 
     Raises:
         InputError: it cannot be made.
@@ -80,12 +80,12 @@ def create(folder: Path, config: Config) -> None:
         with removed_on_error(folder):
             write_config(folder, config)
     except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror}; nothing was started: make room, or choose another") from error
+        raise OutputError(f"{folder}: {error.strerror}; nothing was started: free space, or choose another") from error
 
 
 @contextmanager
 def removed_on_error(folder: Path) -> Iterator[None]:
-    """Leave nothing of a folder where what is done in it fails, or is interrupted."""
+    """Remove the folder if the block fails or is interrupted."""
     try:
         yield
     except BaseException:
@@ -97,17 +97,17 @@ def write_config(folder: Path, config: Config) -> None:
     """Write config.yaml.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be written.
     """
     write_whole(folder / CONFIG, f"{SCHEMA}: {VERSION}\n{to_yaml(config)}".encode())
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder: two drivers on one would spoil each other's files.
+    """Lock a folder, since two drivers would corrupt each other's files.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process has locked it.
         OutputError: it cannot be written to.
     """
     try:

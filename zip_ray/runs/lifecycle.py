@@ -1,4 +1,4 @@
-"""A run from its config to its artifacts: it is opened, tuned, and an iterate of it deployed.
+"""A run from its config to its artifacts: it is opened and tuned, and one of its iterates is deployed.
 
 Its folder gets config.yaml first (a resume writes it again), metrics.jsonl when the zero-shot prompts have been tested,
 checkpoint.safetensors while it runs, tuned_prompt.safetensors (+ .json) and accuracy.png at its end. Nothing is written
@@ -68,7 +68,7 @@ def tune(
     Raises:
         InputError: the run folder exists, or model, task or cluster cannot be used as configured.
         OutputError: the run folder cannot be written to.
-        PoolError: no scorer came up.
+        PoolError: no scorer started.
     """
     config = with_threads(config)
     task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
@@ -107,7 +107,7 @@ def resume(
 
     Args:
         folder: the run folder.
-        config: its config; see `resume_rules` for what may differ from the one it was started with.
+        config: its config; see `resume_rules` for the fields that may differ from the start.
         open_pool: makes the pool.
         interrupted: whether the run has been asked to stop.
         listen: receives each event too; must not wait.
@@ -115,7 +115,7 @@ def resume(
     Raises:
         InputError: no run, a damaged one, one in use, another model, or a config that changes the trajectory.
         OutputError: the run folder cannot be written to.
-        PoolError: no scorer came up.
+        PoolError: no scorer started.
     """
     with locked(folder):
         state = load_checkpoint(folder / CHECKPOINT)
@@ -199,7 +199,7 @@ def _carry_out(run: OpenRun, state: RunState, interrupted: Callable[[], bool], l
 def _finish(
     run: OpenRun, outcome: Outcome, record: Record, interrupted: Callable[[], bool], listen: Listener
 ) -> Deployment:
-    """Deploy an iterate; without accuracies if that is cut off, to be done by a resume."""
+    """Deploy an iterate; if that is interrupted, return no accuracies and leave it to a resume."""
     watch = pool_watch(run.pool, listen)
 
     def meanwhile() -> None:

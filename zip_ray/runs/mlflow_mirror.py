@@ -1,9 +1,9 @@
 """MLflow as a copy of the record: one thread follows the file and sends what the server lacks.
 
-The record is the buffer: the loop writes lines and never waits for the server. The server itself is asked what it has,
-so that a resume, a replay or a crash between two requests never makes a duplicate. MLflow cannot delete a point: if the
-driver of an asynchronous run is killed, the redone steps have other values, and MLflow keeps the points of the undone
-ones at those numbers of queries; the record has the true ones.
+The record is the buffer: the loop writes lines and never waits for the server. What to send is decided by what the
+server already has, so that a resume, a replay or a crash between two requests never makes a duplicate. MLflow cannot
+delete a point: after a crash of the driver of an asynchronous run, the repeated steps have other values, and MLflow
+keeps the points of the undone steps; the record has the correct ones.
 """
 
 import logging
@@ -38,11 +38,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a replay did."""
+    """The outcome of a replay."""
 
     run_id: str
     metrics: int
-    """Points sent, without those that the server had."""
+    """Points sent, without those that the server already had."""
     artifacts: int
 
 
@@ -77,7 +77,7 @@ def metrics_of(event: Event) -> dict[str, float]:
 
 
 class Mirror:
-    """The copy of one run folder on one MLflow server. Its methods raise whatever MLflow raises."""
+    """The copy of one run folder on one MLflow server. Its methods let MLflow's exceptions pass."""
 
     def __init__(self, folder: Path, config: TrackingConfig) -> None:
         self._folder, self._config = folder, config
@@ -131,7 +131,7 @@ class Mirror:
             self._client.log_artifacts(self.run_id, str(Path(place, MODEL)), MODEL)
 
     def forget(self) -> None:
-        """After an error: it is no longer known what the server has."""
+        """After an error, forget which points the server has."""
         self._client, self._offset, self._has, self._end = None, 0, {}, None
 
     def _connect(self, start: StartEvent) -> None:
@@ -165,7 +165,7 @@ class Mirror:
 
 
 class Tracker:
-    """Keeps the copy of a run up to date while it runs, in a thread that nothing waits for."""
+    """Keeps the copy of a run up to date while it runs, in a background thread."""
 
     def __init__(self, folder: Path, config: TrackingConfig) -> None:
         self._mirror = Mirror(folder, config)
@@ -179,7 +179,7 @@ class Tracker:
         self._thread.start()
 
     def close(self, timeout: float) -> bool:
-        """Give the thread `timeout` seconds to send the rest; whether the server has everything."""
+        """Wait up to `timeout` seconds until the rest is sent; whether the server has everything."""
         self._closing.set()
         self._thread.join(timeout)
         return self._complete
@@ -200,7 +200,7 @@ class Tracker:
                     self._complete = True
                     return
                 wait = POLL_SECONDS
-            except Exception as error:  # of MLflow, requests or SQLAlchemy: the run continues without them
+            except Exception as error:  # raised by MLflow, requests or SQLAlchemy: the run continues
                 self._mirror.forget()
                 if not warned:
                     mute = f"MLflow at {without_secrets(self._uri)} does not answer"
@@ -213,7 +213,7 @@ class Tracker:
 
 
 def replay(folder: Path, config: TrackingConfig) -> Replayed:
-    """Send to MLflow what it lacks of a run folder; a second time nothing is sent.
+    """Send to MLflow whatever it lacks of a run folder; repeating the call sends nothing.
 
     Raises:
         InputError: no record, or a server that does not answer.

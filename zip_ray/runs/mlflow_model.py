@@ -1,4 +1,4 @@
-"""The tuned prompt of a run as an MLflow model, which classifies image files wherever zip-ray is installed."""
+"""The tuned prompt of a run as an MLflow model, which classifies image files on any machine with zip-ray."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Commands that a message suggests, written so that they work where the user stands."""
+"""Commands that a message suggests, in a form that works in the user's shell and directory."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from zip_ray.config.secrets import without_secrets
 
 
 def zip_ray() -> str:
-    """How this program is called here: `zip-ray` where PATH finds it, else as it was called."""
+    """The command of this program: `zip-ray` if it is on PATH, else as it was called."""
     called = Path(sys.argv[0])
     if called.name == "zip-ray":
         return _callable(called)
@@ -30,7 +30,7 @@ def resume(place: str | Path) -> str:
 
 
 def _callable(path: Path) -> str:
-    """A program by its name if PATH finds this one, or if it is not there; else by its path."""
+    """A program by its name if PATH leads to it, or if it does not exist; else by its path."""
     found = shutil.which(path.name)
     if not path.is_file() or (found is not None and Path(found).samefile(path)):
         return path.name

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def pool_watch(pool: Pool, listen: Callable[[Event], None]) -> PoolWatch:
-    """Reports the pool's state to a listener while the loop, which has a watch of its own, does not run."""
+    """Reports the state of the pool to a listener while the loop, which does so itself, is not running."""
 
     def emit(found: PoolReport) -> None:
         listen(PoolEvent(step=0, queries=0, seconds=0.0, **asdict(found)))
@@ -32,7 +32,7 @@ def pool_watch(pool: Pool, listen: Callable[[Event], None]) -> PoolWatch:
 
 
 def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
-    """Facts of the scorers, with a warning of what makes the run slow, less exact, or about other data than meant.
+    """Facts of the scorers, with warnings about slow or inexact passes and about doubtful data.
 
     Raises:
         InputError: the task is for testing only.

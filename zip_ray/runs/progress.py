@@ -1,10 +1,10 @@
-"""The progress of a run in a few lines: what the live view, `status`, suites and Ray's metrics show."""
+"""The progress of a run in a few lines: for the live view, `status`, suites and Ray's metrics."""
 
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StepEvent, ValidationEvent
 
 LINE_SECONDS = 5.0
-"""Between two lines when there is no terminal."""
+"""Seconds between two lines when there is no terminal."""
 
 
 class Summary:

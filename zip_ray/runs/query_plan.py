@@ -1,4 +1,4 @@
-"""What a run spends its queries on: the survey of the templates, rounds or steps, and the scores for the readout."""
+"""The plan for the queries of a run: the survey of the templates, rounds or steps, and the scores for the readout."""
 
 import math
 from typing import NamedTuple
@@ -13,9 +13,9 @@ FEWEST_IN_ROUND, MOST_IN_ROUND = 52, 128
 """Queries of a round on few actors, and on many: between these a round gains as much per query
 (docs/measurements/class-scores.md)."""
 SURVEY_SHARE = 0.8
-"""Of the budget, at most, for the survey."""
+"""Largest share of the budget for the survey."""
 FURTHER_SHARE = 1 / 8
-"""Of what the survey leaves, at most, for the scores of further prompts, where rounds can be made of the rest."""
+"""Largest share of the remaining budget for the scores of further prompts, if the rest suffices for rounds."""
 MOST_FURTHER = 12
 """Further prompts: more of them change nothing (docs/measurements/class-scores.md)."""
 
@@ -77,6 +77,6 @@ def _round(config: Config, optimizer: GaussNewtonOptions, queries: float) -> int
     """Queries of a round: as many as the actors do at a time, within limits; of a budget, equal parts."""
     if optimizer.round_queries != "auto":
         return optimizer.round_queries
-    actors = (config.cluster.most or 1) - 1  # one of them answers the validation meanwhile
+    actors = (config.cluster.most or 1) - 1  # one of them runs the validation meanwhile
     wanted = min(max(actors, FEWEST_IN_ROUND), MOST_IN_ROUND)
     return wanted if queries == math.inf else int(queries // math.ceil(queries / wanted))

@@ -1,4 +1,4 @@
-"""A copy of the run folder on any storage that fsspec knows (S3, GCS, HDFS, ...), updated while it runs."""
+"""A copy of the run folder on any storage that fsspec supports (S3, GCS, HDFS, ...), updated while it runs."""
 
 import logging
 import threading
@@ -15,13 +15,13 @@ from zip_ray.runs.event_log import FILE_NAME as RECORD
 COPY_SECONDS = 5.0
 """Between two checks for changes."""
 GROWTH = 0.01
-"""By how much the record must have grown to be copied again, and so how far the copy may be behind, as a share of the
-run. Storage takes whole files: copying a long record with every checkpoint would never end."""
+"""Growth of the record, as a share of the run, before it is copied again, and thus the largest lag of the copy. Object
+storage takes whole files, so copying a long record with every checkpoint would take ever longer."""
 _log = logging.getLogger(__name__)
 
 
 class RemoteCopy:
-    """Copies what has changed in a run folder, in a thread that nothing waits for.
+    """Copies the changes in a run folder, in a background thread.
 
     The checkpoint is read before the record and written after it, so that a run can be resumed from the copy at any
     moment. Both are copied only when the record has grown by `GROWTH`, and at the end.
@@ -50,7 +50,7 @@ class RemoteCopy:
         self._thread.start()
 
     def close(self, timeout: float) -> bool:
-        """Give the thread `timeout` seconds to copy the rest; whether the copy is complete."""
+        """Wait up to `timeout` seconds until the rest is copied; whether the copy is complete."""
         self._closing.set()
         self._thread.join(timeout)
         if not self._complete:
@@ -64,7 +64,7 @@ class RemoteCopy:
             try:
                 self._sync(last)
                 self._complete = last
-            except Exception as error:  # each storage raises its own: the run continues
+            except Exception as error:  # each storage raises exceptions of its own; the run continues
                 if not warned:
                     _log.warning(
                         "output.remote: %s cannot be written (%s); the run continues",
@@ -108,7 +108,7 @@ class RemoteCopy:
 
 
 def require_free(uri: str) -> None:
-    """Refuse a place that already holds a run.
+    """Refuse a URI that already holds a run.
 
     Raises:
         InputError: it does, or it cannot be read.

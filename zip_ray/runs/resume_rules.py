@@ -1,4 +1,4 @@
-"""What of a config may change when a run is resumed."""
+"""The fields of a config that may change when a run is resumed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +15,9 @@ from zip_ray.tuning.events import StartEvent
 from zip_ray.tuning.state import RunState
 
 RESUMABLE = ("budget", "cluster", "tracking")
-"""Sections that may change on resume: they leave the trajectory alone."""
+"""Sections that may change on resume, because they do not affect the trajectory."""
 RESUMABLE_ASYNC = (*RESUMABLE, "execution")
-"""Sections that may change in asynchronous mode, which promises no trajectory; the mode itself stays."""
+"""Further sections that may change in asynchronous mode, which guarantees no trajectory; the mode itself is fixed."""
 
 
 def require_same(folder: Path, start: StartEvent, config: Config) -> None:
@@ -71,7 +71,7 @@ def require_whole_steps(folder: Path, state: RunState, config: Config) -> None:
 
 
 def require_same_images(folder: Path, start: StartEvent, facts: Facts) -> None:
-    """Refuse to go on with other classes or images: the run's table would compare what is not comparable.
+    """Refuse to continue with other classes or images: the rows of the result would not be comparable.
 
     Raises:
         InputError: names what differs.

@@ -1,4 +1,4 @@
-"""How a run ended, as a program or a person reads it."""
+"""The result of a run, for programs and for display."""
 
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -25,7 +25,7 @@ class RunResult:
     accuracies: dict[str, float]
     """Test accuracy by name; empty for a run that was cut off."""
     evidence: Evidence | None = field(repr=False)
-    """What the validation images say for it, against the start; None without a readout."""
+    """Evidence for it on the validation images, compared with the start; None without a readout."""
     tracked: bool = field(repr=False)
     """Whether MLflow has everything."""
     run_id: str = field(repr=False)
@@ -33,7 +33,7 @@ class RunResult:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end, rather than being cut off."""
+        """Whether the run finished, rather than being interrupted."""
         return self.outcome.finished
 
     @property

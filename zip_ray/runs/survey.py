@@ -51,11 +51,11 @@ def survey(
     """Ask for the scores of all training images with each template: ceil(images / batch_size) queries each.
 
     Args:
-        pool: answers.
+        pool: processes the queries.
         templates: sentences with {} for the class name.
         images: how many training images there are.
         batch_size: of the config.
-        meanwhile: is called now and then during the wait.
+        meanwhile: called at intervals during the wait.
 
     Raises:
         PoolError, InputError: as the pool does.
@@ -78,7 +78,7 @@ def training_scores(
         asks: of one point each.
         images: how many training images there are.
         batch_size: of the config.
-        meanwhile: is called now and then during the wait.
+        meanwhile: called at intervals during the wait.
 
     Raises:
         PoolError, InputError: as the pool does.
@@ -96,7 +96,7 @@ def training_scores(
 
 
 def read_survey(folder: Path) -> Survey:
-    """What a run that is resumed has surveyed.
+    """The survey of a run that is resumed.
 
     Raises:
         InputError: the file is missing or damaged.

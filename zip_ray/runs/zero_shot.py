@@ -1,4 +1,4 @@
-"""Hand-written templates: their accuracy before a run, and the remedy where a tuned prompt ends below it."""
+"""Hand-written templates: their accuracy before a run, and the remedy if a tuned prompt ends below it."""
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def evaluate_feature_baselines(pool: Pool, facts: Facts, watch: PoolWatch) -> di
 
 
 def shortfall(accuracies: dict[str, float], config: Config) -> str:
-    """A sentence about a tuned prompt that is below the plain template, with the remedy; empty for any other.
+    """A sentence about a tuned prompt that is below the plain template, with the remedy; empty otherwise.
 
     Args:
         accuracies: of a run, by name: shares of the test images; empty for a run that did not come to its end.

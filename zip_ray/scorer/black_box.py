@@ -1,4 +1,4 @@
-"""A scorer of one's own from two answers: the token embeddings of words, and class scores of prompts on images.
+"""A base for the user's own scorers, from two methods: token embeddings of words, class scores of prompts on images.
 
 numpy only: the model may be anywhere, behind an HTTP service for instance.
 """
@@ -39,14 +39,14 @@ from zip_ray.tasks import ImageSet, Task
 
 
 class BlackBoxScorer(ABC):
-    """A frozen model of which nothing is known but its class scores. A subclass has `Options`, `embed` and `scores`."""
+    """A frozen model that returns only class scores. A subclass has `Options`, `embed` and `scores`."""
 
     Options: ClassVar[type[ScorerOptions]]
     """Its section of the config, `model`."""
     device: ClassVar[str] = "elsewhere"
     """Where the model runs, for the record."""
     identity: str = ""
-    """What tells the model from another, such as a version; a run resumes with the same one only."""
+    """Identity of the model, such as a version; a run can be resumed only with the same one."""
 
     def __init__(self, options: ScorerOptions, task: Task, config: Config) -> None:
         """Find the initial context.
@@ -103,7 +103,7 @@ class BlackBoxScorer(ABC):
         return self.embed(words), suffix
 
     def facts(self, start: str | None = None) -> Facts:
-        """What the driver must know; raises InputError where a start cannot be used."""
+        """The facts for the driver; raises InputError if a start cannot be used."""
         task, (shape, suffix) = self.task, self._starts.shape(start)
         return Facts(
             shape=shape,

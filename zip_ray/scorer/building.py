@@ -1,4 +1,4 @@
-"""The scorers of a process by their keys: of open_clip's models, or of one's own. torch is loaded for the former."""
+"""The scorers of a process by their keys: of open_clip's models, or the user's own. torch is loaded for the former."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -16,10 +16,10 @@ from zip_ray.scorer.starts import Starts
 
 
 class Evaluator:
-    """Judges prompts as they are deployed, on images as at test time."""
+    """Evaluates prompts as they are deployed, on images as at test time."""
 
     def __init__(self, scale: float, texts: Texts, images: ImageSide, starts: Starts) -> None:
-        """Nothing is judged yet; `scale` is the factor of the cosine."""
+        """The model's sides; `scale` is the factor of the cosine."""
         self._scale, self._texts, self._images, self._starts = scale, texts, images, starts
 
     @torch.inference_mode()
@@ -51,7 +51,7 @@ class Evaluator:
             return EncodingResult(prompt, features)
         further = readout.prompts
         if further and any(isinstance(one, Prompt) and one.visual is not None for one in (prompt, *further)):
-            raise ValueError("under a visual prompt a readout is of the prompt's own scores: others see other images")
+            raise ValueError("under a visual prompt a readout takes only the prompt's own scores")
         every = [features, *map(self._text_features, further)]
         return EncodingResult(prompt, features, fold(readout, every, self._scale))
 

@@ -1,6 +1,6 @@
 """The image side of a scorer: features and labels of the images that an ask or an evaluation is about.
 
-Features are encoded once a split, when they are first needed. Under a visual prompt they are encoded for each prompt.
+Features are encoded once per split, when they are first needed. Under a visual prompt they are encoded for each prompt.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ Part = tuple[int, int]
 
 
 class ImageSide:
-    """What a task's images are to a frozen model."""
+    """The images of a task as a frozen model encodes them."""
 
     def __init__(self, clip: FrozenClip, task: Task, config: Config, cache: FeatureCache) -> None:
         """Prepare the training images.

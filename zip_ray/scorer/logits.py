@@ -1,4 +1,4 @@
-"""Losses and hits from features: how a scorer judges texts by images."""
+"""Losses and hits of texts on images, from their features."""
 
 import torch
 from torch import Tensor

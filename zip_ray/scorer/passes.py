@@ -18,10 +18,10 @@ from zip_ray.scorer.starts import Starts
 
 
 class Passes:
-    """What a frozen model says about images at the points of asks."""
+    """Losses and scores of a frozen model on images at the points of asks."""
 
     def __init__(self, scale: float, texts: Texts, images: ImageSide, starts: Starts, classes: int, loss: Loss) -> None:
-        """Nothing is scored yet.
+        """Prepare the passes.
 
         Args:
             scale: factor of the cosine.
@@ -54,7 +54,7 @@ class Passes:
             judged.append(judge(found, labels, self._loss))
             scores.append(self._scores(ask, found))
             statistics.append(self._images.statistics(ask, of_ask))
-        figures = torch.stack(judged).tolist()  # the one moment a GPU is waited for
+        figures = torch.stack(judged).tolist()  # the only synchronisation with the GPU
         return tuple(
             [
                 AskResult(

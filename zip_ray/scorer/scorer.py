@@ -44,7 +44,7 @@ JUDGED_PAIRS = 16
 
 
 def build_scorer(config: Config) -> "Scorer":
-    """The scorer of a run: what an actor calls once.
+    """The scorer of a run; called once per actor.
 
     Raises:
         InputError: the model, the task or their combination cannot be used as configured.
@@ -78,7 +78,7 @@ class ClipScorers:
 class Scorer:
     """Losses and class scores of prompts on keyed mini-batches.
 
-    Image features are encoded once a split, when it is first needed; each query encodes its text only. Under a visual
+    Image features are encoded once per split, when it is first needed; each query encodes its text only. Under a visual
     prompt each query encodes the images of its mini-batch, and the task's plain template is encoded once.
     """
 
@@ -104,7 +104,7 @@ class Scorer:
         self._evaluator = Evaluator(clip.logit_scale, texts, images, starts)
 
     def facts(self, start: str | None = None) -> Facts:
-        """What the driver must know; the same on every actor of a run.
+        """The facts for the driver; the same on every actor of a run.
 
         Args:
             start: template that the prompt space starts from; None as configured.
@@ -171,9 +171,9 @@ class Scorer:
 
     @cached_property
     def _judged_precision(self) -> str:
-        """What the configured precision does to the loss differences of the first pairs."""
+        """The effect of the configured precision on the loss differences of the first pairs."""
         if len(self._task.train) == 0:
-            return "not judged, without training images"
+            return "not measured, without training images"
         seed, (law, scale) = self._config.seed, self._config.optimizer.probe
         w, features = self._starts.space().initial(), self._judged_features()
         pairs = tuple(

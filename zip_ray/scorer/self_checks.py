@@ -1,4 +1,4 @@
-"""What `zip-ray doctor` finds out about this process: packages, devices, model, task and prompt."""
+"""The checks of `zip-ray doctor` on this process: packages, devices, model, task and prompt."""
 
 import importlib.metadata
 import platform
@@ -37,7 +37,7 @@ def environment() -> str:
 
 
 def devices(config: Config) -> str:
-    """Cores and GPUs of this machine, and what actors would make of them.
+    """Cores and GPUs of this machine, and how actors would share them.
 
     Raises:
         InputError: a GPU is asked for where there is none.
@@ -59,13 +59,13 @@ def devices(config: Config) -> str:
 
 
 def model(config: Config) -> str:
-    """Load the model, and hold a soft prompt of words against the model's own reading of them.
+    """Load the model, and compare a soft prompt of words with the words themselves.
 
     Raises:
         InputError: it cannot be loaded, or the two differ.
     """
     if not isinstance(config.model, ModelConfig):
-        return f"{config.model.scorer}: a scorer of one's own, tried with the prompt"
+        return f"{config.model.scorer}: your own scorer, tested with the prompt"
     clip = load_clip(config.clip, "cpu")
     words, name = "a photo of a", "cat"
     context = word_embeddings(clip.model, clip.tokenizer, words).unsqueeze(0)
@@ -73,7 +73,7 @@ def model(config: Config) -> str:
     difference = float((soft - encode_texts(clip.model, clip.tokenizer, [f"{words} {name}."])).abs().max())
     if not difference < 1e-5 or not torch.isfinite(soft).all():
         raise InputError(
-            f"model.name: '{config.clip.name}' reads a soft prompt of words otherwise than the words "
+            f"model.name: '{config.clip.name}' encodes a soft prompt of words differently from the words "
             f"(largest difference {difference:.1e}): choose another model"
         )
     size = sum(p.numel() for p in clip.model.parameters()) / 1e6

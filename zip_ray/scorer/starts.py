@@ -15,7 +15,7 @@ from zip_ray.protocol.perturbations import points
 
 
 class StartTexts(Protocol):
-    """What a model makes of the words that a context starts from."""
+    """Encodes the words that a context starts from."""
 
     suffix: str
     """Text after the class name, as configured."""
@@ -29,7 +29,7 @@ class StartTexts(Protocol):
 
 
 class Starts:
-    """What parameters mean to the model, by the template that the prompt space starts from; None as configured."""
+    """Prompts at parameters, by the template that the prompt space starts from; None as configured."""
 
     def __init__(self, texts: StartTexts, shape: ModelShape, config: Config) -> None:
         """Make the configured space.

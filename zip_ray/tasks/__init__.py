@@ -1,4 +1,4 @@
-"""Tasks: images, labels, class names, templates, splits. numpy and Pillow, and what a source needs when asked for."""
+"""Tasks: images, labels, class names, templates, splits. Needs numpy and Pillow; a source's own library when used."""
 
 from zip_ray.tasks.load import ImageSet, Task, load_task
 

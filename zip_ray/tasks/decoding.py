@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from zip_ray.errors import InputError
 
 LAW = "turned, scaled"
-"""Names how files become pixels. It is a part of digests: features that were kept under another law are not found."""
+"""Version of the decoding, part of digests: features that were kept under another version are not reused."""
 SIXTEEN_BITS = 65535
 
 

@@ -1,4 +1,4 @@
-"""What tells a task's images from others, and which images it has twice."""
+"""The identity of a task's images, and duplicates among them."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ def identity(task: Task) -> str:
 
 
 def shared_images(task: Task) -> list[str]:
-    """Warnings of files with the same bytes: in training or validation and in the test, or under two labels.
+    """Warnings about files with the same bytes: in training or validation and in the test, or under two labels.
 
     Only files of the same size are read.
     """
@@ -42,9 +42,9 @@ def shared_images(task: Task) -> list[str]:
             odd += set(labels) != {label}
     found = []
     if tested:
-        found.append(f"{tested} test images are training or validation images too: the test says less than it seems to")
+        found.append(f"{tested} test images are also training or validation images: the test accuracy may be too high")
     if odd:
-        found.append(f"{odd} images are under two labels: one of them cannot be right")
+        found.append(f"{odd} images have two labels, of which one must be wrong")
     return found
 
 
@@ -61,7 +61,7 @@ def _files(images: ImageSet) -> list[tuple[str, int]]:
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:  # decoding says what is wrong with it
+    except OSError:  # decoding reports the error
         return -1
 
 

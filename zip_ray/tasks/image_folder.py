@@ -127,7 +127,7 @@ def _halves(images: FileImages, names: tuple[str, ...], seed: int) -> tuple[File
 
 
 def _image_files(folder: Path, passed: Counter[str]) -> list[Path]:
-    """The images below a folder, sorted; what is passed over is counted by its kind.
+    """The images below a folder, sorted; ignored files are counted by kind.
 
     Raises:
         InputError: a folder that may not be read.
@@ -152,11 +152,11 @@ def _image_files(folder: Path, passed: Counter[str]) -> list[Path]:
 
 
 def _count(path: Path, passed: Counter[str]) -> None:
-    """Count what is passed over, unless it is hidden."""
+    """Count an ignored file, unless it is hidden."""
     if not path.name.startswith("."):
         passed["dangling link" if path.is_symlink() and not path.exists() else path.suffix.lower() or "no ending"] += 1
 
 
 def _notes(passed: Counter[str]) -> tuple[str, ...]:
     kinds = ", ".join(f"{count} {kind}" for kind, count in passed.most_common(5))
-    return (f"{passed.total()} files are passed over ({kinds})",) if passed else ()
+    return (f"{passed.total()} files are ignored ({kinds})",) if passed else ()

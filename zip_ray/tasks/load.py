@@ -40,7 +40,7 @@ class Task:
     val: ImageSet
     test: ImageSet
     notes: tuple[str, ...] = ()
-    """What a person should know of them, each one line."""
+    """Remarks on them for the user, one line each."""
 
 
 def load_task(config: TaskConfig, seed: int) -> Task:
@@ -104,7 +104,7 @@ def _read(config: TaskConfig, seed: int) -> Source:
 
 
 def twins(name: str, classnames: Sequence[str]) -> list[str]:
-    """A warning of classes that have one name: no prompt can tell them apart. One's own lists are refused.
+    """A warning about classes with the same name, which no prompt can distinguish. In the user's own lists an error.
 
     Raises:
         InputError: an empty name, or one that two classes of one's own have.
@@ -117,7 +117,7 @@ def twins(name: str, classnames: Sequence[str]) -> list[str]:
         return []
     if name.partition(":")[0] in ("folder", "manifest", "webdataset"):
         raise InputError(f"task.name: two classes of '{name}' are called '{twice[0]}': rename or join them")
-    return [f"{len(twice)} class names are of two classes each, such as '{twice[0]}': no prompt can tell these apart"]
+    return [f"{len(twice)} class names occur twice, such as '{twice[0]}': no prompt can distinguish those classes"]
 
 
 def _check(name: str, source: Source, part: str) -> None:

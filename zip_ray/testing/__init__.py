@@ -1,4 +1,4 @@
-"""Contract tests: what every optimiser, prompt space, scorer and pool keeps. Inherit a class in a test file of pytest.
+"""Contract tests for optimisers, prompt spaces, scorers and pools. Inherit a class in a test file of pytest.
 
 The built-in ones pass the same classes.
 """

@@ -61,7 +61,7 @@ class FakeScorer:
     delay: float = 0.0
     """Seconds an answer takes."""
     die_at: tuple[int, ...] = ()
-    """Numbers of asks at which the process dies, once each (a file in `marks` remembers)."""
+    """Numbers of asks at which the process exits, once each (recorded by a file in `marks`)."""
     marks: Path | None = None
     raise_at: tuple[int, ...] = ()
     """Numbers of asks at which an exception is raised, once each where `marks` is given, else always."""

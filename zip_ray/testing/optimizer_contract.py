@@ -1,4 +1,4 @@
-"""What every method keeps, whatever it asks."""
+"""The contract of every method."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What every pool keeps: each id answered exactly once, the lowest (priority, id) first, faults of input named."""
+"""The contract of every pool: one result per id, the lowest (priority, id) first, errors of the input reported."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What every scorer keeps: losses are those of its scores, and the same work has the same answer."""
+"""The contract of every scorer: losses follow from its scores, and the same work has the same result."""
 
 from typing import Any
 
@@ -149,7 +149,7 @@ class ScorerContract:
 
     @staticmethod
     def labels(config: Config, scorer: ScorerLike, ask: Ask) -> Int64:
-        """Classes of the images of an ask, as the driver knows them."""
+        """Classes of the images of an ask, from the facts."""
         labels = scorer.facts().labels
         return labels[asked_images(ask, len(labels), config.task.batch_size, config.seed)]
 

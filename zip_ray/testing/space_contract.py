@@ -1,4 +1,4 @@
-"""What every prompt space keeps."""
+"""The contract of every prompt space."""
 
 import numpy as np
 

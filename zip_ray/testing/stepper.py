@@ -14,7 +14,7 @@ LABELS: Int64 = np.arange(8) % 2
 """Of eight images, of two classes."""
 BATCH_SIZE, SEED = 128, 1
 PROBLEM = Problem(LABELS, BATCH_SIZE, SEED, unit=0.5)
-"""What a method on class scores is told of them."""
+"""Facts about them for a method on class scores."""
 
 
 def quadratic(w: Float64) -> float:

@@ -1,1 +1,1 @@
-"""The loop that tunes, and its account of queries."""
+"""The tuning loop, and its account of queries."""

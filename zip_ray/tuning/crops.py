@@ -14,10 +14,10 @@ class CropStream:
     """Features of fresh crops by mini-batch, from the current one on."""
 
     def __init__(self, send: Send, ahead: int, last: int | None) -> None:
-        """Ask for nothing yet.
+        """Prepare without requests.
 
         Args:
-            send: has them encoded.
+            send: submits the encoding.
             ahead: mini-batches asked for beyond the current one.
             last: the last mini-batch that the budget allows, if it says.
         """
@@ -26,7 +26,7 @@ class CropStream:
         self._ready: dict[int, Float32] = {}
 
     def get(self, batch: int) -> Float32 | None:
-        """Features of a mini-batch, None while they are not ready; those of earlier ones are let go."""
+        """Features of a mini-batch, None while they are not ready; those of earlier ones are dropped."""
         end = batch + self._ahead if self._last is None else min(batch + self._ahead, self._last)
         for wanted in range(max(batch, self._asked + 1), end + 1):
             self._send(Crops(wanted), Priority.PREFETCH, partial(self._take, wanted))

@@ -38,7 +38,7 @@ class StartEvent(Moment):
     config: dict[str, Any]
     """The whole config, as JSON has it."""
     environment: dict[str, str | int | None]
-    """Versions, platform and device, for whoever compares runs."""
+    """Versions, platform and device, for comparing runs."""
     weights_digest: str
     """Of the frozen model."""
     parameters: int
@@ -55,7 +55,7 @@ class StartEvent(Moment):
     classnames: tuple[str, ...] = ()
     """Of the task; empty in records of earlier versions, like `images_digest`."""
     images_digest: str = ""
-    """What tells the task's images and labels from others."""
+    """Identity of the task's images and labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class ValidationEvent(Moment):
 
 @dataclass(frozen=True, kw_only=True)
 class PoolEvent(Moment):
-    """Who is in the pool: whenever that changes, and once per minute."""
+    """The actors of the pool: written when they change, and once per minute."""
 
     ready: int
     """Actors that have loaded their model."""
@@ -136,7 +136,7 @@ class EndEvent(Moment):
     prompt_alone_accuracy: float | None = None
     """Test accuracy without it; None where there is none."""
     evidence: Evidence | None = None
-    """What the validation images say for the tuned prompt and its readout, against the start."""
+    """Evidence for the tuned prompt and its readout on the validation images, compared with the start."""
 
 
 Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | ReadoutEvent | EndEvent

@@ -11,11 +11,11 @@ class Account:
     issued: int = 0
     """Sent out, re-issues counted."""
     completed: int = 0
-    """Answered and told to the optimiser."""
+    """Answered and passed to the optimiser."""
     charged: int = 0
     """Counted against the budget; never exceeds it."""
     wasted: int = 0
-    """Issued without use: re-issues, duplicates, and what a resume has to do again."""
+    """Issued without use: re-issues, duplicates, and queries that a resume repeats."""
 
 
 def with_answered(account: Account, queries: int) -> Account:
@@ -39,8 +39,8 @@ def settle(account: Account, answered: int = 0) -> Account:
 class Ledger:
     """Accounts for queries between issue and completion.
 
-    Queries are charged when their answer is used or dropped; what is in flight is held against the budget, so that
-    `charged` cannot pass it whatever arrives.
+    Queries are charged when their result is used or dropped; queries in flight are reserved, so that `charged` cannot
+    exceed the budget.
     """
 
     def __init__(self, budget: int | None, account: Account | None = None) -> None:

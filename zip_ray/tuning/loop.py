@@ -1,4 +1,4 @@
-"""The loop: ask, submit, collect, tell, until a budget says stop.
+"""The loop: ask, submit, collect, tell, until a budget is used up.
 
 Both modes run it. Synchronously the queue gives no more asks until a step has all its results, and nothing is asked
 while a validation is in flight; asynchronously asks, validations and crops are in flight side by side.
@@ -26,7 +26,7 @@ from zip_ray.tuning.queue import Queue, StepResults
 from zip_ray.tuning.state import Best, RunState
 
 POLL_SECONDS = 0.5
-"""Longest wait for an answer before the loop looks at budgets and signals again."""
+"""Longest wait for a result, in seconds, before budgets and signals are checked again."""
 CROPS_AHEAD = 8
 """Mini-batches of fresh crops asked for ahead, where the config does not say how many actors there are."""
 RATE_SECONDS = 5.0
@@ -86,7 +86,7 @@ class Tuning:
             checkpoint: receives the state now and then, and at the end; must not wait.
             interrupted: whether the run has been asked to stop; looked at often.
             clock: seconds, monotonic.
-            problem: what a method on class scores must know.
+            problem: facts for a method on class scores.
             start: template that the prompt space starts from; None as configured.
             reserved: queries of the budget that are kept for the readout.
         """
@@ -140,7 +140,7 @@ class Tuning:
         try:
             reasons = self._loop()
         except (Interrupted, PoolError, InputError) as error:
-            # What is in flight is given up, and an unfinished step undone: a resumed run asks again, and pays once.
+            # Queries in flight are abandoned, an unfinished step is undone: a resumed run repeats them, charged once.
             account = settle(replace(self._state.account, issued=self._ledger.account.issued))
             self._state = replace(self._state, account=account, seconds=self._seconds())
             if isinstance(error, InputError):
@@ -174,7 +174,7 @@ class Tuning:
                     handle(answer)
 
     def _reasons(self) -> dict[str, str]:
-        """Why to ask no more; empty while there is no reason."""
+        """Reasons to stop asking; empty while there are none."""
         budget, state = self._config.budget, self._state
         reasons = self._optimizer.stop(state.optimizer) if state.optimizer.nonfinite_streak else {}
         if not self._queue.admits_step:
@@ -199,7 +199,7 @@ class Tuning:
             self._send(Pass(asks), Priority.QUERY, partial(self._take_results, asks))
 
     def _send(self, body: Body, priority: Priority, handle: Callable[[Answer], None]) -> None:
-        """Put out a work; `handle` takes its answer."""
+        """Submit work; `handle` receives its result."""
         work = new_work(body, priority)
         self._expected[work.id] = handle
         self._outbox.append(work)
@@ -214,7 +214,7 @@ class Tuning:
         self._validate_if_due()
 
     def _step(self, results: StepResults) -> None:
-        """Make a step, and tell of it."""
+        """Make a step, and emit its event."""
         before, account, seconds = self._state, self._ledger.account, self._seconds()
         if self._config.optimizer.wants_scores:
             self._round_seconds = seconds - before.seconds
@@ -263,7 +263,7 @@ class Tuning:
         self._send(evaluation, Priority.EVALUATION, partial(self._take_validation, state))
 
     def _take_validation(self, asked: RunState, answer: Answer) -> None:
-        """Tell of a validation, at the step at which it was asked for."""
+        """Emit the event of a validation, at the step for which it was requested."""
         result = answer.value
         assert isinstance(result, EvaluationResult)
         self._validating -= 1
@@ -273,7 +273,7 @@ class Tuning:
             self._take_results(asks, late)
 
     def _judge(self, asked: RunState, result: EvaluationResult) -> None:
-        """Keep the iterate if it is the best so far, and tell of its validation."""
+        """Keep the iterate if it is the best so far, and emit the event of its validation."""
         step, best = asked.optimizer.steps, self._state.best
         if best is None or self._merit(result.accuracy, result.loss, step) > self._merit(
             best.accuracy, best.loss, best.step

@@ -1,4 +1,4 @@
-"""The numbers of asks: how many may be in flight, which results wait for their step, which are too late to be used."""
+"""The queue of asks: how many may be in flight, which results wait for their step, which are too late to be used."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -121,7 +121,7 @@ class Queue:
             return ()
         while len(asks) < min(most, room) and self._admits():
             if self._synchronous and asks and asks[-1].batch != self.next_batch:
-                break  # else the crops that happen to be ready would have a say in the bits
+                break  # otherwise the bits would depend on which crops happen to be ready
             features = crops(self.next_batch) if crops else None
             if crops and features is None:
                 break

@@ -1,4 +1,4 @@
-"""All that a run is between two steps: what a checkpoint holds."""
+"""The complete state of a run between two steps, as a checkpoint holds it."""
 
 from dataclasses import dataclass, field
 

@@ -68,7 +68,7 @@ def _left_out(results: Results) -> str:
     tasks = [task for task in results.suite.tasks if task not in results.shared]
     methods = [method for method in results.suite.methods if method not in {one.run.method for one in results.finished}]
     lines = {
-        "Left out for want of a finished run": methods,
+        "Left out, without a finished run": methods,
         "Means over tasks leave out those that another method has not finished": tasks,
     }
     return "".join(f" {line}: {', '.join(names)}." for line, names in lines.items() if names)
@@ -162,11 +162,11 @@ def _tests(results: Results) -> list[Section]:
 
 
 def _record(results: Results) -> list[Section]:
-    text = "All runs, the bad ones too. (below): the tuned prompt is below the plain template."
+    text = "All runs, including those where tuning hurt. (below): the tuned prompt is below the plain template."
     sections = [Section("Every seed", text, (tables.seeds_table(results),))]
     if results.failures:
         lines = tuple(row(label, [error]) for label, error in results.failures.items())
-        text = "Runs that did not finish, or were not tested on all targets: `zip-ray compare` again tries them again."
+        text = "Runs that did not finish, or were not tested on all targets; run `zip-ray compare` again to retry them."
         sections.append(Section("Failures", text, (Table(("run", "why"), lines),)))
     first = results.finished[0]
     facts = {"code": ", ".join(results.revisions) or "unknown", **first.environment}

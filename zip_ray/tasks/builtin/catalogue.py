@@ -6,7 +6,7 @@ from zip_ray.tasks.images import ArrayImages
 from zip_ray.tasks.source import Source
 
 POOL_DRAWS = 4
-"""Size of a rendered task's pool, in draws: seeds that shared most of their images would deviate too little."""
+"""Size of a rendered task's pool, in draws, so that seeds share few images and deviate realistically."""
 
 
 def built_in(name: str, test_set: str, shots: int) -> Source:
