@@ -177,7 +177,7 @@ class Saboteur(threading.Thread):
         return self._send(signal.SIGKILL) is not None
 
     def _stop(self) -> bool:
-        """It hangs: no sign of life, and its process is there."""
+        """It hangs: no response, although its process exists."""
         return self._send(signal.SIGSTOP) is not None
 
     def _pause(self) -> bool:
