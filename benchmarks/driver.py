@@ -212,7 +212,7 @@ def main(options: Options) -> int:
     head = f"{ACTORS} actors with instant scorers on the same {machine()}; 417 parameters, asynchronous mode"
     print(f"{head}\n\n{text}\n\n{memory}\n\n{rounds}\n")
     if options.write:
-        title = "# What the driver can do\n\nMade by `python benchmarks/driver.py --write`."
+        title = "# Throughput of the driver\n\nMade by `python benchmarks/driver.py --write`."
         (MEASUREMENTS / "driver.md").write_text(f"{title}\n\n{head}\n\n{text}\n\n{memory}\n\n{rounds}\n")
     print(
         f"{best:.0f} pairs/s (wanted {WANTED_PAIRS}); memory over {queries:,} queries {grown:+.1f} MiB "

@@ -1,4 +1,4 @@
-"""The way of one query: the calls of the project's own functions that one pair takes over Ray, and their files.
+"""The path of one query: the calls of the project's own functions that one pair takes over Ray, and their files.
 
 `python benchmarks/query_path.py` traces a driver and an actor in steady state (one pair per step, the small CLIP, one
 actor) and prints, for each, how many of the project's functions are called for one pair, in how many files, and how

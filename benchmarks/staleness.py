@@ -183,7 +183,7 @@ def write(
     )
     picture = "![Test accuracy against queries](staleness.png)"
     (MEASUREMENTS / "staleness.md").write_text(
-        f"# What pairs in flight cost\n\n{note}\n\n{head}\n\n{text}\n\n{picture}\n"
+        f"# The cost of pairs in flight\n\n{note}\n\n{head}\n\n{text}\n\n{picture}\n"
     )
     draw(MEASUREMENTS / "staleness.png", curves, tasks, ways)
 

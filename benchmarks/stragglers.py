@@ -175,7 +175,7 @@ def main(options: Options) -> int:
             rows.append([mode, f"{ideal:.0f}", f"{rate:.0f}", f"{rate / ideal:.1%}"])
     slow = f"One actor in {options.slow_one_in} is {SLOWER} times slower; ideal is the sum of the actors' speeds:"
     text = f"{slow}\n\n{table(['mode', 'ideal queries/s', 'queries/s', 'of ideal'], rows)}"
-    head = f"{options.actors} actors, {options.milliseconds} ms a pass, driver and actors on the same {machine()}"
+    head = f"{options.actors} actors, {options.milliseconds} ms per pass, driver and actors on the same {machine()}"
     if not options.quick:
         lost = after_a_lost_node(options, 2 * seconds)
         text += (

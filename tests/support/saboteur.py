@@ -106,8 +106,8 @@ class Saboteur(threading.Thread):
         """How often a fault came, by kind."""
         self._pool_closes = threading.Event()
         self._stopped_at_the_end: list[int] = []
-        """Actors that hang since the pool closes. Ray takes one that has said goodbye, and is stopped before it ends,
-        for ended, and leaves it."""
+        """Actors that hang since the pool closes. Ray takes one that has disconnected, and is stopped
+        before it ends, for ended, and leaves it."""
         self._interrupt = self._kill_driver = False
         self._extra_nodes = 0
 
@@ -189,7 +189,7 @@ class Saboteur(threading.Thread):
         return self._send(signal.SIGKILL) is not None
 
     def _stop(self) -> bool:
-        """It hangs: no sign of life, and its process is there."""
+        """It hangs: no response, although its process exists."""
         pid = self._send(signal.SIGSTOP)
         if pid is not None and self._pool_closes.is_set():
             self._stopped_at_the_end.append(pid)

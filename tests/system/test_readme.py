@@ -1,4 +1,4 @@
-"""The README is true: its commands run, in their order, in a copy of the project; so does its Python."""
+"""README and docs are true: their commands run, in their order, in a copy of the project; so does their Python."""
 
 import re
 import shlex
@@ -19,8 +19,25 @@ from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 from zip_ray.prompts.low_rank import LowRankOptions
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+PAGES = (
+    "README.md",
+    "docs/quickstart.md",
+    "docs/guides/own-images.md",
+    "docs/guides/own-model.md",
+    "docs/guides/compare.md",
+    "docs/guides/cluster.md",
+    "docs/reference/python.md",
+)
+"""In the order in which a new user reads them: later commands use the runs of earlier ones."""
+TESTED_ELSEWHERE = {"docs/guides/extend.md": "test_extend.py"}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+
+
+COMMANDS = [line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
 IN_PROCESS = ("--cluster.pool", "in-process")
 
 
@@ -38,9 +55,8 @@ def shortened(line: str) -> tuple[str, ...]:
     return IN_PROCESS if starts_ray(line) else ()
 
 
-INSTALLED = (COMMANDS[0], next(filter(starts_ray, COMMANDS)))
-"""What runs as a user would run it; other `zip-ray` commands are carried out in this process, without actors of their
-own."""
+INSTALLED = (next(filter(starts_ray, COMMANDS)), "zip-ray doctor")
+"""Commands that run as a user runs them; other `zip-ray` commands run in this process, without actors of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +99,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shared")
 
 
-def test_commands_are_found() -> None:
-    assert len(COMMANDS) >= 13
+def test_every_fenced_command_and_snippet_is_tested() -> None:
+    pages = {path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
+    fenced = {page for page in pages if re.search(r"```(bash|sh|python|console)\n", (ROOT / page).read_text("utf-8"))}
+    assert fenced == {*PAGES, *TESTED_ELSEWHERE}
+    assert len(COMMANDS) >= 20
+    assert len(COMMANDS) == len(set(COMMANDS))
+    assert all((ROOT / "tests/system" / test).is_file() for test in TESTED_ELSEWHERE.values())
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -105,13 +126,22 @@ def test_commands_in_their_order(
 
 
 def test_python_after_the_commands(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    (code,) = blocks("README.md", "python")
     monkeypatch.chdir(project)
     names: dict = {}
     exec(code, names)
     assert names["result"].finished
     assert names["found"].classname in names["prompt"].card.classnames
     assert (project / "digits.safetensors").is_file()
+
+
+def test_the_python_page(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    names: dict = {}
+    exec("\n".join(blocks("docs/reference/python.md", "python")), names)
+    assert names["result"].queries == 40
+    assert names["run"].finished
+    assert (project / "python.npz").is_file()
 
 
 def test_configs_open_with_their_command_and_are_valid() -> None:

@@ -31,7 +31,7 @@ def fastfood_matrix(rng: np.random.Generator, width: int, size: int) -> Float64:
 
     Zero-pad to n = the next power of two >= width; multiply by random signs B; transform; permute, y_j = x[Pi(j)];
     multiply by G ~ N(0, 1)^n; transform; keep the first `width`; divide by sqrt(n sum G^2) sqrt(width / n).
-    The map is linear, so its matrix is those steps applied to the identity, once a run.
+    The map is linear, so its matrix is those steps applied to the identity, once per run.
 
     Args:
         rng: draws B, Pi and G, in this order.
