@@ -140,7 +140,7 @@ class Fleet:
         Args:
             number: its number.
             reason: why, in one line.
-            blameless: the cause lies elsewhere (its node has failed, say): not a failed start.
+            blameless: the cause lies elsewhere (for example, its node has failed): not a failed start.
         """
         del self.actors[number]
         self.last_error = f"actor {number}: {reason}"

@@ -32,7 +32,7 @@ def fault(error: RayError, loading: bool) -> tuple[str, bool]:
     """
     if isinstance(error, RayActorError):
         return f"actor lost: {one_line(error)}", NODE_DIED in str(error)
-    if isinstance(error, RayTaskError):  # after a CUDA error, say, all that follows on this actor would fail too
+    if isinstance(error, RayTaskError):  # for example after a CUDA error, further work on this actor would also fail
         return f"{'scorer not built' if loading else 'work failed'}: {one_line(error.cause or error)}", False
     if isinstance(error, OWN_FAULT):
         return f"actor failed: {one_line(error)}", False

@@ -2,7 +2,7 @@
 
 Every choice of gains tunes every task as configs/methods/METHOD-tuned.yaml says; the one with the highest validation
 accuracy of the last iterate, mean over tasks and seeds, is taken (of equals, the one with the lowest validation loss).
-Test images take no part.
+Test images are not used.
 """
 
 import itertools

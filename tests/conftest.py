@@ -27,7 +27,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files and the rooms that take longest: several processes share the files, and end together."""
+    """Begin with the slowest files and rooms, so that parallel processes end together."""
     places = {name: place for place, name in enumerate(LONGEST)}
 
     def place(item: pytest.Item) -> int:
@@ -61,7 +61,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """A command line that runs in this process takes its signals over: afterwards, what was there."""
+    """A command line in this process replaces its signal handlers; restore them afterwards."""
     with signals_kept():
         yield
 

@@ -76,7 +76,7 @@ def tune(
         progress: whether to show it on stderr.
         **options: changes to the config: a section with its fields as a mapping (`task={"shots": 4}`), or one of
             method, space, scorer, queries, seconds, steps, shots, actors. Where a name is wanted (`method=`, `space=`,
-            `task=`, `scorer=`), a class of one's own may be given (docs/guides/extend.md).
+            `task=`, `scorer=`), your own class may be given (docs/guides/extend.md).
 
     Raises:
         InputError: a name, an option, the model, the task or the cluster cannot be used; one line with the remedy.

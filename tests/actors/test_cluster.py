@@ -1,4 +1,4 @@
-"""A local Ray, or the server of a Ray client, that does not start: tried again, then one line with the remedy."""
+"""A local Ray, or the server for a Ray client, fails to start: one retry, then one line with the remedy."""
 
 import psutil
 import pytest
@@ -18,11 +18,11 @@ LATE_SERVER = ConnectionAbortedError(
     "Initialization failure from server:\nTraceback (most recent call last):\n  File ...\n"
     "RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err for detailed logs.\n"
 )
-"""As Ray words it."""
+"""Ray's wording."""
 
 
 def rays() -> list[psutil.Process]:
-    """What this process has started of Ray, without what runs in Python."""
+    """Ray's processes that this process has started, without Python workers."""
     return [process for process in psutil.Process().children() if process.name() in ("gcs_server", "raylet")]
 
 

@@ -1,4 +1,4 @@
-"""Which actors a pool starts, replaces, gives up and waits for: the rules alone, without Ray."""
+"""Which actors a pool starts, replaces, gives up and waits for: the rules without Ray."""
 
 import logging
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def make_fleet(**cluster: object) -> Fleet:
 
 
 def load(fleet: Fleet, *numbers: int) -> None:
-    """These find their place at time 0, and load."""
+    """These are placed at time 0, and load."""
     for number in numbers:
         fleet.place(number, 0.0)
         assert fleet.load(number, FACTS, pid=1000 + number) == ""
@@ -36,7 +36,7 @@ def work(fleet: Fleet, *numbers: int) -> None:
 
 
 def lose_all_started(fleet: Fleet, places: int = 8, prepare: Callable[[int], None] = lambda _: None) -> list[int]:
-    """Have each actor fail that the fleet starts, until it starts no more; their numbers."""
+    """Fail each actor that the fleet starts, until it starts no more; returns their numbers."""
     lost: list[int] = []
     while numbers := fleet.grow(places, free=places):
         for number in numbers:
@@ -129,7 +129,7 @@ def test_when_no_actor_starts_it_gives_up() -> None:
 
 
 def test_auto_starts_as_many_as_find_room_beside_other_programs() -> None:
-    """An actor that waits for a place which another program holds makes an autoscaler add nodes without end."""
+    """An actor that waits for resources held by another program makes an autoscaler add nodes without end."""
     fleet = make_fleet(actors="auto")
     assert fleet.grow(places=5, free=3) == [1, 2, 3]
     work(fleet, 1, 2, 3)

@@ -34,7 +34,7 @@ def gpus(cluster: Cluster) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Placed(FakeScorer):
-    """Leaves word of where its actor is: the node, and the GPUs that it may see."""
+    """Records where its actor is: the node, and the GPUs visible to it."""
 
     def facts(self) -> Facts:
         assert self.marks is not None

@@ -1,4 +1,4 @@
-"""The Ray pool where actors are lost, refuse or hang: over a fake Ray, in a time of its own. The rules: test_fleet."""
+"""The Ray pool when actors are lost, refuse or hang: over a fake Ray, in virtual time. The rules: test_fleet."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ SECONDS = 2.0
 
 
 class FailingScorer(FakeScorer):
-    """Has no memory for a pass."""
+    """Runs out of memory in each pass."""
 
     def answer(self, work: Work) -> Value:
         raise RuntimeError(f"CUDA out of memory at {work.id}")
@@ -44,21 +44,21 @@ def builds(outcomes: str) -> Callable[[], FakeScorer]:
 
 
 def work_through(pool: RayPool, numbers: Iterable[int]) -> None:
-    """Have these works done together."""
+    """Process this work together."""
     works = [numbered_pair(number) for number in numbers]
     pool.submit(works)
     assert len(drain(pool, len(works))) == len(works)
 
 
 def work_on(fake: FakeRay, pool: RayPool, numbers: Iterable[int]) -> None:
-    """Have these works done one after another, while time passes."""
+    """Process this work piece by piece, while time passes."""
     for number in numbers:
         work_through(pool, [number])
         fake.now += SECONDS
 
 
 def proven_pool(fake: FakeRay, build: Callable[[], FakeScorer], actors: int) -> RayPool:
-    """A pool whose first actor has answered before the others find a place."""
+    """A pool whose first actor has returned a result before the others are placed."""
     places, fake.places = fake.places, 1
     pool = fake.pool(build, actors=actors)
     work_through(pool, [1000])
@@ -128,7 +128,7 @@ def test_auto_follows_the_nodes_and_what_others_hold_there(monkeypatch: pytest.M
     "death", [OutOfMemoryError("out of host memory"), RuntimeEnvSetupError("no pip"), ActorUnschedulableError("gone")]
 )
 def test_ends_that_ray_does_not_call_deaths_count_as_such(monkeypatch: pytest.MonkeyPatch, death: Exception) -> None:
-    """Else a work that fills its host's memory would go from actor to actor for ever."""
+    """Otherwise work that fills its host's memory would move from actor to actor forever."""
     fake = FakeRay(monkeypatch)
     pool, get = fake.pool(FakeScorer, actors=2), fake.get
 
@@ -245,7 +245,7 @@ def test_without_an_actor_it_sleeps_between_two_checks(monkeypatch: pytest.Monke
 
 @dataclass(frozen=True)
 class ElsewhereScorer(FakeScorer):
-    """With facts of its own."""
+    """With different facts."""
 
     own: Facts = FACTS
 

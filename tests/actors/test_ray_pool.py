@@ -31,7 +31,7 @@ from zip_ray.testing.pool_contract import drain
 
 @pytest.fixture
 def joined(ray_cluster: str) -> ClusterConfig:
-    """A cluster that outlives every pool that joins it: the tests of this module share it, one after another."""
+    """A cluster that keeps running after each pool that joins it; shared by the tests of this module in turn."""
     return ClusterConfig(address=ray_cluster, actors=2, start_timeout=HANG_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Input that cannot be used: one line that names what is wrong and what to do; nothing is written."""
+"""Invalid input: one line with the fault and its remedy; nothing is written."""
 
 import os
 import subprocess
@@ -116,7 +116,7 @@ def test_bad_input_is_one_line(
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_the_line_is_the_same_in_any_encoding(encoding: str) -> None:
-    """The parser frames what it says, in signs that a terminal may not have."""
+    """The parser frames its messages with characters that a terminal may lack."""
     command = [sys.executable, str(ROOT / "run.py"), "tune", QUICK, "--budget.queries=many"]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

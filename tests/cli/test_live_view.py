@@ -1,4 +1,4 @@
-"""The display: a line now and then without a terminal, a bar with one, and the time left by the nearest budget."""
+"""The display: lines at intervals without a terminal, a bar with one, and the time left by the nearest budget."""
 
 import io
 import re

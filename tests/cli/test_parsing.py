@@ -1,4 +1,4 @@
-"""What a line comes to: the positional is found by the parser, and options change what a file says."""
+"""Parsing of a command line: the parser finds the positional, and options override the file."""
 
 from itertools import chain, permutations
 from pathlib import Path

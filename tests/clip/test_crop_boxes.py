@@ -21,7 +21,7 @@ def test_crop_boxes_keep_to_the_image_and_the_scale() -> None:
 
 
 class TorchDraws:
-    """What a generator of numpy does, by torch's global one: the draws of torchvision, in the same order."""
+    """A numpy generator that draws from torch's global one: torchvision's draws, in the same order."""
 
     def uniform(self, low: float, high: float) -> float:
         return float(torch.empty(1).uniform_(low, high))

@@ -45,7 +45,7 @@ class PlayedGraph:
 
 
 class Played:
-    """A recorder; remembers the graphs that it made."""
+    """A recorder; lists the graphs that it made."""
 
     def __init__(self) -> None:
         self.made: list[PlayedGraph] = []
@@ -155,7 +155,7 @@ def test_smaller_parts_are_recorded_anew() -> None:
 
 
 class Watch(TorchDispatchMode):
-    """Fails where an operation moves between devices and is waited for."""
+    """Fails if an operation moves data between devices synchronously."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -183,7 +183,7 @@ def imagine(encoder: CausalEncoder) -> None:
 
 @pytest.mark.parametrize("name", CAUSAL)
 def test_a_pass_waits_for_nothing(name: str) -> None:
-    """Shapes alone decide what it does: no value is asked for, nothing leaves the GPU. So it can be a graph."""
+    """Control flow depends only on shapes: no value is read back, nothing leaves the GPU. So it can be a graph."""
     encoder = CausalEncoder(PromptEncoder(copy.deepcopy(model_of(name)), TOKENIZER, NAMES, 4))
     with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
         imagine(encoder)
@@ -193,7 +193,7 @@ def test_a_pass_waits_for_nothing(name: str) -> None:
 
 
 def test_a_step_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From pairs to losses, the losses are all that is waited for."""
+    """From pairs to losses, only the losses are synchronised."""
     config = zip_config(
         {"cluster": {"pool": "in-process"}, "execution": {"cache": False}, "task": {"shots": 1}}, "test"
     )

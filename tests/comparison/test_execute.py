@@ -127,7 +127,7 @@ def test_a_suite_that_is_running_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_runs_that_are_cut_off_go_on_and_the_finished_stay(finished: Path, tmp_path: Path) -> None:
-    """Killed in the midst; the end is that of the undisturbed suite, run by run."""
+    """Killed midway; the end equals that of the undisturbed suite, run by run."""
     suite_file(tmp_path, shots=[1, 2])
     process = subprocess.Popen(command("compare", "mini.yaml", "--output=out"), cwd=tmp_path, stderr=subprocess.PIPE)
     some = tmp_path / "out/runs/digits/1-shot/spsa/seed-1"
@@ -245,7 +245,7 @@ def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int
 
 
 def test_runs_that_wait_for_their_start_are_stopped_at_once(tmp_path: Path) -> None:
-    """Their pool never answers, and nothing of them is left."""
+    """Their pool returns nothing, and no trace of them is left."""
 
     asked = threading.Event()
 
@@ -325,7 +325,7 @@ def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
 
 
 def test_a_target_that_cannot_be_read_does_not_take_the_others_with_it(tmp_path: Path) -> None:
-    """It is noted, the report has what is there, and later it alone is asked for: nothing is tuned again."""
+    """It is recorded, the report has the rest, and a later call tests only it: nothing is tuned again."""
     targets = {"gone": {"name": "count"}, "broken": {"name": "letter"}, "there": {"name": "shape"}}
     fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}, "targets": targets}
     asked: list[str] = []

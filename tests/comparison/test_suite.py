@@ -1,4 +1,4 @@
-"""The file of a suite: what it comes to, and its faults."""
+"""The file of a suite: its runs, and its faults."""
 
 import math
 from pathlib import Path
@@ -190,7 +190,7 @@ def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
 
 
 def test_base_need_not_be_a_config_by_itself(tmp_path: Path) -> None:
-    """Its root goes with the tasks' names, its budget with the methods' steps; what it shares is still looked at."""
+    """Its root belongs to the tasks' names, its budget to the methods' steps; shared fields are still checked."""
     tree = {
         "name": "s",
         "tasks": {"one": {"name": "coop:dtd"}},
@@ -217,7 +217,7 @@ def test_the_budget_of_the_command_line_does_not_raise_that_of_a_methods_file(op
 
 
 def test_a_run_takes_of_base_what_has_an_effect_beside_its_method() -> None:
-    """And a later layer that makes another choice leaves out what an earlier one says for the alternative."""
+    """And a later layer that makes another choice drops the values of an earlier one for the alternative."""
     methods = {
         "ZIP": {"file": {"optimizer": {"method": "zip"}}},
         "BBT": {"file": {"optimizer": {"method": "cma-es", "population": 4}}},

@@ -162,7 +162,7 @@ def test_templates(results: Results) -> None:
 
 
 def test_tests_elsewhere(results: Results) -> None:
-    """A seed counts in a column where it has both tasks; zero-shot is one value a task, whoever finished.
+    """A seed counts in a column where it has both tasks; zero-shot is one value per task, whichever methods finished.
 
     On `near` all have 30.0, and zero-shot alone may be bold.
     """

@@ -1,4 +1,4 @@
-"""Options that do nothing are refused by name; names of earlier versions lead to the new ones."""
+"""Options without effect are refused by name; names of earlier versions are reported with the new ones."""
 
 from pathlib import Path
 

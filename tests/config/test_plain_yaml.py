@@ -1,4 +1,4 @@
-"""YAML that is read as it looks: keys given twice and misleading scalars are errors with their line."""
+"""YAML without surprises: duplicate keys and misleading scalars are errors with their line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Runs share a scorer where they differ for the driver alone."""
+"""Runs that differ only for the driver share a scorer."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Secrets: where they are found, and that nothing that a run writes holds one."""
+"""Secrets: where they are found, and that no file of a run contains one."""
 
 from pathlib import Path
 

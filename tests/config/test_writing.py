@@ -1,4 +1,4 @@
-"""A config that is written for people is one that can be read."""
+"""A config as readable YAML can be read back."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The small CLIP, and a black box, keep what every scorer must."""
+"""The small CLIP, and a black box, satisfy the scorer contract."""
 
 from collections.abc import Sequence
 

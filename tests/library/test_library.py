@@ -1,4 +1,4 @@
-"""`zip_ray` as a program uses it: light to import, configs in many forms, results, callbacks, Ctrl-C, a kept pool."""
+"""`zip_ray` as a library: light to import, configs in many forms, results, callbacks, Ctrl-C, a kept pool."""
 
 import asyncio
 import signal

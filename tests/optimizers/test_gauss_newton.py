@@ -53,7 +53,7 @@ class WhiteBox:
         return AskResult((loss,), 0.5, None, scores[None].astype(np.float32))
 
     def round(self, bad: Sequence[int] = (), linear: np.ndarray = LINEAR, late: Sequence[int] = ()) -> StepReport:
-        """A round; scores are NaN at the bad places, and those of the late ones are not told."""
+        """A round; scores are NaN at the bad places, and late ones are missing."""
         asks = self.asks()
         results = [self.answer(ask, linear) for ask in asks]
         for place in bad:

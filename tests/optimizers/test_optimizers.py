@@ -1,4 +1,4 @@
-"""Optimisers against closed forms and a hand-written dense ZIP step; what every method must keep."""
+"""Optimisers against closed forms and a hand-written dense ZIP step."""
 
 import numpy as np
 import pytest

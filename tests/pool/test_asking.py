@@ -1,4 +1,4 @@
-"""Tests of a prompt: in parts where the images are many, and the same figure as in one piece."""
+"""Tests of a prompt: in parts for large test sets, with the same accuracy as in one piece."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""How many pairs share a pass where that is left to the program: over pools that say they have GPUs."""
+"""The number of pairs that share a pass with `auto`: over pools that report GPUs."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which member is sent what: the rules of the pool without its transport, in a time of their own."""
+"""The scheduling rules of the pool without its transport, in virtual time."""
 
 from unittest.mock import Mock
 
@@ -272,7 +272,7 @@ def test_each_work_is_answered_once_whatever_fails(seed: int, members: int, work
 
 
 def test_one_member_in_ten_that_is_ten_times_slower_costs_little() -> None:
-    """Kept busy, the members do at least 95% of the sum of their speeds, and hardly anything twice."""
+    """Under full load the members reach at least 95% of the sum of their speeds, with little duplicate work."""
     pool = SimulatedPool(1, 20, Faults(), paces=lambda number: 10.0 if number % 10 == 0 else 1.0)
     pool.submit([numbered_pair(number) for number in range(80)])
     number, again, start = 80, 0, 60.0
@@ -378,7 +378,7 @@ def test_slow_members_and_long_works_travel_alone() -> None:
 
 
 def test_works_that_shared_a_call_that_failed_are_sent_alone() -> None:
-    """The work that brings its members down ends the run; those that shared its first call are answered."""
+    """Work that crashes its members ends the run; work that shared its first call is completed."""
     made = practised(0.01, call_seconds=0.04)
     for number in range(4):
         made.submit(numbered_pair(number))

@@ -1,4 +1,4 @@
-"""Works whose answer is a failure: tried elsewhere, and a member that fails is sent less. In a time of their own."""
+"""Work that fails is retried elsewhere, and a member with failures receives less work. In virtual time."""
 
 import heapq
 
@@ -70,7 +70,7 @@ def test_a_failure_does_not_overtake_a_copy_that_is_out() -> None:
 @pytest.mark.parametrize("seconds", [0.002, 0.02, 0.05, 0.1, 0.3])
 @pytest.mark.parametrize(("members", "broken"), [(2, 1), (4, 1), (8, 1), (8, 5)])
 def test_members_that_fail_at_once_do_not_swallow_the_work(members: int, broken: int, seconds: float) -> None:
-    """On GPUs that are full, say: a failure is quicker than any answer, and a member that fails is always free."""
+    """For example on full GPUs: a failure is faster than any result, and a failing member is always free."""
     made, healthy = Dispatcher(300.0, 0.006), 0.1
     for member in range(members):
         made.join(member, 0.0)

@@ -1,4 +1,4 @@
-"""Changes of a pool's members are reported at once, and the rest now and then."""
+"""Changes of a pool's members are reported immediately, and the rest at intervals."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The scorers of many runs in one process: each answers its own run, and a fault is that run's alone."""
+"""The scorers of many runs in one process: each serves its own run, and a fault affects only that run."""
 
 import pytest
 

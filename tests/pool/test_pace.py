@@ -1,4 +1,4 @@
-"""How fast a member is taken to be: by its latest times, by those of all, and by what it has not done for long."""
+"""The estimated speed of a member: from its latest times, from those of all, and from long idle periods."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Many runs on one pool: each gives what it gives alone, and the fault of one is raised there alone."""
+"""Many runs on one pool: each has the result it has alone, and a fault of one is raised only there."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -149,7 +149,7 @@ def test_what_would_spoil_the_process_ends_the_pool() -> None:
 
 
 class LostPool(InProcessPool):
-    """Ends when three works wait, and does none of them."""
+    """Ends when three pieces of work wait, and processes none of them."""
 
     def __init__(self) -> None:
         super().__init__(FakeScorer)
@@ -201,12 +201,12 @@ def test_a_closed_channel_leaves_the_pool_to_the_others() -> None:
 
 
 def test_of_the_works_of_all_runs_the_lowest_priority_and_id_is_begun_first() -> None:
-    """Evaluations before queries, as in a pool of one run's own; a run that is ahead does not starve."""
+    """Evaluations before queries, as in the pool of a single run; a run that is ahead does not starve."""
     begun: list[tuple[str, int]] = []
     gate = threading.Event()
 
     class GatedScorer(FakeScorer):
-        """Begins when all works are there, and remembers what it did."""
+        """Begins when all work is there, and records its order."""
 
         def answer(self, work: Work) -> Value:
             assert gate.wait(HANG_SECONDS)

@@ -1,4 +1,4 @@
-"""Which partition is chosen: by the number of actors, their speed, and what there is to split."""
+"""The choice of the partition: by the number of actors, their speed, and the parts of a pass."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -223,7 +223,7 @@ def test_more_shards_than_there_is_to_share_are_refused(sections: dict[str, Any]
 
 @pytest.mark.parametrize("method", ["zip", "gradient"])
 def test_an_asynchronous_pass_of_one_part_travels_as_it_is(method: str) -> None:
-    """Actors come and go under way: whole or in parts, what was asked first has the lowest id."""
+    """Actors change during the run: whole or in parts, earlier work has the lower id."""
 
     class ComingAndGoing(PacedPool):
         submissions = 0

@@ -1,4 +1,4 @@
-"""Visual prompts against dense, hand-written forms of what they do; their spaces against the published counts."""
+"""Visual prompts against dense, hand-written forms; their spaces against the published counts."""
 
 import math
 from collections.abc import Callable

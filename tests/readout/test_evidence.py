@@ -1,4 +1,4 @@
-"""What validation images say."""
+"""Evidence from validation images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The fit of a readout: never worse than nothing on images held out, and blind to what classes are called."""
+"""The fit of a readout: never worse than none on held-out images, and independent of the classes' names."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_it_mends_scores_and_says_by_what(kind: ReadoutKind) -> None:
 
 
 def test_what_is_said_of_an_image_held_out_does_not_know_its_label() -> None:
-    """On scores that say nothing: a fit that had seen an image would lean to its label."""
+    """On uninformative scores, a fit that had used an image would favour its label."""
     rng = np.random.default_rng(8)
     labels = np.repeat(np.arange(4), 8)
     scores = [rng.standard_normal((32, 4)).astype(np.float32) for _ in range(3)]

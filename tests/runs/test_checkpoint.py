@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, exact, and damage is named."""
+"""Checkpoints: written completely or not at all, exact, and damage is reported."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a run ends with, on the small CLIP."""
+"""The classifier that a run ends with, on the small CLIP."""
 
 from pathlib import Path
 from typing import Any

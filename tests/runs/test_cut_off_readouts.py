@@ -1,4 +1,4 @@
-"""Runs that are cut off between their last step and their end: the readout's queries are charged once."""
+"""Runs interrupted between their last step and their end: the readout's queries are charged once."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""The record: lines whole, a torn end forgiven, damage elsewhere named, cut back on resume."""
+"""The record: whole lines, a torn last line tolerated, damage elsewhere reported, truncated on resume."""
 
 import json
 import math

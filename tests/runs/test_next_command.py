@@ -1,4 +1,4 @@
-"""Suggested commands work where the user stands: on PATH, in a clone without its environment, in a Ray job."""
+"""Suggested commands work in the user's shell: on PATH, in a clone without its environment, in a Ray job."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run spends its queries on: never more than the budget."""
+"""The plan for the queries of a run: never more than the budget."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The copy of a run folder on other storage: whole at any moment, never waited for, fetched back to go on from."""
+"""The copy of a run folder on other storage: consistent at any moment, asynchronous, usable for a resume."""
 
 import errno
 import sys

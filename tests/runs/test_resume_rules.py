@@ -1,4 +1,4 @@
-"""What of a config may change on resume: a budget that has cut a generation short may not."""
+"""The fields that may change on resume: not a budget that has cut a generation short."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Hand-written templates beside the tuned prompt: what they reach, and what is said of a tuned prompt that is below."""
+"""Hand-written templates: their accuracy, and the message about a tuned prompt that is below."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def test_a_tuned_prompt_below_the_plain_template_is_told(tmp_path: Path) -> None
 
 
 def test_a_tuned_prompt_as_good_as_the_plain_template_is_not(tmp_path: Path) -> None:
-    """The generic template, which is better, is not what it is compared with."""
+    """The comparison is with the plain template, not with the generic one, which is better."""
     result = tuned_beside(tmp_path / "run", 0)
     end = read_record(tmp_path / "run" / RECORD)[-1]
     assert isinstance(end, EndEvent)

@@ -1,4 +1,4 @@
-"""Where a user begins: a clone of the project, and an environment in which it is not installed."""
+"""A new user's start: a clone of the project, and an environment in which it is not installed."""
 
 import os
 import shutil

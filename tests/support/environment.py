@@ -1,4 +1,4 @@
-"""What a shell of a developer may have set, and tests must not see."""
+"""Environment variables of a developer's shell that must not affect the tests."""
 
 import atexit
 import os

@@ -15,7 +15,7 @@ from zip_ray.pool.contract import ScorerLike
 
 
 class NodeDied(RayActorError):
-    """As Ray words it."""
+    """Ray's wording."""
 
     def __str__(self) -> str:
         return f"The actor died because {NODE_DIED}."

@@ -1,4 +1,4 @@
-"""One test over many things, such as the files of a folder, that names every fault and not only the first."""
+"""One test over many things, such as the files of a folder, that reports every fault and not only the first."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar

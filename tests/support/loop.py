@@ -47,7 +47,7 @@ def of_kind(events: Iterable[Event], kind: type[E]) -> list[E]:
 
 
 def without_time(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """What must not depend on the pool."""
+    """The results that must not depend on the pool."""
     outside = ("seconds", "queries_per_second", "wasted")
     return [
         {"event": type(e), **{k: v for k, v in asdict(e).items() if k not in outside}}

@@ -1,4 +1,4 @@
-"""Pools that answer out of order, fail or remember, for tests of what stands above a pool."""
+"""Pools that return results out of order, fail or keep a record, for tests of the layers above a pool."""
 
 import random
 from collections import Counter
@@ -14,11 +14,11 @@ from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Answer, Ask, Body, Pass, Slice, Work
 
 POOL_LOST = "no actor is left after 7 failed starts; last: out of luck"
-"""What a `FailingPool` says in the end."""
+"""The error of a `FailingPool`."""
 
 
 class ShuffledPool(InProcessPool):
-    """Answers in random order, in random portions; now and then an answer is late, or says it was issued twice."""
+    """Returns results in random order and portions; some are late, or marked as issued twice."""
 
     def __init__(self, seed: int, scorer: FakeScorer | None = None) -> None:
         super().__init__(lambda: scorer or FakeScorer())
@@ -86,7 +86,7 @@ class PacedPool(InProcessPool):
 
 
 class RecordingPool:
-    """A pool that remembers what it was given."""
+    """A pool that records its work."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

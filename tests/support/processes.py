@@ -1,4 +1,4 @@
-"""What goes on outside the test's own process: ports, other processes, and waiting for either."""
+"""Ports and other processes, and waiting for either."""
 
 import contextlib
 import secrets
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 
 HANG_SECONDS = 600
-"""More than anything takes that comes to an end, on a busy machine too."""
+"""Seconds that exceed the duration of anything that ends, even on a busy machine."""
 
 
 def free_port() -> int:
@@ -56,7 +56,7 @@ def wait_for(condition: Callable[[], object], every: float = 0.1, seconds: float
 
 @contextlib.contextmanager
 def meanwhile(act: Callable[[], object]) -> Iterator[None]:
-    """Carry something out in a thread beside what is done here; what it raises is raised here."""
+    """Run a function in a thread during the block; its exceptions are raised here."""
     with ThreadPoolExecutor(1) as beside:
         done = beside.submit(act)
         yield

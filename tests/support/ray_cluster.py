@@ -18,7 +18,7 @@ Started = TypeVar("Started")
 
 
 def start_again(start: Callable[[], Started]) -> Started:
-    """What a start returns; one that fails is tried again, and what it leaves behind is ended."""
+    """The result of a start; a failed one is retried, and the processes it leaves behind are ended."""
     for tries in range(1, START_TRIES + 1):
         before = set(psutil.Process().children())
         try:

@@ -1,4 +1,4 @@
-"""A real Ray cluster of several nodes, and a thread that strikes at the pool on it, its nodes, driver and disk."""
+"""A real Ray cluster of several nodes, and a thread that injects faults into its pool, nodes, driver and disk."""
 
 import errno
 import os
@@ -50,7 +50,7 @@ def add_actors_node(cluster: Cluster) -> None:
 
 
 class Disk:
-    """The disk under checkpoint and record, which may be full: half of a line is written, then nothing."""
+    """The disk of checkpoint and record, which may be full: half of a line is written, then nothing."""
 
     def __init__(self) -> None:
         self.full = False
@@ -85,7 +85,7 @@ WRITE_WHOLE = checkpoint.write_whole
 
 
 def tear(folder: Path) -> None:
-    """What a driver leaves that is killed while it writes: a torn line, and a part of a checkpoint beside the whole."""
+    """The files of a driver killed while writing: a torn line, and part of a checkpoint beside the complete one."""
     if (folder / RECORD).exists():
         with (folder / RECORD).open("ab") as file:
             file.write(b'{"event": "st')
@@ -233,7 +233,7 @@ class Saboteur(threading.Thread):
                 worker.kill()
 
     def _silence_node(self, node: Any) -> None:
-        """All that runs on it stands still, for longer than an actor may."""
+        """All its processes are stopped, for longer than the answer timeout."""
         silent = processes(node)
         for process in silent:
             with suppress(psutil.NoSuchProcess):  # a worker may just have ended
@@ -244,7 +244,7 @@ class Saboteur(threading.Thread):
                 process.resume()
 
     def _drain_node(self, node: Any) -> None:
-        """It is announced to go, is given a second, and goes in good order."""
+        """Its removal is announced, and after a second it ends in order."""
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         client = ray._raylet.GcsClient(address=self._cluster.address)
         client.drain_node(node.node_id, reason, "chaos", int(1000 * (time.time() + 1)))

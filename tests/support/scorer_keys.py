@@ -1,4 +1,4 @@
-"""Scorers of runs that share a process, whose keys say what becomes of their work."""
+"""Scorers of runs that share a process, whose keys determine the outcome of their work."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a scorer is asked, by hand: asks at given parameters, and its values."""
+"""Asks of a scorer at given parameters, made by hand, and their results."""
 
 from collections.abc import Sequence
 from dataclasses import replace

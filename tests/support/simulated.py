@@ -14,12 +14,12 @@ from zip_ray.protocol.messages import Answer, Work
 
 
 class DriverKilled(Exception):
-    """The driver is gone, without a chance to save anything."""
+    """The driver ends without saving its state."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What may happen, as events a virtual second over the whole cluster, and for how long it goes on."""
+    """Rates of faults, in events per virtual second over the whole cluster, and how long faults continue."""
 
     kill: float = 0.0
     """A member fails."""
@@ -32,7 +32,7 @@ class Faults:
     fail: float = 0.0
     """A member raises at its next work."""
     kill_driver: float = 0.0
-    """The driver is gone at once."""
+    """The driver ends immediately."""
     stop_driver: float = 0.0
     """The driver is asked to stop, and saves its state."""
     until: float = float("inf")

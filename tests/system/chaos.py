@@ -62,15 +62,15 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Story:
-    """How a schedule went."""
+    """The outcome of a schedule."""
 
     outcome: Outcome
     drivers: int
     """1, and one more for each time that the driver was lost or asked to stop."""
     told: Counter[int]
-    """How often each pair was told, over all drivers; what a new driver asks again does not count."""
+    """How often each pair was used, over all drivers; pairs that a new driver repeats do not count."""
     issued: int
-    """Queries that the pools were given, as far as the drivers can have told: at least so many have been issued."""
+    """Queries that the pools received and the drivers can have recorded: a lower bound of those issued."""
     struck: Counter[str] = field(default_factory=Counter)
     """The faults that came, by kind."""
 
@@ -131,7 +131,7 @@ def live(config: Config, state: RunState, open_pool: Callable[[int, float], Simu
 
 
 def _as_resumed(state: RunState, events: list[Event]) -> RunState:
-    """What `zip-ray resume` makes of the last checkpoint and the record."""
+    """The state from which `zip-ray resume` continues: the last checkpoint and the record."""
     answered = max((event.queries for event in events), default=0) - state.account.charged
     return replace(state, account=settle(state.account, max(answered, 0)))
 
@@ -276,7 +276,7 @@ def asked_before(folder: Path) -> int:
 
 
 def drive(config: Config, pool: Pool, interrupted: Callable[[], bool]) -> Outcome:
-    """What one driver does: begin, or go on with what the one before it has left."""
+    """The task of one driver: begin, or continue from the state of its predecessor."""
     folder = config.output.dir
     assert folder is not None
     if (folder / CHECKPOINT).exists():
@@ -309,7 +309,7 @@ class Tally:
             print(f"{self.kind}: {len(self.stories)} of {tried} as they should be, {each:.1f} s each", flush=True)
 
     def report(self) -> None:
-        """All in all."""
+        """Summary of all schedules."""
         accounts = [story.outcome.state.account for story in self.stories]
         wasted = [account.wasted / account.charged for account in accounts] or [0.0]
         drivers = [story.drivers for story in self.stories] or [0]

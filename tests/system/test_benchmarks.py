@@ -1,4 +1,4 @@
-"""The programs under benchmarks/: each runs with --quick, and --check distinguishes figures reached from missed."""
+"""The programs in benchmarks/: each runs with --quick, and --check distinguishes figures reached from missed."""
 
 import importlib
 import itertools

@@ -1,4 +1,4 @@
-"""configs/cluster/: launcher file and Slurm script run on this machine, manifest by what it must hold."""
+"""configs/cluster/: launcher file and Slurm script run on this machine; the manifest is checked by its content."""
 
 import contextlib
 import json
@@ -98,7 +98,7 @@ def play(folder: Path, commands: dict[str, str]) -> None:
 
 
 def running(pid: int) -> bool:
-    """Whether a process that is not ours goes on; in a container it may stay a zombie for ever."""
+    """Whether a process that is not ours is running; in a container it may stay a zombie forever."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -34,7 +34,7 @@ ONE_ACTOR = ("--cluster.actors", "1")
 
 @dataclass
 class Jobs:
-    """A user who stands in a clone of the project."""
+    """A user in a clone of the project."""
 
     head: str
     project: Path

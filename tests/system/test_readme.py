@@ -47,7 +47,7 @@ def starts_ray(line: str) -> bool:
 
 
 def shortened(line: str) -> tuple[str, ...]:
-    """Options that make a command cheaper, and take nothing from what it shows."""
+    """Options that make a command cheaper without changing its purpose."""
     if line.startswith("zip-ray compare "):
         return (*IN_PROCESS, "--budget.queries", "200")
     if "--cluster.actors auto" in line:
@@ -61,7 +61,7 @@ INSTALLED = (next(filter(starts_ray, COMMANDS)), "zip-ray doctor")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a user has after cloning, and a folder of images beside it."""
+    """A user's clone, with a folder of images in it."""
     folder = clone(tmp_path_factory.mktemp("clone"))
     for part in ("train", "test"):
         for label, name in enumerate(("red_square", "blue_square")):
@@ -82,7 +82,7 @@ def programs(project: Path) -> Path:
 
 
 def serve(command: list[str], cwd: Path) -> None:
-    """A command that serves until it is stopped: it answers, and is stopped."""
+    """Start a command that serves, wait until it responds, and stop it."""
     port = free_port()
     line = [sys.executable, "-m", *command, "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(line, cwd=cwd, start_new_session=True)
@@ -95,7 +95,7 @@ def serve(command: list[str], cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that outlives the jobs."""
+    """A folder that is kept after the jobs."""
     return tmp_path_factory.mktemp("shared")
 
 

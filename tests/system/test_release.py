@@ -1,4 +1,4 @@
-"""Where we say that something is as ZIP's authors released it, it is; where it is not, that is said."""
+"""Settings called published are those of ZIP's release; deviations are documented."""
 
 import pytest
 

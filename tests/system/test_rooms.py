@@ -1,4 +1,4 @@
-"""The rooms of the design: which may import which, and what must not stand in the tree."""
+"""The rooms of the design: which may import which, and which files must not exist."""
 
 import ast
 import subprocess
@@ -96,7 +96,7 @@ def test_the_rules_of_the_fleet_know_no_ray() -> None:
 
 
 def test_the_driver_does_not_load_torch() -> None:
-    """Not even by way of something else: a driver on a head node must not touch CUDA."""
+    """Not even indirectly: a driver on a head node must not touch CUDA."""
     code = "import sys, run, zip_ray.runs.lifecycle, zip_ray.actors.ray_pool; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -112,6 +112,6 @@ def test_nothing_is_pickled_to_disk() -> None:
 
 
 def test_no_two_modules_share_a_name() -> None:
-    """A newcomer looks a name up once."""
+    """A name is used once in the project."""
     stems = [path.stem for path in LIBRARY if path.stem not in ("__init__", "__main__", "base", "load")]
     assert sorted(set(stems)) == sorted(stems)

@@ -1,4 +1,4 @@
-"""What a process imports: each pays for it at every start, help, driver and actor alike."""
+"""The imports of each process, which cost time at every start: help, driver and actor."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_a_process_imports_what_it_needs(tmp_path: Path, code: str, needed: set[
 
 
 def modules(code: str, folder: Path) -> set[str]:
-    """What a process of its own has imported once it has carried out some code."""
+    """The modules that a separate process has imported after running some code."""
     report = f"{code}\nimport json, sys\nprint()\nprint(json.dumps(list(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", report]

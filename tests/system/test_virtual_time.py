@@ -1,4 +1,4 @@
-"""The pool in virtual time that benchmarks/rounds.py measures with: order, once each, and its clock."""
+"""The pool in virtual time of benchmarks/rounds.py: order, one result each, and its clock."""
 
 import pytest
 

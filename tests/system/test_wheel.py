@@ -97,5 +97,5 @@ print("classified")
 
 
 def test_the_mlflow_model_and_the_prompt_classify_files_from_elsewhere(run: Run) -> None:
-    """Models from code: nothing of a clone is there."""
+    """Models from code: no clone is available."""
     assert run("python", "-c", CLASSIFY).endswith("classified\n")

@@ -31,11 +31,11 @@ PERSONS = re.compile(
 EXCEPTIONS = (
     r"(?:people|persons?|users?|readers?|authors?|someone|anyone) who",  # these are persons
 )
-"""What may stand where it is."""
+"""Phrases that are allowed."""
 
 
 def prose(path: Path) -> Iterator[str]:
-    """The texts of a file: of Python its comments and strings, of YAML and shell its comments, of a page all of it."""
+    """The prose of a file: comments and strings of Python, comments of YAML and shell, the whole of a page."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -48,7 +48,7 @@ def prose(path: Path) -> Iterator[str]:
 
 
 def faults(text: str) -> list[str]:
-    """What a text says otherwise than it should."""
+    """The forbidden phrases of a text, with their surroundings."""
     words = " ".join(text.split())
     for exception in EXCEPTIONS:
         words = re.sub(exception, "", words, flags=re.IGNORECASE)
@@ -56,16 +56,16 @@ def faults(text: str) -> list[str]:
     return [words[max(0, one.start() - 30) : one.end() + 30] for one in found]
 
 
-def speaks_plainly(path: Path) -> None:
+def is_plain(path: Path) -> None:
     found = [fault for text in prose(path) for fault in faults(text)]
     assert not found, found
 
 
-def test_the_whole_project_speaks_plainly() -> None:
+def test_the_whole_project_is_in_plain_english() -> None:
     files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.name != Path(__file__).name]
     check_each(
         [ROOT / page for page in PAGES] + [path for path in files if path.suffix in (".py", ".md", ".yaml", ".sh")],
-        speaks_plainly,
+        is_plain,
     )
 
 

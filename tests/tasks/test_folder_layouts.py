@@ -1,4 +1,4 @@
-"""Folders as people have them: names of parts, links, endings, layers; names and images that are there twice."""
+"""Folders as users have them: names of parts, links, suffixes, nesting; duplicate names and images."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Asynchronous mode over fake scorers: what it shares with the synchronous one, staleness, budgets, faults."""
+"""Asynchronous mode over fake scorers: agreement with synchronous mode, staleness, budgets, faults."""
 
 import itertools
 from collections.abc import Sequence

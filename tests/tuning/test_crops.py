@@ -1,4 +1,4 @@
-"""Fresh crops are asked for once and ahead, and let go when their mini-batch is past."""
+"""Fresh crops are requested once and ahead, and dropped after their mini-batch."""
 
 from collections.abc import Callable
 

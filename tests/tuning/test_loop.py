@@ -215,7 +215,7 @@ def test_every_pair_is_asked_once() -> None:
 
 
 def test_answers_to_what_was_asked_before_the_run_are_let_go() -> None:
-    """A pool may still hold what its driver gave up: zero-shot tests that were cut off, say."""
+    """A pool may still hold work that its driver abandoned, such as interrupted zero-shot tests."""
     pool = InProcessPool(FakeScorer)
     pool.submit([evaluation_work(), pair_work(3)])
     outcome, events = tune(make_config(), pool)

@@ -101,7 +101,7 @@ def test_asynchronously_so_many_are_in_flight_and_any_results_make_a_step() -> N
 
 
 def test_asynchronously_passes_are_whole_as_far_as_the_budget_allows() -> None:
-    """Answers come one pass at a time: what each frees would go out in passes of its size for ever."""
+    """Results arrive one pass at a time, so that smaller passes would stay small from then on."""
     run = Run(asynchronous(in_flight=8), budget=22, pairs_per_step=1)
     passes = run.ask_all(most=3)
     assert numbers(passes) == [[0, 1, 2], [3, 4, 5]], "two more are no whole pass"
@@ -281,7 +281,7 @@ def test_asks_wait_for_their_crops_and_carry_them() -> None:
 
 @pytest.mark.parametrize("ready", [[1, 2], [1]])
 def test_synchronously_no_pass_spans_two_mini_batches(ready: list[int]) -> None:
-    """Else the crops that happen to be ready would have a say in the bits."""
+    """Otherwise the bits would depend on which crops happen to be ready."""
     crops = dict.fromkeys(ready, np.ones((3, 2), np.float32))
     run = Run(method="cma-es", population=6, fitness_batches=2)
     assert run.queue.next_batch == 1

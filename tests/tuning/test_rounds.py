@@ -1,4 +1,4 @@
-"""Rounds that close before all their answers are there, over fake scorers: shares, late answers, faults."""
+"""Rounds that close before all their results have arrived, over fake scorers: shares, late results, faults."""
 
 import itertools
 import math

@@ -67,7 +67,7 @@ class ProgressView:
                 self._console.print("  ".join(self._lines()), soft_wrap=True)
 
     def _tick(self) -> None:
-        """A line now and then while nothing happens, too; not before the first."""
+        """Print a line at intervals even without events, after the first."""
         while not self._closing.wait(LINE_SECONDS / 2):
             if self._last_line >= 0:
                 self._line_if_due()

@@ -22,7 +22,7 @@ class ExecutionConfig(Section):
     """async: steps after which a result is too late to be used. It is charged and counted."""
     round_share: Annotated[float, Field(ge=0.5, le=1)] = 0.9
     """async, gauss-newton: share of a round's results that closes it. Later ones are charged, counted and not used, so
-    that a slow or lost actor holds up no round (docs/measurements/rounds.md)."""
+    that a slow or lost actor does not delay the round (docs/measurements/rounds.md)."""
     pairs_per_pass: Count | Literal["auto"] = 1
     """Pairs (or queries) that an actor encodes in one pass. More fill a GPU, fewer spread over more actors. auto = on
     GPUs, what is in flight at once is shared out among the actors; 1 on CPUs. The number changes results by float32
@@ -30,7 +30,7 @@ class ExecutionConfig(Section):
     split: tuple[Literal[1, 2], Count] | Literal["auto"] = (1, 1)
     """Sides and shards of a pass, or auto; 1 1 = not split. 2 sides = the two queries of a pair apart; shards are of
     the classes, or of the mini-batch's images where the prompt is visual. auto = by the actors and their speed, chosen
-    again as they come and go. It changes results by float32 rounding, so auto does not give the same bits twice."""
+    again when the actors change. It changes results by float32 rounding, so auto does not give the same bits twice."""
     threads: Count | Literal["auto"] = 1
     """CPU threads per actor. Another number gives other bits; a run keeps the number it started with. auto = this
     machine's cores shared out among the actors, or `cluster.cpus_per_actor` on a cluster that is joined."""

@@ -18,7 +18,7 @@ CHOICES = {f"{section}.{field}" for section, (field, _) in CHOOSERS.items()}
 def section_classes(section: str) -> dict[str, type[Section]]:
     """The classes that a section may have, by the choice that it takes ("" where there is none to make).
 
-    Those of one's own are among them once they are known. A plain field of the root, such as `seed`, has no class.
+    The user's own classes are included once imported. A plain field of the root, such as `seed`, has no class.
     """
     if section in registry.GROUPS:
         built_in = {"": TaskConfig} if section == "task" else BUILT_IN[section]

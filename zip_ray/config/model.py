@@ -16,7 +16,7 @@ class ModelConfig(ScorerOptions):
     """The frozen model, as open_clip names it."""
 
     scorer: Literal["clip"] = "clip"
-    """What scores prompts: models of open_clip, or a scorer of one's own."""
+    """What scores prompts: models of open_clip, or your own scorer."""
     name: str = "small-clip"
     """small-clip, or a model of open_clip. small-clip ships with zip-ray; others go by open_clip's name, as
     `local-dir:PATH` with open_clip_config.json and weights, or as `hf-hub:ORG/REPO`."""

@@ -38,13 +38,13 @@ def config_of_key(key: str) -> Config:
     """The config that a scorer of this key needs.
 
     Raises:
-        InputError: it names a class of one's own that cannot be imported in this process.
+        InputError: it names a user's class that cannot be imported in this process.
     """
     return validate(json.loads(key), "")
 
 
 def own_classes(key: str) -> list[tuple[str, str]]:
-    """The classes of one's own that a scorer of this key imports, as sections and names."""
+    """The user's classes that a scorer of this key imports, as sections and names."""
     config = config_of_key(key)
     named = [("prompt", config.prompt.space), ("task", config.task.name), ("model", config.model.scorer)]
     return [(section, name) for section, name in named if is_own_choice(section, name)]

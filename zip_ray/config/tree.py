@@ -40,10 +40,10 @@ BUILT_IN: dict[str, dict[str, type[Section]]] = {
 
 
 def options_class(section: str, choice: object) -> type[Section] | None:
-    """The class of a section with a choice, built in or of one's own; of a task, that of its name. None if unknown.
+    """The class of a section with a choice, built in or the user's own; for a task, by its name. None if unknown.
 
     Raises:
-        InputError: the choice has the name of one's own, and cannot be imported.
+        InputError: the choice names a user's class that cannot be imported.
     """
     if is_own_choice(section, choice):
         own: type[Section] = registry.find(section, str(choice)).Options
@@ -52,7 +52,7 @@ def options_class(section: str, choice: object) -> type[Section] | None:
 
 
 def is_own_choice(section: str, choice: object) -> bool:
-    """Whether a choice names a class of one's own: a built-in name always means what is built in."""
+    """Whether a choice names a user's class; a built-in name always means the built-in class."""
     known = is_known(str(choice)) if section == "task" else choice in BUILT_IN[section]
     return not known and registry.is_own(section, choice)
 

@@ -13,8 +13,8 @@ class ValidationConfig(Section):
     deploy: Literal["last", "best", "lowest-loss"] = "last"
     """Iterate that becomes the tuned prompt. last = published; best = the one of highest validation accuracy;
     lowest-loss = that of lowest validation loss, which few images judge better. Of equals the earliest. The start
-    (step 0) is a candidate; test images have no say. A start that is not the task's template may be below it, and so
-    may the best iterate: the run says so when it ends."""
+    (step 0) is a candidate; test images are not used. A start that is not the task's template may be below it, and so
+    may the best iterate: the run reports that at its end."""
     feature_baselines: bool = False
     """Whether two classifiers on the model's image features, which see more than a black box shows, are tested beside
     the templates: a linear probe, and Tip-Adapter's cache of the training images."""

@@ -29,7 +29,7 @@ METHODS: Mapping[str, Any] = MappingProxyType(
 
 
 def method_class(name: str) -> Any:
-    """The class of a method, built in or of one's own.
+    """The class of a method, built in or the user's own.
 
     Raises:
         InputError: there is none of that name.

@@ -247,7 +247,7 @@ class Optimizer(ABC):
         raise NotImplementedError
 
     def _progress(self, steps: int) -> float:
-        """The share of the schedule that so many steps are, 1 beyond its end."""
+        """The share of the schedule that these steps are; 1 beyond its end."""
         assert self._schedule_steps is not None
         return min(steps / self._schedule_steps, 1.0)
 

@@ -59,7 +59,7 @@ class Pool(Protocol):
         """All answers that are ready, in any order, each id once; waits up to `timeout` seconds for the first.
 
         Raises:
-            InputError: a scorer found that the input cannot be used (an unreadable image, say).
+            InputError: a scorer found that the input cannot be used (such as an unreadable image).
             PoolError: no scorer is left.
         """
 

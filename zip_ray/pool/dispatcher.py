@@ -88,7 +88,7 @@ class Dispatcher:
         Args:
             member: its number.
             reason: the last error, in one line.
-            blameless: its work was not the cause (its node has failed, say), and does not count as failed.
+            blameless: its work was not the cause (for example, its node has failed), and does not count as failed.
 
         Raises:
             PoolError: that work has failed too often.
@@ -162,7 +162,7 @@ class Dispatcher:
         return len(self._members[member].held)
 
     def pace(self, member: int) -> float | None:
-        """Seconds per pass of a member, of late; None while unknown."""
+        """Recent seconds per pass of a member; None while unknown."""
         return self._members[member].pace
 
     def _next(self) -> Awaited | None:

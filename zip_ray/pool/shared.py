@@ -73,7 +73,7 @@ class PoolHub:
         return passes < PREFETCH * sum(member.state == "ready" for member in self._members)
 
     def members(self) -> list[Member]:
-        """The members of the pool, as of late."""
+        """The members of the pool at the latest check."""
         return self._members
 
     def last_error(self) -> str:

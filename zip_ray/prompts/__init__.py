@@ -29,7 +29,7 @@ SPACES: Mapping[str, Any] = MappingProxyType(
 
 
 def space_class(name: str) -> Any:
-    """The class of a prompt space, built in or of one's own.
+    """The class of a prompt space, built in or the user's own.
 
     Raises:
         InputError: there is none of that name.

@@ -30,7 +30,7 @@ VISION_FEATURES = 3072
 
 NO_PATCHES = (
     "model.name: its image tower takes no tokens beside its patches: choose a model with open_clip's VisionTransformer "
-    "(ViT-B-16, say), or another prompt.space"
+    "(such as ViT-B-16), or another prompt.space"
 )
 
 Shape = tuple[int, ...]

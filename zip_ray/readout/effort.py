@@ -39,7 +39,7 @@ class Effort:
     dtype: type[np.floating] = np.float64
 
     def strengths(self, classes: int) -> tuple[float, ...]:
-        """The penalties for so many classes."""
+        """The penalties for this number of classes."""
         return tuple(penalty * min(1.0, FEW_CLASSES / classes) for penalty in self.penalties)
 
     def work(self, images: int, components: int, classes: int) -> float:

@@ -31,7 +31,7 @@ class Features:
     """Shape (columns, k)."""
 
     def first(self, most: int, dtype: type[np.floating]) -> "Features":
-        """The first ones, at most so many, as that type."""
+        """The first features, at most `most`, as that type."""
         return Features(self.values[:, :most].astype(dtype, copy=False), self.mean, self.matrix[:, :most])
 
     def add_zeros(self, columns: int) -> "Features":
@@ -57,7 +57,7 @@ def nothing(z: Floats) -> Features:
 
 
 def principal(z: Floats, most: int) -> Features:
-    """The principal components of centred scores, at most so many, with their own variances.
+    """The principal components of centred scores, up to a maximum number, with their own variances.
 
     Constant scores have none. The values have the type of `z`.
     """
@@ -134,7 +134,7 @@ def _gram(z: Floats, mean: Float64 | None = None) -> Float64:
 
 
 def _top(gram: Float64, most: int, noise: float) -> tuple[Float64, Float64]:
-    """The largest eigenvalues, at most so many and none of rounding, from the largest on; and their vectors."""
+    """The largest eigenvalues, up to a maximum number and above rounding, in descending order; and their vectors."""
     size = len(gram)
     values, vectors = scipy.linalg.eigh(gram, subset_by_index=(max(0, size - most), size - 1))
     kept = values > max(SMALLEST**2 * values[-1], noise)

@@ -18,7 +18,7 @@ from zip_ray.readout.regression import Floats, cross_entropies
 HALF = 0.5
 """Power of the standard deviations of what is whitened after it is flattened."""
 FEW = 10**7
-"""Up to so many scores of all prompts are kept in float64."""
+"""Number of scores, over all prompts, up to which they are kept in float64."""
 
 
 @dataclass(frozen=True)

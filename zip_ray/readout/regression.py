@@ -11,7 +11,7 @@ from zip_ray.protocol.arrays import Float64, Int64
 Floats = npt.NDArray[np.floating[Any]]
 
 BIAS_SHARE = 0.1
-"""The bias is penalised so many times as much as the weights."""
+"""Penalty of the bias, as a multiple of that of the weights."""
 ROWS = 2048
 """Images at a time: what is computed for them stays in the cache, and does not grow with the training images."""
 
@@ -39,7 +39,7 @@ def solve(
         labels: shape (n,).
         penalty: above 0.
         start: what is returned for another penalty, to begin from.
-        iterations: at most so many.
+        iterations: maximum.
 
     Returns:
         Weights, then the bias as the last row; shape (k + 1, classes).

@@ -124,7 +124,7 @@ def read_start(folder: Path) -> StartEvent:
     """
     start = next(each_event(folder / FILE_NAME), None)
     if not isinstance(start, StartEvent):
-        raise InputError(f"{folder / FILE_NAME}: does not open with the start of a run: restore the file, or tune anew")
+        raise InputError(f"{folder / FILE_NAME}: does not open with the start of a run: restore it, or tune again")
     return start
 
 
@@ -181,7 +181,7 @@ def _event(path: Path, number: int, line: bytes) -> Event:
     try:
         return from_json(line)
     except ValueError as error:
-        raise InputError(f"{path}: line {number} is damaged ({error}): restore the file, or tune anew") from error
+        raise InputError(f"{path}: line {number} is damaged ({error}): restore the file, or tune again") from error
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

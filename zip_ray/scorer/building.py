@@ -20,7 +20,7 @@ class ScorerBuilder:
         """The scorer of a key (see `config.scorer_key`): what `pool.contract.ScorerLike` describes.
 
         Raises:
-            InputError: a class of one's own cannot be imported here, or model, task or their combination cannot be
+            InputError: a user's class cannot be imported here, or model, task or their combination cannot be
                 used as configured.
         """
         config = config_of_key(key)

@@ -1,4 +1,4 @@
-"""Image files as RGB, as a browser shows them: turned as they say, transparency on white, wide greys scaled."""
+"""Image files as RGB, as a browser shows them: rotated by EXIF, transparency on white, wide greys scaled."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -97,4 +97,4 @@ def _samples(shards: tuple[str, ...]) -> Iterator[tuple[bytes, int]]:
     except (StopIteration, KeyError, ValueError, OSError, tarfile.TarError) as error:
         folder = Path(shards[0]).parent
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"task.root: a shard of '{folder}' cannot be read ({reason}): write it anew") from error
+        raise InputError(f"task.root: a shard of '{folder}' cannot be read ({reason}): write it again") from error

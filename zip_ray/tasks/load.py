@@ -107,7 +107,7 @@ def twins(name: str, classnames: Sequence[str]) -> list[str]:
     """A warning about classes with the same name, which no prompt can distinguish. In the user's own lists an error.
 
     Raises:
-        InputError: an empty name, or one that two classes of one's own have.
+        InputError: an empty name, or one that two of the user's classes share.
     """
     shown = [" ".join(unicodedata.normalize("NFC", one).split()) for one in classnames]
     if "" in shown:

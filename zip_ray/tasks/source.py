@@ -32,7 +32,7 @@ class Source:
 
 
 class DataSet(Protocol):
-    """A task of one's own, made from its section of the config and the seed; shots are drawn from what it gives."""
+    """A user's task, made from its section of the config and the seed; shots are drawn from its source."""
 
     Options: ClassVar[type[TaskConfig]]
     """Its section of the config: `TaskConfig`, or that with fields of its own."""
@@ -61,7 +61,7 @@ def listed(lists: Lists, templates: tuple[str, ...], origin: str, published: boo
         lists: with paths that can be opened.
         templates: hand-written templates, the plain one first.
         origin: where the lists come from, for messages.
-        published: whether they are a paper's, whose protocol is kept: images are not turned as they say.
+        published: whether they are a paper's, whose protocol is kept: images are not rotated by EXIF.
 
     Raises:
         InputError: two names for one label, fewer than two classes, or no test images.

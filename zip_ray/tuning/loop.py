@@ -83,7 +83,7 @@ class Tuning:
             pool: answers asks and evaluations.
             state: a fresh state, or that of a checkpoint.
             emit: receives each event, in order; must not wait.
-            checkpoint: receives the state now and then, and at the end; must not wait.
+            checkpoint: receives the state at intervals, and at the end; must not wait.
             interrupted: whether the run has been asked to stop; looked at often.
             clock: seconds, monotonic.
             problem: facts for a method on class scores.
@@ -322,7 +322,7 @@ class Tuning:
         return self._clock() - self._started
 
     def _rate(self, seconds: float, charged: int) -> float:
-        """Queries per second of late; 0 before there are two steps."""
+        """Recent queries per second; 0 before there are two steps."""
         self._recent.append((seconds, charged))
         while len(self._recent) > 2 and seconds - self._recent[1][0] > RATE_SECONDS:
             self._recent.popleft()

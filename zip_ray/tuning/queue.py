@@ -29,8 +29,8 @@ class Queue:
     """Numbers asks, and collects their results into steps.
 
     Synchronously a step waits for the results to all its asks: which asks make it does not depend on the pool.
-    Asynchronously up to `in_flight` asks are out, and a step takes the first so many results. Where the method has
-    rounds, all asks of a step are out, and it takes the first results to these: later ones are too late.
+    Asynchronously up to `in_flight` asks are in flight, and a step takes the first results that arrive. If the method
+    has rounds, all asks of a step are in flight, and it takes the first of their results: later ones are too late.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class Queue:
         """The next asks that share a pass: at most so many, fewer at the end of a step, of the budget, or of the crops
         that are ready; none where nothing can be asked now.
 
-        Without rounds only whole passes, as far as the budget allows: answers come one pass at a time, and what each
-        frees would go out in passes of its size for ever.
+        Without rounds only whole passes, as far as the budget allows: results arrive one pass at a time, so that
+        smaller passes would stay small from then on.
 
         Args:
             state: of the optimiser.
