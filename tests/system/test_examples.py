@@ -1,6 +1,7 @@
-"""The examples run: a sweep that loads its model once, and a folder of images."""
+"""The examples run: a sweep that loads its model once, a folder of images, new classes, and a notebook."""
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,12 @@ def example(name: str) -> ModuleType:
 
 
 def test_they_are_all_here() -> None:
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"sweep", "own_images"}
+    assert {path.name for path in (ROOT / "examples").iterdir() if path.is_file()} == {
+        "sweep.py",
+        "own_images.py",
+        "new_classes.py",
+        "tour.ipynb",
+    }
 
 
 def test_a_sweep_prunes_and_loads_the_model_once(
@@ -51,3 +57,24 @@ def test_a_folder_of_images_is_tuned_on_exported_and_classified(tmp_path: Path) 
     )
     assert len(lines) == 9 * len(COLOURS)
     assert np.load(tmp_path / "out" / "classes.npz")["weights"].shape[0] == len(COLOURS)
+
+
+def test_a_prompt_is_tested_on_new_classes(tmp_path: Path) -> None:
+    found = example("new_classes").base_to_new(
+        "digits", tmp_path / "run", method="zip", queries=20, tracking={"enabled": False}, **HERE
+    )
+    assert found.keys() == {"base", "new"}
+    assert all(accuracies.keys() == {"tuned", "plain template"} for accuracies in found.values())
+    assert found["base"] != found["new"]
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "examples/tour.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"], "saved without outputs"
+            exec("".join(cell["source"]), names)
+    assert names["result"].finished
+    assert len(names["found"]) == len(names["images"])
