@@ -116,7 +116,7 @@ class CountingPool:
     """The pool of one driver, and an account of its pairs beside that of the run."""
 
     def __init__(self, pool: Pool, told: Counter[int], asked: int, meanwhile: Callable[[], None] = lambda: None):
-        """Nothing has been asked of it yet.
+        """Wrap a pool.
 
         Args:
             pool: does the work.

@@ -80,7 +80,7 @@ class Classifier:
 
     @torch.no_grad()
     def _probabilities(self, opened: Iterable[Image.Image]) -> Tensor:
-        """Of open images, shape (images, classes)."""
+        """Probabilities of open images, shape (images, classes)."""
         images = prompted_features(self._clip, opened, self._prompt.prompt.visual)
         if self._read_out is not None:
             return _scores(images, self._read_out).softmax(dim=1)

@@ -92,7 +92,7 @@ class Texts:
         return torch.cat(found)[to_device(torch.from_numpy(back), self._clip.device)]
 
     def _encode_alike(self, prompts: Sequence[Prompt | str], shard: Shard, precision: Precision | None) -> Tensor:
-        """Of prompts with contexts of one length and one suffix, or of one sentence again and again."""
+        """The same for prompts with equal context length and suffix, or for copies of one sentence."""
         first = prompts[0]
         contexts = [one.context for one in prompts if isinstance(one, Prompt) and one.context is not None]
         if isinstance(first, str) or not contexts:

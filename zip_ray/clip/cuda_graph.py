@@ -58,7 +58,7 @@ class Recorded:
     """
 
     def __init__(self, function: Function, tolerance: float, record: Recorder = cuda_graph) -> None:
-        """Record nothing yet.
+        """Prepare without recordings.
 
         Args:
             function: what it does must depend on the shape of its input only, and must not wait for a result.

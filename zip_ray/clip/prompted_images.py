@@ -54,7 +54,7 @@ class PromptedBatches:
         self._views: list[Tensor] = []
         """Bytes of each view, shape (n, 3, height, width)."""
         self._conditions: list[Tensor] = []
-        """Of each view, what a decoder is conditioned on, shape (n, feature)."""
+        """Conditions of a decoder for each view, shape (n, feature)."""
         if task.views != "fresh" and len(images) > 0:  # a data set for testing only has no training images
             for view in view_pixels(self._sized, images, task, seed):
                 self._views.append(torch.stack([_to_bytes(clip, image) for image in view]))

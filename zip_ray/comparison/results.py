@@ -70,7 +70,7 @@ class Results:
     failures: dict[str, str]
     """By label of the run: why it did not come to its end."""
     revisions: list[str] = field(default_factory=list)
-    """Of the code that ran it."""
+    """Revisions of the code that ran it."""
 
     def of(self, method: str, task: str, shots: int) -> list[Finished]:
         """The runs of a method on a task, one per seed."""

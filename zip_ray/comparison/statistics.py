@@ -18,7 +18,7 @@ class Curve:
     queries: Float64
     """Charged when each point was taken, rising; shape (n,)."""
     seconds: Float64
-    """Of tuning by then, shape (n,)."""
+    """Seconds of tuning at each point, shape (n,)."""
     accuracy: Float64
     """Shape (n,)."""
 

@@ -38,7 +38,7 @@ class Suite(Section):
     method's own changes, the task, shots and seed."""
 
     name: str = Field(pattern=r"^[\w-]+$")
-    """Of the suite; its folder is runs/suites/NAME."""
+    """Name of the suite; its folder is runs/suites/NAME."""
     protocol: Literal["few-shot", "base-to-new", "transfer", "out-of-distribution"] = "few-shot"
     """few-shot = tuned and tested on the same classes; base-to-new = tuned on the first half of the classes, tested on
     either half; transfer = tested on `targets` too, other data with classes of their own; out-of-distribution = tested

@@ -28,7 +28,7 @@ class SuiteFacts:
     """What is known of a suite besides its runs."""
 
     revisions: list[str] = field(default_factory=list)
-    """Of the code that ran it."""
+    """Revisions of the code that ran it."""
     failures: dict[str, str] = field(default_factory=dict)
     """By label of the run: why it did not come to its end, or was not tested on all targets."""
 

@@ -84,7 +84,7 @@ class Problem(NamedTuple):
     """Facts of the images and the prompt space that a method on class scores needs."""
 
     labels: Int64
-    """Of the training images, shape (n,)."""
+    """Classes of the training images, shape (n,)."""
     batch_size: int
     seed: int
     """Keys the mini-batches."""
@@ -95,14 +95,14 @@ class Problem(NamedTuple):
     """Classes whose scores travel, for each training image, its own first: shape (n, k). The others are pooled. None
     where all travel."""
     targets: Float64 | None = None
-    """Of each training image a distribution over the classes, shape (n, classes); None where its label is certain."""
+    """Distribution over the classes per training image, shape (n, classes); None = the label."""
 
     def wanted(self, batch: int) -> ScoresWanted:
         """The scores that a query on a mini-batch asks for."""
         return ScoresWanted(None if self.kept is None else self.kept[self._images(batch)].astype(np.int32))
 
     def targets_of(self, batch: int, columns: int) -> Float64:
-        """Of each image of a mini-batch a distribution over the columns of its scores, shape (images, columns)."""
+        """Distribution over the columns of the scores per image of a mini-batch, shape (images, columns)."""
         images = self._images(batch)
         if self.targets is None:
             own = self.labels[images] if self.kept is None else np.zeros(len(images), dtype=np.int64)

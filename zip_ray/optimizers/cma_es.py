@@ -169,7 +169,7 @@ class _Search:
 
     @property
     def mean(self) -> Float64:
-        """Of the search distribution."""
+        """Mean of the search distribution."""
         return np.array(self._strategy.mean)
 
     def tell(self, fitness: Float64) -> None:

@@ -82,7 +82,7 @@ class _Damping(NamedTuple):
     """Rounds in a row in which the point before was the best."""
 
     def after(self, best: int) -> "_Damping":
-        """Of the next round, after one in which a place was the best."""
+        """The damping of the next round, after one in which a place was the best."""
         failures, most = self.failures + 1 if best == OTHERS else 0, self.most
         if failures == PATIENCE:
             failures, most = 0, SPREAD * most
@@ -134,7 +134,7 @@ class GaussNewton(Optimizer):
         )
 
     def _offset(self, state: OptimizerState, place: int) -> Float64:
-        """Of a place in the round from its centre, shape (d,)."""
+        """Offset of a place in the round from its centre, shape (d,)."""
         others = state.memory.get("others", ())
         if place == 0:
             return np.zeros_like(state.w)

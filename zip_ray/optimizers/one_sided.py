@@ -10,7 +10,7 @@ from zip_ray.optimizers.pivot import Pivot, PivotOptions
 from zip_ray.protocol.arrays import Float64
 
 FINAL_SHARE = 0.01
-"""Of the learning rate, at the end: 10.0 -> 0.1."""
+"""Final share of the learning rate: 10.0 -> 0.1."""
 POWER = 0.9
 
 

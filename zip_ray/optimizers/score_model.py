@@ -33,7 +33,7 @@ class ScoreModel(NamedTuple):
     """D: change of the scores along each direction, shape (K, n, C). Scores travel as float32, and
     what is computed from all secants is computed in it too: it takes half the time."""
     targets: Float64
-    """Of each image a distribution over the columns, shape (n, C)."""
+    """Target distribution over the columns per image, shape (n, C)."""
 
     def at(self, a: Float64) -> Float64:
         """Scores at coefficients of shape (K,); shape (n, C)."""
@@ -110,7 +110,7 @@ def _softmax(scores: Float64, targets: Float64) -> tuple[float, Float64]:
 
 
 def _gradient(model: ScoreModel, place: _Place) -> Float64:
-    """Of the mean cross-entropy, shape (K,)."""
+    """Gradient of the mean cross-entropy, shape (K,)."""
     directions, images, _ = model.secants.shape
     residual = (place.p - model.targets).ravel().astype(np.float32)
     return np.asarray(model.secants.reshape(directions, -1) @ residual, dtype=np.float64) / images

@@ -22,7 +22,7 @@ FEWEST_IMAGES = 8
 ROUND_TRIP = 0.002
 """Seconds that a part costs besides its own work."""
 DRIVER_SECONDS = 0.0005
-"""Of the driver's time per part: it sends and takes in one after another."""
+"""Seconds of the driver's time per part, since it sends and receives parts one after another."""
 PREFIX_TOKENS = 9
 """Text positions of a typical shared prefix: start of text and eight context tokens."""
 TOKENS_PER_CLASS = 4

@@ -100,7 +100,7 @@ class _Split:
     """A pass in parts."""
 
     id: int
-    """Of the pass."""
+    """Id of the pass."""
     parts: list[Slice]
     found: list[SliceResult | None]
     attempts: int = 1

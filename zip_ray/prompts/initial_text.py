@@ -13,7 +13,7 @@ from zip_ray.protocol.facts import PHOTO
 
 PUBLISHED_SUFFIX = "."
 FILE_NAME = "tuned_prompt.safetensors"
-"""Of a tuned prompt, in a run folder."""
+"""File of a tuned prompt in a run folder."""
 
 
 def around(template: str) -> tuple[str, str]:

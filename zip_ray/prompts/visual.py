@@ -21,7 +21,7 @@ FRAME_SHARE = 194 / 224
 """Side of the image inside BAR's frame, as a share of what the model sees."""
 SOURCE_CHANNELS = 32
 HIDDEN_CHANNELS = (64, 32, 32, 16)
-"""Of the decoder's hidden stages; one stage more makes the three colours."""
+"""Channels of the decoder's hidden stages; one more stage makes the three colours."""
 SMALLEST_SOURCE = 4
 """Least side of the map that the decoder starts from: each stage doubles it."""
 TRIGGER_TOP = 0.1
@@ -99,7 +99,7 @@ class FrameSpace:
     Options = FrameOptions
 
     def __init__(self, _options: FrameOptions, shape: ModelShape, seed: int) -> None:
-        """Draw nothing yet.
+        """Take the shape of the frame from the model.
 
         Args:
             _options: nothing of it is used.

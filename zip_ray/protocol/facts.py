@@ -24,7 +24,7 @@ class VisualPrompt:
     tensors: dict[str, Float32]
     """By the names that the prompt space gives them (see `prompts.visual`)."""
     encoder: str = ""
-    """Of a decoder: the frozen image encoder, as `prompt.encoder` names it."""
+    """The frozen image encoder of a decoder, as in `prompt.encoder`."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Patches:
     """How an image tower cuts images up."""
 
     width: int
-    """Of a token of the image tower."""
+    """Width of a token of the image tower."""
     mean: float
-    """Of the patch embedding's weights."""
+    """Mean of the patch embedding's weights."""
     std: float
 
 
@@ -99,7 +99,7 @@ class Facts:
     labels: Int64 = field(repr=False, compare=False)
     """Classes of the training images, shape (n,)."""
     val_labels: Int64 = field(repr=False, compare=False)
-    """Of the validation images."""
+    """Classes of the validation images."""
     weights_digest: str = ""
     """Identity of the frozen model: for CLIP, SHA-256 over names, shapes and values of the weights."""
     clip: ClipFacts | None = None

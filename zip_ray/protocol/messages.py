@@ -31,8 +31,8 @@ class ScoresWanted:
     """Which class scores an ask returns beside its losses."""
 
     classes: Int32 | None = None
-    """Of each image k different classes, its own among them, shape (images, k), k < classes. One more column pools the
-    others: the logsumexp of their logits, so that the cross-entropy stays as it is. None = all classes, no pooling."""
+    """k different classes per image, its own among them, shape (images, k), k < classes. One more column pools the
+    others: the logsumexp of their logits, so that the cross-entropy is unchanged. None = all classes, no pooling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class AskResult:
     accuracy: float
     """Share of the mini-batch classified correctly, mean over the points."""
     gradient: Float64 | None = None
-    """Of a `Gradient`: shape (d,)."""
+    """Gradient, shape (d,), if the ask is a `Gradient`."""
     scores: Float32 | None = None
     """Logits that the ask wanted, shape (points, images, classes), or (points, images, k + 1) of chosen classes."""
     statistics: Float32 | None = None
@@ -180,7 +180,7 @@ class Evaluation:
     part: tuple[int, int] | None = None
     """First and end of the images; None for all."""
     start: str | None = None
-    """Of the prompt space, as in an `Ask`; for parameters."""
+    """Start of the prompt space, as in an `Ask`; for parameters."""
     readout: Readout | None = None
     """Applied to the scores before anything is made of them."""
     scores: bool = False
@@ -207,7 +207,7 @@ class Encoding:
     w: Float64
     """Parameters, shape (d,)."""
     start: str | None = None
-    """Of the prompt space, as in an `Ask`."""
+    """Start of the prompt space, as in an `Ask`."""
     readout: Readout | None = None
     """To be folded into class features."""
 
@@ -239,7 +239,7 @@ class FeaturesResult:
     """Answer to `Features`."""
 
     features: Float32
-    """Of unit length, shape (images, embed)."""
+    """Unit-length features, shape (images, embed)."""
     labels: Int64
     """Shape (images,)."""
 

@@ -11,7 +11,7 @@ Over = Literal["classes", "images"]
 
 @dataclass(frozen=True, slots=True)
 class ShardStatistics:
-    """Of one ask of a `Slice`: what the cross-entropy needs of these classes and images, of shape (sides, images)."""
+    """Terms of the cross-entropy for some classes and images of an ask, each of shape (sides, images)."""
 
     maxima: Float64
     """Largest logit."""

@@ -29,7 +29,7 @@ class Average:
     bias: Float64
     """Shape (classes,)."""
     weights: dict[str, float]
-    """Of each learner, over all its strengths, by its name."""
+    """Weight of each learner, over all its strengths, by its name."""
     loss: float
     """Cross-entropy of the average on images held out."""
     plain_loss: float

@@ -8,7 +8,7 @@ PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4, 3e-5)
 FEW_CLASSES = 10
 """With more classes penalties are smaller in proportion: a class has a smaller share of the images, and of the loss."""
 MOST_COLUMNS = 2000
-"""Of the scores of all prompts together; further prompts are not looked at."""
+"""Maximum of scores per image, over all prompts; further prompts are not used."""
 WORK = 1.5e11
 """Multiplications and additions that a fit may take, about: half a minute of one core."""
 TYPICAL_ITERATIONS = 20
@@ -21,11 +21,11 @@ class Effort:
     """What is tried."""
 
     shrinkages: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01)
-    """Of the covariance within the classes, for the scores of all prompts."""
+    """Shrinkages of the covariance within the classes, for the scores of all prompts."""
     powers: tuple[float, ...] = (0.75, 0.5, 0.25)
-    """Of their standard deviations, where these are flattened."""
+    """Powers of their standard deviations, where the spectrum is flattened."""
     half_shrinkages: tuple[float, ...] = (0.3, 0.1)
-    """Of the covariance of what is flattened by half."""
+    """Shrinkages of the covariance of scores flattened with power 0.5."""
     unwhitened: bool = True
     """Whether the scores as they are and those of all prompts are tried too, beside the whitened ones."""
     penalties: tuple[float, ...] = PENALTIES

@@ -22,7 +22,7 @@ class Evidence:
     gain: float
     """Mean of how much lower the cross-entropy of an image is than at the start."""
     half_width: float
-    """Of the 95% interval around the gain, from the spread over the images; infinite for a single image."""
+    """Half-width of the 95% interval around the gain, from the spread over the images; infinite for a single image."""
     images: int
 
 

@@ -7,7 +7,7 @@ from zip_ray.protocol.arrays import Float32, Float64, Int64
 from zip_ray.readout.regression import cross_entropies, solve
 
 PENALTIES = 10.0 ** np.arange(1, -7, -1)
-"""Of the probe's weights; the features are of unit length."""
+"""Penalties of the probe's weights; the features have unit length."""
 SHARPNESSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Tip-Adapter's beta."""
 SHARES = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

@@ -12,7 +12,7 @@ from zip_ray.readout.regression import Floats
 SMALLEST = 1e-4
 """Directions with a smaller singular value, against the largest, are left out."""
 ROUNDING = 1e-6
-"""Of a score in float32, against the scores: smaller variation is none."""
+"""Relative rounding error of a score in float32: smaller variation is treated as none."""
 ROWS = 2048
 
 

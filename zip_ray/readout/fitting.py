@@ -27,7 +27,7 @@ class FittedReadout:
 
     readout: Readout
     weights: dict[str, float]
-    """Of each learner in the average, by its name; of the prompt left alone `plain`. They sum to 1."""
+    """Weight of each learner in the average, by its name; `plain` is the unchanged prompt. They sum to 1."""
     loss: float
     """Cross-entropy of the average on images held out."""
     plain_loss: float

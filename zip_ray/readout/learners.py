@@ -27,7 +27,7 @@ class Learner:
     name: str
     features: Features
     shrinkage: float | None = None
-    """Of the covariance within the classes, by which the features are whitened; None: they are taken as they are."""
+    """Shrinkage of the covariance within the classes, by which the features are whitened; None = unchanged features."""
 
     def corrections(
         self, rows: Int64, offset: Floats, labels: Int64, penalties: Sequence[float], iterations: int

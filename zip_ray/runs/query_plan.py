@@ -30,7 +30,7 @@ class QueryPlan(NamedTuple):
     reserved: int
     """Queries kept for the readout: of the further prompts, and of the tuned one; 0 where the budget is too small."""
     round_queries: int
-    """Of a round of gauss-newton."""
+    """Queries of a round of gauss-newton."""
 
 
 def plan_queries(config: Config, facts: Facts) -> QueryPlan:

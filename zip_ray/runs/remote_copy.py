@@ -28,7 +28,7 @@ class RemoteCopy:
     """
 
     def __init__(self, folder: Path, uri: str) -> None:
-        """Copy nothing yet.
+        """Prepare the copy.
 
         Args:
             folder: the run folder, of files only.

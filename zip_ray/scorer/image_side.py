@@ -40,7 +40,7 @@ class ImageSide:
         self._clip, self._cache, self._seed, self._config = clip, cache, config.seed, config.task
         self._splits: dict[Split, ImageSet] = {"train": task.train, "val": task.val, "test": task.test}
         self._labels = to_device(torch.from_numpy(task.train.labels), clip.device)
-        """Of the training images."""
+        """Labels of the training images, on the device."""
         self._tested: dict[tuple[Split, Part | None], Tensor] = {}
         """Features as at test time, of a split or a part of it."""
         self._batches: PromptedBatches | None = None
@@ -54,7 +54,7 @@ class ImageSide:
             self._tested["train", None] = self._train[0]
 
     def asked(self, ask: Ask, prompts: Sequence[Prompt | str] = (), part: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Of the images of an ask, or of a part of them: features and labels.
+        """Features and labels of the images of an ask, or of a part of them.
 
         Args:
             ask: on a mini-batch or a chunk.
@@ -109,7 +109,7 @@ class ImageSide:
         return replace(prompt, visual=self._batches.fix_statistics(prompt.visual))
 
     def _features(self, ask: Ask, places: Tensor) -> Tensor:
-        """Of images that no prompt changes."""
+        """Features of images that no prompt changes."""
         if ask.chunk is not None:
             return self.tested("train")[0][places]
         if ask.features is not None:

@@ -16,7 +16,7 @@ from zip_ray.tasks.source import Source
 TRAIN, TEST = ("train", "trainval", "train-standard"), ("test", "val")
 """Torchvision's names of the two parts; the first that a data set has is taken."""
 CLASSNAMES = {"MNIST": tuple("0123456789"), "SVHN": tuple("0123456789")}
-"""Of data sets for which torchvision has none ('0 - zero' is none)."""
+"""Class names of data sets for which torchvision has no usable ones (such as '0 - zero')."""
 
 
 def from_torchvision(name: str, root: Path) -> Source:

@@ -30,7 +30,7 @@ class ShardImages:
 
     shards: tuple[str, ...]
     places: Int64
-    """Of each image, counted over all shards."""
+    """Position of each image, counted over all shards."""
     labels: Int64
 
     def __len__(self) -> int:

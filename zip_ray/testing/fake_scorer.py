@@ -122,14 +122,14 @@ class FakeScorer:
         return [float("nan") if bad else loss(w, batch) for w in _points(ask)]
 
     def _scores(self, ask: Ask, losses: Sequence[float]) -> Float32 | None:
-        """Of two classes; chosen classes are one, the image's own, and the other is the rest."""
+        """Scores of two classes; with chosen classes, of the image's own class and of the rest."""
         if ask.scores is None:
             return None
         labels = FACTS.labels[asked_images(ask, len(FACTS.labels), BATCH_SIZE, SEED)]
         return two_scores(losses, labels if ask.scores.classes is None else np.zeros_like(labels))
 
     def _slice(self, part: Slice) -> SliceResult:
-        """Of one image: every shard has an equal share of exp(loss), the first has the image's class, at 0.
+        """Statistics of one image: every shard has an equal share of exp(loss), the first the image's class, at 0.
 
         Scores are those of two classes, and there are at most two shards, where they are wanted.
         """
@@ -162,7 +162,7 @@ class FakeScorer:
 
 
 def _points(ask: Ask) -> tuple[Float64, ...]:
-    """Of a template, as if it were at 0."""
+    """The points of an ask; a template counts as the point 0."""
     return (np.zeros(4),) if isinstance(ask, TemplateQuery) else points(ask)
 
 

@@ -11,7 +11,7 @@ from zip_ray.protocol.mini_batches import asked_images
 from zip_ray.protocol.perturbations import points
 
 LABELS: Int64 = np.arange(8) % 2
-"""Of eight images, of two classes."""
+"""Labels of eight images in two classes."""
 BATCH_SIZE, SEED = 128, 1
 PROBLEM = Problem(LABELS, BATCH_SIZE, SEED, unit=0.5)
 """Facts about them for a method on class scores."""

@@ -40,7 +40,7 @@ class StartEvent(Moment):
     environment: dict[str, str | int | None]
     """Versions, platform and device, for comparing runs."""
     weights_digest: str
-    """Of the frozen model."""
+    """Digest of the frozen model's weights."""
     parameters: int
     """Dimension d of `w`."""
     images: dict[str, int]
@@ -53,7 +53,7 @@ class StartEvent(Moment):
     reserved: int = 0
     """Queries kept for the readout."""
     classnames: tuple[str, ...] = ()
-    """Of the task; empty in records of earlier versions, like `images_digest`."""
+    """Class names of the task; empty in records of earlier versions, like `images_digest`."""
     images_digest: str = ""
     """Identity of the task's images and labels."""
 

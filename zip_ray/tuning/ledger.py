@@ -44,7 +44,7 @@ class Ledger:
     """
 
     def __init__(self, budget: int | None, account: Account | None = None) -> None:
-        """Nothing is in flight.
+        """Open the account, with nothing in flight.
 
         Args:
             budget: queries that may be charged; None for no limit.

@@ -43,7 +43,7 @@ class Queue:
         last_step: int | None,
         start: str | None = None,
     ) -> None:
-        """Nothing is in flight.
+        """Start with nothing in flight.
 
         Args:
             optimizer: makes the asks.

@@ -32,7 +32,7 @@ def untuned(results: Results) -> list[str]:
 
 
 def untuned_label(name: str) -> str:
-    """Of a row."""
+    """Label of the row of a template."""
     return name if name in FEATURE_BASELINES else f"zero-shot, {name}"
 
 
