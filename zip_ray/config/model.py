@@ -23,7 +23,7 @@ class ModelConfig(ScorerOptions):
     pretrained: Annotated[str, AtHome] | None = None
     """open_clip's pretrained tag, or a checkpoint file. Not used with small-clip, local-dir: and hf-hub:."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Precision of the text tower's matrix products. tf32 (GPU) and bf16 are faster, but blur the small loss differences
+    """Precision of the text tower's matrix products. tf32 (GPU) and bf16 are faster but blur the small loss differences
     that ZIP learns from: `zip-ray doctor` measures how much."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where actors run it; auto = cuda if given a GPU."""
