@@ -12,7 +12,7 @@ quickstart: $(VENV)/project  ## install, then tune a prompt for handwritten digi
 
 install: $(VENV)/project
 
-test: $(VENV)/dev  ## all tests, three files at a time: much of a test of Ray is waiting
+test: $(VENV)/dev  ## all tests, three files at a time, since tests of Ray mostly wait
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
 
 lint: $(VENV)/dev

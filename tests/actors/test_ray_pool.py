@@ -245,7 +245,7 @@ def test_addresses_of_another_kind(cluster: Cluster) -> None:
     with pytest.raises(InputError, match=r"^cluster.address: 'head-node' is not an address: give auto, HOST:PORT or"):
         connect(ClusterConfig(address="head-node"))
     with pytest.raises(
-        InputError, match=rf"^cluster.address: 'ray://{cluster.address}' is not .* write it without ray://$"
+        InputError, match=rf"^cluster.address: 'ray://{cluster.address}' has the wrong form .* write it without ray://$"
     ):
         connect(ClusterConfig(address=f"ray://{cluster.address}"))
     client = cluster.client_address.removeprefix("ray://")
