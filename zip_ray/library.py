@@ -165,7 +165,7 @@ class SuiteResult:
 
 
 def compare(suite: str | Path | Mapping[str, Any], *, output: str | Path | None = None, **options: Any) -> SuiteResult:
-    """Run methods x tasks x seeds on one pool, and report; the same call continues after a stop.
+    """Run methods x tasks x seeds on one pool, and report; call it again to continue after a stop.
 
     Args:
         suite: a YAML file, the name of a suite that ships (such as `suites/smoke`), or a suite as plain values.

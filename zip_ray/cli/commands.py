@@ -55,7 +55,7 @@ def command(
 
 @command("tune", flags.RUN, settings.of_file)
 def tune(config: Positional[str], given: RunOptions) -> int:
-    """Tune a prompt as a config says; every field is an option.
+    """Tune a prompt; every field of the config is an option.
 
     Args:
         config: YAML file, or the name of a config that ships, such as quickstart
@@ -82,7 +82,7 @@ def resume(run_dir: Positional[str], given: ResumeOptions) -> int:
 
 @command("status")
 def status(run_dir: Positional[str]) -> int:
-    """Show the progress of a run in another process: progress, speed, time left, actors.
+    """Show the progress of a run in another process: queries, speed, time left, actors.
 
     Args:
         run_dir: the run's folder, or the URI of its copy (output.remote)
@@ -126,7 +126,7 @@ def classify(
 
 @command("export")
 def export(prompt: Positional[Path], file: Positional[Path]) -> int:
-    """Write a tuned prompt as a linear classifier of image features, its readout folded in, for other programs.
+    """Write a tuned prompt, with its readout, as a linear classifier of image features for other programs.
 
     Args:
         prompt: tuned_prompt.safetensors, or the folder that holds it
@@ -151,7 +151,7 @@ def doctor(config: Positional[str | None] = None, given: RunOptions = {}) -> int
 
 @command("compare", flags.SUITE, settings.of_suite)
 def compare(suite: Positional[str], given: SuiteOptions, output: Path | None = None, data: Path | None = None) -> int:
-    """Run methods x tasks x seeds on one pool, and report; the same command continues after a stop.
+    """Run methods x tasks x seeds on one pool, and report; run it again to continue after a stop.
 
     Args:
         suite: YAML file, or the name of a suite that ships, such as suites/smoke
@@ -171,7 +171,7 @@ def compare(suite: Positional[str], given: SuiteOptions, output: Path | None = N
 
 @command("report")
 def report(suite_dir: Positional[Path]) -> int:
-    """Write the report of a suite again, finished or not: one HTML page, the same as Markdown, the figures.
+    """Write the report of a suite again, finished or not: as one HTML page, and as Markdown with figures.
 
     Args:
         suite_dir: the suite's folder
@@ -195,7 +195,7 @@ def replay(run_dir: Positional[Path], given: TrackingOptions) -> int:
 
 @command("configs")
 def configs() -> int:
-    """List the configs that ship with zip-ray: their names, and what each is for."""
+    """List the configs that ship with zip-ray, with their purpose."""
     for name, path in shipped_configs().items():
         console.print(f"{name:32} {purpose(path)}", overflow="ellipsis", no_wrap=True)
     return 0

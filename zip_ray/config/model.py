@@ -16,7 +16,7 @@ class ModelConfig(ScorerOptions):
     """The frozen model, as open_clip names it."""
 
     scorer: Literal["clip"] = "clip"
-    """What scores prompts: models of open_clip, or your own scorer."""
+    """Scorer of the prompts: models of open_clip, or your own."""
     name: str = "small-clip"
     """small-clip, or a model of open_clip. small-clip ships with zip-ray; others go by open_clip's name, as
     `local-dir:PATH` with open_clip_config.json and weights, or as `hf-hub:ORG/REPO`."""
@@ -26,4 +26,4 @@ class ModelConfig(ScorerOptions):
     """Precision of the text tower's matrix products. tf32 (GPU) and bf16 are faster but blur the small loss differences
     that ZIP learns from: `zip-ray doctor` measures how much."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where actors run it; auto = cuda if given a GPU."""
+    """Device of the actors; auto = cuda if a GPU is assigned."""

@@ -7,7 +7,7 @@ class OutputConfig(Section):
     """Where the run is written."""
 
     dir: Place | None = None
-    """Run folder, which must not exist. Default: runs/TASK-DATE-TIME."""
+    """Run folder; it must not exist. Default: runs/TASK-DATE-TIME."""
     remote: str | None = None
     """URI of a copy of the run folder, such as s3://BUCKET/NAME. The copy is kept while the run proceeds, on any
     storage that fsspec supports (needs zip-ray[remote] and that storage's driver). `zip-ray resume URI` continues from

@@ -61,7 +61,7 @@ class TaskConfig(Section):
     `folder` and `manifest` are for your own images; docs/guides/datasets.md has the rest: `coop:NAME`,
     `torchvision:NAME`, `huggingface:NAME`, `webdataset`."""
     root: Place | None = None
-    """Where the images or data sets are. For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder per
+    """Location of the images or data sets. For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder per
     class, split by the seed. For `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
     classes: Literal["all", "base", "new"] = "all"
     """Half of the classes, or all. base = the first half (rounded up), new = the rest: tune on base, test on both."""

@@ -18,7 +18,7 @@ class TrackingConfig(Section):
     name: str | None = None
     """Name of the run. Default: that of its folder. `zip-ray compare` gives its runs their labels."""
     parent: str | None = None
-    """Id of the run that this one is a part of. `zip-ray compare` sets it."""
+    """Id of the MLflow run that contains this one. `zip-ray compare` sets it."""
 
     @property
     def address(self) -> str:

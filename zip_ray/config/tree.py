@@ -113,7 +113,7 @@ class Config(Section):
     """A run of zip-ray."""
 
     seed: Seed = 1
-    """Keys every random draw. The few-shot images, the random projection and context, perturbations, mini-batches."""
+    """Key of every random draw: the few-shot images, the random projection and context, perturbations, mini-batches."""
     task: Annotated[SerializeAsAny[TaskConfig], BeforeValidator(partial(_chosen, "task"))] = TaskConfig()
     model: Annotated[SerializeAsAny[ScorerOptions], BeforeValidator(partial(_chosen, "model"))] = ModelConfig()
     prompt: Annotated[SerializeAsAny[SpaceOptions], BeforeValidator(partial(_chosen, "prompt"))] = WholeContextOptions(

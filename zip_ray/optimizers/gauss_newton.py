@@ -56,7 +56,7 @@ class GaussNewtonOptions(MethodOptions):
     """c: length of the steps by which the change of the scores is measured; 1 moves each number of the context by one
     standard deviation of the model's token embeddings."""
     damping: Positive = 0.03
-    """lambda: of the first round. Later ones have that of the best candidate."""
+    """lambda: damping of the first round. Later rounds use that of the best candidate."""
 
     @property
     def asks_per_step(self) -> int:
