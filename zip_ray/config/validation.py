@@ -16,5 +16,5 @@ class ValidationConfig(Section):
     (step 0) is a candidate; test images are not used. A start that is not the task's template may be below it, and so
     may the best iterate: the run reports that at its end."""
     feature_baselines: bool = False
-    """Whether two classifiers on the model's image features, which need more than a black box returns, are tested
-    too: a linear probe, and Tip-Adapter's cache of the training images."""
+    """Whether a linear probe and Tip-Adapter on the model's image features are tested too. They need more than a black
+    box returns."""
