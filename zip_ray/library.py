@@ -288,7 +288,7 @@ def _tree(options: Mapping[str, Any]) -> Tree:
         section, _, field = path.partition(".")
         if section not in Config.model_fields:
             known = ", ".join([*Config.model_fields, *SHORT_FORMS])
-            raise InputError(f"{name}: no option: known are {known}, and fields as section={{'field': value}}")
+            raise InputError(f"{name}: unknown option: known are {known}, and fields as section={{'field': value}}")
         if section in FIRST_FIELDS and not field and not isinstance(value, Mapping):
             field = FIRST_FIELDS[section]
         tree = merge(tree, {section: {field: _plain(section, value)} if field else _plain(section, value)})

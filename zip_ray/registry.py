@@ -117,5 +117,5 @@ def _imported(section: str, name: str, path: str) -> Any:
             "wherever the run and its actors are"
         ) from error
     if not isinstance(found, type) or not isinstance(getattr(found, "Options", None), type):
-        raise InputError(f"{field}: '{name}' is no class with Options: see docs/guides/extend.md")
+        raise InputError(f"{field}: '{name}' is not a class with Options: see docs/guides/extend.md")
     return found

@@ -69,8 +69,8 @@ def test_an_actor_that_never_starts_is_given_up_while_the_others_work(caplog: py
     assert lose_all_started(fleet) == [3, 4, 5]
     assert fleet.given_up == [5]
     assert list(fleet.actors) == [1]
-    assert [r.getMessage() for r in caplog.records if "given up" in r.msg] == [
-        f"1 actors are given up; last error: actor 5: {BUSY}"
+    assert [r.getMessage() for r in caplog.records if "no longer replaced" in r.msg] == [
+        f"1 actors are no longer replaced; last error: actor 5: {BUSY}"
     ]
 
 

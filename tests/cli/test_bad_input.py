@@ -41,7 +41,7 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
         (["tune", SMOKE], "smoke.yaml: 'methods' is of a suite, not of one run: give it to `zip-ray compare`"),
         (
             ["compare", QUICK],
-            "zip-tuned.yaml: no suite, it has no 'methods': give a config of one run to `zip-ray tune`",
+            "zip-tuned.yaml: not a suite, it has no 'methods': give a config of one run to `zip-ray tune`",
         ),
         (
             ["tune", QUICK, "--budget.queries=3", "--optimizer.pairs-per-step=5"],

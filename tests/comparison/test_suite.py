@@ -261,7 +261,7 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
         ({"shots": []}, "mini.yaml: shots: []: give one or more, each once"),
         ({"seeds": [1, 1]}, "mini.yaml: seeds: [1, 1]: give one or more, each once"),
         ({"tasks": ["digits", {"name": "digits", "views": 2}]}, "mini.yaml: two entries of a list are called 'digits'"),
-        ({"methods": {"A": {"by_task": {"letters": {}}}}}, "methods.A.by_task: 'letters' is no task of the suite"),
+        ({"methods": {"A": {"by_task": {"letters": {}}}}}, "methods.A.by_task: 'letters' is not a task of the suite"),
         ({"methods": {"A": {"by_task": {"digits": None}}}}, "methods.A.by_task: give changes, section by section"),
         ({"methods": ["a/zip.yaml", "b/zip.yaml"]}, "mini.yaml: two entries of a list are called 'zip'"),
         ({"protocol": "transfer"}, "protocol transfer needs targets"),

@@ -115,7 +115,7 @@ class Suite(Section):
                 raise ValueError(f"methods.{method}.by_task: give changes, section by section, by label of a task")
             if unknown := own.keys() - self.tasks.keys():
                 first, known = min(map(str, unknown)), ", ".join(self.tasks)
-                raise ValueError(f"methods.{method}.by_task: '{first}' is no task of the suite: choose of {known}")
+                raise ValueError(f"methods.{method}.by_task: '{first}' is not a task of the suite: choose {known}")
         return self
 
     def common(self, source: Path) -> Config:
@@ -189,7 +189,7 @@ def suite_of(tree: Tree, source: Path) -> Suite:
         InputError: as `load_suite`.
     """
     if "methods" not in tree:
-        raise InputError(f"{source}: no suite, it has no 'methods': give a config of one run to `zip-ray tune`")
+        raise InputError(f"{source}: not a suite, it has no 'methods': give a config of one run to `zip-ray tune`")
     try:
         return Suite.model_validate(tree)
     except ValidationError as error:

@@ -77,7 +77,7 @@ def _narrowed(image: Image.Image) -> Image.Image:
     top = _top(image.mode, float(highest))
     if not 0 <= lowest <= highest <= top:
         found = f"mode {image.mode}, values from {lowest:g} to {highest:g}"
-        raise ValueError(f"{found}, which is no plain range of greys; save it in 8 or 16 bits")
+        raise ValueError(f"{found}, which is not a supported range of greys; save it in 8 or 16 bits")
     shown = np.rint(values * (255 / top))
     clear = image.info.get("transparency")
     if isinstance(clear, int):  # of a 16-bit PNG: the value that is transparent
