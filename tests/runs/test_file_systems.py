@@ -42,7 +42,7 @@ def test_no_locks(
 
 def test_a_lock_that_fails_is_not_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", failing(errno.EIO))
-    with pytest.raises(OutputError, match="injected: cannot be locked"), locked(tmp_path):
+    with pytest.raises(OutputError, match="injected: it cannot be locked"), locked(tmp_path):
         pass
 
 
