@@ -1,9 +1,13 @@
 """Many actors without their processes: a pool whose clock moves from one answer to the next."""
 
 import heapq
-import pickle
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from hashlib import sha256
+from typing import Any
+
+import numpy as np
 
 from zip_ray.pool.contract import Member, ScorerLike, require_new
 from zip_ray.pool.split_planner import Partition
@@ -126,7 +130,16 @@ class Remembering:
         return self._scorer.facts()
 
     def answer(self, work: Work) -> Value:
-        key = sha256(pickle.dumps(work.body)).digest()
+        key = sha256(json.dumps(work.body, default=_plain).encode()).digest()
         if key not in self._known:
             self._known[key] = self._scorer.answer(work)
         return self._known[key]
+
+
+def _plain(value: Any) -> object:
+    """A message, an array or a number of numpy as JSON has it: equal for equal ones only."""
+    if isinstance(value, np.ndarray):
+        return [value.dtype.str, value.shape, value.tobytes().hex()]
+    if isinstance(value, np.generic):
+        return value.item()
+    return [type(value).__name__, [getattr(value, field.name) for field in fields(value)]]
