@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.tables import table as table
 from zip_ray.clip.device import processor
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
@@ -118,12 +119,6 @@ def parallel(function: Callable[[Job], Done], jobs: Sequence[Job], processes: in
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from track(pool.map(function, jobs), "runs", total=len(jobs), console=Console(stderr=True))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
-    return "\n".join(lines)
 
 
 def machine() -> str:

@@ -5,9 +5,8 @@ images and all text positions of all classes. Images are the same work for any n
 model.
 """
 
-import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import MEASUREMENTS, BenchmarkOptions, machine, table
 from benchmarks.meter import KINDS, LONG, Row, counted, matmul_peak, row, shares
+from benchmarks.text_ideas import TOKENS, classnames, ideas, tokenizer_of
 from zip_ray.clip.loading import resolve_name
-from zip_ray.clip.plain_text import PromptEncoder, token_embedding
-from zip_ray.clip.shared_prefix import CausalEncoder, TextEncoder, _feed_forward
-from zip_ray.clip.token_layout import TokenLayout, Unsupported
+from zip_ray.clip.plain_text import PromptEncoder
+from zip_ray.clip.shared_prefix import CausalEncoder, TextEncoder
 from zip_ray.config.model import ModelConfig
 
 WANTED_SPEEDUP = 90.0
@@ -35,11 +34,6 @@ WANTED_SPEEDUP = 90.0
 WANTED_PEAK = {47: 0.65, 1000: 0.75}
 """Share of the measured matrix-multiply peak, ViT-B-16, by classes."""
 BATCH = 128
-TOKENS = 8
-WORDS = [
-    *("amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet"),
-    *("jade", "kelp", "larch", "maple", "nectar", "onyx", "poppy", "quartz"),
-]
 FULL_PASS = "plain pass"
 TITLE = "# Seconds per query\n\nMade by `python benchmarks/query.py --write`; random weights."
 LIMITS = """What limits each row: the plain pass, the image tower, and with many classes the 77 text positions of each;
@@ -72,74 +66,6 @@ class Found:
     rows: list[Row]
     shares: dict[str, float]
     """Share of the last row's time, by kind of operation."""
-
-
-class Partial(CausalEncoder):
-    """The fast text pass without some of its ideas."""
-
-    def __init__(self, plain: PromptEncoder, last: bool, pack: bool) -> None:
-        super().__init__(plain)
-        self._pooled_only, self._recorded = last, None
-        if not pack:
-            self._layouts = [padded(layout) for layout in self._layouts]
-
-    def _last(self, block, x: Tensor, layout: TokenLayout) -> Tensor:
-        if self._pooled_only:
-            return super()._last(block, x, layout)
-        return _feed_forward(block, x + self._attend(block, x, layout))[:, self._prefix + layout.slots[:, -1]]
-
-
-def padded(layout: TokenLayout) -> TokenLayout:
-    """Every class as long as the longest."""
-    classes, longest = layout.slots.shape
-    every = torch.arange(classes * longest, device=layout.slots.device)
-    return TokenLayout(layout.rows[layout.slots.flatten()], every.view(classes, longest), every, layout.mask)
-
-
-def cropped(plain: PromptEncoder) -> PromptEncoder:
-    """The plain pass without the positions behind the longest prompt, where the pooled one is the end of text."""
-    CausalEncoder(plain)  # else it is not causal
-    length = int(plain.ids.argmax(dim=1).max()) + 1
-    model = _copy(plain.model)
-    tower = getattr(model, "text", model)
-    if tower is not model:
-        tower = _copy(tower)
-        model._modules["text"] = tower
-    tower._parameters["positional_embedding"] = nn.Parameter(tower.positional_embedding[:length], requires_grad=False)
-    tower._buffers["attn_mask"] = tower.attn_mask[:length, :length]
-    encoder = copy.copy(plain)
-    encoder.model, encoder.ids = model, plain.ids[:, :length]
-    return encoder
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    clone = copy.copy(module)
-    for part in ("_parameters", "_buffers", "_modules"):
-        setattr(clone, part, dict(getattr(module, part)))
-    return clone
-
-
-def classnames(count: int) -> list[str]:
-    """One to four words, in turns."""
-    return [" ".join(WORDS[(i * 7 + j * (i // 17 + 1)) % len(WORDS)] for j in range(i % 4 + 1)) for i in range(count)]
-
-
-def ideas(plain: PromptEncoder) -> Iterator[tuple[str, TextEncoder, int]]:
-    """Each idea added to those before it: its name, the encoder, prompts per pass."""
-    yield "cached image features", plain, 1
-    try:
-        yield "crop to the longest prompt", cropped(plain), 1
-        yield "shared prefix", Partial(plain, last=False, pack=False), 1
-        yield "pooled position only in the last layer", Partial(plain, last=True, pack=False), 1
-        packed = Partial(plain, last=True, pack=True)
-    except Unsupported:
-        yield "two prompts per pass (a pair)", plain, 2
-        return
-    yield "packed classes", packed, 1
-    yield "two prompts per pass (a pair)", packed, 2
-    yield "ten prompts per pass", packed, 10
-    if plain.ids.is_cuda:
-        yield "a pass as one CUDA graph", CausalEncoder(plain), 10
 
 
 def measure(options: Options, name: str) -> dict[tuple[str, int], Found]:
@@ -181,19 +107,6 @@ def against(model: nn.Module, count: int, images: Tensor, encoding: Row) -> Foun
             together = prompts if prompts * found.seconds < LONG else 1
             last = partial(encoder.encode, contexts[:together])
     return Found(rows, shares(last, images.is_cuda))
-
-
-def tokenizer_of(model: nn.Module) -> Callable[..., Tensor]:
-    """CLIP's tokenizer for every model, its ids folded into the model's vocabulary: with random weights any id will do.
-
-    SigLIP's own would have to be fetched.
-    """
-    tokenizer, vocabulary = open_clip.SimpleTokenizer(), token_embedding(model).num_embeddings
-
-    def tokens(texts: list[str], context_length: int = 77) -> Tensor:
-        return tokenizer(texts, context_length) % vocabulary
-
-    return tokens
 
 
 def main(options: Options) -> int:
