@@ -38,6 +38,20 @@ def deployed(accuracies: dict[str, float]) -> float:
     return accuracies.get(READ_OUT, accuracies.get(TUNED, 0.0))
 
 
+class AnswerCard(BaseModel):
+    """How a generative model is asked: a sequence is `before`, context, question, `after`, answer, end token."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scoring: Literal["sum", "mean", "calibrated"]
+    """What an answer's score is (see `model.scoring`)."""
+    before: str
+    """System text, and the image's place."""
+    after: str
+    end: int
+    """Token id behind an answer."""
+
+
 class PromptCard(BaseModel):
     """The description of a tuned prompt: JSON in the file's header, and in a .json file beside it."""
 
@@ -48,20 +62,23 @@ class PromptCard(BaseModel):
     classnames: tuple[str, ...]
     template: str
     suffix: str
-    """Text after the class name."""
+    """Text after the class name; of a generative model the question behind the context."""
     visual: VisualKind | None = None
     """What is done to images; None if only the text was tuned."""
     encoder: str = ""
     """Frozen image encoder of a decoder."""
     scorer: str = "clip"
-    """Name of the scorer; `clip` is a model of open_clip, which the next fields describe."""
+    """What scored it; `clip` is a model of open_clip, `vlm` a generative one of transformers."""
     model: str = ""
+    """Its name, as the config gives it."""
     pretrained: str | None = None
     weights_digest: str
     """SHA-256 of the weights (see `clip.loading.weights_digest`)."""
     preprocess: dict[str, Any] = {}
     """Preprocessing of images, as open_clip describes it."""
     logit_scale: float = 1.0
+    answer: AnswerCard | None = None
+    """Of a generative model."""
     method: str
     seed: int
     prompt: dict[str, Any]
@@ -165,9 +182,9 @@ class TunedPrompt:
         Raises:
             InputError: the model cannot be loaded, or the classes cannot be used.
         """
-        from zip_ray.artifact.classifier import Classifier
+        from zip_ray.artifact.classifier import classifier_of
 
-        return Classifier(self, classnames)
+        return classifier_of(self, classnames)
 
     def export(self, file: str | Path) -> None:
         """Write a linear classifier of image features, its readout folded in (see `artifact.class_weights`).

@@ -40,7 +40,9 @@ class Task:
     val: ImageSet
     test: ImageSet
     notes: tuple[str, ...] = ()
-    """Remarks on them for the user, one line each."""
+    """What a person should know of them, each one line."""
+    questions: tuple[str, ...] = ()
+    """Hand-written questions for generative models, the plain one first; may be empty."""
 
 
 def load_task(config: TaskConfig, seed: int) -> Task:
@@ -73,6 +75,7 @@ def load_task(config: TaskConfig, seed: int) -> Task:
         _of_classes(val, first, last),
         _of_classes(source.test, first, last),
         notes,
+        source.questions,
     )
 
 

@@ -1,0 +1,126 @@
+"""A frozen generative model with its chat template: scores of answers in words to questions in words."""
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from PIL import Image
+
+from zip_ray.errors import InputError
+from zip_ray.protocol.arrays import Float32, Float64
+from zip_ray.protocol.facts import Prompt, Scoring
+from zip_ray.vlm.answer_tree import Answers, answer_tree
+from zip_ray.vlm.chat import read_chat
+from zip_ray.vlm.frozen_vlm import FrozenVlm
+from zip_ray.vlm.likelihoods import Likelihoods, Picture
+from zip_ray.vlm.prefix_store import PrefixStore
+from zip_ray.vlm.tree_pass import Soft
+
+NO_WEIGHT = 50.0
+"""Below the logsumexp of an image's scores: that of a candidate which the image does not have."""
+
+
+class Answering:
+    """Words in, scores out."""
+
+    def __init__(self, vlm: FrozenVlm, scoring: Scoring, store: PrefixStore) -> None:
+        """Read the chat template.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        self._vlm, self.chat = vlm, read_chat(vlm)
+        self._likelihoods = Likelihoods(vlm, self.chat, store, scoring)
+        self._answers = lru_cache(maxsize=4096)(self._read_answers)
+        self.prefix_size = 0
+        """Bytes of an image's keys and values, known after `check`."""
+
+    @property
+    def kind(self) -> str:
+        """How answers are scored (see `VlmFacts.text_pass`)."""
+        return self._likelihoods.kind
+
+    @cached_property
+    def token_std(self) -> float:
+        """Standard deviation of the numbers in the token embeddings."""
+        tokens = self._vlm.model.get_input_embeddings().weight.shape[0]
+        some = torch.arange(0, tokens, max(1, tokens // 4096))
+        return float(self._vlm.embed(some).double().std())
+
+    def embed(self, words: str) -> Float32:
+        """Token embeddings of words, shape (tokens, width).
+
+        Raises:
+            InputError: there are none.
+        """
+        ids = self._vlm.token_ids(words.strip())
+        if not ids:
+            raise InputError(f"prompt.init: '{words}' has no words: give some, or a question")
+        found: Float32 = self._vlm.embed(torch.tensor(ids)).cpu().numpy()
+        return found
+
+    def scores(
+        self,
+        prompts: Sequence[Prompt],
+        question: str,
+        candidates: tuple[str, ...],
+        keys: Sequence[Hashable],
+        images: Sequence[Callable[[], Image.Image]],
+        lasting: bool = True,
+        columns: int | None = None,
+    ) -> Float64:
+        """Scores of candidates, shape (prompts, images, columns).
+
+        Args:
+            prompts: contexts, each with the question behind it.
+            question: of these images, behind that of the prompt; empty for none.
+            candidates: the answers.
+            keys: of the images, by which their prefixes are kept.
+            images: what opens them.
+            lasting: whether their prefixes are worth a file.
+            columns: at least as many as there are candidates; those behind them have no weight. None for as many.
+
+        Raises:
+            InputError: an image, a question or an answer cannot be used.
+        """
+        pictures = [Picture(key, opened, lasting) for key, opened in zip(keys, images, strict=True)]
+        soft = [self._soft(prompt, question) for prompt in prompts]
+        found: Float64 = self._likelihoods.scores(soft, pictures, self._answers(candidates)).numpy()
+        missing = (columns or len(candidates)) - len(candidates)
+        if not missing:
+            return found
+        floor = np.logaddexp.reduce(found, axis=2, keepdims=True) - NO_WEIGHT
+        return np.concatenate([found, np.repeat(floor, missing, axis=2)], axis=2)
+
+    def check(
+        self,
+        prompts: Sequence[Prompt],
+        question: str,
+        candidates: tuple[str, ...],
+        key: Hashable,
+        opened: Callable[[], Image.Image],
+    ) -> None:
+        """Hold the tree pass against the plain pass on one image; arguments as `scores` takes them.
+
+        Raises:
+            InputError: the image, the question or an answer cannot be used.
+        """
+        picture = Picture(key, opened)
+        answers = self._answers(candidates)
+        answer_tree(answers)
+        self._likelihoods.check(picture, [self._soft(prompt, question) for prompt in prompts], answers)
+        self.prefix_size = self._likelihoods.prefix_size(picture)
+
+    def _soft(self, prompt: Prompt, question: str) -> Soft:
+        assert prompt.context is not None
+        words = " ".join(part for part in (prompt.suffix, question) if part)
+        return Soft(torch.from_numpy(prompt.context), tuple(self.chat.question_ids(self._vlm, words)))
+
+    def _read_answers(self, candidates: tuple[str, ...]) -> Answers:
+        return tuple(tuple(self.chat.answer_ids(self._vlm, one)) for one in candidates)
+
+
+def question_of(template: str) -> str:
+    """The question of a template: what stands before {}."""
+    return template.partition("{}")[0].strip()
