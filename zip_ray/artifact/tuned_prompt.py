@@ -210,17 +210,22 @@ class TunedPrompt:
             None where there is no readout, or where the classes are others than those it was fitted to (in any order):
             then a warning says that only the prompt is used.
         """
-        if self.readout is None or self.head is None:
+        names = self.classes(classnames)
+        if self.head is None or not self.has_readout_for(names):
             return None
-        own, names = self.card.classnames, self.classes(classnames)
-        if sorted(names) != sorted(own):
-            warnings.warn(
-                "the readout was fitted to other classes than these: only the prompt is used",
-                stacklevel=3,
-            )
-            return None
-        order = [own.index(name) for name in names]
+        assert self.readout is not None
+        order = [self.card.classnames.index(name) for name in names]
         return self.head[order], self.readout.bias[order]
+
+    def has_readout_for(self, names: Sequence[str]) -> bool:
+        """Whether the readout is used for these classes: not for others, in any order, of which a warning tells."""
+        known = self.readout is not None and sorted(names) == sorted(self.card.classnames)
+        if self.readout is not None and not known:
+            warnings.warn(
+                "the readout knows the classes that it was fitted to, not these: the prompt alone is used",
+                stacklevel=4,
+            )
+        return known
 
     def text_features(self, model: "nn.Module", tokenizer: Any, classnames: Sequence[str] | None = None) -> "Tensor":
         """Unit-length text features, shape (classes, embed), on the model's device.

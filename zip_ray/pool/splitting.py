@@ -2,9 +2,9 @@
 
 A shard of the classes answers, for each image, its largest logit m_i, the sum s_i of exp(logit - m_i), and the logit t
 of the image's class if it is there. With M = max_i m_i the cross-entropy is M + log sum_i s_i exp(m_i - M) - t: that of
-all classes together. Where the images are the work (visual prompts, and models that are not CLIP), a shard is some images of the mini-batch,
-and answers the same of all classes. Class scores are concatenated along classes or images; of chosen classes each
-shard has the logits of those that it has and the logsumexp of its others, which add up.
+all classes together. Where the images are the work (visual prompts, models that are not CLIP) a shard
+is some images of the mini-batch, and answers the same of all classes. Class scores are concatenated along classes or
+images; of chosen classes each shard has the logits of those that it has and the logsumexp of its others, which add up.
 """
 
 import time

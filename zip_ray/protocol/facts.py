@@ -38,7 +38,7 @@ class Prompt:
     """Context token embeddings, shape (m, width); None where the task's plain template is the text."""
     visual: VisualPrompt | None = None
     suffix: str | None = None
-    """Text after the class name, or of a generative model the question behind the context; None for the scorer's own."""
+    """Text after the class name; of a generative model the question behind the context. None for the scorer's own."""
 
 
 @dataclass(frozen=True)

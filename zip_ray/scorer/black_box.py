@@ -45,7 +45,7 @@ class BlackBoxScorer(ABC):
 
     Options: ClassVar[type[ScorerOptions]]
     """Its section of the config, `model`."""
-    device: ClassVar[str] = "elsewhere"
+    device: str = "elsewhere"
     """Where the model runs, for the record."""
     identity: str = ""
     """Identity of the model, such as a version; a run can be resumed only with the same one."""
@@ -147,9 +147,7 @@ class BlackBoxScorer(ABC):
                 return EncodingResult(self._starts.prompt(w, start), no_features)
             case FactsRequest(start):
                 return self.facts(start)
-        raise InputError(
-            "model.scorer: it gives class scores only: no gradients, no shards of the classes, no crops"
-        )
+        raise InputError("model.scorer: it gives class scores only: no gradients, no shards of the classes, no crops")
 
     def _asked(self, asks: Sequence[Ask], part: Slice | None = None) -> list[tuple[Float64, Int64]]:
         """Of each ask: logits of its points (points, images, classes), and its images; those on the same images go
@@ -189,14 +187,16 @@ class BlackBoxScorer(ABC):
         """What a shard of the images answers to each ask of a slice."""
         for ask, (found, images) in zip(part.asks, self._asked(part.asks, part), strict=True):
             labels, maxima = self.task.train.labels[images], found.max(axis=2)
-            count = len(self._images(ask, None))
-            scores = self._wanted(ask, found, slice(*shard_bounds(count, part.shard, part.shards)))
+            places = slice(*shard_bounds(len(self._images(ask, None)), part.shard, part.shards))
+            scores: Float32 | Float64 | None = self._wanted(ask, found, places)
+            if ask.scores is not None and ask.scores.classes is None:
+                scores = found.astype(np.float32)
             yield ShardStatistics(
                 maxima,
                 np.exp(found - maxima[..., None]).sum(axis=2),
                 found[:, np.arange(len(labels)), labels],
                 found.argmax(axis=2) == labels,
-                None if scores is None else scores.astype(np.float32) if not (ask.scores and ask.scores.classes is not None) else scores,
+                scores,
             )
 
     def _evaluate(self, evaluation: Evaluation) -> EvaluationResult:

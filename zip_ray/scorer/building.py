@@ -1,4 +1,7 @@
-"""The scorers of a process by their keys: of open_clip's models, of generative ones, or of one's own. torch is loaded for the models."""
+"""The scorers of a process by their keys: of open_clip's models, of generative ones, or of one's own.
+
+torch is loaded where a model is.
+"""
 
 from typing import TYPE_CHECKING, Any
 

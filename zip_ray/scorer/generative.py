@@ -1,6 +1,5 @@
 """The scorer of generative models: a mini-batch's candidate answers at prompts, behind the images' kept prefixes."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -13,7 +12,6 @@ from zip_ray.clip.feature_cache import default_folder
 from zip_ray.config.model import VlmConfig
 from zip_ray.config.threads import threads
 from zip_ray.config.tree import Config
-from zip_ray.errors import InputError
 from zip_ray.prompts.initial_text import read_tuned_start
 from zip_ray.prompts.low_rank import random_context
 from zip_ray.prompts.options import FROM_TEMPLATE, ContextOptions, is_place
@@ -21,9 +19,9 @@ from zip_ray.protocol.arrays import Float32, Float64, Int64
 from zip_ray.protocol.facts import Facts, ModelShape, Prompt, Split, VlmFacts
 from zip_ray.scorer.black_box import BlackBoxScorer
 from zip_ray.tasks import Task, load_task
+from zip_ray.tasks.asked_images import asked_of
 from zip_ray.tasks.identity import identity, shared_images
-from zip_ray.tasks.questions import asked_of
-from zip_ray.vlm.answering import Answering, question_of
+from zip_ray.vlm.answering import Answering, question_of, scores_on
 from zip_ray.vlm.frozen_vlm import FrozenVlm, load_vlm
 from zip_ray.vlm.prefix_store import GIB, SHARE, PrefixStore, free_memory
 from zip_ray.vlm.questions import GENERIC, templates_of
@@ -91,19 +89,8 @@ class VlmScorer(BlackBoxScorer):
 
     def scores(self, prompts: Sequence[Prompt | str], split: Split, images: Int64) -> Float64:
         """Scores of candidates; an image with fewer than others has scores of no weight behind its own."""
-        data = self.splits[split]
-        of_kind: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
-        for place, image in enumerate(images.tolist()):
-            of_kind[asked_of(data, image, self.task.classnames)].append(place)
-        found = np.empty((len(prompts), len(images), len(self.task.classnames)))
         whole = [self._whole(prompt) for prompt in prompts]
-        for (question, candidates), places in of_kind.items():
-            chosen = images[places].tolist()
-            pictures = [(split, image) for image in chosen]
-            opened = [partial(data.image, image) for image in chosen]
-            lasting = split != "test"
-            found[:, places] = self._answering.scores(whole, question, candidates, pictures, opened, lasting, found.shape[2])
-        return found
+        return scores_on(self._answering, whole, self.splits[split], self.task.classnames, images.tolist(), split)
 
     def facts(self, start: str | None = None) -> Facts:
         """As of any scorer, with what a generative model adds."""
@@ -123,12 +110,12 @@ class VlmScorer(BlackBoxScorer):
             notes=self._notes,
         )
 
-    def _whole(self, prompt: Prompt | str) -> Prompt:
-        """A prompt with its context and its question; a sentence is the words of its own question."""
+    def _whole(self, prompt: Prompt | str) -> Prompt | str:
+        """A prompt with the question behind it; without a context it is the plain question."""
         if isinstance(prompt, str):
-            return Prompt(*self.start(prompt)[:1], suffix="")
+            return prompt
         if prompt.context is None:
-            return self._whole(self.task.template)
+            return self.task.template
         return prompt if prompt.suffix is not None else replace(prompt, suffix=self.suffix)
 
     def _check(self) -> None:
@@ -156,9 +143,6 @@ def _store(vlm: FrozenVlm, config: Config) -> PrefixStore:
     """The memory that an actor has for prefixes."""
     asked, cluster = config.vlm.prefix_memory, config.cluster
     sharing = 1 if cluster.pool == "in-process" else cluster.most or 1
-    if asked == "auto":
-        host = int(SHARE * free_memory(torch.device("cpu")) / sharing)
-    else:
-        host = int(asked * GIB)
+    host = SHARE * free_memory(torch.device("cpu")) / sharing if asked == "auto" else asked * GIB
     device = int(SHARE * free_memory(vlm.device)) if vlm.device.type == "cuda" else 0
-    return PrefixStore(vlm.device, host, device, default_folder() / "prefixes")
+    return PrefixStore(vlm.device, int(host), device, default_folder() / "prefixes")

@@ -38,7 +38,9 @@ def answer_tree(answers: Answers) -> AnswerTree:
     """
     if len(set(answers)) < len(answers):
         raise InputError("task.name: two candidate answers are the same tokens to the model: rename one")
-    inner = sorted({answer[:n] for answer in answers for n in range(1, len(answer))}, key=lambda node: (len(node), node))
+    inner = sorted(
+        {answer[:n] for answer in answers for n in range(1, len(answer))}, key=lambda node: (len(node), node)
+    )
     rows = {node: row for row, node in enumerate(inner)}
     edges = sorted({answer[:n] for answer in answers for n in range(1, len(answer) + 1)})
     places = {edge: place for place, edge in enumerate(edges)}

@@ -1,7 +1,8 @@
 """A frozen generative model with its chat template: scores of answers in words to questions in words."""
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from PIL import Image
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Prompt, Scoring
+from zip_ray.tasks import ImageSet
+from zip_ray.tasks.asked_images import asked_of
 from zip_ray.vlm.answer_tree import Answers, answer_tree
 from zip_ray.vlm.chat import read_chat
 from zip_ray.vlm.frozen_vlm import FrozenVlm
@@ -30,7 +33,7 @@ class Answering:
         Raises:
             InputError: it cannot be used.
         """
-        self._vlm, self.chat = vlm, read_chat(vlm)
+        self._vlm, self._store, self.chat = vlm, store, read_chat(vlm)
         self._likelihoods = Likelihoods(vlm, self.chat, store, scoring)
         self._answers = lru_cache(maxsize=4096)(self._read_answers)
         self.prefix_size = 0
@@ -40,6 +43,11 @@ class Answering:
     def kind(self) -> str:
         """How answers are scored (see `VlmFacts.text_pass`)."""
         return self._likelihoods.kind
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """How many prefixes are kept in memory, and how many in files."""
+        return self._store.places
 
     @cached_property
     def token_std(self) -> float:
@@ -62,7 +70,7 @@ class Answering:
 
     def scores(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[Prompt | str],
         question: str,
         candidates: tuple[str, ...],
         keys: Sequence[Hashable],
@@ -73,7 +81,7 @@ class Answering:
         """Scores of candidates, shape (prompts, images, columns).
 
         Args:
-            prompts: contexts, each with the question behind it.
+            prompts: contexts, each with the question behind it; or sentences with {} for the answer.
             question: of these images, behind that of the prompt; empty for none.
             candidates: the answers.
             keys: of the images, by which their prefixes are kept.
@@ -95,7 +103,7 @@ class Answering:
 
     def check(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[Prompt | str],
         question: str,
         candidates: tuple[str, ...],
         key: Hashable,
@@ -112,13 +120,53 @@ class Answering:
         self._likelihoods.check(picture, [self._soft(prompt, question) for prompt in prompts], answers)
         self.prefix_size = self._likelihoods.prefix_size(picture)
 
-    def _soft(self, prompt: Prompt, question: str) -> Soft:
+    def _soft(self, prompt: Prompt | str, question: str) -> Soft:
+        if isinstance(prompt, str):
+            prompt = Prompt(self.embed(question_of(prompt)))
         assert prompt.context is not None
         words = " ".join(part for part in (prompt.suffix, question) if part)
         return Soft(torch.from_numpy(prompt.context), tuple(self.chat.question_ids(self._vlm, words)))
 
     def _read_answers(self, candidates: tuple[str, ...]) -> Answers:
         return tuple(tuple(self.chat.answer_ids(self._vlm, one)) for one in candidates)
+
+
+def scores_on(
+    answering: Answering,
+    prompts: Sequence[Prompt | str],
+    data: ImageSet,
+    classnames: tuple[str, ...],
+    places: Sequence[int] | None = None,
+    split: str | None = None,
+) -> Float64:
+    """Scores of a task's candidates on images, each with its own question where it has one.
+
+    Args:
+        answering: the model.
+        prompts: as `Answering.scores` takes them.
+        data: the images.
+        classnames: of the task.
+        places: of the images that are asked about; None for all.
+        split: by which their prefixes are kept; those of `test` are not worth a file.
+
+    Returns:
+        Shape (prompts, images, classes). A candidate that an image does not have has no weight.
+
+    Raises:
+        InputError: as `Answering.scores`.
+    """
+    chosen = range(len(data)) if places is None else places
+    of_kind: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+    for place, image in enumerate(chosen):
+        of_kind[asked_of(data, image, classnames)].append(place)
+    found = np.empty((len(prompts), len(chosen), len(classnames)))
+    for (question, candidates), alike in of_kind.items():
+        keys = [(split, chosen[place]) for place in alike]
+        opened = [partial(data.image, chosen[place]) for place in alike]
+        lasting = split in ("train", "val")
+        scores = answering.scores(prompts, question, candidates, keys, opened, lasting, len(classnames))
+        found[:, alike] = scores
+    return found
 
 
 def question_of(template: str) -> str:

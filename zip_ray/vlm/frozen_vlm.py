@@ -1,8 +1,10 @@
 """Loading a generative model, and what all its passes need: embeddings, decoder, head, processor."""
 
 import hashlib
+import inspect
 import json
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -48,6 +50,12 @@ class FrozenVlm:
                 return getattr(inner, name)
         raise ValueError("it has no decoder that takes embeddings")
 
+    @cached_property
+    def _cap(self) -> float | None:
+        """Soft cap of the logits, where the model's class applies it: some have it in the configuration alone."""
+        applied = "final_logit_softcapping" in inspect.getsource(type(self.model))
+        return getattr(self.text_config, "final_logit_softcapping", None) if applied else None
+
     @property
     def text_config(self) -> Any:
         """Configuration of the decoder."""
@@ -73,10 +81,15 @@ class FrozenVlm:
     def log_probabilities(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Of each token behind its hidden state: (n, width) and (n,) to (n,), float32."""
         logits = self.model.get_output_embeddings()(hidden).float()
-        cap = getattr(self.text_config, "final_logit_softcapping", None)
-        if cap is not None:
-            logits = cap * torch.tanh(logits / cap)
-        return logits.gather(1, tokens.unsqueeze(1))[:, 0] - logits.logsumexp(dim=1)
+        if self._cap is not None:
+            logits = self._cap * torch.tanh(logits / self._cap)
+        found: Tensor = logits.gather(1, tokens.unsqueeze(1))[:, 0] - logits.logsumexp(dim=1)
+        return found
+
+    def forget_positions(self) -> None:
+        """Drop what M-RoPE keeps of the last image in the module: a text without one would be placed by it."""
+        if hasattr(self.model.model, "rope_deltas"):
+            self.model.model.rope_deltas = None
 
     def token_ids(self, text: str) -> list[int]:
         """Token ids of a text in the middle of a sequence."""
@@ -108,6 +121,7 @@ class FrozenVlm:
                 f"model.name: '{self.name}': its processor puts no image tokens into the text: choose a model that "
                 "reads images as tokens"
             )
+        found.pop("labels", None)  # of training
         return {name: value.to(self.device) for name, value in found.items() if isinstance(value, Tensor)}
 
     @property
@@ -189,18 +203,12 @@ def _in_float32(model: Any, device: str) -> Any:
     for one, weight in stored.items():
         one.weight.data = weight
         if isinstance(one, nn.Linear):
-            one.forward = _Float32Linear(one)
+            one.forward = partial(_in_float32_linear, one)  # type: ignore[method-assign]
         else:
             one.register_forward_hook(lambda _module, _inputs, output: output.float())
     return model
 
 
-class _Float32Linear:
+def _in_float32_linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """x W^T + b in float32, with W kept in half the memory."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        self._layer = layer
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self._layer.weight.float(), self._layer.bias)
-
+    return functional.linear(x, layer.weight.float(), layer.bias)

@@ -1,9 +1,8 @@
-"""Scores of candidate answers: their log-likelihoods behind an image and a prompt, by the tree pass or the plain one."""
+"""Scores of candidate answers: log-likelihoods behind an image and a prompt, by the tree pass or the plain one."""
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from zip_ray.errors import InputError, one_line
 from zip_ray.protocol.facts import TOKEN_TREE, Scoring
-from zip_ray.vlm.answer_tree import AnswerTree, Answers, answer_tree
+from zip_ray.vlm.answer_tree import Answers, answer_tree
 from zip_ray.vlm.chat import Chat
 from zip_ray.vlm.frozen_vlm import FrozenVlm
 from zip_ray.vlm.plain_pass import plain_pass
@@ -120,22 +119,22 @@ class Likelihoods:
 
     def _by_tree(self, prompts: Sequence[Soft], pictures: Sequence[Picture], answers: Answers) -> Tensor:
         tree = self._tree(answers)
-        paths = torch.from_numpy(tree.paths).double()
-        parts = []
-        for _, alike in groupby(pictures, key=lambda one: self.prefix(one).length):
-            parts += [self._edges(prompts, part, tree) @ paths.T for part in self._in_parts(list(alike))]
-        return torch.cat(parts).transpose(0, 1)
+        longest = max(len(one.context) + len(one.question) for one in prompts) + max(map(len, answers))
+        paths, found = torch.from_numpy(tree.paths).double(), []
+        for prefixes in self._together(pictures):
+            self._require_room(prefixes[0].length + longest)
+            found.append(tree_pass(self._vlm, prefixes, prompts, tree).double().cpu() @ paths.T)
+        return torch.cat(found).transpose(0, 1)
 
-    def _in_parts(self, pictures: list[Picture]) -> list[list[Picture]]:
-        """As many images as go through the decoder at once."""
-        most = max(1, min(IMAGES_PER_PASS, PASS_BYTES // max(1, self.prefix(pictures[0]).size)))
-        return [pictures[first : first + most] for first in range(0, len(pictures), most)]
-
-    def _edges(self, prompts: Sequence[Soft], pictures: Sequence[Picture], tree: AnswerTree) -> Tensor:
-        prefixes = [self.prefix(picture) for picture in pictures]
-        longest = max(len(one.context) + len(one.question) for one in prompts)
-        self._require_room(prefixes[0].length + longest + int(tree.depths.max(initial=0)) + 1)
-        return tree_pass(self._vlm, prefixes, prompts, tree).double().cpu()
+    def _together(self, pictures: Sequence[Picture]) -> Iterator[list[Prefix]]:
+        """Prefixes in their order, as many of one length as go through the decoder at once."""
+        part: list[Prefix] = []
+        for prefix in map(self.prefix, pictures):
+            if part and (prefix.length != part[0].length or len(part) == _most(part[0])):
+                yield part
+                part = []
+            part.append(prefix)
+        yield part
 
     def _plain(self, prompts: Sequence[Soft], pictures: Sequence[Picture], answers: Answers) -> Tensor:
         found = []
@@ -156,6 +155,11 @@ class Likelihoods:
                 f"task.name: image, prompt and longest answer are {tokens} tokens, and the model reads {most}: shorten "
                 "the answers or the question"
             )
+
+
+def _most(prefix: Prefix) -> int:
+    """Images of a pass."""
+    return max(1, min(IMAGES_PER_PASS, PASS_BYTES // prefix.size))
 
 
 def _no_image() -> Image.Image:

@@ -43,6 +43,7 @@ def plain_pass(vlm: FrozenVlm, before: str, image: Image.Image | None, prompt: S
 def _own_logits(vlm: FrozenVlm, inputs: dict[str, Tensor], last: int) -> Tensor:
     """Log-probabilities of all tokens at the last places of a sequence, each by what is before it."""
     kept = {"logits_to_keep": last + 1} if "logits_to_keep" in inspect.signature(vlm.model.forward).parameters else {}
+    vlm.forget_positions()
     logits = vlm.model(**inputs, **kept, use_cache=False).logits
     found: Tensor = logits[0, -last - 1 : -1].float().log_softmax(dim=1)
     return found

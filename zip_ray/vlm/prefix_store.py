@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -18,13 +18,17 @@ GIB = 2**30
 
 def free_memory(device: torch.device) -> int:
     """Bytes free now, on the device or for this process."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
 
 
 class PrefixStore:
     """Prefixes by image; each is computed once, if it can be kept. The bits are the same wherever one is kept."""
 
-    def __init__(self, device: torch.device, host_bytes: int, device_bytes: int = 0, folder: Path | None = None) -> None:
+    def __init__(
+        self, device: torch.device, host_bytes: int, device_bytes: int = 0, folder: Path | None = None
+    ) -> None:
         """Nothing is kept yet.
 
         Args:

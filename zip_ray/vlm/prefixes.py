@@ -49,6 +49,7 @@ def compute_prefix(vlm: FrozenVlm, before: str, image: Image.Image | None) -> Pr
     inputs = vlm.inputs(before, image)
     cache = DynamicCache()  # without a config: with one, layers with a sliding window drop what they pass
     inner = vlm.model.model
+    vlm.forget_positions()
     inner(**inputs, **{cache_argument(inner.forward): cache}, use_cache=True)
     length = inputs["input_ids"].shape[1]
     deltas = getattr(inner, "rope_deltas", None)

@@ -1,8 +1,8 @@
 """Hand-written questions: what a generative model is asked where a task has no question of its own."""
 
 from zip_ray.tasks import Task
+from zip_ray.tasks.asked_images import QuestionImages
 from zip_ray.tasks.images import ImageSet
-from zip_ray.tasks.questions import QuestionImages
 
 GENERIC = "What is in the picture? {}"
 QUESTIONS = ("What is in the picture?", "What does this image show?", "What is the main thing in this image?")
