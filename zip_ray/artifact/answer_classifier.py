@@ -14,7 +14,7 @@ from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.facts import Prompt
 from zip_ray.protocol.readout import apply
 from zip_ray.tasks import Task
-from zip_ray.vlm.answering import Answering, question_of, scores_on
+from zip_ray.vlm.answering import Answering, scores_on
 from zip_ray.vlm.frozen_vlm import load_vlm
 from zip_ray.vlm.prefix_store import PrefixStore
 from zip_ray.vlm.questions import templates_of
@@ -46,7 +46,7 @@ def evaluate_answers(prompt: TunedPrompt, task: Task, question: str | None) -> d
         InputError: the prompt's model cannot be used, or the task's images or answers.
     """
     answering = _load(prompt)
-    plain = Prompt(answering.embed(question_of(templates_of(task, question)[0])), suffix="")
+    plain = templates_of(task, question)[0]
     corrected = prompt.has_readout_for(task.classnames) and task.classnames == prompt.card.classnames
     asked = [plain, *(prompts_of(prompt) if corrected else [prompt.prompt])]
     scores = scores_on(answering, asked, task.test, task.classnames)

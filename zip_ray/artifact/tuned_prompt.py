@@ -39,7 +39,7 @@ def deployed(accuracies: dict[str, float]) -> float:
 
 
 class AnswerCard(BaseModel):
-    """How a generative model is asked: a sequence is `before`, context, question, `after`, answer, end token."""
+    """How a generative model is asked: a sequence is `before`, context, question, answer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,9 +47,10 @@ class AnswerCard(BaseModel):
     """What an answer's score is (see `model.scoring`)."""
     before: str
     """System text, and the image's place."""
-    after: str
-    end: int
-    """Token id behind an answer."""
+    question: tuple[int, ...]
+    """Token ids between the context and the answer; images that have questions of their own have others."""
+    answers: tuple[tuple[int, ...], ...]
+    """Token ids of the classes, in their order, the end token among them."""
 
 
 class PromptCard(BaseModel):

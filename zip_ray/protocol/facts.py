@@ -96,10 +96,10 @@ class VlmFacts:
     """How answers are scored: `token tree`, or the plain pass and why."""
     before: str
     """Text before the soft prompt, the image's place in it."""
-    after: str
-    """Text between the question and the answer."""
-    end: int
-    """Token id behind an answer."""
+    question: tuple[int, ...]
+    """Token ids between the context and the answer."""
+    answers: tuple[tuple[int, ...], ...]
+    """Token ids of the class names as answers, the end token among them."""
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def _of_clip(facts: ClipFacts) -> dict[str, Any]:
 
 def _of_vlm(facts: VlmFacts) -> dict[str, Any]:
     """What asking it takes."""
-    answer = AnswerCard(scoring=facts.scoring, before=facts.before, after=facts.after, end=facts.end)
+    answer = AnswerCard(scoring=facts.scoring, before=facts.before, question=facts.question, answers=facts.answers)
     return {"model": facts.model, "answer": answer}
 
 

@@ -72,7 +72,7 @@ class VlmScorer(BlackBoxScorer):
 
     def begin(self, prompt: ContextOptions) -> tuple[ModelShape, str]:
         """The configured context, and the question behind it: none where the context is the question's own words."""
-        init, question = prompt.init, question_of(self.task.template)
+        init, (question, _) = prompt.init, question_of(self.task.template)
         known = self.embed(question if init in ("random", *FROM_TEMPLATE) or is_place(init) else init)
         suffix = "" if init in FROM_TEMPLATE else question
         if is_place(init):
@@ -84,8 +84,9 @@ class VlmScorer(BlackBoxScorer):
         return self._answering.embed(words)
 
     def start(self, template: str) -> tuple[Float32, str]:
-        """The question's words, with no question behind them."""
-        return self.embed(question_of(template)), ""
+        """The question's words, with what stands behind {}, which is nothing in a question."""
+        words, behind = question_of(template)
+        return self.embed(words), behind
 
     def scores(self, prompts: Sequence[Prompt | str], split: Split, images: Int64) -> Float64:
         """Scores of candidates; an image with fewer than others has scores of no weight behind its own."""
@@ -94,16 +95,16 @@ class VlmScorer(BlackBoxScorer):
 
     def facts(self, start: str | None = None) -> Facts:
         """As of any scorer, with what a generative model adds."""
-        answering, config = self._answering, self.config.vlm
+        answering, config, facts = self._answering, self.config.vlm, super().facts(start)
         return replace(
-            super().facts(start),
+            facts,
             vlm=VlmFacts(
                 model=config.name,
                 scoring=config.scoring,
                 text_pass=answering.kind,
                 before=answering.chat.before,
-                after=answering.chat.after,
-                end=answering.chat.end,
+                question=answering.question_ids(facts.suffix),
+                answers=answering.answer_ids(self.task.classnames),
             ),
             generic=GENERIC,
             images_digest=self._images_digest,

@@ -35,7 +35,8 @@ class Answering:
         """
         self._vlm, self._store, self.chat = vlm, store, read_chat(vlm)
         self._likelihoods = Likelihoods(vlm, self.chat, store, scoring)
-        self._answers = lru_cache(maxsize=4096)(self._read_answers)
+        self.answer_ids = lru_cache(maxsize=4096)(self._answer_ids)
+        """Token ids of candidates, their end tokens among them."""
         self.prefix_size = 0
         """Bytes of an image's keys and values, known after `check`."""
 
@@ -94,7 +95,7 @@ class Answering:
         """
         pictures = [Picture(key, opened, lasting) for key, opened in zip(keys, images, strict=True)]
         soft = [self._soft(prompt, question) for prompt in prompts]
-        found: Float64 = self._likelihoods.scores(soft, pictures, self._answers(candidates)).numpy()
+        found: Float64 = self._likelihoods.scores(soft, pictures, self.answer_ids(candidates)).numpy()
         missing = (columns or len(candidates)) - len(candidates)
         if not missing:
             return found
@@ -115,19 +116,24 @@ class Answering:
             InputError: the image, the question or an answer cannot be used.
         """
         picture = Picture(key, opened)
-        answers = self._answers(candidates)
+        answers = self.answer_ids(candidates)
         answer_tree(answers)
         self._likelihoods.check(picture, [self._soft(prompt, question) for prompt in prompts], answers)
         self.prefix_size = self._likelihoods.prefix_size(picture)
 
     def _soft(self, prompt: Prompt | str, question: str) -> Soft:
         if isinstance(prompt, str):
-            prompt = Prompt(self.embed(question_of(prompt)))
+            words, behind = question_of(prompt)
+            prompt = Prompt(self.embed(words), suffix=behind)
         assert prompt.context is not None
         words = " ".join(part for part in (prompt.suffix, question) if part)
-        return Soft(torch.from_numpy(prompt.context), tuple(self.chat.question_ids(self._vlm, words)))
+        return Soft(torch.from_numpy(prompt.context), self.question_ids(words))
 
-    def _read_answers(self, candidates: tuple[str, ...]) -> Answers:
+    def question_ids(self, question: str) -> tuple[int, ...]:
+        """Token ids between a context and the answer."""
+        return tuple(self.chat.question_ids(self._vlm, question))
+
+    def _answer_ids(self, candidates: tuple[str, ...]) -> Answers:
         return tuple(tuple(self.chat.answer_ids(self._vlm, one)) for one in candidates)
 
 
@@ -169,6 +175,7 @@ def scores_on(
     return found
 
 
-def question_of(template: str) -> str:
-    """The question of a template: what stands before {}."""
-    return template.partition("{}")[0].strip()
+def question_of(template: str) -> tuple[str, str]:
+    """The question of a template, which stands before {}, and what is behind {}: it is read before the answer too."""
+    before, _, behind = template.partition("{}")
+    return before.strip(), behind

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -67,15 +68,19 @@ class Likelihoods:
         """The prefix of a picture, from the store; of none if its key is None."""
         blind = picture.key is None
         before = self._chat.blind if blind else self._chat.before
-        try:
+        with self._images_taken():
             return self._store.get(
                 picture.key,
                 lambda: compute_prefix(self._vlm, before, None if blind else picture.open()),
                 picture.lasting,
             )
-        except (RuntimeError, ValueError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
+
+    @contextmanager
+    def _images_taken(self) -> Iterator[None]:
+        """Say in one line that the model refuses an image."""
+        try:
+            yield
+        except ValueError as error:
             raise InputError(
                 f"model.name: '{self._vlm.name}' does not take images as its processor makes them "
                 f"({one_line(error)}): correct the processor's image size"
@@ -144,7 +149,9 @@ class Likelihoods:
                 blind = picture.key is None
                 before = self._chat.blind if blind else self._chat.before
                 image = None if blind else picture.open()
-                of_prompt.append(plain_pass(self._vlm, before, image, prompt, answers).double().sum(dim=1).cpu())
+                with self._images_taken():
+                    tokens = plain_pass(self._vlm, before, image, prompt, answers)
+                of_prompt.append(tokens.double().sum(dim=1).cpu())
             found.append(torch.stack(of_prompt))
         return torch.stack(found)
 
