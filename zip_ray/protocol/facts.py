@@ -100,6 +100,8 @@ class VlmFacts:
     """Token ids between the context and the answer."""
     answers: tuple[tuple[int, ...], ...]
     """Token ids of the class names as answers, the end token among them."""
+    memory: str = field(compare=False)
+    """How much memory the images' keys and values take, and where there is room for them, in words."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
         )
     if facts.clip is not None and facts.clip.text_pass not in (SHARED_PREFIX, TEMPLATE_ONCE):
         _log.warning("every query encodes its text in full (%s): correct, but slow", facts.clip.text_pass)
+    if facts.vlm is not None:
+        _log.warning("%s", facts.vlm.memory)
     if facts.vlm is not None and facts.vlm.text_pass != TOKEN_TREE:
         _log.warning("every query runs the model per image and candidate (%s): correct, but slow", facts.vlm.text_pass)
     if facts.clip is not None and facts.clip.precision:

@@ -102,6 +102,7 @@ class VlmScorer(BlackBoxScorer):
                 model=config.name,
                 scoring=config.scoring,
                 text_pass=answering.kind,
+                memory=self._memory,
                 before=answering.chat.before,
                 question=answering.question_ids(facts.suffix),
                 answers=answering.answer_ids(self.task.classnames),
@@ -134,10 +135,18 @@ class VlmScorer(BlackBoxScorer):
 
     @cached_property
     def _notes(self) -> tuple[str, ...]:
+        return (*self.task.notes, *shared_images(self.task))
+
+    @cached_property
+    def _memory(self) -> str:
         size = self._answering.prefix_size
+        if size == 0:
+            return "keys and values are not kept"
         count = len(self.splits["train"]) + len(self.splits["val"])
-        kept = f"keys and values: {size / 2**20:.3g} MiB per image, {size * count / GIB:.3g} GiB for {count} images"
-        return (*self.task.notes, *shared_images(self.task), kept)
+        fits = min(count, self._answering.room // size)
+        where = "all fit in memory" if fits == count else f"{fits} fit in memory, the others go to files"
+        sizes = f"{size / 2**20:.3g} MiB per image, {size * count / GIB:.3g} GiB for {count} images"
+        return f"keys and values: {sizes}; {where}"
 
 
 def _store(vlm: FrozenVlm, config: Config) -> PrefixStore:

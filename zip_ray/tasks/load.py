@@ -11,6 +11,7 @@ import numpy as np
 from zip_ray import registry
 from zip_ray.config.task import BUILT_IN, TaskConfig
 from zip_ray.errors import InputError
+from zip_ray.tasks.asked_images import QuestionImages
 from zip_ray.tasks.builtin.catalogue import built_in
 from zip_ray.tasks.coop.few_shot_task import coop
 from zip_ray.tasks.few_shot import draw
@@ -58,6 +59,8 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     source = _read(config, seed)
     for part in ("train", "val", "test"):
         _check(config.name, source, part)
+    if config.classes != "all" and isinstance(source.test, QuestionImages):
+        raise InputError(f"task.classes: '{config.classes}': images with questions have no classes: leave it out")
     notes = (*source.notes, *twins(config.name, source.classnames))
     train, val = draw(source, config.shots, seed, config.draw)
     count = len(source.classnames)
@@ -125,7 +128,7 @@ def twins(name: str, classnames: Sequence[str]) -> list[str]:
 
 def _check(name: str, source: Source, part: str) -> None:
     images: ImageSet | None = getattr(source, part)
-    if images is None:
+    if images is None or isinstance(images, QuestionImages):
         return
     counts = np.bincount(images.labels, minlength=len(source.classnames))
     if not counts.all():

@@ -37,6 +37,8 @@ class Answering:
         self._likelihoods = Likelihoods(vlm, self.chat, store, scoring)
         self.answer_ids = lru_cache(maxsize=4096)(self._answer_ids)
         """Token ids of candidates, their end tokens among them."""
+        self.room = store.room
+        """Bytes of memory for keys and values."""
         self.prefix_size = 0
         """Bytes of an image's keys and values, known after `check`."""
 

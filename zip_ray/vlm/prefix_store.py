@@ -39,6 +39,8 @@ class PrefixStore:
         """
         self._device, self._folder = device, folder
         self._left = {"device": device_bytes if device.type != "cpu" else 0, "host": host_bytes}
+        self.room = sum(self._left.values())
+        """Bytes of memory for prefixes."""
         self._kept: dict[Hashable, Prefix] = {}
         self._files: dict[Hashable, tuple[Path, int]] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
