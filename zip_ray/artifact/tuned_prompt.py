@@ -69,7 +69,7 @@ class PromptCard(BaseModel):
     encoder: str = ""
     """Frozen image encoder of a decoder."""
     scorer: str = "clip"
-    """What scored it; `clip` is a model of open_clip, `vlm` a generative one of transformers."""
+    """Name of the scorer; `clip` is a model of open_clip, `vlm` a generative one of transformers."""
     model: str = ""
     """Its name, as the config gives it."""
     pretrained: str | None = None

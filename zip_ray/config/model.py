@@ -32,7 +32,7 @@ class ModelConfig(ScorerOptions):
     """Precision of the text tower's matrix products. tf32 (GPU) and bf16 are faster but blur the small loss differences
     that ZIP learns from: `zip-ray doctor` measures how much."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where actors run it; auto = cuda if given a GPU."""
+    """Device of the actors; auto = cuda if a GPU is assigned."""
 
 
 def scorer_of(name: object, otherwise: str) -> str:
@@ -81,4 +81,4 @@ class VlmConfig(ScorerOptions):
     """GiB of host memory, per actor, for the keys and values of images. What does not fit goes to files in the cache
     folder. auto = half of the free memory, shared out among the actors."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where actors run it; auto = cuda if given a GPU."""
+    """Device of the actors; auto = cuda if a GPU is assigned."""

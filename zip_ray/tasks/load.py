@@ -41,7 +41,7 @@ class Task:
     val: ImageSet
     test: ImageSet
     notes: tuple[str, ...] = ()
-    """What a person should know of them, each one line."""
+    """Remarks on them for the user, one line each."""
     questions: tuple[str, ...] = ()
     """Hand-written questions for generative models, the plain one first; may be empty."""
 

@@ -28,7 +28,7 @@ class Source:
     val: ImageSet | None = None
     """Where validation images are drawn from; None if they are drawn from `train` too."""
     notes: tuple[str, ...] = ()
-    """What a person should know of what was found, each one line."""
+    """Remarks for the user, one line each."""
     questions: tuple[str, ...] = ()
     """Hand-written questions for generative models, the plain one first; may be empty."""
 
