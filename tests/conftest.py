@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,6 +10,7 @@ from ray.cluster_utils import Cluster
 
 from tests.support.clone import installed_wheel
 from tests.support.environment import isolate_environment
+from tests.support.painted import COLOURS, paint
 from tests.support.processes import signals_kept
 from tests.support.ray_cluster import running_cluster
 from tests.support.ray_head import ray_head
@@ -71,3 +73,23 @@ def job_head() -> Iterator[str]:
     """Address of the dashboard of a running head, to which jobs are submitted."""
     with ray_head() as started:
         yield started.dashboard
+
+
+@pytest.fixture(scope="session")
+def painted_vlm_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The config of a run over a random generative model on images that are their class's colour."""
+    from tests.support.tiny_vlms import save
+
+    root = tmp_path_factory.mktemp("painted")
+    for colour in COLOURS:
+        for place in range(8):
+            paint(root / "images" / colour / f"{place}.png", colour)
+    return {
+        "task": {"name": "folder", "root": str(root / "images"), "shots": 2, "batch_size": 4},
+        "model": {"name": save("llava", root / "model")},
+        "optimizer": {"method": "zip"},
+        "prompt": {"space": "low-rank", "intrinsic_dimension": 64, "rank": 2},
+        "cluster": {"pool": "in-process"},
+        "execution": {"cache": False},
+        "tracking": {"enabled": False},
+    }

@@ -34,6 +34,22 @@ class ShuffledPool(InProcessPool):
         return [Answer(work.id, self._scorer.answer(work), self._random.choice([1, 1, 2])) for work in portion]
 
 
+class SharingPool(InProcessPool):
+    """Several scorers, each of which answers what a keyed draw gives it, in another order than that of the works."""
+
+    def __init__(self, scorers: Sequence[ScorerLike]) -> None:
+        super().__init__(lambda: scorers[0])
+        self._scorers, self._held, self._random = scorers, [], random.Random(len(scorers))
+
+    def submit(self, works: Sequence[Work]) -> None:
+        self._held += works
+
+    def collect(self, timeout: float) -> list[Answer]:  # noqa: ARG002
+        self._random.shuffle(self._held)
+        works, self._held = self._held, []
+        return [Answer(work.id, self._random.choice(self._scorers).answer(work)) for work in works]
+
+
 class ReorderedPool(InProcessPool):
     """Answers first what an order puts first, whatever its priority."""
 

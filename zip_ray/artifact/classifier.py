@@ -1,5 +1,6 @@
 """Using a tuned prompt: on a task's test images, or on any images."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -40,8 +41,36 @@ class Prediction:
     """Probabilities by class name, in the order of the classes."""
 
 
-class Classifier:
+class Classifier(ABC):
     """A tuned prompt with its frozen model: images in, class names and probabilities out."""
+
+    classnames: tuple[str, ...]
+    """What it chooses from."""
+
+    def __call__(self, images: Given | Iterable[Given]) -> list[Prediction]:
+        """The class of each image, in their order; those of a folder in the order of their names.
+
+        Raises:
+            InputError: no image, or an unreadable one.
+        """
+        return list(self.each(images))
+
+    def each(self, images: Given | Iterable[Given]) -> Iterator[Prediction]:
+        """The same, one after another, with a few images in memory at a time."""
+        opened = _opened(images)
+        while part := list(islice(opened, IMAGES_PER_PASS)):
+            rows = self._probabilities([image for _, image in part])
+            for (path, _), row in zip(part, rows, strict=True):
+                best = max(range(len(row)), key=row.__getitem__)
+                yield Prediction(path, self.classnames[best], row[best], dict(zip(self.classnames, row, strict=True)))
+
+    @abstractmethod
+    def _probabilities(self, opened: list[Image.Image]) -> list[list[float]]:
+        """Of open images, shape (images, classes)."""
+
+
+class ClipClassifier(Classifier):
+    """By a model of open_clip."""
 
     def __init__(self, prompt: TunedPrompt, classnames: Sequence[str] | None = None) -> None:
         """Load the model, on the GPU where there is one.
@@ -56,35 +85,34 @@ class Classifier:
             InputError: the prompt's model cannot be loaded, or the classes cannot be used.
         """
         self.classnames = prompt.classes(classnames)
-        """Names of the classes to choose from."""
         self._clip, self._prompt = _load(prompt), prompt
         self._read_out = prompt.read_out(self.classnames)
         self._text = prompt.text_features(self._clip.model, self._clip.tokenizer, self.classnames)
 
-    def __call__(self, images: Given | Iterable[Given]) -> list[Prediction]:
-        """The class of each image, in their order; those of a folder in the order of their names.
-
-        Raises:
-            InputError: no image, or an unreadable one.
-        """
-        return list(self.each(images))
-
-    def each(self, images: Given | Iterable[Given]) -> Iterator[Prediction]:
-        """The same as an iterator, with a few images in memory at a time."""
-        opened = _opened(images)
-        while part := list(islice(opened, IMAGES_PER_PASS)):
-            rows = self._probabilities(image for _, image in part).tolist()
-            for (path, _), row in zip(part, rows, strict=True):
-                best = max(range(len(row)), key=row.__getitem__)
-                yield Prediction(path, self.classnames[best], row[best], dict(zip(self.classnames, row, strict=True)))
-
     @torch.no_grad()
-    def _probabilities(self, opened: Iterable[Image.Image]) -> Tensor:
-        """Probabilities of open images, shape (images, classes)."""
+    def _probabilities(self, opened: list[Image.Image]) -> list[list[float]]:
         images = prompted_features(self._clip, opened, self._prompt.prompt.visual)
-        if self._read_out is not None:
-            return _scores(images, self._read_out).softmax(dim=1)
-        return (self._prompt.card.logit_scale * images @ self._text.T).softmax(dim=1)
+        plain = self._prompt.card.logit_scale * images @ self._text.T
+        scores = plain if self._read_out is None else _scores(images, self._read_out)
+        found: list[list[float]] = scores.softmax(dim=1).tolist()
+        return found
+
+
+def classifier_of(prompt: TunedPrompt, classnames: Sequence[str] | None = None) -> Classifier:
+    """The classifier of a tuned prompt, whatever model it is of.
+
+    Args:
+        prompt: a tuned prompt.
+        classnames: classes to choose from; the prompt's own if None.
+
+    Raises:
+        InputError: the prompt's model cannot be loaded, or the classes cannot be used.
+    """
+    if prompt.card.scorer == "vlm":
+        from zip_ray.artifact.answer_classifier import AnswerClassifier
+
+        return AnswerClassifier(prompt, classnames)
+    return ClipClassifier(prompt, classnames)
 
 
 def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, float]:
@@ -96,8 +124,12 @@ def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, floa
     Raises:
         InputError: the task or the prompt's model cannot be used.
     """
-    clip = _load(prompt)
     data = load_task(task, seed)
+    if prompt.card.scorer == "vlm":
+        from zip_ray.artifact.answer_classifier import evaluate_answers
+
+        return evaluate_answers(prompt, data, task.question)
+    clip = _load(prompt)
     images = split_features(clip, data.test)
     visual = prompt.prompt.visual
     prompted = images if visual is None else prompted_features(clip, each_image(data.test), visual)

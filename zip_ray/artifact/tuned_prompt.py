@@ -38,6 +38,21 @@ def deployed(accuracies: dict[str, float]) -> float:
     return accuracies.get(READ_OUT, accuracies.get(TUNED, 0.0))
 
 
+class AnswerCard(BaseModel):
+    """How a generative model is asked: a sequence is `before`, context, question, answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scoring: Literal["sum", "mean", "calibrated"]
+    """What an answer's score is (see `model.scoring`)."""
+    before: str
+    """System text, and the image's place."""
+    question: tuple[int, ...]
+    """Token ids between the context and the answer; images that have questions of their own have others."""
+    answers: tuple[tuple[int, ...], ...]
+    """Token ids of the classes, in their order, the end token among them."""
+
+
 class PromptCard(BaseModel):
     """The description of a tuned prompt: JSON in the file's header, and in a .json file beside it."""
 
@@ -48,20 +63,23 @@ class PromptCard(BaseModel):
     classnames: tuple[str, ...]
     template: str
     suffix: str
-    """Text after the class name."""
+    """Text after the class name; of a generative model the question behind the context."""
     visual: VisualKind | None = None
     """What is done to images; None if only the text was tuned."""
     encoder: str = ""
     """Frozen image encoder of a decoder."""
     scorer: str = "clip"
-    """Name of the scorer; `clip` is a model of open_clip, which the next fields describe."""
+    """Name of the scorer; `clip` is a model of open_clip, `vlm` a generative one of transformers."""
     model: str = ""
+    """Its name, as the config gives it."""
     pretrained: str | None = None
     weights_digest: str
     """SHA-256 of the weights (see `clip.loading.weights_digest`)."""
     preprocess: dict[str, Any] = {}
     """Preprocessing of images, as open_clip describes it."""
     logit_scale: float = 1.0
+    answer: AnswerCard | None = None
+    """Of a generative model."""
     method: str
     seed: int
     prompt: dict[str, Any]
@@ -165,9 +183,9 @@ class TunedPrompt:
         Raises:
             InputError: the model cannot be loaded, or the classes cannot be used.
         """
-        from zip_ray.artifact.classifier import Classifier
+        from zip_ray.artifact.classifier import classifier_of
 
-        return Classifier(self, classnames)
+        return classifier_of(self, classnames)
 
     def export(self, file: str | Path) -> None:
         """Write a linear classifier of image features, its readout folded in (see `artifact.class_weights`).
@@ -193,17 +211,22 @@ class TunedPrompt:
             None where there is no readout, or where the classes are others than those it was fitted to (in any order):
             then a warning says that only the prompt is used.
         """
-        if self.readout is None or self.head is None:
+        names = self.classes(classnames)
+        if self.head is None or not self.has_readout_for(names):
             return None
-        own, names = self.card.classnames, self.classes(classnames)
-        if sorted(names) != sorted(own):
-            warnings.warn(
-                "the readout was fitted to other classes than these: only the prompt is used",
-                stacklevel=3,
-            )
-            return None
-        order = [own.index(name) for name in names]
+        assert self.readout is not None
+        order = [self.card.classnames.index(name) for name in names]
         return self.head[order], self.readout.bias[order]
+
+    def has_readout_for(self, names: Sequence[str]) -> bool:
+        """Whether the readout is used for these classes: not for others, in any order, of which a warning tells."""
+        known = self.readout is not None and sorted(names) == sorted(self.card.classnames)
+        if self.readout is not None and not known:
+            warnings.warn(
+                "the readout knows the classes that it was fitted to, not these: the prompt alone is used",
+                stacklevel=4,
+            )
+        return known
 
     def text_features(self, model: "nn.Module", tokenizer: Any, classnames: Sequence[str] | None = None) -> "Tensor":
         """Unit-length text features, shape (classes, embed), on the model's device.

@@ -13,8 +13,9 @@ def choose_device(config: Config) -> str:
 
     If `gpus_per_actor` is left to the cluster, any GPU visible to an actor is assigned to it.
     """
-    if config.clip.device != "auto":
-        return config.clip.device
+    asked = str(getattr(config.model, "device", "auto"))
+    if asked != "auto":
+        return asked
     entitled = config.cluster.gpus_per_actor != 0 or config.cluster.pool == "in-process"
     return "cuda" if entitled and torch.cuda.is_available() else "cpu"
 

@@ -1,8 +1,14 @@
 """Section `model`: what is frozen."""
 
-from typing import Annotated, Literal
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from zip_ray.config.section import AtHome, Section
+from pydantic import AfterValidator
+
+from zip_ray.config.section import AtHome, Positive, Section
+
+TINY_VLM, TRANSFORMERS = "tiny-vlm", "transformers:"
 
 
 class ScorerOptions(Section):
@@ -25,5 +31,54 @@ class ModelConfig(ScorerOptions):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Precision of the text tower's matrix products. tf32 (GPU) and bf16 are faster but blur the small loss differences
     that ZIP learns from: `zip-ray doctor` measures how much."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the actors; auto = cuda if a GPU is assigned."""
+
+
+def scorer_of(name: object, otherwise: str) -> str:
+    """What scores a model of that name, where the config does not say."""
+    generative = isinstance(name, str) and (name == TINY_VLM or name.startswith(TRANSFORMERS))
+    return "vlm" if generative else otherwise
+
+
+def _lasting(name: str) -> str:
+    """The name, with a folder that is here as it is found from any working directory."""
+    if scorer_of(name, "") != "vlm":
+        raise ValueError("give tiny-vlm, transformers:FOLDER or transformers:ORG/REPO, or another model.scorer")
+    place = Path(name.removeprefix(TRANSFORMERS)).expanduser()
+    return f"{TRANSFORMERS}{place.absolute()}" if name.startswith(TRANSFORMERS) and place.is_dir() else name
+
+
+def _settings(text: str) -> str:
+    """Refuse what is no JSON object."""
+    try:
+        found: Any = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"'{text}' is no JSON ({error}): give an object of transformers' settings") from error
+    if not isinstance(found, dict) or "quant_method" not in found:
+        raise ValueError(f"'{text}' names no quant_method: give an object of transformers' settings")
+    return text
+
+
+class VlmConfig(ScorerOptions):
+    """The frozen model, a generative one of transformers."""
+
+    scorer: Literal["vlm"] = "vlm"
+    """Generative models of transformers."""
+    name: Annotated[str, AfterValidator(_lasting)] = TINY_VLM
+    """tiny-vlm, which ships with zip-ray; or `transformers:FOLDER` or `transformers:ORG/REPO`: whatever transformers'
+    AutoModelForImageTextToText loads."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the activations. fp32 = whatever the weights are kept in; bf16 is faster on a GPU, but blurs small loss
+    differences."""
+    quantization: Annotated[str, AfterValidator(_settings)] | None = None
+    """Settings of transformers for quantised weights, as JSON with quant_method. Not needed for a model that is stored
+    quantised."""
+    scoring: Literal["sum", "mean", "calibrated"] = "sum"
+    """Score of a candidate answer: sum = its log-likelihood; mean = that per token; calibrated = less its
+    log-likelihood without the image."""
+    prefix_memory: Positive | Literal["auto"] = "auto"
+    """GiB of host memory, per actor, for the keys and values of images. What does not fit goes to files in the cache
+    folder. auto = half of the free memory, shared out among the actors."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the actors; auto = cuda if a GPU is assigned."""

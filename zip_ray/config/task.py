@@ -12,7 +12,7 @@ ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
 """Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
 KINDS = (*ROOTED, "huggingface")
 """Kinds of task that are not built in."""
-TESTED = ("name", "root", "classes", "template", "test_set", "shots")
+TESTED = ("name", "root", "classes", "template", "question", "test_set", "shots")
 """Fields that say what a tuned prompt is tested on; shots since they may leave fewer images of a class for the test."""
 BUILT_IN = {
     "digits": ("inverted", "noisy", "rotated", "moved"),
@@ -48,7 +48,7 @@ def of_other_data(own: Tree, target: Tree) -> Tree:
     none do they lie where these data lie.
     """
     rooted = str(target["name"]).partition(":")[0] in ROOTED
-    left_out = ("template", "test_set", *(() if rooted else ("root",)))
+    left_out = ("template", "question", "test_set", *(() if rooted else ("root",)))
     return {name: value for name, value in own.items() if name not in left_out}
 
 
@@ -67,6 +67,8 @@ class TaskConfig(Section):
     """Half of the classes, or all. base = the first half (rounded up), new = the rest: tune on base, test on both."""
     template: str | None = None
     """A sentence with {} for the class name; or the task's own."""
+    question: str | None = None
+    """What a generative model is asked; or the task's own. The answers are the class names."""
     test_set: str = "test"
     """`test`, or a shifted test set, such as `inverted`. The built-in tasks have some (docs/measurements/tasks.md)."""
     shots: Count = 16
@@ -91,6 +93,8 @@ class TaskConfig(Section):
             raise ValueError(f"crop_scale is {self.crop_scale}: give 0 < smallest <= largest <= 1")
         if self.template is not None and self.template.count("{}") != 1:
             raise ValueError(f"template is '{self.template}': it needs {{}} once, where the class name goes")
+        if self.question is not None and (not self.question.strip() or "{}" in self.question):
+            raise ValueError(f"question is '{self.question}': give a question without {{}}: the answer comes behind it")
         if self.test_set not in (known := known_test_sets(self.name)):
             raise ValueError(f"test_set is '{self.test_set}': '{self.name}' has {', '.join(known)}")
         kind = self.name.partition(":")[0]

@@ -10,7 +10,7 @@ from zip_ray import registry
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.config.execution import ExecutionConfig
 from zip_ray.config.merging import Tree, merge
-from zip_ray.config.model import ModelConfig, ScorerOptions
+from zip_ray.config.model import ModelConfig, ScorerOptions, VlmConfig, scorer_of
 from zip_ray.config.output import OutputConfig
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.config.section import Section, Seed
@@ -34,7 +34,7 @@ method makes one."""
 BUILT_IN: dict[str, dict[str, type[Section]]] = {
     "optimizer": {name: method.Options for name, method in METHODS.items()},
     "prompt": {name: space.Options for name, space in SPACES.items()},
-    "model": {"clip": ModelConfig},
+    "model": {"clip": ModelConfig, "vlm": VlmConfig},
 }
 """By such a section: the classes of the built-in choices."""
 
@@ -97,7 +97,7 @@ def completed(tree: Tree) -> Tree:
     whole["prompt"] = {name: value for name, value in prompt.items() if name in fields or name in own}
     model = whole.get("model", {})
     if isinstance(model, dict):
-        whole["model"] = {"scorer": CHOOSERS["model"][1], **model}
+        whole["model"] = {"scorer": scorer_of(model.get("name"), CHOOSERS["model"][1]), **model}
     return whole
 
 
@@ -139,6 +139,17 @@ class Config(Section):
         """The section `model`, for the code of open_clip's models."""
         assert isinstance(self.model, ModelConfig)
         return self.model
+
+    @property
+    def vlm(self) -> VlmConfig:
+        """The section `model`, for the code of generative models."""
+        assert isinstance(self.model, VlmConfig)
+        return self.model
+
+    @property
+    def works_on_images(self) -> bool:
+        """Whether the images are the work of a query, and shards are of them; else texts, and shards of the classes."""
+        return self.prompt.visual or not isinstance(self.model, ModelConfig)
 
     @property
     def asks_in_flight(self) -> int:

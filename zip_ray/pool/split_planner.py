@@ -78,7 +78,7 @@ class Partition:
 def whole_of(config: Config, facts: Facts) -> Whole:
     """What there is to split in the passes of a run."""
     sides: Literal[1, 2] = 2 if config.optimizer.queries_per_ask == 2 else 1
-    if config.prompt.visual:
+    if config.works_on_images:
         return Whole("images", min(config.task.batch_size, facts.images["train"]), sides)
     return Whole("classes", len(facts.classnames), sides)
 

@@ -2,9 +2,9 @@
 
 A shard of the classes answers, for each image, its largest logit m_i, the sum s_i of exp(logit - m_i), and the logit t
 of the image's class if it is there. With M = max_i m_i the cross-entropy is M + log sum_i s_i exp(m_i - M) - t: that of
-all classes together. Under a visual prompt, where the images are the work, a shard is some images of the mini-batch,
-and answers the same of all classes. Class scores are concatenated along classes or images; of chosen classes each
-shard has the logits of those that it has and the logsumexp of its others, which add up.
+all classes together. Where the images are the work (visual prompts, models that are not CLIP) a shard
+is some images of the mini-batch, and answers the same of all classes. Class scores are concatenated along classes or
+images; of chosen classes each shard has the logits of those that it has and the logsumexp of its others, which add up.
 """
 
 import time
@@ -122,7 +122,7 @@ class SplitPool:
         self._fixed: Partition | None = None
         if config.execution.split != "auto":
             sides, shards = config.execution.split
-            self._fixed = Partition(sides, shards, "images" if config.prompt.visual else "classes")
+            self._fixed = Partition(sides, shards, "images" if config.works_on_images else "classes")
         self._parts: dict[int, tuple[_Split, int]] = {}
         """Parts in flight, by their ids: the pass that each is of, and its place there."""
 

@@ -6,12 +6,15 @@ from typing import Literal
 from zip_ray.protocol.arrays import Float32, Int64
 
 Split = Literal["train", "val", "test"]
+Scoring = Literal["sum", "mean", "calibrated"]
 VisualKind = Literal["frame", "decoder", "tokens"]
 
 PHOTO = "a photo of a {}."
 """The generic template (Radford et al., 2021), and that of a data set that has none of its own."""
 SHARED_PREFIX = "shared prefix"
 """`ClipFacts.text_pass` where texts take the shared-prefix pass."""
+TOKEN_TREE = "token tree"
+"""`VlmFacts.text_pass` where answers are scored as a tree behind kept prefixes; anything else is the plain pass."""
 TEMPLATE_ONCE = "template, encoded once"
 """`ClipFacts.text_pass` where only images are prompted; anything else is the plain pass, and why."""
 
@@ -35,7 +38,7 @@ class Prompt:
     """Context token embeddings, shape (m, width); None where the task's plain template is the text."""
     visual: VisualPrompt | None = None
     suffix: str | None = None
-    """Text after the class name; None for the scorer's own."""
+    """Text after the class name; of a generative model the question behind the context. None for the scorer's own."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,26 @@ class ClipFacts:
 
 
 @dataclass(frozen=True)
+class VlmFacts:
+    """What a run knows besides of a generative model."""
+
+    model: str
+    """As the config names it; a folder by its absolute path."""
+    scoring: Scoring
+    """What a candidate's score is: its log-likelihood, that per token, or less that without the image."""
+    text_pass: str
+    """How answers are scored: `token tree`, or the plain pass and why."""
+    before: str
+    """Text before the soft prompt, the image's place in it."""
+    question: tuple[int, ...]
+    """Token ids between the context and the answer."""
+    answers: tuple[tuple[int, ...], ...]
+    """Token ids of the class names as answers, the end token among them."""
+    memory: str = field(compare=False)
+    """How much memory the images' keys and values take, and where there is room for them, in words."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """Facts of a scorer and its task that the driver needs; the same on every actor of a run."""
 
@@ -92,7 +115,7 @@ class Facts:
     templates: tuple[str, ...]
     """Hand-written templates of the task, the plain one first."""
     suffix: str
-    """Text after the class name in a tuned prompt."""
+    """Text after the class name in a tuned prompt; of a generative model the question behind its soft prompt."""
     images: dict[Split, int]
     """Images in each split."""
     device: str
@@ -104,6 +127,10 @@ class Facts:
     """Identity of the frozen model: for CLIP, SHA-256 over names, shapes and values of the weights."""
     clip: ClipFacts | None = None
     """What a model of open_clip adds."""
+    vlm: VlmFacts | None = None
+    """What a generative model adds."""
+    generic: str = PHOTO
+    """The template that fits any task."""
     images_digest: str = ""
     """Identity of the task's images and labels (see `tasks.identity`)."""
     notes: tuple[str, ...] = ()

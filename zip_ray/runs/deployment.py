@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from zip_ray.artifact.kept_readout import ReadoutCard
-from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, PromptCard, TunedPrompt, deployed
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, AnswerCard, PromptCard, TunedPrompt, deployed
 from zip_ray.config.tree import Config
 from zip_ray.pool.asking import accuracy_on_test, ask
 from zip_ray.pool.contract import Pool
-from zip_ray.protocol.facts import ClipFacts
+from zip_ray.protocol.facts import ClipFacts, VlmFacts
 from zip_ray.protocol.messages import Encoding, EncodingResult
 from zip_ray.protocol.readout import Readout
 from zip_ray.readout.evidence import Evidence
@@ -146,6 +146,12 @@ def _of_clip(facts: ClipFacts) -> dict[str, Any]:
     }
 
 
+def _of_vlm(facts: VlmFacts) -> dict[str, Any]:
+    """What asking it takes."""
+    answer = AnswerCard(scoring=facts.scoring, before=facts.before, question=facts.question, answers=facts.answers)
+    return {"model": facts.model, "answer": answer}
+
+
 def _card(
     run: OpenRun, state: RunState, chosen: Classifier, accuracies: dict[str, float], encoding: EncodingResult
 ) -> PromptCard:
@@ -164,6 +170,7 @@ def _card(
         encoder=visual.encoder if visual else "",
         scorer=config.model.scorer,
         **({} if facts.clip is None else _of_clip(facts.clip)),
+        **({} if facts.vlm is None else _of_vlm(facts.vlm)),
         weights_digest=facts.weights_digest,
         method=config.optimizer.method,
         seed=config.seed,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from zip_ray.config.tree import Config
 from zip_ray.optimizers.gauss_newton import LEAST_ROUND, GaussNewtonOptions
 from zip_ray.prompts.options import ContextOptions
-from zip_ray.protocol.facts import PHOTO, Facts
+from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.mini_batches import chunks
 
 FEWEST_IN_ROUND, MOST_IN_ROUND = 52, 128
@@ -61,7 +61,7 @@ def _plan_rounds(
 def _surveyed(config: Config, facts: Facts, budget: float, each: int) -> tuple[str, ...]:
     if not (isinstance(config.prompt, ContextOptions) and config.prompt.init == "auto") or config.prompt.visual:
         return ()
-    known = tuple(dict.fromkeys((*facts.templates, PHOTO)))
+    known = tuple(dict.fromkeys((*facts.templates, facts.generic)))
     affordable = len(known) if budget == math.inf else int(SURVEY_SHARE * budget) // each
     return known[:affordable]
 

@@ -9,7 +9,7 @@ from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolWatch
 from zip_ray.prompts.options import ContextOptions
 from zip_ray.protocol.arrays import Float32, Int64
-from zip_ray.protocol.facts import PHOTO, Facts, Split
+from zip_ray.protocol.facts import Facts, Split
 from zip_ray.protocol.messages import Evaluation, EvaluationResult, Features, FeaturesResult
 from zip_ray.readout.feature_baselines import linear_probe, tip_adapter
 from zip_ray.tuning.events import ZeroShot
@@ -31,8 +31,8 @@ def evaluate_before(pool: Pool, config: Config, facts: Facts, watch: PoolWatch) 
         found = [ask(pool, Evaluation(split, template), EvaluationResult, watch.look) for split in splits]
         return sum(result.accuracy * result.images for result in found)
 
-    best = max(dict.fromkeys((*facts.templates, PHOTO)), key=correct)
-    chosen = {"generic template": PHOTO, PLAIN_TEMPLATE: facts.template, "best template": best}
+    best = max(dict.fromkeys((*facts.templates, facts.generic)), key=correct)
+    chosen = {"generic template": facts.generic, PLAIN_TEMPLATE: facts.template, "best template": best}
     tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.look) for text in {*chosen.values()}}
     accuracies = {name: tested[text] for name, text in chosen.items()}
     if config.validation.feature_baselines:

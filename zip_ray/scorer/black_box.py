@@ -4,7 +4,7 @@ numpy only: the model may be anywhere, behind an HTTP service for instance.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -29,11 +29,13 @@ from zip_ray.protocol.messages import (
     FactsRequest,
     Gradient,
     Pass,
+    Slice,
     Value,
     Work,
 )
 from zip_ray.protocol.mini_batches import asked_images
 from zip_ray.protocol.readout import apply
+from zip_ray.protocol.shards import ShardStatistics, SliceResult, shard_bounds
 from zip_ray.scorer.starts import Starts
 from zip_ray.tasks import ImageSet, Task
 
@@ -43,7 +45,7 @@ class BlackBoxScorer(ABC):
 
     Options: ClassVar[type[ScorerOptions]]
     """Its section of the config, `model`."""
-    device: ClassVar[str] = "elsewhere"
+    device: str = "elsewhere"
     """Where the model runs, for the record."""
     identity: str = ""
     """Identity of the model, such as a version; a run can be resumed only with the same one."""
@@ -63,17 +65,26 @@ class BlackBoxScorer(ABC):
             raise InputError(f"prompt.space: '{config.prompt.space}' prompts images: choose a space of contexts")
         if config.task.views != 0:
             raise InputError(f"task.views: {config.task.views}: this scorer makes no crops: leave it out")
-        if is_place(config.prompt.init):
-            raise InputError(f"prompt.init: '{config.prompt.init}': this scorer starts from words or at random")
         self.options, self.task, self.config = options, task, config
         self.splits: dict[Split, ImageSet] = {"train": task.train, "val": task.val, "test": task.test}
         """The images by split."""
-        words, after = around(task.template)
-        init = config.prompt.init
-        self.suffix = after if init in FROM_TEMPLATE else PUBLISHED_SUFFIX
+        shape, self.suffix = self.begin(config.prompt)
+        self._starts = Starts(self, shape, config)
+
+    def begin(self, prompt: ContextOptions) -> tuple[ModelShape, str]:
+        """The model's shape with the configured initial context, and the text after the class name.
+
+        Raises:
+            InputError: the words cannot be used.
+        """
+        init = prompt.init
+        if is_place(init):
+            raise InputError(f"prompt.init: '{init}': this scorer starts from words or at random")
+        words, after = around(self.task.template)
         known = self.embed(words if init in ("random", *FROM_TEMPLATE) else init)
-        context = random_context(config.prompt.tokens, known.shape[1], config.seed) if init == "random" else known
-        self._starts = Starts(self, ModelShape(context, token_std=float(known.std())), config)
+        context = random_context(prompt.tokens, known.shape[1], self.config.seed) if init == "random" else known
+        suffix = after if init in FROM_TEMPLATE else PUBLISHED_SUFFIX
+        return ModelShape(context, token_std=float(known.std())), suffix
 
     @abstractmethod
     def embed(self, words: str) -> Float32:
@@ -126,7 +137,9 @@ class BlackBoxScorer(ABC):
         """
         match work.body:
             case Pass(asks) if not isinstance(asks[0], Gradient):
-                return tuple(self._score(ask) for ask in asks)
+                return tuple(self._result(ask, *found) for ask, found in zip(asks, self._asked(asks), strict=True))
+            case Slice() as part if part.over == "images":
+                return SliceResult(tuple(self._shards(part)))
             case Evaluation() as evaluation:
                 return self._evaluate(evaluation)
             case Encoding(w, start):
@@ -134,19 +147,57 @@ class BlackBoxScorer(ABC):
                 return EncodingResult(self._starts.prompt(w, start), no_features)
             case FactsRequest(start):
                 return self.facts(start)
-        raise InputError(
-            "model.scorer: it gives class scores only: no gradients, no split passes (execution.split), no crops"
-        )
+        raise InputError("model.scorer: it gives class scores only: no gradients, no shards of the classes, no crops")
 
-    def _score(self, ask: Ask) -> AskResult:
-        labels = self.task.train.labels
-        images = asked_images(ask, len(labels), self.config.task.batch_size, self.config.seed)
-        found = np.asarray(self.scores(self._starts.asked(ask), "train", images), dtype=np.float64)
-        losses, accuracy = self._judge(found, labels[images])
-        wanted = ask.scores
-        scores = None if wanted is None else found if wanted.classes is None else _pooled(found, wanted.classes)
+    def _asked(self, asks: Sequence[Ask], part: Slice | None = None) -> list[tuple[Float64, Int64]]:
+        """Of each ask: logits of its points (points, images, classes), and its images; those on the same images go
+        through the model together.
+        """
+        images = [self._images(ask, part) for ask in asks]
+        prompts = [self._starts.asked(ask, None if part is None else part.sides) for ask in asks]
+        alike: dict[bytes, list[int]] = {}
+        for place, chosen in enumerate(images):
+            alike.setdefault(chosen.tobytes(), []).append(place)
+        found: dict[int, Float64] = {}
+        for places in alike.values():
+            together = [prompt for place in places for prompt in prompts[place]]
+            scores = np.asarray(self.scores(together, "train", images[places[0]]), dtype=np.float64)
+            bounds = np.cumsum([len(prompts[place]) for place in places])
+            found |= dict(zip(places, np.split(scores, bounds[:-1]), strict=True))
+        return [(found[place], chosen) for place, chosen in enumerate(images)]
+
+    def _images(self, ask: Ask, part: Slice | None) -> Int64:
+        """The images of an ask, or a shard of them."""
+        images = asked_images(ask, len(self.task.train.labels), self.config.task.batch_size, self.config.seed)
+        return images if part is None else images[slice(*shard_bounds(len(images), part.shard, part.shards))]
+
+    def _result(self, ask: Ask, found: Float64, images: Int64) -> AskResult:
+        losses, accuracy = self._judge(found, self.task.train.labels[images])
+        scores = self._wanted(ask, found)
         kept = None if scores is None else np.ascontiguousarray(scores, dtype=np.float32)
         return AskResult(tuple(losses), accuracy, scores=kept)
+
+    def _wanted(self, ask: Ask, found: Float64, places: slice = slice(None)) -> Float64 | None:
+        """Those of logits (points, images, classes) that an ask wants; `places` of these images among its own."""
+        if ask.scores is None or ask.scores.classes is None:
+            return None if ask.scores is None else found
+        return _pooled(found, ask.scores.classes[places])
+
+    def _shards(self, part: Slice) -> Iterator[ShardStatistics]:
+        """What a shard of the images answers to each ask of a slice."""
+        for ask, (found, images) in zip(part.asks, self._asked(part.asks, part), strict=True):
+            labels, maxima = self.task.train.labels[images], found.max(axis=2)
+            places = slice(*shard_bounds(len(self._images(ask, None)), part.shard, part.shards))
+            scores: Float32 | Float64 | None = self._wanted(ask, found, places)
+            if ask.scores is not None and ask.scores.classes is None:
+                scores = found.astype(np.float32)
+            yield ShardStatistics(
+                maxima,
+                np.exp(found - maxima[..., None]).sum(axis=2),
+                found[:, np.arange(len(labels)), labels],
+                found.argmax(axis=2) == labels,
+                scores,
+            )
 
     def _evaluate(self, evaluation: Evaluation) -> EvaluationResult:
         images = np.arange(*(evaluation.part or (0, len(self.splits[evaluation.split]))))

@@ -15,6 +15,7 @@ from zip_ray.clip.shared_weights import share_weights
 from zip_ray.config.model import ModelConfig
 from zip_ray.config.threads import threads
 from zip_ray.config.tree import Config
+from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Float32
 from zip_ray.protocol.facts import TEMPLATE_ONCE, ClipFacts, Facts
 from zip_ray.protocol.messages import (
@@ -38,6 +39,7 @@ from zip_ray.scorer.image_side import ImageSide
 from zip_ray.scorer.passes import Passes
 from zip_ray.scorer.starts import Starts
 from zip_ray.tasks import Task, load_task
+from zip_ray.tasks.asked_images import QuestionImages
 from zip_ray.tasks.identity import identity, shared_images
 
 JUDGED_PAIRS = 16
@@ -62,6 +64,11 @@ class ClipScorers:
         """The scorer of a run; raises what `build_scorer` does."""
         torch.set_num_threads(threads(config))
         task = load_task(config.task, config.seed)  # before the model: a wrong path shows before a long download
+        if isinstance(task.test, QuestionImages):
+            raise InputError(
+                f"task.root: '{config.task.root}' has questions, which CLIP does not read: give a generative model "
+                "(model.name)"
+            )
         return Scorer(self._clip(config), task, config)
 
     def _clip(self, config: Config) -> FrozenClip:

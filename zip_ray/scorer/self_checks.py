@@ -7,7 +7,7 @@ import torch
 
 from zip_ray.clip.loading import load_clip
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts, word_embeddings
-from zip_ray.config.model import ModelConfig
+from zip_ray.config.model import ModelConfig, VlmConfig
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.threads import auto_threads, cores, threads
 from zip_ray.config.tree import Config
@@ -47,7 +47,7 @@ def devices(config: Config) -> str:
     each, auto = threads(config), auto_threads(cluster)
     wanted = each * (1 if cluster.pool == "in-process" else cluster.most or 1)
     text = f"{cores()} CPU cores, {gpus} GPUs"
-    asked = isinstance(config.model, ModelConfig) and config.model.device == "cuda"
+    asked = getattr(config.model, "device", "auto") == "cuda"
     if asked and gpus == 0 and cluster.address is None:
         raise InputError(f"model.device: 'cuda', but this machine shows {text}: use auto, or join a cluster with GPUs")
     if cluster.address is None and cluster.gpus == 0 and wanted > cores():
@@ -64,6 +64,8 @@ def model(config: Config) -> str:
     Raises:
         InputError: it cannot be loaded, or the two differ.
     """
+    if isinstance(config.model, VlmConfig):
+        return f"{config.model.name}: a generative model, held against its own forward pass with the prompt"
     if not isinstance(config.model, ModelConfig):
         return f"{config.model.scorer}: your own scorer, tested with the prompt"
     clip = load_clip(config.clip, "cpu")
@@ -104,6 +106,8 @@ def prompt(config: Config) -> str:
     context = "" if unused else f"{tokens} context tokens of width {width}, "
     space = make_space(config.prompt, facts.shape, config.seed)
     found = f"{config.prompt.space}: {context}{space.dimension} parameters"
+    if facts.vlm is not None:
+        return "; ".join([found, f"answers: {facts.vlm.text_pass}", facts.vlm.memory])
     if facts.clip is None:
         return found
     return "; ".join([found, f"text tower: {facts.clip.text_pass}", facts.clip.precision or "float32"])

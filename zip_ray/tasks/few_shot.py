@@ -9,6 +9,7 @@ from zip_ray.config.task import DrawLaw
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Int64
 from zip_ray.protocol.random_keys import Stream, generator
+from zip_ray.tasks.asked_images import QuestionImages
 from zip_ray.tasks.images import ImageSet
 from zip_ray.tasks.source import Source
 
@@ -20,7 +21,8 @@ def draw(source: Source, shots: int, seed: int, law: DrawLaw = "keyed") -> tuple
     """Training and validation images; none for a source that is for testing only.
 
     If the source has a validation part of its own, each is drawn from its own part, and a class with fewer images gives
-    all of them (protocol of CoOp). Otherwise both are drawn from the training part, without overlap.
+    all of them (protocol of CoOp). Otherwise both are drawn from the training part, without overlap. Of images with
+    questions each answer gives as many as it has.
 
     Args:
         source: the data set.
@@ -36,6 +38,8 @@ def draw(source: Source, shots: int, seed: int, law: DrawLaw = "keyed") -> tuple
         return nothing, nothing
     if law == "coop":
         return _draw_as_coop(source, source.train, shots, random.Random(seed))
+    if source.val is None and isinstance(source.train, QuestionImages):
+        return _draw_of_answers(source.train, len(source.classnames), shots, seed)
     if source.val is None:
         train, val = few_shot(source.train.labels, source.classnames, shots, seed)
         return source.train.subset(train), source.train.subset(val)
@@ -44,6 +48,14 @@ def draw(source: Source, shots: int, seed: int, law: DrawLaw = "keyed") -> tuple
         source.train.subset(_up_to(shots, source.train.labels, classes, seed, 0)),
         source.val.subset(_up_to(held_out, source.val.labels, classes, seed, 1)),
     )
+
+
+def _draw_of_answers(pool: ImageSet, answers: int, shots: int, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Up to so many images of each answer, without overlap: few answers of free text have many."""
+    train = _up_to(shots, pool.labels, answers, seed, 0)
+    rest = np.setdiff1d(np.arange(len(pool)), train)
+    held_out = _up_to(min(shots, VALIDATION_SHOTS), pool.labels[rest], answers, seed, 1)
+    return pool.subset(train), pool.subset(rest[held_out])
 
 
 def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) -> tuple[Int64, Int64]:

@@ -5,6 +5,7 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
+from zip_ray.tasks.asked_images import QuestionImages
 from zip_ray.tasks.images import ArrayImages, FileImages, ImageSet
 from zip_ray.tasks.load import Task
 
@@ -49,6 +50,8 @@ def shared_images(task: Task) -> list[str]:
 
 
 def _outline(images: ImageSet) -> str:
+    if isinstance(images, QuestionImages):
+        return f"{_outline(images.images)} {images.asked}"
     if isinstance(images, FileImages):
         return "\n".join(f"{os.path.join(*Path(path).parts[-2:])} {_size(path)}" for path in images.paths)
     return images.digest() if isinstance(images, ArrayImages) else ""

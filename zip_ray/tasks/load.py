@@ -11,6 +11,7 @@ import numpy as np
 from zip_ray import registry
 from zip_ray.config.task import BUILT_IN, TaskConfig
 from zip_ray.errors import InputError
+from zip_ray.tasks.asked_images import QuestionImages
 from zip_ray.tasks.builtin.catalogue import built_in
 from zip_ray.tasks.coop.few_shot_task import coop
 from zip_ray.tasks.few_shot import draw
@@ -41,6 +42,8 @@ class Task:
     test: ImageSet
     notes: tuple[str, ...] = ()
     """Remarks on them for the user, one line each."""
+    questions: tuple[str, ...] = ()
+    """Hand-written questions for generative models, the plain one first; may be empty."""
 
 
 def load_task(config: TaskConfig, seed: int) -> Task:
@@ -56,6 +59,8 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     source = _read(config, seed)
     for part in ("train", "val", "test"):
         _check(config.name, source, part)
+    if config.classes != "all" and isinstance(source.test, QuestionImages):
+        raise InputError(f"task.classes: '{config.classes}': images with questions have no classes: leave it out")
     notes = (*source.notes, *twins(config.name, source.classnames))
     train, val = draw(source, config.shots, seed, config.draw)
     count = len(source.classnames)
@@ -73,6 +78,7 @@ def load_task(config: TaskConfig, seed: int) -> Task:
         _of_classes(val, first, last),
         _of_classes(source.test, first, last),
         notes,
+        source.questions,
     )
 
 
@@ -122,7 +128,7 @@ def twins(name: str, classnames: Sequence[str]) -> list[str]:
 
 def _check(name: str, source: Source, part: str) -> None:
     images: ImageSet | None = getattr(source, part)
-    if images is None:
+    if images is None or isinstance(images, QuestionImages):
         return
     counts = np.bincount(images.labels, minlength=len(source.classnames))
     if not counts.all():

@@ -1,17 +1,28 @@
-"""`manifest`: a table of images, as CSV or JSON lines, with the columns path, label, classname, split."""
+"""`manifest`: a table of images, as CSV or JSON lines.
+
+Columns path, label, classname, split; or path, split, question, answer and maybe options: an image's own question.
+"""
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from zip_ray.errors import InputError
 from zip_ray.protocol.facts import PHOTO
+from zip_ray.tasks.asked_images import Asked, QuestionImages
+from zip_ray.tasks.images import FileImages
+from zip_ray.tasks.paths import locate
 from zip_ray.tasks.source import Item, Lists, Source, listed
 from zip_ray.tasks.splits import located
+
+BETWEEN = "|"
+"""Separates the options of a cell."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Row(BaseModel):
@@ -21,10 +32,34 @@ class Row(BaseModel):
 
     path: str
     """Below the table's folder."""
-    label: int
-    """Its class; classes are in the order of their labels."""
-    classname: str
     split: Literal["train", "val", "test"]
+    label: int | None = None
+    """Its class; classes are in the order of their labels."""
+    classname: str | None = None
+    question: str | None = None
+    """Of its own, in place of a class."""
+    answer: str | None = None
+    """The right one."""
+    options: tuple[str, ...] = ()
+    """Candidate answers of its own; none: all answers of the table."""
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _of_a_cell(cls, given: Any) -> Any:
+        return [one for one in given.split(BETWEEN) if one.strip()] if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Row":
+        if not self.question:
+            if self.label is None or self.classname is None:
+                raise ValueError("give label and classname, or question and answer")
+        elif not self.answer:
+            raise ValueError("a question needs its answer")
+        elif self.options and self.answer not in self.options:
+            raise ValueError(f"the answer '{self.answer}' is not among the options")
+        elif len({*self.options}) < len(self.options) or len(self.options) > len(LETTERS):
+            raise ValueError(f"give up to {len(LETTERS)} different options")
+        return self
 
 
 def manifest(path: Path) -> Source:
@@ -34,12 +69,42 @@ def manifest(path: Path) -> Source:
         InputError: no such table, an invalid row, or an image that is missing or outside of the table's folder.
     """
     rows = list(_rows(path))
+    if any(row.question for row in rows):
+        return _with_questions(rows, path)
 
     def part(name: str) -> list[Item]:
-        return [(row.path, row.label, row.classname) for row in rows if row.split == name]
+        return [(row.path, row.label or 0, row.classname or "") for row in rows if row.split == name]
 
     lists = located(Lists(part("train"), part("val"), part("test")), path.parent, str(path))
     return listed(lists, (PHOTO,), str(path))
+
+
+def _with_questions(rows: Sequence[Row], path: Path) -> Source:
+    """Images with questions: classes are the places of the options (A, B, ...), or all answers of the table.
+
+    Raises:
+        InputError: rows of several kinds, no test images, or an image that is missing.
+    """
+    chosen = any(row.options for row in rows)
+    if not all(row.question and bool(row.options) == chosen for row in rows):
+        raise InputError(f"{path}: some rows have a question or options and others none: give all or no row either")
+    if chosen:
+        names = tuple(LETTERS[: max(len(row.options) for row in rows)])
+    else:
+        names = tuple(sorted({str(row.answer) for row in rows}))
+    if len(names) < 2 or not any(row.split == "test" for row in rows):
+        raise InputError(f"{path}: {len(names)} different answers: give at least two, and one row of split test")
+
+    def part(name: str) -> QuestionImages | None:
+        own = [row for row in rows if row.split == name]
+        answers = [(row.options or names).index(str(row.answer)) for row in own]
+        files = tuple(locate(path.parent, (row.path for row in own), str(path)))
+        asked = tuple(Asked(str(row.question), row.options) for row in own)
+        return QuestionImages(FileImages(files, np.array(answers, dtype=np.int64)), asked) if own else None
+
+    test = part("test")
+    assert test is not None
+    return Source(names, (PHOTO,), test, part("train"), part("val"))
 
 
 def _rows(path: Path) -> Iterator[Row]:

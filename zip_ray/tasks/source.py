@@ -29,6 +29,8 @@ class Source:
     """Where validation images are drawn from; None if they are drawn from `train` too."""
     notes: tuple[str, ...] = ()
     """Remarks for the user, one line each."""
+    questions: tuple[str, ...] = ()
+    """Hand-written questions for generative models, the plain one first; may be empty."""
 
 
 class DataSet(Protocol):

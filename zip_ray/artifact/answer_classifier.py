@@ -1,0 +1,96 @@
+"""A tuned prompt of a generative model in use: a class is the answer with the highest score."""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from PIL import Image
+from scipy.special import softmax
+
+from zip_ray.artifact.classifier import Classifier
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.facts import Prompt
+from zip_ray.protocol.readout import apply
+from zip_ray.tasks import Task
+from zip_ray.vlm.answering import Answering, scores_on
+from zip_ray.vlm.frozen_vlm import load_vlm
+from zip_ray.vlm.prefix_store import PrefixStore
+from zip_ray.vlm.questions import templates_of
+
+
+class AnswerClassifier(Classifier):
+    """By a generative model of transformers."""
+
+    def __init__(self, prompt: TunedPrompt, classnames: Sequence[str] | None = None) -> None:
+        """Load the model, on the GPU where there is one; arguments and errors as of `classifier_of`."""
+        self.classnames = prompt.classes(classnames)
+        self._prompt, self._answering = prompt, _load(prompt)
+        self._corrected = prompt.has_readout_for(self.classnames)
+
+    def _probabilities(self, opened: list[Image.Image]) -> list[list[float]]:
+        own, names = self._prompt.card.classnames, self.classnames
+        asked = prompts_of(self._prompt) if self._corrected else [self._prompt.prompt]
+        images = [partial(_itself, image) for image in opened]
+        scores = self._answering.scores(asked, "", own if self._corrected else names, images, images)
+        if not self._corrected:
+            return _probabilities(scores[0])
+        return _probabilities(_read_out(self._prompt, scores)[:, [own.index(name) for name in names]])
+
+
+def evaluate_answers(prompt: TunedPrompt, task: Task, question: str | None) -> dict[str, float]:
+    """Test accuracy by name of a tuned prompt, with its readout if it has one, and of the task's plain question.
+
+    Raises:
+        InputError: the prompt's model cannot be used, or the task's images or answers.
+    """
+    answering = _load(prompt)
+    plain = templates_of(task, question)[0]
+    corrected = prompt.has_readout_for(task.classnames) and task.classnames == prompt.card.classnames
+    asked = [plain, *(prompts_of(prompt) if corrected else [prompt.prompt])]
+    scores = scores_on(answering, asked, task.test, task.classnames)
+
+    def accuracy(of_one: Float64) -> float:
+        return float((of_one.argmax(axis=1) == task.test.labels).mean())
+
+    found = {PLAIN_TEMPLATE: accuracy(scores[0]), TUNED: accuracy(scores[1])}
+    if corrected:
+        found[READ_OUT] = accuracy(_read_out(prompt, scores[1:]))
+    return found
+
+
+def prompts_of(prompt: TunedPrompt) -> list[Prompt | str]:
+    """What a readout's scores are of: the prompt, and its further ones."""
+    return [prompt.prompt, *(prompt.readout.prompts if prompt.readout is not None else ())]
+
+
+def _read_out(prompt: TunedPrompt, scores: Float64) -> Float64:
+    """What the readout makes of the scores of `prompts_of`, shape (prompts, images, classes)."""
+    assert prompt.readout is not None
+    return apply(prompt.readout, list(scores))
+
+
+def _probabilities(scores: Float64) -> list[list[float]]:
+    found: list[list[float]] = softmax(scores, axis=1).tolist()
+    return found
+
+
+def _itself(image: Image.Image) -> Image.Image:
+    return image
+
+
+def _load(prompt: TunedPrompt) -> Answering:
+    """The prompt's model.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    assert prompt.card.answer is not None
+    vlm = load_vlm(prompt.card.model, "cuda" if torch.cuda.is_available() else "cpu")
+    if vlm.weights_digest != prompt.card.weights_digest:
+        warnings.warn(
+            f"the prompt was tuned on other weights ({prompt.card.model}) than this model's: expect lower accuracy",
+            stacklevel=3,
+        )
+    return Answering(vlm, prompt.card.answer.scoring, PrefixStore(vlm.device, 0))

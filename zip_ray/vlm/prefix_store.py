@@ -1,0 +1,106 @@
+"""Where prefixes are kept: on the device while they fit, then in host memory, then in files that are memory-mapped."""
+
+import os
+import tempfile
+from collections.abc import Callable, Hashable
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import torch
+from safetensors.torch import load_file, save_file
+
+from zip_ray.vlm.prefixes import Prefix
+
+SHARE = 0.5
+"""Of the memory that is free once the model is loaded: the rest is for passes."""
+GIB = 2**30
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free now, on the device or for this process."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+class PrefixStore:
+    """Prefixes by image; each is computed once, if it can be kept. The bits are the same wherever one is kept."""
+
+    def __init__(
+        self, device: torch.device, host_bytes: int, device_bytes: int = 0, folder: Path | None = None
+    ) -> None:
+        """Nothing is kept yet.
+
+        Args:
+            device: of the model.
+            host_bytes: of memory for prefixes.
+            device_bytes: of a GPU's memory for prefixes, which is used first.
+            folder: for files where neither suffices; None to compute again what does not fit.
+        """
+        self._device, self._folder = device, folder
+        self._left = {"device": device_bytes if device.type != "cpu" else 0, "host": host_bytes}
+        self.room = sum(self._left.values())
+        """Bytes of memory for prefixes."""
+        self._kept: dict[Hashable, Prefix] = {}
+        self._files: dict[Hashable, tuple[Path, int]] = {}
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def places(self) -> dict[str, int]:
+        """How many prefixes are kept in memory, and how many in files."""
+        return {"memory": len(self._kept), "disk": len(self._files)}
+
+    def get(self, key: Hashable, compute: Callable[[], Prefix], lasting: bool = True) -> Prefix:
+        """A prefix on the device.
+
+        Args:
+            key: of the image.
+            compute: makes the prefix, on the device.
+            lasting: whether it is worth a file.
+        """
+        if key in self._kept:
+            return self._moved(self._kept[key], self._device)
+        if key in self._files:
+            return self._read(*self._files[key])
+        made = compute()
+        self._keep(key, made, lasting)
+        return made
+
+    def _keep(self, key: Hashable, made: Prefix, lasting: bool) -> None:
+        if made.size <= self._left["device"]:
+            self._left["device"] -= made.size
+            self._kept[key] = made
+        elif made.size <= self._left["host"]:
+            self._left["host"] -= made.size
+            self._kept[key] = self._moved(made, torch.device("cpu"))
+        elif lasting and self._folder is not None:
+            self._files[key] = self._write(made, len(self._files)), made.next_position
+
+    def _moved(self, prefix: Prefix, device: torch.device) -> Prefix:
+        """On that device; what goes to host memory from a GPU is pinned, so that it comes back fast."""
+
+        def moved(one: torch.Tensor) -> torch.Tensor:
+            if device.type == "cpu" and one.is_cuda:
+                return one.cpu().pin_memory()
+            return one.to(device, non_blocking=True)
+
+        return Prefix(tuple((moved(keys), moved(values)) for keys, values in prefix.layers), prefix.next_position)
+
+    def _write(self, prefix: Prefix, number: int) -> Path:
+        assert self._folder is not None
+        if self._scratch is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._scratch = tempfile.TemporaryDirectory(prefix=f"prefixes-{os.getpid()}-", dir=self._folder)
+        path = Path(self._scratch.name, f"{number}.safetensors")
+        parts = {
+            f"{kind}{place}": one.contiguous()
+            for place, layer in enumerate(prefix.layers)
+            for kind, one in zip("kv", layer, strict=True)
+        }
+        save_file(parts, path)
+        return path
+
+    def _read(self, path: Path, next_position: int) -> Prefix:
+        parts = load_file(path, device=str(self._device))
+        layers = tuple((parts[f"k{place}"], parts[f"v{place}"]) for place in range(len(parts) // 2))
+        return Prefix(layers, next_position)
