@@ -155,4 +155,5 @@ def _store(vlm: FrozenVlm, config: Config) -> PrefixStore:
     sharing = 1 if cluster.pool == "in-process" else cluster.most or 1
     host = SHARE * free_memory(torch.device("cpu")) / sharing if asked == "auto" else asked * GIB
     device = int(SHARE * free_memory(vlm.device)) if vlm.device.type == "cuda" else 0
-    return PrefixStore(vlm.device, int(host), device, default_folder() / "prefixes")
+    cache = default_folder()
+    return PrefixStore(vlm.device, int(host), device, None if cache is None else cache / "prefixes")
