@@ -14,7 +14,7 @@ from zip_ray.tasks import Task, load_task
 from zip_ray.tasks.builtin.questions import QUESTIONS
 
 CARD = TINY_VLM / "MODEL_CARD.md"
-MOST_IMAGES = 500
+MOST_IMAGES = 200
 """Test images per task, spread evenly."""
 
 
