@@ -36,9 +36,9 @@ class Options:
 
     out: Path = TINY_VLM
     """Folder for model, processor and training.json."""
-    images: int = 40_000
+    images: int = 60_000
     """Rendered images, none of them one of the small CLIP's."""
-    steps: int = 2_500
+    steps: int = 5_000
     """Updates."""
     batch_size: int = 16
     """Images per update, with five questions each."""
@@ -48,9 +48,9 @@ class Options:
     """Decoupled weight decay (AdamW) of matrices."""
     seed: int = 7
     """Keys images, questions, order and initial weights."""
-    threads: int = 2
+    threads: int = 1
     """CPU threads, and processes that render."""
-    save_every: int = 250
+    save_every: int = 1_000
     """Updates between two saves."""
 
 
