@@ -1,0 +1,1 @@
+"""The tiny vision-language model that ships with the package: its questions, its training script, its card."""
