@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from zip_ray.clip import feature_cache
-from zip_ray.clip.feature_cache import FeatureCache, default_folder
+from zip_ray.clip.feature_cache import FeatureCache
 from zip_ray.tasks.images import ArrayImages, FileImages
 
 IMAGES = ArrayImages(np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3), np.array([0, 1]))
@@ -72,18 +71,3 @@ def test_changed_file_is_another_image(tmp_path: Path) -> None:
     before = images.digest()
     path.write_bytes(b"two")
     assert images.digest() != before
-
-
-def test_no_home(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    def fail() -> Path:
-        raise RuntimeError("Could not determine home directory.")  # no HOME, and no entry in the password file
-
-    monkeypatch.setattr(Path, "home", fail)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    feature_cache._home.cache_clear()
-    assert default_folder() is None
-    assert default_folder() is None
-    assert caplog.text.count("no home folder") == 1
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "zip-ray"
-    feature_cache._home.cache_clear()

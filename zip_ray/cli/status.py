@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.config.secrets import without_secrets
-from zip_ray.files import try_lock
 from zip_ray.runs import next_command
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_record
@@ -54,10 +53,7 @@ def _read(folder: Path, budget: BudgetConfig) -> tuple[bool, list[str]]:
 def _state(folder: Path) -> str:
     """The state of an unfinished run."""
     silent = f"last event {time.time() - (folder / RECORD).stat().st_mtime:.0f} s ago"
-    held = _is_held(folder / LOCK)
-    if held is None:
-        return f"{silent}; whether it is running is unknown, since its file system has no locks"
-    if held:
+    if _is_held(folder / LOCK):
         return f"running, {silent}"
     return (
         f"not running on this machine, {silent}; if not elsewhere either, continue with: {next_command.resume(folder)}"
@@ -71,10 +67,13 @@ def _start(folder: Path) -> str:
     return "not started, and not running on this machine; if not elsewhere either, remove the folder and tune again"
 
 
-def _is_held(lock: Path) -> bool | None:
-    """Whether a driver on this machine holds the lock of the folder; None = the file system has no locks."""
+def _is_held(lock: Path) -> bool:
+    """Whether a driver on this machine holds the lock of the folder."""
     if not lock.exists():
         return False
     with lock.open() as file:
-        free = try_lock(file, fcntl.LOCK_SH)
-    return None if free is None else not free
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

@@ -4,7 +4,6 @@ One safetensors file per set of features, read through a memory map that the act
 digest of everything the features depend on, so that a stale file is never used; a digest inside detects damage.
 """
 
-import functools
 import hashlib
 import json
 import logging
@@ -23,22 +22,9 @@ from zip_ray.tasks import ImageSet
 _log = logging.getLogger(__name__)
 
 
-@functools.cache
-def _home() -> Path | None:
-    """The user's home; None, with a warning, without HOME and without an entry in the password file."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        _log.warning("no home folder: image features are not kept for later runs: set HOME or XDG_CACHE_HOME")
-        return None
-
-
-def default_folder() -> Path | None:
-    """Folder of the caches on this machine: $XDG_CACHE_HOME/zip-ray, else ~/.cache/zip-ray; None without a home."""
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given) / "zip-ray"
-    home = _home()
-    return home and home / ".cache" / "zip-ray"
+def default_folder() -> Path:
+    """Folder of the caches on this machine: $XDG_CACHE_HOME/zip-ray, else ~/.cache/zip-ray."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zip-ray"
 
 
 class FeatureCache:

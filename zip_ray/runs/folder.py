@@ -12,7 +12,7 @@ from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
 from zip_ray.errors import InputError, OutputError
-from zip_ray.files import try_lock, warn_of_no_locks, write_whole
+from zip_ray.files import write_whole
 from zip_ray.runs import next_command
 
 CONFIG = "config.yaml"
@@ -104,7 +104,7 @@ def write_config(folder: Path, config: Config) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder, since two drivers would corrupt each other's files; without locks, go on with a warning.
+    """Lock a folder, since two drivers would corrupt each other's files.
 
     Raises:
         InputError: another process has locked it.
@@ -116,13 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise OutputError(f"{folder / LOCK}: {error.strerror}: give a folder that can be written to") from error
     with opened as file:
         try:
-            mine = try_lock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise OutputError(
-                f"{folder / LOCK}: {error.strerror}: it cannot be locked: choose another folder"
-            ) from error
-        if mine is None:
-            warn_of_no_locks()
-        elif not mine:
-            raise InputError(f"{folder}: in use by another process: wait for it, or stop it first")
+            raise InputError(f"{folder}: in use by another process: wait for it, or stop it first") from error
         yield
