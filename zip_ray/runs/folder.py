@@ -1,6 +1,5 @@
 """The folder of a run: its config, its lock, and the message when it cannot be written to."""
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
 from zip_ray.errors import InputError, OutputError
-from zip_ray.files import write_whole
+from zip_ray.files import lock, write_whole
 from zip_ray.runs import next_command
 
 CONFIG = "config.yaml"
@@ -115,8 +114,6 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{folder / LOCK}: {error.strerror}: give a folder that can be written to") from error
     with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{folder}: in use by another process: wait for it, or stop it first") from error
+        if not lock(file):
+            raise InputError(f"{folder}: in use by another process: wait for it, or stop it first")
         yield

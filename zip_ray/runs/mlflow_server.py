@@ -105,7 +105,7 @@ def run_key(folder: Path) -> str:
 def resolve_uri(uri: str) -> str:
     """The URI, with the path of an sqlite file made absolute: then it is the same file in any working directory."""
     path = uri.removeprefix("sqlite:///")
-    return uri if path == uri else f"sqlite:///{Path(path).expanduser().absolute()}"
+    return uri if path == uri else f"sqlite:///{Path(os.path.expanduser(path)).absolute()}"
 
 
 def artifact_location(uri: str) -> str | None:
