@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import os
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -159,7 +160,7 @@ def resolve_name(name: str) -> str:
         return f"{LOCAL_DIR}{MODELS[name]}"
     if not name.startswith(LOCAL_DIR):
         return name if ":" in name else name.replace("/", "-")
-    path = Path(name.removeprefix(LOCAL_DIR)).expanduser()
+    path = Path(os.path.expanduser(name.removeprefix(LOCAL_DIR)))
     if not (path / "open_clip_config.json").is_file():
         raise InputError(
             f"model.name: '{name}': no open_clip_config.json in {path}: give local-dir:FOLDER_OF_THE_MODEL"
