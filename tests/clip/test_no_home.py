@@ -8,8 +8,8 @@ import pytest
 from zip_ray.clip import feature_cache
 from zip_ray.clip.feature_cache import default_folder
 from zip_ray.clip.loading import resolve_name
+from zip_ray.config.reading import validate
 from zip_ray.errors import InputError
-from zip_ray.prompts.options import SpaceOptions
 from zip_ray.runs.mlflow_server import resolve_uri
 
 
@@ -37,4 +37,4 @@ def test_a_tilde_stays_as_it_is() -> None:
     with pytest.raises(InputError, match=r"no open_clip_config.json in ~/model"):
         resolve_name("local-dir:~/model")
     assert resolve_uri("sqlite:///~/m.db") == f"sqlite:///{os.getcwd()}/~/m.db"
-    assert "~/prompt.safetensors" in SpaceOptions(init="~/prompt.safetensors").init
+    assert "~/prompt.safetensors" in validate({"prompt": {"init": "~/prompt.safetensors"}}, "").prompt.init
