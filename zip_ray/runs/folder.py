@@ -64,22 +64,30 @@ def needing_room(folder: Path, config: Config) -> Iterator[None]:
         ) from error
 
 
-def create(folder: Path, config: Config) -> None:
-    """Make the folder, with its config; if that fails, remove it again.
+def create(folder: Path, config: Config) -> Path:
+    """Make the folder, with its config; if that fails, remove it again. A default that another run has just taken gets
+    a number.
 
     Raises:
         InputError: it cannot be made.
         OutputError: the disk is full.
     """
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
+    wanted, number = folder, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            break
+        except OSError as error:
+            if config.output.dir is not None or not isinstance(error, FileExistsError) or not folder.exists():
+                raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
     try:
         with removed_on_error(folder):
             write_config(folder, config)
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror}; nothing was started: free space, or choose another") from error
+    return folder
 
 
 @contextmanager
