@@ -71,11 +71,12 @@ def list_images(path: Path) -> list[Path]:
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folders of the parts, by part."""
+    """The folders of the parts, by part. One of such a name beside classes that holds no folders is a class itself."""
     found: dict[str, Path] = {}
-    for place in sorted(root.iterdir()):
-        part = next((part for part, names in PARTS.items() if place.name.lower() in names), None)
-        if part is None or not place.is_dir():
+    folders = [place for place in sorted(root.iterdir()) if place.is_dir() and not place.name.startswith(".")]
+    parts = [next((part for part, names in PARTS.items() if place.name.lower() in names), None) for place in folders]
+    for place, part in zip(folders, parts, strict=True):
+        if part is None or (None in parts and not any(inner.is_dir() for inner in place.iterdir())):
             continue
         if part in found:
             raise InputError(f"task.root: '{root}' has {found[part].name}/ and {place.name}/: join them")

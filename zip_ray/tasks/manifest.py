@@ -36,7 +36,7 @@ def manifest(path: Path) -> Source:
     rows = list(_rows(path))
 
     def part(name: str) -> list[Item]:
-        return [(row.path, row.label, row.classname) for row in rows if row.split == name]
+        return [(_slashed(row.path, path.parent), row.label, row.classname) for row in rows if row.split == name]
 
     lists = located(Lists(part("train"), part("val"), part("test")), path.parent, str(path))
     return listed(lists, (PHOTO,), str(path))
@@ -56,14 +56,22 @@ def _rows(path: Path) -> Iterator[Row]:
             raise InputError(f"{path}:{number}: {where}: {fault['msg']}: correct the row") from error
 
 
+def _slashed(name: str, folder: Path) -> str:
+    """A path of Windows with slashes, unless a file here is really called so."""
+    return name if (folder / name).exists() else name.replace("\\", "/")
+
+
 def _entries(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Rows with the numbers of their lines."""
     if path.suffix.lower() != ".csv":
         yield from ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
         return
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         for row in reader:
-            yield reader.line_num, {key: value for key, value in row.items() if value is not None}
+            named = {key.strip().lower(): value for key, value in row.items() if key is not None and value is not None}
+            yield reader.line_num, {key: value.strip() for key, value in named.items()}
     except csv.Error as error:  # such as a quotation mark that is never closed
         raise InputError(f"{path}:{reader.line_num + 1}: row: {error}: correct the row") from error
