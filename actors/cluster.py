@@ -105,9 +105,18 @@ def _start_local(cluster: ClusterConfig, quiet: dict[str, Any]) -> None:
             _end_started(others)
             if tries == START_TRIES:
                 raise PoolError(
-                    f"Ray does not start on this machine ({_short(error)}): free memory or cores, use --cluster.pool "
+                    f"Ray does not start on this machine ({_short(error)}): {_remedy(error)}, use --cluster.pool "
                     "in-process, or join a cluster by --cluster.address"
                 ) from error
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about a local Ray that does not start; its sockets and logs lie in RAY_TMPDIR, TMPDIR or /tmp."""
+    if "AF_UNIX path length" in str(error):
+        return "set RAY_TMPDIR to a folder with a shorter path, such as /tmp"
+    if isinstance(error, OSError):
+        return "set RAY_TMPDIR to a folder that exists and can be written to, and HOME too"
+    return "free memory or cores"
 
 
 def _end_started(others: set[psutil.Process]) -> None:

@@ -56,7 +56,7 @@ def require_lasting(config: Config, folder: Path | None, option: str = RUN_FOLDE
 
 def _is_fleeting(path: Path) -> bool:
     """Whether a path is relative, or lies in the working directory that was uploaded with the job."""
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))
     brought = "working_dir" in (json.loads(os.environ[JOB]).get("runtime_env") or {})
     return not path.is_absolute() or (brought and path.is_relative_to(Path.cwd()))
 

@@ -221,8 +221,14 @@ def checks(config: Config) -> dict[str, Callable[[], str]]:
 
     A check raises InputError or PoolError for a fault.
     """
-    from zip_ray.actors.cluster import describe_cluster
     from zip_ray.scorer import self_checks
+
+    def cluster() -> str:
+        if config.cluster.pool == "in-process":
+            return "not used: cluster.pool is in-process"
+        from zip_ray.actors.cluster import describe_cluster
+
+        return describe_cluster(config.cluster)
 
     def tracking() -> str:
         if not config.tracking.enabled:
@@ -236,7 +242,7 @@ def checks(config: Config) -> dict[str, Callable[[], str]]:
         "model": partial(self_checks.model, config),
         "task": partial(self_checks.task, config),
         "prompt": partial(self_checks.prompt, config),
-        "cluster": partial(describe_cluster, config.cluster),
+        "cluster": cluster,
         "tracking": tracking,
     }
 

@@ -98,3 +98,26 @@ def test_the_description_counts_the_nodes_that_are_up(monkeypatch: pytest.Monkey
     for name, value in (("nodes", nodes), ("cluster_resources", {"CPU": 8.0, "GPU": 1.0}), ("shutdown", None)):
         monkeypatch.setattr(ray, name, lambda value=value: value)
     assert describe_cluster(ClusterConfig()) == "joined: 2 nodes, 8 CPU, 1 GPU"
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        (
+            OSError(
+                "validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /tmp/long/plasma_store"
+            ),
+            "set RAY_TMPDIR to a folder with a shorter path",
+        ),
+        (FileNotFoundError(2, "No such file or directory", "/nowhere"), "set RAY_TMPDIR to a folder that exists"),
+        (PermissionError(13, "Permission denied", "/home/me/.ray"), "can be written to, and HOME too"),
+        (LATE, "free memory or cores"),
+    ],
+)
+def test_a_local_start_that_fails_names_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, remedy: str
+) -> None:
+    starts(monkeypatch, fault, fault)
+    with pytest.raises(PoolError, match=remedy) as raised:
+        connect(ClusterConfig())
+    assert "\n" not in str(raised.value)

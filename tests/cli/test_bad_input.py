@@ -22,10 +22,10 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
         (["tune", "nope.yaml"], "nope.yaml: No such file"),
         (
             ["tune", "unknown_key.yaml"],
-            "unknown_key.yaml: optimizer.lr: unknown key; known with optimizer.method gauss-newton: method,",
+            "unknown_key.yaml:1: optimizer.lr: unknown key; known with optimizer.method gauss-newton: method,",
         ),
-        (["tune", "method.yaml"], "method.yaml: optimizer.method: 'adam': choose gauss-newton, zip, spsa, spsa-gc,"),
-        (["tune", "type.yaml"], "type.yaml: task.shots: 'many': Input should be a valid integer"),
+        (["tune", "method.yaml"], "method.yaml:1: optimizer.method: 'adam': choose gauss-newton, zip, spsa, spsa-gc,"),
+        (["tune", "type.yaml"], "type.yaml:1: task.shots: 'many': Input should be a valid integer"),
         (["tune", "list.yaml"], "list.yaml: holds a list; a config is a mapping"),
         (["tune", "broken.yaml"], "broken.yaml:1: not YAML"),
         (

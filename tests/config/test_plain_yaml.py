@@ -21,9 +21,11 @@ from zip_ray.errors import InputError
         ("tracking:\n  enabled: off\n", r":2: enabled: off: YAML reads it as false"),
         ("cluster:\n  actors: [2, 010]\n", r":2: 010: YAML reads it as 8"),
         ("task:\n  name: [\n", r":3: not YAML: "),
-        ("seed: true\n", r": seed is true, a truth value"),
-        ("task: {shots: true}\n", r": task: shots is true, a truth value"),
-        ("optimizer: {method: zip, step_size: true}\n", r": optimizer: step_size is true, a truth value"),
+        ("seed: true\n", r":1: seed: true is a truth value: give"),
+        ("seed: 1\ntask:\n  name: digits\n  shots: true\n", r":4: task\.shots: true is a truth value: give"),
+        ("seed: 1\ntask:\n  shots: many\n", r":3: task\.shots: 'many': Input should be a valid integer"),
+        ("seed: 1\ncluster:\n  actors:\n  - 2\n  - true\n", r":[345]: cluster\.actors: .*true"),
+        ("optimizer: {method: zip, step_size: true}\n", r":1: optimizer\.step_size: true is a truth value"),
     ],
 )
 def test_what_misleads_in_a_file_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -349,3 +350,14 @@ def test_caltech101_as_it_is() -> None:
     task = load(DATA, "caltech101")
     assert (len(task.train), len(task.val), len(task.test)) == (1600, 400, 2465)
     assert min(Image.open(task.test.paths[0]).size) == 80
+
+
+@pytest.mark.parametrize("parts", [("train",), ("val",), ("train", "val")])
+def test_an_imagenet_without_a_class_is_refused(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    """In both parts it would shift all later labels, and nothing else would tell."""
+    LAYOUTS["imagenet"](tmp_path)
+    for part in parts:
+        shutil.rmtree(tmp_path / "elsewhere" / part / "n02391049")
+    message = rf"images/{parts[0]}' lacks 1 of the classes in classnames.txt \(n02391049\): unpack"
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, "imagenet")

@@ -147,7 +147,7 @@ def test_forms_of_one_name_are_one_name(tmp_path: Path) -> None:
     for number, name in enumerate(("caf\u00e9", "cafe\u0301")):
         for i in range(6):
             noise(tmp_path / name / f"{i}.png", 10 * number + i)
-    with pytest.raises(InputError, match=r"two classes of 'folder' are called 'caf\u00e9'"):
+    with pytest.raises(InputError, match=r"two folders in '.*' are called 'caf\u00e9'"):
         task_of(tmp_path)
 
 
@@ -186,3 +186,11 @@ def test_a_task_has_an_identity(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "a", root)
         change(root)
         assert identity(task_of(root)) != before, name
+
+
+@pytest.mark.parametrize("name", ["train", "Test", "val"])
+def test_a_class_may_be_called_as_a_part_is(tmp_path: Path, name: str) -> None:
+    for label, place in enumerate((name, "bus")):
+        for i in range(4):
+            noise(tmp_path / place / f"{i}.png", 10 * label + i)
+    assert set(task_of(tmp_path).classnames) == {name, "bus"}

@@ -178,3 +178,20 @@ def test_a_source_needs_its_root(name: str) -> None:
         validate({"task": {"name": name}}, "x")
     assert validate({"task": {"name": name, "root": "data"}}, "x").task.root == Path("data")
     assert validate({"task": {"name": "huggingface:a/b"}}, "x").task.root is None
+
+
+HEAD = ("path", "label", "classname", "split")
+
+
+@pytest.mark.parametrize("change", ["backslashes", "semicolons", "tabs", "blanks", "capitals"])
+def test_tables_as_other_programs_write_them(tmp_path: Path, change: str) -> None:
+    rows = [[row[name] for name in HEAD] for row in table(tmp_path)]
+    head = [name.capitalize() if change == "capitals" else name for name in HEAD]
+    if change == "backslashes":
+        rows = [[path.replace("/", "\\"), *rest] for path, *rest in rows]
+    separator = {"semicolons": ";", "tabs": "\t", "blanks": " , ", "capitals": ", "}.get(change, ",")
+    file = tmp_path / "images.csv"
+    file.write_text("\n".join(separator.join(row) for row in [head, *rows]))
+    task = load("manifest", file, shots=4)
+    assert (task.classnames, len(task.test)) == (("red", "green", "blue"), 9)
+    assert_images_are_of_their_class(task)

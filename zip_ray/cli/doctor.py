@@ -1,13 +1,12 @@
-"""All checks of a run, one after another, each with a remedy for its fault."""
+"""All checks of a run, one after another, each with a remedy for its fault. No fault hides another finding."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from zip_ray.errors import InputError
+from zip_ray.errors import InputError, one_line
 from zip_ray.pool.contract import PoolError
 
 
@@ -28,15 +27,15 @@ def examine(checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
             yield Finding(name, True, check())
         except (InputError, PoolError) as error:
             yield Finding(name, False, str(error))
+        except Exception as error:  # of any library: this one is not explained, the other checks still tell
+            yield Finding(name, False, f"{one_line(error)}: not expected; please report it")
 
 
 def show_findings(console: Console, findings: Iterator[Finding]) -> int:
-    """Print a table of them; the exit code."""
-    table = Table("check", "", "finding", box=None)
+    """Print each as soon as it is there; the exit code."""
     healthy = True
     for finding in findings:
-        mark = Text("ok", "green") if finding.healthy else Text("fault", "red")
-        table.add_row(finding.name, mark, finding.text)
+        mark = Text(" ok    ", "green") if finding.healthy else Text(" fault ", "red")
+        console.print(Text(f"{finding.name:12}") + mark + Text(finding.text), soft_wrap=True)
         healthy = healthy and finding.healthy
-    console.print(table)
     return 0 if healthy else 1

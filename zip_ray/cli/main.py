@@ -32,6 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: the line; that of this process where absent.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # names that the terminal's encoding lacks; stderr does so too
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # to import `module:Name`: the sys.path[0] of an installed command is its own folder

@@ -1,12 +1,12 @@
 """The progress of a run in another process, read from its folder or from a copy of it."""
 
-import fcntl
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.config.secrets import without_secrets
+from zip_ray.files import lock
 from zip_ray.runs import next_command
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_record
@@ -67,13 +67,9 @@ def _start(folder: Path) -> str:
     return "not started, and not running on this machine; if not elsewhere either, remove the folder and tune again"
 
 
-def _is_held(lock: Path) -> bool:
+def _is_held(path: Path) -> bool:
     """Whether a driver on this machine holds the lock of the folder."""
-    if not lock.exists():
+    if not path.exists():
         return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    with path.open() as file:
+        return not lock(file, shared=True)

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -22,9 +23,21 @@ from zip_ray.tasks import ImageSet
 _log = logging.getLogger(__name__)
 
 
-def default_folder() -> Path:
-    """Folder of the caches on this machine: $XDG_CACHE_HOME/zip-ray, else ~/.cache/zip-ray."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zip-ray"
+@cache
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and a user without an entry in passwd, as in a container
+        _log.warning("no home folder: nothing is kept for later runs; set HOME or XDG_CACHE_HOME to a folder")
+        return None
+
+
+def default_folder() -> Path | None:
+    """Folder of the caches on this machine: $XDG_CACHE_HOME/zip-ray, else ~/.cache/zip-ray; None without a home."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "zip-ray"
+    home = _home()
+    return home / ".cache" / "zip-ray" if home else None
 
 
 class FeatureCache:

@@ -2,11 +2,13 @@
 
 import difflib
 import hashlib
+import os
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import open_clip
@@ -15,6 +17,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
+from zip_ray.clip.checkpoints import has_quick_gelu, readable
 from zip_ray.config.model import ModelConfig
 from zip_ray.errors import InputError
 from zip_ray.shipped import MODELS
@@ -84,10 +87,14 @@ def load_clip(config: ModelConfig, device: str) -> FrozenClip:
     _require_activation(name, tag)
     _require_weights(name)
     try:
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            name, pretrained=tag, precision="fp32", device=device, require_pretrained=True
-        )
+        with TemporaryDirectory() as place:
+            weights = tag and readable(tag, Path(place))
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                name, pretrained=weights, precision="fp32", device=device, require_pretrained=True
+            )
         tokenizer = open_clip.get_tokenizer(name)
+    except InputError:
+        raise
     except Exception as error:  # open_clip, torch and the hub client raise many kinds
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise InputError(
@@ -145,7 +152,8 @@ def _require_activation(name: str, tag: str | None) -> None:
         InputError: the model has a variant with the right activation; the message names it.
     """
     right = f"{name}-quickgelu"
-    if tag in open_clip.list_pretrained_tags_by_model(right):
+    of_file = tag is not None and has_quick_gelu(tag) and right in open_clip.list_models()
+    if of_file or tag in open_clip.list_pretrained_tags_by_model(right):
         raise InputError(f"model.name: '{name}' has another activation than the weights '{tag}': give {right}")
 
 
@@ -159,7 +167,7 @@ def resolve_name(name: str) -> str:
         return f"{LOCAL_DIR}{MODELS[name]}"
     if not name.startswith(LOCAL_DIR):
         return name if ":" in name else name.replace("/", "-")
-    path = Path(name.removeprefix(LOCAL_DIR)).expanduser()
+    path = Path(os.path.expanduser(name.removeprefix(LOCAL_DIR)))
     if not (path / "open_clip_config.json").is_file():
         raise InputError(
             f"model.name: '{name}': no open_clip_config.json in {path}: give local-dir:FOLDER_OF_THE_MODEL"

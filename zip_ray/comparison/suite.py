@@ -13,7 +13,7 @@ from zip_ray.config.inert import overlay, require_effect
 from zip_ray.config.merging import Tree, leaves, merge
 from zip_ray.config.old_names import refuse_old_names
 from zip_ray.config.output import OutputConfig
-from zip_ray.config.reading import SCHEMA, VERSION, explain, read_tree
+from zip_ray.config.reading import SCHEMA, VERSION, explain, placed, read_tree
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.config.secrets import without_secrets
 from zip_ray.config.section import Count, Section, Seed
@@ -131,7 +131,7 @@ class Suite(Section):
         try:
             common = Common.model_validate({name: self.base[name] for name in Common.model_fields if name in self.base})
         except ValidationError as error:
-            raise InputError(f"{source}: base.{explain(error, Common)}") from error
+            raise InputError(f"{placed(str(source), error, 'base')}: base.{explain(error, Common)}") from error
         return Config().model_copy(update=dict(common))
 
     def rooted(self, root: Path) -> "Suite":
@@ -193,7 +193,7 @@ def suite_of(tree: Tree, source: Path) -> Suite:
     try:
         return Suite.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{source}: {explain(error, Suite)}") from error
+        raise InputError(f"{placed(str(source), error)}: {explain(error, Suite)}") from error
 
 
 def _by_label(entries: Iterable[tuple[str, Tree]]) -> dict[str, Tree]:

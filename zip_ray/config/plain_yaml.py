@@ -1,6 +1,7 @@
 """YAML without surprises: duplicate keys, and values that YAML does not read as people do, are errors."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -31,6 +32,27 @@ def load_yaml(text: str) -> Any:
         raise YamlFault(1 if mark is None else mark.line + 1, f"not YAML: {problem}") from error
     except yaml.YAMLError as error:
         raise YamlFault(1, f"not YAML: {' '.join(str(error).split())}") from error
+
+
+def line_of(text: str, keys: Sequence[object]) -> int | None:
+    """The line of a key in a YAML text, from 1; of the last of its sections where the key itself is not given.
+
+    Args:
+        text: as `load_yaml` reads it.
+        keys: the sections that lead to it, and the key; numbers in lists.
+    """
+    node, line = yaml.compose(text, yaml.SafeLoader), None
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((one, value) for one, value in node.value if one.value == str(key)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            found = (node.value[key], node.value[key])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
 
 
 class _Loader(yaml.SafeLoader):

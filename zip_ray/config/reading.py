@@ -1,14 +1,16 @@
 """Configs from YAML, and faults in one line."""
 
+from contextlib import suppress
 from pathlib import Path
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from zip_ray.config.fields import class_of
 from zip_ray.config.inert import require_effect
 from zip_ray.config.merging import Tree, leaves
 from zip_ray.config.old_names import refuse_old_names
-from zip_ray.config.plain_yaml import YamlFault, load_yaml
+from zip_ray.config.plain_yaml import YamlFault, line_of, load_yaml
 from zip_ray.config.tree import CHOOSERS, UNKNOWN_CHOICE, Config, completed
 from zip_ray.errors import InputError
 
@@ -85,7 +87,22 @@ def validate(tree: Tree, source: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         line = explain(error, tree=tree)
-        raise InputError(f"{source}: {line}" if source else line) from error
+        raise InputError(f"{placed(source, error)}: {line}" if source else line) from error
+
+
+def placed(source: str, error: ValidationError, section: str | None = None) -> str:
+    """The file that has been validated, with the line of its first fault where it gives the field.
+
+    Args:
+        source: the file, or what else was validated.
+        error: what pydantic found.
+        section: where in the file it was found; None for the whole.
+    """
+    keys = [] if section is None else [section]
+    with suppress(OSError, ValueError, yaml.YAMLError):
+        if line := line_of(Path(source).read_text(encoding="utf-8"), [*keys, *error.errors()[0]["loc"]]):
+            return f"{source}:{line}"
+    return source
 
 
 def explain(error: ValidationError, root: type[BaseModel] = Config, tree: Tree | None = None) -> str:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 PathOrName = TypeVar("PathOrName", Path, str)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -27,12 +27,10 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_value_for_a_number(cls, given: Any) -> Any:
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Pydantic would read `true` as 1."""
-        for name, value in given.items() if isinstance(given, dict) else ():
-            field = cls.model_fields.get(str(name))
-            if isinstance(value, bool) and field is not None and field.annotation is not bool:
-                raise ValueError(f"{name} is {str(value).lower()}, a truth value: give what this field asks for")
-        return given
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"{str(value).lower()} is a truth value: give what this field asks for")
+        return value

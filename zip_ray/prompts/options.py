@@ -1,5 +1,6 @@
 """What the options of all prompt spaces have in common."""
 
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -18,7 +19,7 @@ def is_place(init: str) -> bool:
 
 def _lasting(init: str) -> str:
     """A place as it is found from any working directory."""
-    return str(Path(init).expanduser().absolute()) if is_place(init) else init
+    return str(Path(os.path.expanduser(init)).absolute()) if is_place(init) else init
 
 
 class SpaceOptions(Section):

@@ -118,7 +118,7 @@ class CheckpointWriter:
         self._thread.start()
 
     def write(self, state: RunState) -> None:
-        """Write a checkpoint soon. If that fails, a warning is logged, and the run continues."""
+        """Write a checkpoint soon. When the first of a row fails, a warning is logged, and the run continues."""
         with self._changed:
             self._waiting = state
             self._changed.notify()
@@ -131,6 +131,7 @@ class CheckpointWriter:
         self._thread.join()
 
     def _run(self) -> None:
+        failed = False
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting is not None or self._closed)
@@ -139,5 +140,8 @@ class CheckpointWriter:
                 return
             try:
                 save_checkpoint(self._path, state)
+                failed = False
             except OSError as error:
-                _log.warning("checkpoint %s not written: %s; the previous one is kept", self._path, error)
+                if not failed:  # not once per checkpoint: a full disk stays full for hundreds
+                    _log.warning("checkpoint %s not written: %s; the previous one is kept", self._path, error)
+                failed = True

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from zip_ray.errors import InputError
-from zip_ray.files import write_whole
+from zip_ray.files import sync, write_whole
 from zip_ray.tuning.events import EndEvent, Event, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent
 
 FILE_NAME = "metrics.jsonl"
@@ -82,7 +82,7 @@ class Record:
         """Flush the lines to disk, and close the file. Lines that a full disk still refuses are lost, and logged."""
         try:
             self._write()
-            os.fsync(self._file)
+            sync(self._file)
         except OSError as error:
             _log.warning("%s: %d bytes were not written: %s", self._path, len(self._waiting), error)
         os.close(self._file)

@@ -1,6 +1,5 @@
 """The folder of a run: its config, its lock, and the message when it cannot be written to."""
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
 from zip_ray.errors import InputError, OutputError
-from zip_ray.files import write_whole
+from zip_ray.files import lock, write_whole
 from zip_ray.runs import next_command
 
 CONFIG = "config.yaml"
@@ -65,22 +64,30 @@ def needing_room(folder: Path, config: Config) -> Iterator[None]:
         ) from error
 
 
-def create(folder: Path, config: Config) -> None:
-    """Make the folder, with its config; if that fails, remove it again.
+def create(folder: Path, config: Config) -> Path:
+    """Make the folder, with its config; if that fails, remove it again. A default that another run has just taken gets
+    a number.
 
     Raises:
         InputError: it cannot be made.
         OutputError: the disk is full.
     """
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
+    wanted, number = folder, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            break
+        except OSError as error:
+            if config.output.dir is not None or not isinstance(error, FileExistsError) or not folder.exists():
+                raise InputError(f"output.dir: '{folder}' cannot be made ({error.strerror}): choose another") from error
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
     try:
         with removed_on_error(folder):
             write_config(folder, config)
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror}; nothing was started: free space, or choose another") from error
+    return folder
 
 
 @contextmanager
@@ -115,8 +122,6 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{folder / LOCK}: {error.strerror}: give a folder that can be written to") from error
     with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{folder}: in use by another process: wait for it, or stop it first") from error
+        if not lock(file):
+            raise InputError(f"{folder}: in use by another process: wait for it, or stop it first")
         yield

@@ -73,7 +73,7 @@ def tune(
     config = with_threads(config)
     task = re.sub(r"[^\w.-]+", "-", config.task.name)  # coop:dtd, huggingface:ORG/NAME
     folder = config.output.dir or Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
-    if folder.exists():
+    if config.output.dir is not None and folder.exists():
         raise InputError(
             f"output.dir: '{folder}' exists: choose another, or continue it: {next_command.resume(folder)}"
         )
@@ -84,7 +84,7 @@ def tune(
         facts = facts_of(pool, watch)
         plan = plan_queries(config, facts)
         config = sized(config, plan)
-        create(folder, config)
+        folder = create(folder, config)
         with locked(folder):
             with removed_on_error(folder):
                 begun = begin(pool, config, facts, plan, None, watch.look)

@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.prompts.initial_text import FILE_NAME as PROMPT
@@ -23,7 +22,7 @@ from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_from
 from zip_ray.runs.mlflow_model import FOLDER as MODEL
 from zip_ray.runs.mlflow_model import classifies_alone, save_mlflow_model
-from zip_ray.runs.mlflow_server import error_line, find_or_create_run, make_client, no_answer, resolve_uri
+from zip_ray.runs.mlflow_server import find_or_create_run, make_client, no_answer, resolve_uri, trouble
 from zip_ray.tuning.events import EndEvent, Event, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent
 
 ARTIFACTS = ("config.yaml", PROMPT, "tuned_prompt.json", "accuracy.png", RECORD)
@@ -203,9 +202,7 @@ class Tracker:
             except Exception as error:  # raised by MLflow, requests or SQLAlchemy: the run continues
                 self._mirror.forget()
                 if not warned:
-                    mute = f"MLflow at {without_secrets(self._uri)} does not answer"
-                    what = "MLflow copy" if isinstance(error, InputError) else mute
-                    _log.warning("%s: %s; the run continues", what, error_line(error))
+                    _log.warning("%s; the run continues", trouble(self._uri, error))
                 warned, wait = True, min(2 * wait, LONGEST_WAIT)
                 if last:
                     return

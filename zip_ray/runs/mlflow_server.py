@@ -1,11 +1,14 @@
 """MLflow servers and sqlite stores: how they are reached, and which MLflow run belongs to a folder."""
 
+import fcntl
 import json
 import logging
 import os
+import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,24 @@ def make_client(uri: str) -> Any:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(tracking_uri=uri)
+    with _alone_at(uri):
+        return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _alone_at(uri: str) -> Iterator[None]:
+    """Wait until no other process here opens a sqlite file of the same folder: MLflow makes the tables of a new file at
+    the first contact, and fails where another process does so meanwhile.
+    """
+    path = uri.removeprefix("sqlite:///")
+    with ExitStack() as stack:
+        if path != uri:
+            with suppress(OSError):  # no folder, which MLflow reports, or a file system without locks
+                # Not the file itself: closing it would release SQLite's own locks of this process.
+                folder = os.open(Path(path).parent, os.O_RDONLY)
+                stack.callback(os.close, folder)
+                fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
 
 
 def ping(config: TrackingConfig) -> None:
@@ -41,22 +61,51 @@ def ping(config: TrackingConfig) -> None:
         InputError: it does not answer.
     """
     try:
-        make_client(resolve_uri(config.address)).search_experiments(max_results=1)
+        experiment(make_client(resolve_uri(config.address)), config.experiment_name)
+    except InputError:
+        raise
     except Exception as error:
         raise no_answer(config.address, error) from error
 
 
 def find_or_create_run(client: Any, config: TrackingConfig, folder: Path, started: float) -> Any:
     """The MLflow run of a folder; `started` in seconds since 1970."""
-    found = client.get_experiment_by_name(config.experiment_name)
-    location = artifact_location(resolve_uri(config.address))
-    number = found.experiment_id if found else client.create_experiment(config.experiment_name, location)
+    number = _experiment_made(client, config)
     key = run_key(folder)
     if runs := client.search_runs([number], f"tags.zip_ray_run_key = '{key}'"):
         return runs[0]
     tags = {"zip_ray_run_key": key, "mlflow.runName": config.name or folder.name}
     parent = {"mlflow.parentRunId": config.parent} if config.parent else {}
     return client.create_run(number, start_time=int(1000 * started), tags={**tags, **parent})
+
+
+def experiment(client: Any, name: str) -> str | None:
+    """Id of an experiment; None if there is none.
+
+    Raises:
+        InputError: it is deleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        number = found.experiment_id
+        raise InputError(
+            f"tracking.experiment: '{name}' is deleted in MLflow: give another name, or restore it with `mlflow "
+            f"experiments restore --experiment-id {number}`"
+        )
+    return found and str(found.experiment_id)
+
+
+def _experiment_made(client: Any, config: TrackingConfig) -> str:
+    """Id of the experiment of a run, which is made where it is missing; another run may be making it too."""
+    name = config.experiment_name
+    if number := experiment(client, name):
+        return number
+    try:
+        return str(client.create_experiment(name, artifact_location(resolve_uri(config.address))))
+    except Exception:
+        if number := experiment(client, name):
+            return number
+        raise
 
 
 def open_parent(folder: Path, config: TrackingConfig) -> str | None:
@@ -66,9 +115,7 @@ def open_parent(folder: Path, config: TrackingConfig) -> str | None:
             find_or_create_run(make_client(resolve_uri(config.address)), config, folder, time.time()).info.run_id
         )
     except Exception as error:
-        _log.warning(
-            "MLflow at %s does not answer: %s; runs get no parent", without_secrets(config.address), error_line(error)
-        )
+        _log.warning("%s; runs get no parent", trouble(config.address, error))
         return None
 
 
@@ -87,9 +134,7 @@ def close_parent(run_id: str, config: TrackingConfig, files: Sequence[Path], sto
             client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, "KILLED" if stopped else "FINISHED" if files else "FAILED")
     except Exception as error:
-        _log.warning(
-            "MLflow at %s does not answer: %s; it lacks the report", without_secrets(config.address), error_line(error)
-        )
+        _log.warning("%s; it lacks the report", trouble(config.address, error))
 
 
 def run_key(folder: Path) -> str:
@@ -105,21 +150,60 @@ def run_key(folder: Path) -> str:
 def resolve_uri(uri: str) -> str:
     """The URI, with the path of an sqlite file made absolute: then it is the same file in any working directory."""
     path = uri.removeprefix("sqlite:///")
-    return uri if path == uri else f"sqlite:///{Path(path).expanduser().absolute()}"
+    if path == uri or "?" in str(Path.cwd()):  # a "?" would end the path
+        return uri
+    return f"sqlite:///{Path(os.path.expanduser(path)).absolute()}"
 
 
 def artifact_location(uri: str) -> str | None:
     """Folder of the artifacts of an sqlite store: mlruns/ beside it. None for a server, which has its own."""
     path = uri.removeprefix("sqlite:///")
-    return None if path == uri else (Path(path).parent / "mlruns").as_uri()
+    return None if path == uri else (Path(path).parent / "mlruns").absolute().as_uri()
 
 
 def no_answer(uri: str, error: Exception) -> InputError:
-    """The error of a server that does not answer."""
+    """The error of a server that does not answer, or refuses."""
+    if status := _status(uri, error):
+        access = status in (401, 403)
+        remedy = (
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to those of a user"
+            if access
+            else "correct the address"
+        )
+        return InputError(
+            f"tracking.uri: '{without_secrets(uri)}' refuses with HTTP {status} ({error_line(error)}): {remedy}, or "
+            "switch it off with tracking.enabled: false"
+        )
     return InputError(
         f"tracking.uri: '{without_secrets(uri)}' does not answer ({error_line(error)}): start the server, correct the "
         "address, or switch it off with tracking.enabled: false"
     )
+
+
+def trouble(uri: str, error: Exception) -> str:
+    """What is wrong with the copy on a server, as the beginning of a warning."""
+    if isinstance(error, InputError):
+        return f"MLflow copy: {error_line(error)}"
+    status = _status(uri, error)
+    fault = f"refuses with HTTP {status}" if status else "does not answer"
+    return f"MLflow at {without_secrets(uri)} {fault}: {error_line(error)}"
+
+
+def _status(uri: str, error: Exception) -> int | None:
+    """The number of the HTTP answer that was an error; None if there was no answer. MLflow does not always give it."""
+    from mlflow.exceptions import RestException
+    from mlflow.tracking._tracking_service.utils import _get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    if told := re.search(r"failed with error code (\d+)", str(error)):
+        return int(told.group(1))
+    if not isinstance(error, RestException):
+        return None
+    with suppress(Exception):  # it has answered, but does not any more
+        path, first = "/api/2.0/mlflow/experiments/search", {"max_results": 1}
+        answer = http_request(_get_default_host_creds(uri), path, "GET", params=first, raise_on_status=False)
+        return int(answer.status_code) if answer.status_code >= 400 else None
+    return None
 
 
 def error_line(error: Exception) -> str:

@@ -76,8 +76,9 @@ class ClipScorers:
         if self._loaded is None or self._loaded[:2] != (model, device):
             self._loaded = None  # two large models may not fit
             clip = load_clip(model, device)
-            if config.execution.cache and config.cluster.pool == "ray" and clip.device.type == "cpu":
-                share_weights(clip, default_folder())
+            shared = config.execution.cache and config.cluster.pool == "ray" and clip.device.type == "cpu"
+            if shared and (folder := default_folder()):
+                share_weights(clip, folder)
             self._loaded = model, device, clip
         return self._loaded[2]
 

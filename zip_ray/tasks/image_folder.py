@@ -1,6 +1,7 @@
 """A user's own images: one folder per class, in parts (train, val, test) or in one folder that a seed splits."""
 
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from zip_ray.errors import InputError
 from zip_ray.protocol.facts import PHOTO
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks.images import FileImages
-from zip_ray.tasks.source import Source
+from zip_ray.tasks.source import Source, class_name
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff"),
@@ -70,11 +71,12 @@ def list_images(path: Path) -> list[Path]:
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folders of the parts, by part."""
+    """The folders of the parts, by part. One of such a name beside classes that holds no folders is a class itself."""
     found: dict[str, Path] = {}
-    for place in sorted(root.iterdir()):
-        part = next((part for part, names in PARTS.items() if place.name.lower() in names), None)
-        if part is None or not place.is_dir():
+    folders = [place for place in sorted(root.iterdir()) if place.is_dir() and not place.name.startswith(".")]
+    parts = [next((part for part, names in PARTS.items() if place.name.lower() in names), None) for place in folders]
+    for place, part in zip(folders, parts, strict=True):
+        if part is None or (None in parts and not any(inner.is_dir() for inner in place.iterdir())):
             continue
         if part in found:
             raise InputError(f"task.root: '{root}' has {found[part].name}/ and {place.name}/: join them")
@@ -84,14 +86,14 @@ def _parts(root: Path) -> dict[str, Path]:
 
 def _read(folder: Path, root: Path, passed: Counter[str]) -> tuple[tuple[str, ...], FileImages]:
     classes = []
-    for place in sorted(folder.iterdir()):
+    for place in sorted(folder.iterdir(), key=lambda place: (unicodedata.normalize("NFC", place.name), place.name)):
         if place.is_dir() and not place.name.startswith("."):
             classes.append(place)
         else:
             _count(place, passed)
     if len(classes) < 2:
         raise InputError(f"task.root: '{folder}' holds {len(classes)} class folders: give at least two")
-    names = tuple(p.name.replace("_", " ") for p in classes)
+    names = tuple(class_name(place.name) for place in classes)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"task.root: two folders in '{folder}' are called '{twice}': rename one")

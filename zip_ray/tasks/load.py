@@ -59,6 +59,7 @@ def load_task(config: TaskConfig, seed: int) -> Task:
     source = _read(config, seed)
     for part in ("train", "val", "test"):
         _check(config.name, source, part)
+    _require_text(source.classnames)
     if config.classes != "all" and isinstance(source.test, QuestionImages):
         raise InputError(f"task.classes: '{config.classes}': images with questions have no classes: leave it out")
     notes = (*source.notes, *twins(config.name, source.classnames))
@@ -107,6 +108,18 @@ def _read(config: TaskConfig, seed: int) -> Source:
         f"task.name: '{config.name}' is unknown: choose {', '.join(BUILT_IN)}, or folder with task.root, or another "
         "source of docs/guides/datasets.md"
     )
+
+
+def _require_text(classnames: Sequence[str]) -> None:
+    """Refuse names with bytes that are not UTF-8, which a prompt's file could not hold.
+
+    Raises:
+        InputError: names the class, its bytes escaped.
+    """
+    for name in classnames:
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        if shown != name:
+            raise InputError(f"task.name: the class name '{shown}' is not valid UTF-8: rename the class")
 
 
 def twins(name: str, classnames: Sequence[str]) -> list[str]:

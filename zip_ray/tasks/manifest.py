@@ -73,7 +73,9 @@ def manifest(path: Path) -> Source:
         return _with_questions(rows, path)
 
     def part(name: str) -> list[Item]:
-        return [(row.path, row.label or 0, row.classname or "") for row in rows if row.split == name]
+        return [
+            (_slashed(row.path, path.parent), row.label or 0, row.classname or "") for row in rows if row.split == name
+        ]
 
     lists = located(Lists(part("train"), part("val"), part("test")), path.parent, str(path))
     return listed(lists, (PHOTO,), str(path))
@@ -98,7 +100,7 @@ def _with_questions(rows: Sequence[Row], path: Path) -> Source:
     def part(name: str) -> QuestionImages | None:
         own = [row for row in rows if row.split == name]
         answers = [(row.options or names).index(str(row.answer)) for row in own]
-        files = tuple(locate(path.parent, (row.path for row in own), str(path)))
+        files = tuple(locate(path.parent, (_slashed(row.path, path.parent) for row in own), str(path)))
         asked = tuple(Asked(str(row.question), row.options) for row in own)
         return QuestionImages(FileImages(files, np.array(answers, dtype=np.int64)), asked) if own else None
 
@@ -121,14 +123,22 @@ def _rows(path: Path) -> Iterator[Row]:
             raise InputError(f"{path}:{number}: {where}: {fault['msg']}: correct the row") from error
 
 
+def _slashed(name: str, folder: Path) -> str:
+    """A path of Windows with slashes, unless a file here is really called so."""
+    return name if (folder / name).exists() else name.replace("\\", "/")
+
+
 def _entries(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Rows with the numbers of their lines."""
     if path.suffix.lower() != ".csv":
         yield from ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
         return
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         for row in reader:
-            yield reader.line_num, {key: value for key, value in row.items() if value is not None}
+            named = {key.strip().lower(): value for key, value in row.items() if key is not None and value is not None}
+            yield reader.line_num, {key: value.strip() for key, value in named.items()}
     except csv.Error as error:  # such as a quotation mark that is never closed
         raise InputError(f"{path}:{reader.line_num + 1}: row: {error}: correct the row") from error

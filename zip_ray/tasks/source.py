@@ -1,5 +1,6 @@
 """A data set as its source gives it, before shots are drawn and classes chosen."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -56,8 +57,13 @@ class Lists:
     test: Sequence[Item] = ()
 
 
+def class_name(name: str) -> str:
+    """The name of a class as prompts use it: "_" read as a space, in one form of Unicode (NFC)."""
+    return unicodedata.normalize("NFC", name.replace("_", " "))
+
+
 def listed(lists: Lists, templates: tuple[str, ...], origin: str, published: bool = False) -> Source:
-    """The source that lists describe: classes in the order of their labels, "_" in their names read as a space.
+    """The source that lists describe: classes in the order of their labels, under their `class_name`.
 
     Args:
         lists: with paths that can be opened.
@@ -69,7 +75,8 @@ def listed(lists: Lists, templates: tuple[str, ...], origin: str, published: boo
         InputError: two names for one label, fewer than two classes, or no test images.
     """
     names: dict[int, str] = {}
-    for _, label, name in chain(lists.train, lists.val, lists.test):
+    for _, label, given in chain(lists.train, lists.val, lists.test):
+        name = class_name(given)
         if names.setdefault(label, name) != name:
             raise InputError(f"{origin}: label {label} is both '{names[label]}' and '{name}': give a class one name")
     if len(names) < 2 or not lists.test:
@@ -85,5 +92,4 @@ def listed(lists: Lists, templates: tuple[str, ...], origin: str, published: boo
 
     test = images(lists.test)
     assert test is not None
-    classnames = tuple(names[label].replace("_", " ") for label in places)
-    return Source(classnames, templates, test, images(lists.train), images(lists.val))
+    return Source(tuple(names[label] for label in places), templates, test, images(lists.train), images(lists.val))

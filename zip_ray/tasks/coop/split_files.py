@@ -125,7 +125,15 @@ def clevr(folder: Path, images: Path) -> Lists:
 def imagenet(folder: Path, images: Path) -> Lists:
     """images/train/ and images/val/, one WordNet folder per class. `val` is the test set, as usual; validation
     images are drawn from `train` too."""
-    return Lists(_wordnet(folder, images / "train"), [], _wordnet(folder, images / "val"))
+    parts = images / "train", images / "val"
+    lists = Lists(_wordnet(folder, parts[0]), [], _wordnet(folder, parts[1]))
+    for part in parts:
+        if lacking := sorted(set(_classnames(folder)) - set(_folders(part))):
+            some = ", ".join(lacking[:3])  # a label is a place among the folders: all later ones would shift
+            raise InputError(
+                f"task.root: '{part}' lacks {len(lacking)} of the classes in classnames.txt ({some}): unpack them"
+            )
+    return lists
 
 
 def imagenet_variant(folder: Path, images: Path) -> Lists:
