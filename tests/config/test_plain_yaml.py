@@ -24,7 +24,7 @@ from zip_ray.errors import InputError
         ("seed: true\n", r":1: seed: true is a truth value: give"),
         ("seed: 1\ntask:\n  name: digits\n  shots: true\n", r":4: task\.shots: true is a truth value: give"),
         ("seed: 1\ntask:\n  shots: many\n", r":3: task\.shots: 'many': Input should be a valid integer"),
-        ("seed: 1\ncluster:\n  actors:\n  - 2\n  - true\n", r":[345]: cluster\.actors: .*true"),
+        ("seed: 1\ncluster:\n  actors:\n  - 2\n  - true\n", r":3: cluster\.actors: true is a truth value"),
         ("optimizer: {method: zip, step_size: true}\n", r":1: optimizer\.step_size: true is a truth value"),
     ],
 )
@@ -38,6 +38,14 @@ def test_what_misleads_in_a_file_is_refused(tmp_path: Path, text: str, message: 
 def test_a_suite_is_read_by_the_same_rules(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("name: s\nmethods:\n  a: {}\n  a: {seed: 2}\n")
     with pytest.raises(InputError, match=r"s.yaml:4: a: given twice, in line 3 too"):
+        load_suite(tmp_path / "s.yaml")
+
+
+def test_a_fault_in_a_suite_names_its_line(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "name: s\ntasks: {digits: {}}\nmethods: {a: {}}\nbase:\n  seed: 1\nshots: [true]\n"
+    )
+    with pytest.raises(InputError, match=r"s.yaml:6: shots: true is a truth value"):
         load_suite(tmp_path / "s.yaml")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,7 +92,9 @@ def is_archive(path: Path) -> bool:
 
 
 def _archive(path: Path) -> dict[str, Tensor]:
-    state = torch.jit.load(str(path), map_location="cpu").state_dict()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated, the archives remain
+        state = torch.jit.load(str(path), map_location="cpu").state_dict()
     return {name: tensor for name, tensor in state.items() if tensor.ndim or name == "logit_scale"}  # less its sizes
 
 

@@ -31,6 +31,7 @@ class Section(BaseModel):
     @classmethod
     def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Pydantic would read `true` as 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError(f"{str(value).lower()} is a truth value: give what this field asks for")
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(one, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+                raise ValueError(f"{str(one).lower()} is a truth value: give what this field asks for")
         return value

@@ -192,7 +192,7 @@ def trouble(uri: str, error: Exception) -> str:
 def _status(uri: str, error: Exception) -> int | None:
     """The number of the HTTP answer that was an error; None if there was no answer. MLflow does not always give it."""
     from mlflow.exceptions import RestException
-    from mlflow.tracking._tracking_service.utils import _get_default_host_creds
+    from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
     if told := re.search(r"failed with error code (\d+)", str(error)):
@@ -201,7 +201,7 @@ def _status(uri: str, error: Exception) -> int | None:
         return None
     with suppress(Exception):  # it has answered, but does not any more
         path, first = "/api/2.0/mlflow/experiments/search", {"max_results": 1}
-        answer = http_request(_get_default_host_creds(uri), path, "GET", params=first, raise_on_status=False)
+        answer = http_request(get_default_host_creds(uri), path, "GET", params=first, raise_on_status=False)
         return int(answer.status_code) if answer.status_code >= 400 else None
     return None
 
