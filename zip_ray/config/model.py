@@ -1,6 +1,7 @@
 """Section `model`: what is frozen."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,7 +46,7 @@ def _lasting(name: str) -> str:
     """The name, with a folder that is here as it is found from any working directory."""
     if scorer_of(name, "") != "vlm":
         raise ValueError("give tiny-vlm, transformers:FOLDER or transformers:ORG/REPO, or another model.scorer")
-    place = Path(name.removeprefix(TRANSFORMERS)).expanduser()
+    place = Path(os.path.expanduser(name.removeprefix(TRANSFORMERS)))
     return f"{TRANSFORMERS}{place.absolute()}" if name.startswith(TRANSFORMERS) and place.is_dir() else name
 
 
