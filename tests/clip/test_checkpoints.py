@@ -24,7 +24,7 @@ SIZES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Small architectures that open_clip knows."""
+    """Small architectures of open_clip."""
     for name in ("tiny-for-tests-quickgelu", "tiny-for-tests"):
         file = tmp_path_factory.mktemp("configs") / f"{name}.json"
         file.write_text(json.dumps({**SIZES, "quick_gelu": name.endswith("gelu")}))

@@ -74,7 +74,7 @@ def test_it_classifies_other_classes_too(painted_vlm_run: dict[str, Any], tuned:
     own = TunedPrompt.load(tuned).classifier()(files)
     assert [one.path for one in own] == files
     assert all(sum(one.probabilities.values()) == pytest.approx(1) for one in own)
-    with pytest.warns(UserWarning, match="readout knows the classes"):
+    with pytest.warns(UserWarning, match="readout was fitted to other classes"):
         others = list(api.classify(tuned, files[0], ("cat", "dog", "purple")))
     assert list(others[0].probabilities) == ["cat", "dog", "purple"]
 

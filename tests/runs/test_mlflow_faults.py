@@ -110,7 +110,7 @@ def test_a_question_mark_in_the_working_directory(tmp_path: Path, monkeypatch: p
     assert [path.name for path in tmp_path.iterdir()] == ["what?"]
 
 
-@pytest.fixture(params=["", '{"message": "who are you"}', '{"error_code": "PERMISSION_DENIED", "message": "who?"}'])
+@pytest.fixture(params=["", '{"message": "unknown caller"}', '{"error_code": "PERMISSION_DENIED", "message": "no"}'])
 def closed_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """A server that answers everything with 401."""
 

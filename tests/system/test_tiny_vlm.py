@@ -18,7 +18,7 @@ from zip_ray.config.task import BUILT_IN, TaskConfig
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.shipped import TINY_VLM
 from zip_ray.tasks import load_task
-from zip_ray.tasks.builtin.questions import QUESTIONS
+from zip_ray.tasks.builtin.question_texts import QUESTIONS
 from zip_ray.tasks.builtin.render import random_scene
 
 transformers = pytest.importorskip("transformers")

@@ -11,7 +11,7 @@ from tools.tiny_vlm.model import HEADS, INNER, KEY_VALUE_HEADS, LAYERS, WIDTH
 from zip_ray.config.task import BUILT_IN, TaskConfig
 from zip_ray.shipped import TINY_VLM
 from zip_ray.tasks import Task, load_task
-from zip_ray.tasks.builtin.questions import QUESTIONS
+from zip_ray.tasks.builtin.question_texts import QUESTIONS
 
 CARD = TINY_VLM / "MODEL_CARD.md"
 MOST_IMAGES = 200

@@ -219,11 +219,11 @@ class TunedPrompt:
         return self.head[order], self.readout.bias[order]
 
     def has_readout_for(self, names: Sequence[str]) -> bool:
-        """Whether the readout is used for these classes: not for others, in any order, of which a warning tells."""
+        """Whether the readout is used for these classes: for other classes, in any order, there is a warning."""
         known = self.readout is not None and sorted(names) == sorted(self.card.classnames)
         if self.readout is not None and not known:
             warnings.warn(
-                "the readout knows the classes that it was fitted to, not these: the prompt alone is used",
+                "the readout was fitted to other classes than these: only the prompt is used",
                 stacklevel=4,
             )
         return known

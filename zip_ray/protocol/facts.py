@@ -86,7 +86,7 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class VlmFacts:
-    """What a run knows besides of a generative model."""
+    """What is known besides of a generative model."""
 
     model: str
     """As the config names it; a folder by its absolute path."""

@@ -1,1 +1,1 @@
-"""Generative vision-language models of transformers: loading, likelihoods of answers. Knows nothing of Ray."""
+"""Generative vision-language models of transformers: loading, likelihoods of answers. Independent of Ray."""

@@ -1,7 +1,7 @@
 """The tasks that need no data from the user: the real digits and the rendered ones."""
 
 from zip_ray.tasks.builtin import digits, rendered
-from zip_ray.tasks.builtin.questions import QUESTIONS
+from zip_ray.tasks.builtin.question_texts import QUESTIONS
 from zip_ray.tasks.few_shot import VALIDATION_SHOTS
 from zip_ray.tasks.images import ArrayImages
 from zip_ray.tasks.source import Source
