@@ -152,6 +152,16 @@ def test_evaluate_and_classify(reference: Path, tmp_path: Path) -> None:
     assert line.split("\t")[1] in ("cat", "dog")
 
 
+def test_classify_skips_names_and_counts_unreadable_images(reference: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:40])
+    done = run(tmp_path, "classify", str(reference), str(tmp_path), code=1)
+    assert [Path(line.split("\t")[0]).name for line in done.stdout.splitlines()] == ["a.png", "c.png"]
+    assert f"skipped: {tmp_path / 'b.png'}: unreadable image" in done.stderr
+    assert done.stderr.endswith("1 of 3 images skipped\n")
+
+
 def test_doctor(tmp_path: Path, ray_cluster: str) -> None:
     joined = run(tmp_path, "doctor", f"--cluster.address={ray_cluster}").stdout
     assert joined.count(" ok ") == 7

@@ -1,7 +1,7 @@
 """Using a tuned prompt: on a task's test images, or on any images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -55,9 +55,16 @@ class Classifier(ABC):
         """
         return list(self.each(images))
 
-    def each(self, images: Given | Iterable[Given]) -> Iterator[Prediction]:
-        """The same, one after another, with a few images in memory at a time."""
-        opened = _opened(images)
+    def each(
+        self, images: Given | Iterable[Given], skip: Callable[[InputError], None] | None = None
+    ) -> Iterator[Prediction]:
+        """The same, one after another, with a few images in memory at a time.
+
+        Args:
+            images: as in a call.
+            skip: receives the fault of each unreadable file, which is left out; the first is raised where absent.
+        """
+        opened = _opened(images, skip)
         while part := list(islice(opened, IMAGES_PER_PASS)):
             rows = self._probabilities([image for _, image in part])
             for (path, _), row in zip(part, rows, strict=True):
@@ -148,8 +155,10 @@ def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, floa
     return found
 
 
-def _opened(images: Given | Iterable[Given]) -> Iterator[tuple[Path | None, Image.Image]]:
-    """Images with their paths, opened when they are needed."""
+def _opened(
+    images: Given | Iterable[Given], skip: Callable[[InputError], None] | None
+) -> Iterator[tuple[Path | None, Image.Image]]:
+    """Images with their paths, opened when they are needed; `skip` as in `Classifier.each`."""
     for one in [images] if isinstance(images, str | Path | Image.Image) else images:
         if isinstance(one, Image.Image):
             with named("an open image"):
@@ -157,7 +166,14 @@ def _opened(images: Given | Iterable[Given]) -> Iterator[tuple[Path | None, Imag
             yield None, shown
         else:
             for file in list_images(Path(one)):
-                yield file, read_image(file)
+                try:
+                    image = read_image(file)
+                except InputError as error:
+                    if skip is None:
+                        raise
+                    skip(error)
+                    continue
+                yield file, image
 
 
 def _scores(images: Tensor, read_out: tuple[Float32, Float32]) -> Tensor:

@@ -1,5 +1,6 @@
 """The commands, one short function each; the exit code is what they return."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from zip_ray.cli.signals import stop_on_signal
 from zip_ray.config.shipped import find_config, purpose, shipped_configs
 from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
+from zip_ray.errors import InputError
 
 console = Console(markup=False, highlight=False)
 """Paths and errors are printed as they are: brackets in them are not markup."""
@@ -114,14 +116,26 @@ def classify(
 ) -> int:
     """Print the class of each image file and its probability, one image per line.
 
+    Unreadable files are named on stderr and left out; the exit code is then 1.
+
     Args:
         prompt: tuned_prompt.safetensors, or the folder that holds it
         images: an image, or a folder of images
         classes: class names to choose from; default: those of the prompt
     """
-    for found in api.classify(prompt, images, classes or None):
+    skipped: list[InputError] = []
+
+    def skip(error: InputError) -> None:
+        skipped.append(error)
+        print(f"skipped: {error}", file=sys.stderr)
+
+    count = 0
+    for found in api.classify(prompt, images, classes or None, skip):
         print(f"{found.path}\t{found.classname}\t{found.probability:.4f}")
-    return 0
+        count += 1
+    if skipped:
+        print(f"{len(skipped)} of {count + len(skipped)} images skipped", file=sys.stderr)
+    return 1 if skipped else 0
 
 
 @command("export")

@@ -12,7 +12,7 @@ ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
 """Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
 KINDS = (*ROOTED, "huggingface")
 """Kinds of task that are not built in."""
-TESTED = ("name", "root", "classes", "template", "question", "test_set", "shots")
+TESTED = ("name", "root", "classes", "template", "question", "test_set", "shots", "unreadable")
 """Fields that say what a tuned prompt is tested on; shots since they may leave fewer images of a class for the test."""
 BUILT_IN = {
     "digits": ("inverted", "noisy", "rotated", "moved"),
@@ -76,6 +76,9 @@ class TaskConfig(Section):
     draw: DrawLaw = "keyed"
     """How the images of each class are drawn. keyed = by a key of the seed and the class; coop = the images that CoOp's
     code and ZIP's draw of the same split file: one generator for all classes, in the order of the file."""
+    unreadable: Literal["error", "skip"] = "error"
+    """What becomes of images that cannot be decoded. error = the run stops and names the first; skip = they are left
+    out and counted, and others are drawn in their place. To find them, skip opens every test image once more."""
     batch_size: Count = 128
     """Images per mini-batch. A smaller training set is one batch."""
     views: Annotated[int, Field(ge=0)] | Literal["fresh"] = 0
