@@ -34,6 +34,7 @@ from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
     from zip_ray.artifact.classifier import Prediction
+    from zip_ray.artifact.evaluation import ScoredTest
     from zip_ray.comparison.execute import SuiteOutcome
     from zip_ray.comparison.suite import Suite
 
@@ -171,15 +172,15 @@ def report(folder: Path) -> tuple[Path, Path]:
     return write_report(folder)
 
 
-def evaluate(prompt: Path, task: TaskConfig, seed: int) -> dict[str, float]:
-    """Test accuracy of a tuned prompt, and of the task's plain template.
+def evaluate(prompt: Path, task: TaskConfig, seed: int) -> "ScoredTest":
+    """Class scores of a task's test images: of a tuned prompt, and of the task's plain template.
 
     Raises:
         InputError: no tuned prompt, or the task or the prompt's model cannot be used.
     """
-    from zip_ray.artifact.classifier import evaluate
+    from zip_ray.artifact.evaluation import score_test
 
-    return evaluate(TunedPrompt.load(prompt), task, seed)
+    return score_test(TunedPrompt.load(prompt), task, seed)
 
 
 def classify(

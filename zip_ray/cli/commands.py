@@ -104,7 +104,8 @@ def evaluate(prompt: Positional[Path], given: TestOptions) -> int:
         prompt: tuned_prompt.safetensors, or the folder that holds it
     """
     test = settings.of_prompt(prompt, given)
-    console.print(accuracy_table(api.evaluate(prompt, test.task, test.seed), {}))
+    found = api.evaluate(prompt, test.task, test.seed)
+    console.print(accuracy_table(found.accuracies, {}, len(found.labels), len(found.classnames)))
     return 0
 
 

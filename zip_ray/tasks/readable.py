@@ -11,14 +11,15 @@ from zip_ray.tasks.source import Source
 
 Place = str | int
 """What an image is known by in its data set: its path, or its place there."""
+ON_DISK = (FileImages, LazyImages)
 NAMED = 5
 """Unreadable images that a remark names."""
 
 
 def unreadable(images: ImageSet) -> dict[Place, str]:
-    """Why an image cannot be decoded, by its place; every image is opened."""
-    found = {}
-    for index, place in enumerate(_places(images)):
+    """Why an image cannot be decoded, by its place. Every image is opened; those in memory are decoded already."""
+    found: dict[Place, str] = {}
+    for index, place in enumerate(places(images) if isinstance(images, ON_DISK) else ()):
         try:
             images.image(index)
         except InputError as error:
@@ -50,17 +51,18 @@ def sample(images: ImageSet, count: int) -> ImageSet:
     return images.subset(np.linspace(0, len(images) - 1, count).astype(np.int64))
 
 
-def _places(images: ImageSet) -> Sequence[Place]:
-    """Of each image; empty for images in memory, which are decoded already."""
+def places(images: ImageSet) -> Sequence[Place]:
+    """The place of each image."""
     if isinstance(images, FileImages):
         return images.paths
-    return images.places.tolist() if isinstance(images, LazyImages) else ()
+    return images.places.tolist() if isinstance(images, LazyImages) else range(len(images))
 
 
 def _without(source: Source, left_out: Collection[Place]) -> Source:
     def kept(images: ImageSet) -> ImageSet:
-        places = _places(images)
-        return images.subset([i for i in range(len(images)) if not places or places[i] not in left_out])
+        if not isinstance(images, ON_DISK):
+            return images
+        return images.subset([i for i, place in enumerate(places(images)) if place not in left_out])
 
     train, val = (None if part is None else kept(part) for part in (source.train, source.val))
     return replace(source, test=kept(source.test), train=train, val=val)
