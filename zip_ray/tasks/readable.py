@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from zip_ray.errors import InputError
+from zip_ray.tasks.asked_images import QuestionImages
+from zip_ray.tasks.from_webdataset import ShardImages
 from zip_ray.tasks.images import FileImages, ImageSet, LazyImages
 from zip_ray.tasks.source import Source
 
 Place = str | int
 """What an image is known by in its data set: its path, or its place there."""
-ON_DISK = (FileImages, LazyImages)
+ON_DISK = (FileImages, LazyImages, ShardImages, QuestionImages)
 NAMED = 5
 """Unreadable images that a remark names."""
 
@@ -53,9 +55,11 @@ def sample(images: ImageSet, count: int) -> ImageSet:
 
 def places(images: ImageSet) -> Sequence[Place]:
     """The place of each image."""
+    if isinstance(images, QuestionImages):
+        return places(images.images)
     if isinstance(images, FileImages):
         return images.paths
-    return images.places.tolist() if isinstance(images, LazyImages) else range(len(images))
+    return images.places.tolist() if isinstance(images, LazyImages | ShardImages) else range(len(images))
 
 
 def _without(source: Source, left_out: Collection[Place]) -> Source:
