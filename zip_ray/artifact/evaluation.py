@@ -38,6 +38,18 @@ class ScoredTest:
         return {name: float(np.mean(made.argmax(axis=1) == self.labels)) for name, made in self.scores.items()}
 
     @property
+    def confusion(self) -> Int64:
+        """Images by true class and by the class of what is deployed, shape (classes, classes)."""
+        classes = len(self.classnames)
+        pairs = self.labels * classes + self.deployed.argmax(axis=1)
+        return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+    def top(self, count: int) -> float:
+        """Share of the images whose class is among so many with the highest scores of what is deployed."""
+        best = np.argsort(-self.deployed, axis=1, kind="stable")[:, :count]
+        return float(np.mean((best == self.labels[:, None]).any(axis=1)))
+
+    @property
     def deployed(self) -> Float32:
         """Logits of what the tuned prompt classifies with, shape (n, classes)."""
         return self.scores.get(READ_OUT, self.scores[TUNED])

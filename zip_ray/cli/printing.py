@@ -2,7 +2,9 @@
 
 import re
 import shlex
+from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +18,14 @@ from zip_ray.runs.folder import how_to_resume
 from zip_ray.runs.run_result import RunResult
 from zip_ray.runs.zero_shot import shortfall
 
+if TYPE_CHECKING:
+    from zip_ray.artifact.evaluation import ScoredTest
+
 INTERRUPTED = 130
+TOP = 5
+"""Classes of a top-k accuracy."""
+SHOWN_CLASSES = 10
+"""Rows of a table of classes."""
 
 
 def show_run(console: Console, result: RunResult, config: Config) -> int:
@@ -89,6 +98,24 @@ def accuracy_table(accuracies: dict[str, float], templates: dict[str, str], imag
         kind = names[0] if tuned else f"zero-shot, {_joined(names)}"
         table.add_row(kind, f"{accuracy:.1%}{mark}", f"{low:.1%} to {high:.1%}", *text)
     return table
+
+
+def show_test(console: Console, test: "ScoredTest") -> None:
+    """Print how a tuned prompt did on a test: accuracies, top-5, and the classes with the lowest accuracy."""
+    console.print(accuracy_table(test.accuracies, {}, len(test.labels), len(test.classnames)))
+    if len(test.classnames) > TOP:
+        console.print(f"top-{TOP} accuracy  {test.top(TOP):.1%}")
+    matrix = test.confusion
+    accuracies = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
+    table = Table("class", "images", "accuracy", "mostly mistaken for")
+    for label in np.argsort(accuracies, kind="stable")[:SHOWN_CLASSES]:
+        others = np.delete(matrix[label], label)
+        other = np.delete(np.arange(len(matrix)), label)[others.argmax()] if others.any() else None
+        mistaken = "" if other is None else f"{test.classnames[other]} ({others.max()})"
+        table.add_row(test.classnames[label], f"{matrix[label].sum()}", f"{accuracies[label]:.1%}", mistaken)
+    if len(accuracies) > SHOWN_CLASSES:
+        console.print(f"the {SHOWN_CLASSES} of {len(accuracies)} classes with the lowest accuracy:")
+    console.print(table)
 
 
 def _alike(accuracies: dict[str, float], templates: dict[str, str]) -> list[list[str]]:
