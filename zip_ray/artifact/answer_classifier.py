@@ -41,8 +41,9 @@ class AnswerClassifier(Classifier):
 
 
 def answer_scores(prompt: TunedPrompt, task: Task, question: str | None) -> dict[str, Float32]:
-    """Scores of the test images, shape (images, classes), by name: of the task's plain question, of a tuned prompt, with
-    its readout if it has one.
+    """Scores of the test images, shape (images, classes), by name.
+
+    They are of the task's plain question, and of a tuned prompt alone and with its readout if it has one.
 
     Raises:
         InputError: the prompt's model cannot be used, or the task's images or answers.

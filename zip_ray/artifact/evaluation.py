@@ -14,6 +14,7 @@ from zip_ray.clip.prompted_images import prompted_features
 from zip_ray.config.task import TaskConfig
 from zip_ray.protocol.arrays import Float32, Int64
 from zip_ray.tasks import load_task
+from zip_ray.tasks.asked_images import QuestionImages
 from zip_ray.tasks.images import each_image
 from zip_ray.tasks.readable import Place, places
 
@@ -23,6 +24,7 @@ class ScoredTest:
     """Class scores of test images."""
 
     classnames: tuple[str, ...]
+    """Empty where each image has answers of its own."""
     labels: Int64 = field(repr=False)
     """Shape (n,)."""
     images: tuple[Place, ...] = field(repr=False)
@@ -75,7 +77,9 @@ def score_test(prompt: TunedPrompt, task: TaskConfig, seed: int) -> ScoredTest:
         from zip_ray.artifact.answer_classifier import answer_scores
 
         answers = answer_scores(prompt, data, task.question)
-        return ScoredTest(data.classnames, data.test.labels, tuple(places(data.test)), answers, data.notes)
+        own_options = isinstance(data.test, QuestionImages) and any(one.options for one in data.test.asked)
+        classnames = () if own_options else data.classnames
+        return ScoredTest(classnames, data.test.labels, tuple(places(data.test)), answers, data.notes)
     clip = load_model(prompt)
     images = split_features(clip, data.test)
     visual = prompt.prompt.visual

@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from zip_ray.artifact.evaluation import ScoredTest
 from zip_ray.artifact.prediction_rows import Row, RowFormat, ranked, write_rows
-from zip_ray.errors import OutputError
+from zip_ray.errors import InputError, OutputError
 from zip_ray.files import write_whole
 from zip_ray.protocol.arrays import Int64
 from zip_ray.readout.evidence import interval
@@ -24,8 +24,13 @@ def write_test(test: ScoredTest, folder: Path, form: RowFormat) -> list[Path]:
     """Write what the tuned prompt made of the test images; the paths.
 
     Raises:
+        InputError: there are no classes.
         OutputError: the folder cannot be written to.
     """
+    if not test.classnames:
+        raise InputError(
+            "--output: each image of this task has answers of its own, so there are no classes: leave it out"
+        )
     matrix = test.confusion
     tables = {
         f"predictions.{form}": (_predictions(test), form),

@@ -103,6 +103,8 @@ def accuracy_table(accuracies: dict[str, float], templates: dict[str, str], imag
 def show_test(console: Console, test: "ScoredTest") -> None:
     """Print how a tuned prompt did on a test: accuracies, top-5, and the classes with the lowest accuracy."""
     console.print(accuracy_table(test.accuracies, {}, len(test.labels), len(test.classnames)))
+    if not test.classnames:
+        return
     if len(test.classnames) > TOP:
         console.print(f"top-{TOP} accuracy  {test.top(TOP):.1%}")
     matrix = test.confusion
