@@ -18,6 +18,7 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.config.threads import with_threads
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.tree import Config
+from zip_ray.errors import InputError
 from zip_ray.pool.contract import Pool, ScorerLike
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.kept import KeptPool
@@ -33,6 +34,7 @@ from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
     from zip_ray.artifact.classifier import Prediction
+    from zip_ray.artifact.evaluation import ScoredTest
     from zip_ray.comparison.execute import SuiteOutcome
     from zip_ray.comparison.suite import Suite
 
@@ -170,24 +172,30 @@ def report(folder: Path) -> tuple[Path, Path]:
     return write_report(folder)
 
 
-def evaluate(prompt: Path, task: TaskConfig, seed: int) -> dict[str, float]:
-    """Test accuracy of a tuned prompt, and of the task's plain template.
+def evaluate(prompt: Path, task: TaskConfig, seed: int) -> "ScoredTest":
+    """Class scores of a task's test images: of a tuned prompt, and of the task's plain template.
 
     Raises:
         InputError: no tuned prompt, or the task or the prompt's model cannot be used.
     """
-    from zip_ray.artifact.classifier import evaluate
+    from zip_ray.artifact.evaluation import score_test
 
-    return evaluate(TunedPrompt.load(prompt), task, seed)
+    return score_test(TunedPrompt.load(prompt), task, seed)
 
 
-def classify(prompt: Path, images: Path, classnames: tuple[str, ...] | None = None) -> "Iterator[Prediction]":
+def classify(
+    prompt: Path,
+    images: Path,
+    classnames: tuple[str, ...] | None = None,
+    skip: Callable[[InputError], None] | None = None,
+) -> "Iterator[Prediction]":
     """The class of each image file, in the order of their names.
 
     Args:
         prompt: of a tuned prompt, or of the folder that holds it.
         images: an image, or a folder of images.
         classnames: classes to choose from; the prompt's own where absent.
+        skip: receives the fault of each unreadable file, which is left out; the first is raised where absent.
 
     Raises:
         InputError: no image, an unreadable one, or the prompt's model cannot be used.
@@ -195,7 +203,7 @@ def classify(prompt: Path, images: Path, classnames: tuple[str, ...] | None = No
     from zip_ray.tasks.image_folder import list_images
 
     tuned, files = TunedPrompt.load(prompt), list_images(images)
-    return tuned.classifier(classnames).each(files)
+    return tuned.classifier(classnames).each(files, skip)
 
 
 def export(prompt: Path, file: Path) -> None:

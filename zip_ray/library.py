@@ -130,7 +130,7 @@ def evaluate(prompt: str | Path | RunResult, **options: Any) -> dict[str, float]
     """
     place = prompt.folder if isinstance(prompt, RunResult) else Path(prompt)
     test = settings.of_prompt(place, _tree(options))
-    return api.evaluate(place, test.task, test.seed)
+    return api.evaluate(place, test.task, test.seed).accuracies
 
 
 def classify(

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from tests.support.painted import COLOURS, paint
 from tests.support.scoring import value_of
 from zip_ray.artifact.class_weights import write_class_weights
-from zip_ray.artifact.classifier import evaluate
+from zip_ray.artifact.evaluation import evaluate
 from zip_ray.artifact.kept_readout import ReadoutCard
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, PromptCard, TunedPrompt
 from zip_ray.clip.image_features import split_features

@@ -142,14 +142,28 @@ def test_evaluate_and_classify(reference: Path, tmp_path: Path) -> None:
     assert run(tmp_path, "evaluate", "--seed=1", str(reference)).stdout == out, "the positional is found anywhere"
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
     Image.new("L", (30, 20), 200).save(tmp_path / "a.jpg")
-    lines = run(tmp_path, "classify", str(reference), str(tmp_path)).stdout.splitlines()
-    assert [Path(line.split("\t")[0]).name for line in lines] == ["a.jpg", "b.png"]
+    header, *lines = run(tmp_path, "classify", str(reference), str(tmp_path)).stdout.splitlines()
+    assert header == "path,classname,probability"
+    assert [Path(line.split(",")[0]).name for line in lines] == ["a.jpg", "b.png"]
     for line in lines:
-        _, name, probability = line.split("\t")
+        _, name, probability = line.split(",")
         assert name in "0123456789"
         assert 0.1 <= float(probability) <= 1
-    line = run(tmp_path, "classify", "--classes=cat", "--classes=dog", str(reference), str(tmp_path / "b.png")).stdout
-    assert line.split("\t")[1] in ("cat", "dog")
+    options = ["--classes=cat", "--classes=dog", "--top=3", "--format=jsonl"]
+    row = json.loads(run(tmp_path, "classify", *options, str(reference), str(tmp_path / "b.png")).stdout)
+    assert [*row] == ["path", "classname", "probability", "classname_2", "probability_2"]
+    assert {row["classname"], row["classname_2"]} == {"cat", "dog"}
+    assert row["probability"] >= row["probability_2"]
+
+
+def test_classify_skips_names_and_counts_unreadable_images(reference: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:40])
+    done = run(tmp_path, "classify", str(reference), str(tmp_path), code=1)
+    assert [Path(line.split(",")[0]).name for line in done.stdout.splitlines()[1:]] == ["a.png", "c.png"]
+    assert f"skipped: {tmp_path / 'b.png'}: unreadable image" in done.stderr
+    assert done.stderr.endswith("1 of 3 images skipped\n")
 
 
 def test_doctor(tmp_path: Path, ray_cluster: str) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from tests.support.command_line import assert_same_run, command, run, wait_for_step
 from tests.support.fakes import FakeScorer
 from tests.support.suite_files import BASE, suite_file
-from zip_ray.artifact.classifier import evaluate
+from zip_ray.artifact.evaluation import evaluate
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.comparison.execute import SuiteOutcome, run_suite
 from zip_ray.comparison.plan import Planned, plan

@@ -313,7 +313,7 @@ def test_brackets_in_paths_and_templates_are_shown_as_they_are(
     folder = tmp_path / "[/run]"
     show_run(console, tune(make_config(folder), open_pool, lambda: True), Config())
     show_run(console, resume(folder, make_config(folder), open_pool, lambda: False), Config())
-    console.print(accuracy_table({"a": 0.5}, {"a": "[/b] {}"}))
+    console.print(accuracy_table({"a": 0.5}, {"a": "[/b] {}"}, 6, 2))
     assert capsys.readouterr().out.count("[/") == 5, "stopped, prompt, picture, MLflow, text"
 
 
@@ -324,5 +324,24 @@ def test_a_stopped_run_names_its_copy_where_it_has_one(tmp_path: Path, capsys: p
 
 
 def test_a_table_has_texts_where_there_are_templates() -> None:
-    assert [column.header for column in accuracy_table({"tuned": 0.5}, {}).columns] == ["prompt", "test accuracy"]
-    assert [*accuracy_table({"a": 0.5}, {"a": "a {}"}).columns[2].cells] == ["a {}"]
+    table = accuracy_table({"tuned": 0.5}, {}, 6, 2)
+    assert [column.header for column in table.columns] == ["prompt", "test accuracy", "95% interval"]
+    assert [*accuracy_table({"a": 0.5}, {"a": "a {}"}, 6, 2).columns[3].cells] == ["a {}"]
+
+
+def test_a_table_says_what_chance_is_and_how_sure_it_is() -> None:
+    """The interval is Wilson's: here (41 of 82), 39.4% to 60.6%."""
+    table = accuracy_table({"tuned": 0.5}, {}, 82, 4)
+    assert table.title == "82 test images, 4 classes: chance 25.0%"
+    assert [*table.columns[2].cells] == ["39.4% to 60.6%"]
+    assert accuracy_table({"tuned": 0.5}, {}, 1000, 0).title == "1,000 test images", "of an early record"
+
+
+def test_rows_of_one_template_are_one() -> None:
+    accuracies = {"generic template": 0.5, "plain template": 0.5, "best template": 0.7, "probe": 0.5, "tuned": 0.5}
+    texts = {"generic template": "a {}", "plain template": "a {}", "best template": "the {}"}
+    table = accuracy_table(accuracies, texts, 6, 2)
+    names = ["zero-shot, generic and plain template", "zero-shot, best template", "zero-shot, probe", "tuned"]
+    assert [*table.columns[0].cells] == names
+    alike = accuracy_table(accuracies, dict.fromkeys(texts, "a {}"), 6, 2)
+    assert next(iter(alike.columns[0].cells)) == "zero-shot, generic, plain and best template"

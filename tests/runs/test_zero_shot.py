@@ -24,7 +24,7 @@ from zip_ray.runs.event_log import read_record
 from zip_ray.runs.lifecycle import tune
 from zip_ray.runs.progress import Summary
 from zip_ray.runs.run_result import RunResult
-from zip_ray.runs.zero_shot import shortfall
+from zip_ray.runs.zero_shot import at_chance, shortfall
 from zip_ray.tuning.events import EndEvent
 
 
@@ -72,9 +72,27 @@ def test_zero_shot_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain, 
     card = TunedPrompt.load(tmp_path / "run").card.accuracies
     assert {name: card[f"test/{name}"] for name in test} == test
     assert [label.split(",")[1].split(":")[0].strip() for _, label in drawn] == [*result.accuracies]
-    table = accuracy_table(result.accuracies, result.start.zero_shot.templates)
-    assert [*table.columns[0].cells] == [*(f"zero-shot, {name}" for name in texts), "tuned"]
-    assert [*table.columns[2].cells] == [*texts.values(), ""]
+    table = accuracy_table(result.accuracies, result.start.zero_shot.templates, 6, 2)
+    assert [*table.columns[3].cells] == [*dict.fromkeys(texts.values()), ""]
+
+
+@pytest.mark.parametrize(("right", "warns"), [((1, 3), True), ((3, 5), True), ((6, 3), False)])
+def test_zero_shot_that_is_not_above_chance_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, right: tuple[int, int], warns: bool
+) -> None:
+    """Of six images of two classes, five may be right by chance (95% interval from 43.6%), six not."""
+    plain, generic = right
+    counts = {"the {}.": (0, 0, plain), "one {}.": (0, 0, 0), "a photo of a {}.": (0, 0, generic)}
+    tune(make_config(tmp_path / "run"), lambda _: InProcessPool(lambda: TemplateScorer(right=counts)), lambda: False)
+    assert ("zero-shot is not above chance" in caplog.text) == warns
+    assert not warns or "chance 50.0%): if the model does not know these classes, choose a larger" in caplog.text
+
+
+def test_a_few_points_above_chance_are_above_it_on_many_images() -> None:
+    """Of 1,000 images of ten classes: 11.9% reach down to 10.04%, 11.8% to 9.94%."""
+    assert at_chance([0.02, 0.119], 1000, 10) == ""
+    assert at_chance([0.118, 0.02], 1000, 10).startswith("zero-shot is not above chance (11.8%, 95% interval 9.9% to")
+    assert at_chance([0.0], 0, 10) == "", "no test set"
 
 
 def tuned_beside(folder: Path, plain: int, **sections: dict) -> RunResult:

@@ -14,7 +14,7 @@ from tests.support.configs import zip_config
 from tests.support.painted import COLOURS, paint
 from tests.support.scoring import answer_slices, encode, pair_at, query_at, score
 from tests.support.scoring import evaluate as evaluate_on
-from zip_ray.artifact.classifier import evaluate
+from zip_ray.artifact.evaluation import evaluate
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.clip.image_features import fresh_pixels, view_pixels
 from zip_ray.clip.loading import FrozenClip, load_clip

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.painted import load
+from zip_ray.config.task import TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.tasks import Task
 from zip_ray.tasks.identity import identity, shared_images
@@ -194,3 +195,61 @@ def test_a_class_may_be_called_as_a_part_is(tmp_path: Path, name: str) -> None:
         for i in range(4):
             noise(tmp_path / place / f"{i}.png", 10 * label + i)
     assert set(task_of(tmp_path).classnames) == {name, "bus"}
+
+
+def test_without_test_folder_a_share_of_train_is_tested(tmp_path: Path) -> None:
+    task = task_of(lay_out(tmp_path, train=10, val=3))
+    assert (len(task.train), len(task.val), len(task.test)) == (2, 2, 10)
+    assert {Path(path).parts[-3] for path in task.val.paths} == {"val"}
+    assert not {*task.train.paths} & {*task.test.paths}
+
+
+def test_the_test_share_is_that_of_each_class(tmp_path: Path) -> None:
+    lay_out(tmp_path, **{".": 10})
+    task = load("folder", tmp_path, shots=4, test_share=0.2)
+    assert np.bincount(task.test.labels).tolist() == [2, 2]
+    pool = {*task.train.paths, *task.val.paths}
+    assert len(pool) == 16
+    assert not pool & {*task.test.paths}
+    assert np.bincount(folder(tmp_path, 1, 0.29).test.labels).tolist() == [2, 2]
+    assert np.bincount(folder(tmp_path, 1, 0.3).test.labels).tolist() == [3, 3]
+    assert folder(tmp_path, 1, 0.5).test.paths == folder(tmp_path, 1).test.paths
+    with pytest.raises(InputError, match=r"task.test_share: a share of 0.05 of the 10 images of class 'cat' is none"):
+        folder(tmp_path, 1, 0.05)
+
+
+def test_a_test_share_without_effect_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"task.test_share: '.*' has a folder test/: leave the share out"):
+        folder(lay_out(tmp_path, train=2, test=2), 1, 0.5)
+    with pytest.raises(ValueError, match=r"test_share is 0\.5, and 'digits' has its own test images: leave it out"):
+        TaskConfig(name="digits", test_share=0.5)
+
+
+def test_too_few_images_are_told_with_all_numbers(tmp_path: Path) -> None:
+    message = (
+        r"task.shots: 4 for training and 4 for validation are more than the 5 images of class 'cat', which 5 for "
+        r"testing leave of 10: lower task.shots or task.test_share, or add images"
+    )
+    with pytest.raises(InputError, match=message):
+        task_of(lay_out(tmp_path, train=10), shots=4)
+
+
+def test_a_file_names_the_classes_of_folders(tmp_path: Path) -> None:
+    lay_out(tmp_path, train=3, test=2)
+    file = tmp_path / "classnames.txt"
+    file.write_text("dog Great Dane\ncat\tn_1 cat\n\n")
+    task = task_of(tmp_path)
+    assert (task.classnames, task.notes) == (("n_1 cat", "Great Dane"), ())
+    assert {Path(path).parts[-2] for path, label in zip(task.test.paths, task.test.labels, strict=True) if label} == {
+        "dog"
+    }
+    for text, message in (
+        ("dog Great Dane\n", r"classnames.txt: names other folders than there are \(cat\): give each class a line"),
+        ("dog a\ncat b\nhorse c\n", r"names other folders than there are \(horse\)"),
+        ("dog a\ndog b\n", r"classnames.txt: 'dog b': give each folder one line"),
+        ("dog\ncat b\n", r"classnames.txt: 'dog': give each folder one line"),
+        ("dog cat\ncat cat\n", r"two classes of 'folder' are called 'cat'"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=message):
+            task_of(tmp_path)

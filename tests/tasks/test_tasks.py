@@ -276,8 +276,6 @@ def spoil(root: Path, how: str) -> Path:
     if how == "empty":
         for file in cat.iterdir():
             file.unlink()
-    if how == "no test":
-        (root / "test").rename(root.parent / "gone")
     if how == "different":
         (root / "test" / "cat").rename(root / "test" / "dog")
     if how == "single":
@@ -299,7 +297,6 @@ def spoil(root: Path, how: str) -> Path:
         ("missing", r"task.root: '.*nowhere' is not a folder: give the folder"),
         ("a file", r"task.root: '.*x.png' is not a folder"),
         ("empty", r"task.root: class folder '.*cat' holds no images: add some or remove it"),
-        ("no test", r"task.root: '.*' has no folder test/"),
         ("different", r"task.root: '.*': train/ and test/ differ in the classes cat, dog"),
         ("single", r"task.root: '.*test' holds 1 class folders: give at least two"),
         ("twice", r"two folders in '.*train' are called 'sea lion': rename one"),

@@ -4,13 +4,14 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from PIL import Image
 from scipy.special import softmax
 
 from zip_ray.artifact.classifier import Classifier
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
-from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.arrays import Float32, Float64
 from zip_ray.protocol.facts import Prompt
 from zip_ray.protocol.readout import apply
 from zip_ray.tasks import Task
@@ -39,8 +40,10 @@ class AnswerClassifier(Classifier):
         return _probabilities(_read_out(self._prompt, scores)[:, [own.index(name) for name in names]])
 
 
-def evaluate_answers(prompt: TunedPrompt, task: Task, question: str | None) -> dict[str, float]:
-    """Test accuracy by name of a tuned prompt, with its readout if it has one, and of the task's plain question.
+def answer_scores(prompt: TunedPrompt, task: Task, question: str | None) -> dict[str, Float32]:
+    """Scores of the test images, shape (images, classes), by name.
+
+    They are of the task's plain question, and of a tuned prompt alone and with its readout if it has one.
 
     Raises:
         InputError: the prompt's model cannot be used, or the task's images or answers.
@@ -51,13 +54,10 @@ def evaluate_answers(prompt: TunedPrompt, task: Task, question: str | None) -> d
     asked = [plain, *(prompts_of(prompt) if corrected else [prompt.prompt])]
     scores = scores_on(answering, asked, task.test, task.classnames)
 
-    def accuracy(of_one: Float64) -> float:
-        return float((of_one.argmax(axis=1) == task.test.labels).mean())
-
-    found = {PLAIN_TEMPLATE: accuracy(scores[0]), TUNED: accuracy(scores[1])}
+    found = {PLAIN_TEMPLATE: scores[0], TUNED: scores[1]}
     if corrected:
-        found[READ_OUT] = accuracy(_read_out(prompt, scores[1:]))
-    return found
+        found[READ_OUT] = _read_out(prompt, scores[1:])
+    return {name: one.astype(np.float32) for name, one in found.items()}
 
 
 def prompts_of(prompt: TunedPrompt) -> list[Prompt | str]:

@@ -1,7 +1,7 @@
-"""Using a tuned prompt: on a task's test images, or on any images."""
+"""Using a tuned prompt on any images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -10,19 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
-from zip_ray.clip.image_features import split_features
+from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.clip.loading import FrozenClip, load_clip
-from zip_ray.clip.plain_text import encode_texts
 from zip_ray.clip.prompted_images import prompted_features
 from zip_ray.config.model import ModelConfig
-from zip_ray.config.task import TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.protocol.arrays import Float32
-from zip_ray.tasks import load_task
 from zip_ray.tasks.decoding import as_rgb, named, read_image
 from zip_ray.tasks.image_folder import list_images
-from zip_ray.tasks.images import each_image
 
 IMAGES_PER_PASS = 64
 Given = str | Path | Image.Image
@@ -55,9 +50,16 @@ class Classifier(ABC):
         """
         return list(self.each(images))
 
-    def each(self, images: Given | Iterable[Given]) -> Iterator[Prediction]:
-        """The same, one after another, with a few images in memory at a time."""
-        opened = _opened(images)
+    def each(
+        self, images: Given | Iterable[Given], skip: Callable[[InputError], None] | None = None
+    ) -> Iterator[Prediction]:
+        """The same, one after another, with a few images in memory at a time.
+
+        Args:
+            images: as in a call.
+            skip: receives the fault of each unreadable file, which is left out; the first is raised where absent.
+        """
+        opened = _opened(images, skip)
         while part := list(islice(opened, IMAGES_PER_PASS)):
             rows = self._probabilities([image for _, image in part])
             for (path, _), row in zip(part, rows, strict=True):
@@ -85,7 +87,7 @@ class ClipClassifier(Classifier):
             InputError: the prompt's model cannot be loaded, or the classes cannot be used.
         """
         self.classnames = prompt.classes(classnames)
-        self._clip, self._prompt = _load(prompt), prompt
+        self._clip, self._prompt = load_model(prompt), prompt
         self._read_out = prompt.read_out(self.classnames)
         self._text = prompt.text_features(self._clip.model, self._clip.tokenizer, self.classnames)
 
@@ -93,7 +95,7 @@ class ClipClassifier(Classifier):
     def _probabilities(self, opened: list[Image.Image]) -> list[list[float]]:
         images = prompted_features(self._clip, opened, self._prompt.prompt.visual)
         plain = self._prompt.card.logit_scale * images @ self._text.T
-        scores = plain if self._read_out is None else _scores(images, self._read_out)
+        scores = plain if self._read_out is None else folded_scores(images, self._read_out)
         found: list[list[float]] = scores.softmax(dim=1).tolist()
         return found
 
@@ -115,41 +117,10 @@ def classifier_of(prompt: TunedPrompt, classnames: Sequence[str] | None = None) 
     return ClipClassifier(prompt, classnames)
 
 
-def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, float]:
-    """Test accuracy of a tuned prompt, and of the task's plain template, on any task: the prompt's own or another.
-
-    The readout is used if the prompt has one and it was fitted to these classes; for other classes a warning says so.
-    If only images were tuned, the texts are the task's plain template, as in tuning.
-
-    Raises:
-        InputError: the task or the prompt's model cannot be used.
-    """
-    data = load_task(task, seed)
-    if prompt.card.scorer == "vlm":
-        from zip_ray.artifact.answer_classifier import evaluate_answers
-
-        return evaluate_answers(prompt, data, task.question)
-    clip = _load(prompt)
-    images = split_features(clip, data.test)
-    visual = prompt.prompt.visual
-    prompted = images if visual is None else prompted_features(clip, each_image(data.test), visual)
-    labels = torch.from_numpy(data.test.labels).to(images.device)
-    plain = encode_texts(clip.model, clip.tokenizer, [data.template.replace("{}", name) for name in data.classnames])
-    is_text = prompt.prompt.context is not None
-    tuned = prompt.text_features(clip.model, clip.tokenizer, data.classnames) if is_text else plain
-
-    def accuracy(scores: Tensor) -> float:
-        return float((scores.argmax(dim=1) == labels).double().mean())
-
-    found = {PLAIN_TEMPLATE: accuracy(images @ plain.T), TUNED: accuracy(prompted @ tuned.T)}
-    read_out = prompt.read_out(data.classnames)
-    if read_out is not None:
-        found[READ_OUT] = accuracy(_scores(prompted, read_out))
-    return found
-
-
-def _opened(images: Given | Iterable[Given]) -> Iterator[tuple[Path | None, Image.Image]]:
-    """Images with their paths, opened when they are needed."""
+def _opened(
+    images: Given | Iterable[Given], skip: Callable[[InputError], None] | None
+) -> Iterator[tuple[Path | None, Image.Image]]:
+    """Images with their paths, opened when they are needed; `skip` as in `Classifier.each`."""
     for one in [images] if isinstance(images, str | Path | Image.Image) else images:
         if isinstance(one, Image.Image):
             with named("an open image"):
@@ -157,16 +128,28 @@ def _opened(images: Given | Iterable[Given]) -> Iterator[tuple[Path | None, Imag
             yield None, shown
         else:
             for file in list_images(Path(one)):
-                yield file, read_image(file)
+                try:
+                    image = read_image(file)
+                except InputError as error:
+                    if skip is None:
+                        raise
+                    skip(error)
+                    continue
+                yield file, image
 
 
-def _scores(images: Tensor, read_out: tuple[Float32, Float32]) -> Tensor:
+def folded_scores(images: Tensor, read_out: tuple[Float32, Float32]) -> Tensor:
     """Class scores of image features, by a folded readout."""
     head, bias = (torch.from_numpy(part).to(images.device) for part in read_out)
     return images @ head.T + bias
 
 
-def _load(prompt: TunedPrompt) -> FrozenClip:
+def load_model(prompt: TunedPrompt) -> FrozenClip:
+    """The model that a prompt was tuned on, on the GPU where there is one.
+
+    Raises:
+        InputError: it cannot be loaded, or is of another scorer.
+    """
     if prompt.card.scorer != "clip":
         raise InputError(
             f"the prompt was tuned with model.scorer '{prompt.card.scorer}': it needs that scorer to classify"

@@ -1,5 +1,6 @@
 """The commands, one short function each; the exit code is what they return."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,16 @@ from rich.console import Console
 from tyro.conf import Positional, UseAppendAction
 
 from zip_ray import api
+from zip_ray.artifact.prediction_rows import RowFormat, ranked, write_rows
 from zip_ray.cli import flags, settings
 from zip_ray.cli.flags import Paths, ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
 from zip_ray.cli.live_view import ProgressView
-from zip_ray.cli.printing import accuracy_table, show_run
+from zip_ray.cli.printing import show_run, show_test
 from zip_ray.cli.signals import stop_on_signal
 from zip_ray.config.shipped import find_config, purpose, shipped_configs
 from zip_ray.config.tree import Config
 from zip_ray.config.writing import to_yaml
+from zip_ray.errors import InputError
 
 console = Console(markup=False, highlight=False)
 """Paths and errors are printed as they are: brackets in them are not markup."""
@@ -95,14 +98,24 @@ def status(run_dir: Positional[str]) -> int:
 
 
 @command("evaluate", flags.TEST, settings.of_prompt)
-def evaluate(prompt: Positional[Path], given: TestOptions) -> int:
+def evaluate(
+    prompt: Positional[Path], given: TestOptions, output: Path | None = None, format: RowFormat = "csv"
+) -> int:
     """Test a tuned prompt on its own task (of the config.yaml beside it), or on another task with the same model.
 
     Args:
         prompt: tuned_prompt.safetensors, or the folder that holds it
+        output: folder for predictions, accuracy per class and the confusion matrix; default: they are not written
+        format: of the predictions
     """
     test = settings.of_prompt(prompt, given)
-    console.print(accuracy_table(api.evaluate(prompt, test.task, test.seed), {}))
+    found = api.evaluate(prompt, test.task, test.seed)
+    show_test(console, found)
+    if output is not None:
+        from zip_ray.artifact.evaluation_files import write_test
+
+        for path in write_test(found, output, format):
+            console.print(str(path), soft_wrap=True)
     return 0
 
 
@@ -111,17 +124,34 @@ def classify(
     prompt: Positional[Path],
     images: Positional[Path],
     classes: Annotated[tuple[str, ...], UseAppendAction] = (),
+    top: int = 1,
+    format: RowFormat = "csv",
 ) -> int:
-    """Print the class of each image file and its probability, one image per line.
+    """Print the class of each image file and its probability, one image per line, as CSV or JSON lines.
+
+    Unreadable files are named on stderr and left out; the exit code is then 1.
 
     Args:
         prompt: tuned_prompt.safetensors, or the folder that holds it
         images: an image, or a folder of images
         classes: class names to choose from; default: those of the prompt
+        top: how many classes to print per image, the most probable ones
+        format: csv has a header
     """
-    for found in api.classify(prompt, images, classes or None):
-        print(f"{found.path}\t{found.classname}\t{found.probability:.4f}")
-    return 0
+    skipped: list[InputError] = []
+
+    def skip(error: InputError) -> None:
+        skipped.append(error)
+        print(f"skipped: {error}", file=sys.stderr)
+
+    if top < 1:
+        raise InputError(f"--top: is {top}: give at least 1")
+    predictions = api.classify(prompt, images, classes or None, skip)
+    rows = ({"path": str(one.path), **ranked(one.probabilities, top)} for one in predictions)
+    count = write_rows(sys.stdout, rows, format)
+    if skipped:
+        print(f"{len(skipped)} of {count + len(skipped)} images skipped", file=sys.stderr)
+    return 1 if skipped else 0
 
 
 @command("export")

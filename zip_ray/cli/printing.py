@@ -2,7 +2,9 @@
 
 import re
 import shlex
+from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -10,12 +12,20 @@ from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED
 from zip_ray.cli.flags import RUN, form
 from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
+from zip_ray.readout.evidence import interval
 from zip_ray.runs import next_command
 from zip_ray.runs.folder import how_to_resume
 from zip_ray.runs.run_result import RunResult
 from zip_ray.runs.zero_shot import shortfall
 
+if TYPE_CHECKING:
+    from zip_ray.artifact.evaluation import ScoredTest
+
 INTERRUPTED = 130
+TOP = 5
+"""Classes of a top-k accuracy."""
+SHOWN_CLASSES = 10
+"""Rows of a table of classes."""
 
 
 def show_run(console: Console, result: RunResult, config: Config) -> int:
@@ -26,7 +36,8 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
         text = f"{state.account.charged} queries done; continue with: {how_to_resume(result.folder, config)}"
         console.print(text, soft_wrap=True)
         return INTERRUPTED if "interrupted" in result.outcome.reasons else 1
-    console.print(accuracy_table(result.accuracies, _texts(result)))
+    images, classes = result.start.images["test"], len(result.start.classnames)
+    console.print(accuracy_table(result.accuracies, _texts(result), images, classes))
     if (found := result.evidence) is not None:
         console.print(
             f"validation    loss {found.start_loss:.2f} at the start, {found.loss:.2f} now: lower by {found.gain:.2f} "
@@ -65,15 +76,62 @@ def _next_command(result: RunResult, config: Config) -> str:
     return f"{next_command.beside_python('mlflow')} ui --backend-store-uri {shlex.quote(uri)}"
 
 
-def accuracy_table(accuracies: dict[str, float], templates: dict[str, str]) -> Table:
-    """Test accuracies as rows, with the templates if there are any; a tuned prompt below the plain one is marked."""
-    table = Table("prompt", "test accuracy", *(["text"] if templates else []))
-    for name, accuracy in accuracies.items():
-        tuned = name in (TUNED, READ_OUT)
-        kind = name if tuned else f"zero-shot, {name}"
+def accuracy_table(accuracies: dict[str, float], templates: dict[str, str], images: int, classes: int) -> Table:
+    """Test accuracies as rows, with their 95% intervals, and the templates if there are any.
+
+    Hand-written templates of one text share a row; a tuned prompt below the plain one is marked.
+
+    Args:
+        accuracies: by name.
+        templates: texts of some of them, by name.
+        images: how many test images there are.
+        classes: how many classes there are; 0 where that is unknown.
+    """
+    chance = f", {classes} classes: chance {1 / classes:.1%}" if classes else ""
+    columns = ["prompt", "test accuracy", "95% interval", *(["text"] if templates else [])]
+    table = Table(*columns, title=f"{images:,} test images{chance}", title_justify="left", title_style="")
+    for names in _alike(accuracies, templates):
+        accuracy, tuned = accuracies[names[0]], names[0] in (TUNED, READ_OUT)
         mark = " (below plain)" if tuned and accuracy < accuracies.get(PLAIN_TEMPLATE, 0.0) else ""
-        table.add_row(kind, f"{accuracy:.1%}{mark}", *([templates.get(name, "")] if templates else []))
+        low, high = interval(accuracy, images)
+        text = [templates.get(names[0], "")] if templates else []
+        kind = names[0] if tuned else f"zero-shot, {_joined(names)}"
+        table.add_row(kind, f"{accuracy:.1%}{mark}", f"{low:.1%} to {high:.1%}", *text)
     return table
+
+
+def show_test(console: Console, test: "ScoredTest") -> None:
+    """Print how a tuned prompt did on a test: accuracies, top-5, and the classes with the lowest accuracy."""
+    console.print(accuracy_table(test.accuracies, {}, len(test.labels), len(test.classnames)))
+    if not test.classnames:
+        return
+    if len(test.classnames) > TOP:
+        console.print(f"top-{TOP} accuracy  {test.top(TOP):.1%}")
+    matrix = test.confusion
+    accuracies = matrix.diagonal() / np.maximum(matrix.sum(axis=1), 1)
+    table = Table("class", "images", "accuracy", "mostly mistaken for")
+    for label in np.argsort(accuracies, kind="stable")[:SHOWN_CLASSES]:
+        others = np.delete(matrix[label], label)
+        other = np.delete(np.arange(len(matrix)), label)[others.argmax()] if others.any() else None
+        mistaken = "" if other is None else f"{test.classnames[other]} ({others.max()})"
+        table.add_row(test.classnames[label], f"{matrix[label].sum()}", f"{accuracies[label]:.1%}", mistaken)
+    if len(accuracies) > SHOWN_CLASSES:
+        console.print(f"the {SHOWN_CLASSES} of {len(accuracies)} classes with the lowest accuracy:")
+    console.print(table)
+
+
+def _alike(accuracies: dict[str, float], templates: dict[str, str]) -> list[list[str]]:
+    """Names of each row, in order: those of one hand-written text belong together."""
+    rows: dict[str, list[str]] = {}
+    for name in accuracies:
+        rows.setdefault(name if name in (TUNED, READ_OUT) else templates.get(name, name), []).append(name)
+    return [*rows.values()]
+
+
+def _joined(names: list[str]) -> str:
+    """`generic, plain and best template`."""
+    *first, last = (name.removesuffix(" template") for name in names)
+    return f"{', '.join(first)} and {last} template" if first else names[0]
 
 
 def parse_failure(text: str, command: str) -> str:

@@ -12,7 +12,7 @@ ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
 """Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
 KINDS = (*ROOTED, "huggingface")
 """Kinds of task that are not built in."""
-TESTED = ("name", "root", "classes", "template", "question", "test_set", "shots")
+TESTED = ("name", "root", "classes", "template", "question", "test_set", "test_share", "shots", "unreadable")
 """Fields that say what a tuned prompt is tested on; shots since they may leave fewer images of a class for the test."""
 BUILT_IN = {
     "digits": ("inverted", "noisy", "rotated", "moved"),
@@ -48,7 +48,7 @@ def of_other_data(own: Tree, target: Tree) -> Tree:
     none do they lie where these data lie.
     """
     rooted = str(target["name"]).partition(":")[0] in ROOTED
-    left_out = ("template", "question", "test_set", *(() if rooted else ("root",)))
+    left_out = ("template", "question", "test_set", "test_share", *(() if rooted else ("root",)))
     return {name: value for name, value in own.items() if name not in left_out}
 
 
@@ -62,7 +62,8 @@ class TaskConfig(Section):
     `torchvision:NAME`, `huggingface:NAME`, `webdataset`."""
     root: Place | None = None
     """Location of the images or data sets. For `folder`: a folder with train/CLASS/ and test/CLASS/, or one folder per
-    class, split by the seed. For `manifest`: the .csv or .jsonl file. For the others: the folder of the data."""
+    class, split by the seed (`test_share`). For `manifest`: the .csv or .jsonl file. For the others: the folder of the
+    data."""
     classes: Literal["all", "base", "new"] = "all"
     """Half of the classes, or all. base = the first half (rounded up), new = the rest: tune on base, test on both."""
     template: str | None = None
@@ -71,11 +72,16 @@ class TaskConfig(Section):
     """What a generative model is asked; or the task's own. The answers are the class names."""
     test_set: str = "test"
     """`test`, or a shifted test set, such as `inverted`. The built-in tasks have some (docs/measurements/tasks.md)."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of each class's images to test on, where a folder has no test/; half if absent. The seed chooses them."""
     shots: Count = 16
     """Training images per class. Validation gets min(shots, 4) per class."""
     draw: DrawLaw = "keyed"
     """How the images of each class are drawn. keyed = by a key of the seed and the class; coop = the images that CoOp's
     code and ZIP's draw of the same split file: one generator for all classes, in the order of the file."""
+    unreadable: Literal["error", "skip"] = "error"
+    """What becomes of images that cannot be decoded. error = the run stops and names the first; skip = they are left
+    out and counted, and others are drawn in their place. To find them, skip opens every test image once more."""
     batch_size: Count = 128
     """Images per mini-batch. A smaller training set is one batch."""
     views: Annotated[int, Field(ge=0)] | Literal["fresh"] = 0
@@ -98,6 +104,10 @@ class TaskConfig(Section):
         if self.test_set not in (known := known_test_sets(self.name)):
             raise ValueError(f"test_set is '{self.test_set}': '{self.name}' has {', '.join(known)}")
         kind = self.name.partition(":")[0]
+        if self.test_share is not None and kind != "folder":
+            raise ValueError(
+                f"test_share is {self.test_share}, and '{self.name}' has its own test images: leave it out"
+            )
         if (kind in ROOTED or self.name in BUILT_IN) and (kind in ROOTED) != (self.root is not None):
             raise ValueError(f"root goes with name {', '.join(map(repr, ROOTED))}, which need it: where the images are")
         return self

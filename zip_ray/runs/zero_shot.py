@@ -1,5 +1,8 @@
 """Hand-written templates: their accuracy before a run, and the remedy if a tuned prompt ends below it."""
 
+import logging
+from collections.abc import Iterable
+
 import numpy as np
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, deployed
@@ -11,11 +14,14 @@ from zip_ray.prompts.options import ContextOptions
 from zip_ray.protocol.arrays import Float32, Int64
 from zip_ray.protocol.facts import Facts, Split
 from zip_ray.protocol.messages import Evaluation, EvaluationResult, Features, FeaturesResult
+from zip_ray.readout.evidence import interval
 from zip_ray.readout.feature_baselines import linear_probe, tip_adapter
 from zip_ray.tuning.events import ZeroShot
 
 LINEAR_PROBE, TIP_ADAPTER = "linear probe of image features", "Tip-Adapter on image features"
 FEATURE_BASELINES = (LINEAR_PROBE, TIP_ADAPTER)
+
+_log = logging.getLogger(__name__)
 
 
 def evaluate_before(pool: Pool, config: Config, facts: Facts, watch: PoolWatch) -> ZeroShot:
@@ -35,6 +41,8 @@ def evaluate_before(pool: Pool, config: Config, facts: Facts, watch: PoolWatch) 
     chosen = {"generic template": facts.generic, PLAIN_TEMPLATE: facts.template, "best template": best}
     tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.look) for text in {*chosen.values()}}
     accuracies = {name: tested[text] for name, text in chosen.items()}
+    if warning := at_chance(tested.values(), facts.images["test"], len(facts.classnames)):
+        _log.warning("%s", warning)
     if config.validation.feature_baselines:
         accuracies |= evaluate_feature_baselines(pool, facts, watch)
     return ZeroShot(templates=chosen, test=accuracies)
@@ -59,6 +67,24 @@ def evaluate_feature_baselines(pool: Pool, facts: Facts, watch: PoolWatch) -> di
         TIP_ADAPTER: tip_adapter(train, labels, (val, scores("val")), val_labels, (test, scores("test"))),
     }
     return {name: float(np.mean(one.argmax(axis=1) == right)) for name, one in made.items()}
+
+
+def at_chance(accuracies: Iterable[float], images: int, classes: int) -> str:
+    """A warning that no zero-shot accuracy is above chance, with the remedy; empty otherwise.
+
+    Args:
+        accuracies: of the templates, on the test images.
+        images: how many test images there are.
+        classes: how many classes there are.
+    """
+    best = max(accuracies)
+    low, high = interval(best, images)
+    if images == 0 or low > 1 / classes:
+        return ""
+    return (
+        f"zero-shot is not above chance ({best:.1%}, 95% interval {low:.1%} to {high:.1%} on {images:,} images; chance "
+        f"{1 / classes:.1%}): if the model does not know these classes, choose a larger one (--model.name)"
+    )
 
 
 def shortfall(accuracies: dict[str, float], config: Config) -> str:

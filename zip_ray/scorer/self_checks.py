@@ -17,7 +17,10 @@ from zip_ray.protocol.facts import TEMPLATE_ONCE
 from zip_ray.scorer.building import ScorerBuilder
 from zip_ray.tasks import load_task
 from zip_ray.tasks.identity import shared_images
+from zip_ray.tasks.readable import sample, unreadable
 
+OPENED = 2000
+"""Images of a part that `doctor` opens at most."""
 PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "mlflow", "pydantic", "safetensors")
 
 
@@ -83,12 +86,18 @@ def model(config: Config) -> str:
 
 
 def task(config: Config) -> str:
-    """Load the task.
+    """Load the task, and open its images: all of a small set, a sample of a large one.
 
     Raises:
-        InputError: it cannot be loaded.
+        InputError: it cannot be loaded, or an image cannot be decoded.
     """
     found = load_task(config.task, config.seed)
+    parts = [sample(part, OPENED) for part in (found.train, found.val, found.test)]
+    faults = [fault for part in parts for fault in unreadable(part).values()]
+    if faults:
+        opened = f"{len(faults)} of the {sum(map(len, parts))} images that were opened"
+        remedy = "--task.unreadable skip leaves them out"
+        raise InputError(f"task: {opened} cannot be read; {remedy}; the first: {faults[0]}")
     sizes = f"{len(found.train)} training, {len(found.val)} validation, {len(found.test)} test images"
     text = f"{found.name}: {len(found.classnames)} classes, {sizes}, template '{found.template}'"
     return "; ".join([text, *found.notes, *shared_images(found)])

@@ -41,7 +41,7 @@ def draw(source: Source, shots: int, seed: int, law: DrawLaw = "keyed") -> tuple
     if source.val is None and isinstance(source.train, QuestionImages):
         return _draw_of_answers(source.train, len(source.classnames), shots, seed)
     if source.val is None:
-        train, val = few_shot(source.train.labels, source.classnames, shots, seed)
+        train, val = few_shot(source.train.labels, source.classnames, shots, seed, _tested(source))
         return source.train.subset(train), source.train.subset(val)
     classes, held_out = len(source.classnames), min(shots, VALIDATION_SHOTS)
     return (
@@ -58,7 +58,9 @@ def _draw_of_answers(pool: ImageSet, answers: int, shots: int, seed: int) -> tup
     return pool.subset(train), pool.subset(rest[held_out])
 
 
-def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) -> tuple[Int64, Int64]:
+def few_shot(
+    labels: Int64, classnames: Sequence[str], shots: int, seed: int, tested: Int64 | None = None
+) -> tuple[Int64, Int64]:
     """Indices of `shots` training and min(shots, 4) validation images per class, without overlap.
 
     Each class has its own key, so that its draw does not depend on the others. The order is by class, then by draw.
@@ -68,15 +70,16 @@ def few_shot(labels: Int64, classnames: Sequence[str], shots: int, seed: int) ->
         classnames: names, for messages.
         shots: training images per class.
         seed: keys the draw.
+        tested: images per class that were taken from the pool for testing, for messages.
 
     Raises:
         InputError: a class has fewer images than both need.
     """
+    _require_enough(labels, classnames, shots, tested)
     train, val = [], []
     held_out = min(shots, VALIDATION_SHOTS)
-    for label, name in enumerate(classnames):
+    for label in range(len(classnames)):
         members = np.flatnonzero(labels == label)
-        _require_both(len(members), shots, name)
         drawn = generator(seed, Stream.SHOTS, label).permutation(members)
         train.append(drawn[:shots])
         val.append(drawn[shots : shots + held_out])
@@ -102,8 +105,7 @@ def _draw_as_coop(source: Source, pool: ImageSet, shots: int, rng: random.Random
     held_out = min(shots, VALIDATION_SHOTS)
     if source.val is not None:
         return pool.subset(train), source.val.subset(_sampled(source.val.labels, held_out, rng))
-    for count, name in zip(np.bincount(pool.labels), source.classnames, strict=True):
-        _require_both(int(count), shots, name)
+    _require_enough(pool.labels, source.classnames, shots, _tested(source))
     rest = np.setdiff1d(np.arange(len(pool)), train)
     return pool.subset(train), pool.subset(rest[_sampled(pool.labels[rest], held_out, rng)])
 
@@ -117,15 +119,28 @@ def _sampled(labels: Int64, count: int, rng: random.Random) -> Int64:
     return np.array(drawn, dtype=np.int64)
 
 
-def _require_both(images: int, shots: int, name: str) -> None:
+def _tested(source: Source) -> Int64 | None:
+    """Test images per class, where they were taken from the training part."""
+    return np.bincount(source.test.labels, minlength=len(source.classnames)) if source.test_of_train else None
+
+
+def _require_enough(labels: Int64, classnames: Sequence[str], shots: int, tested: Int64 | None) -> None:
     """Refuse a class with fewer images than training and validation need together.
 
     Raises:
-        InputError: names it.
+        InputError: names it, with all numbers.
     """
     held_out = min(shots, VALIDATION_SHOTS)
-    if images < shots + held_out:
-        raise InputError(
-            f"task.shots: {shots} for training and {held_out} for validation are more than the {images} images of "
-            f"class '{name}': lower task.shots or add images"
-        )
+    counts = np.bincount(labels, minlength=len(classnames))
+    label = int(counts.argmin())
+    left = int(counts[label])
+    if left >= shots + held_out:
+        return
+    taken, remedy = "", "lower task.shots or add images"
+    if tested is not None:
+        taken = f", which {tested[label]} for testing leave of {left + tested[label]}"
+        remedy = "lower task.shots or task.test_share, or add images"
+    raise InputError(
+        f"task.shots: {shots} for training and {held_out} for validation are more than the {left} images of class "
+        f"'{classnames[label]}'{taken}: {remedy}"
+    )

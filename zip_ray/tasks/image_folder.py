@@ -1,5 +1,6 @@
 """A user's own images: one folder per class, in parts (train, val, test) or in one folder that a seed splits."""
 
+import math
 import os
 import unicodedata
 from collections import Counter
@@ -17,16 +18,23 @@ SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff"),
     *(".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
 }
+NAMES = "classnames.txt"
+"""File in the root with a line per class folder: its name, a blank (or a tab), the class name."""
 PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """Names of the folders of a part, in any case."""
 
 
-def folder(root: Path, seed: int) -> Source:
-    """Class names are those of the folders, sorted, "_" read as a space.
+def folder(root: Path, seed: int, test_share: float | None = None) -> Source:
+    """Class names are those of the folders, sorted, "_" read as a space; or those of classnames.txt.
 
     With train/ and test/ they are the pool and the test set, and val/ the validation part; test/ alone is a set for
-    testing only, without a pool. A single folder of classes is split in two halves, class by class, keyed by the seed.
-    Folders inside a class folder are searched too, links to folders too; hidden files are not.
+    testing only, without a pool. Without test/, and in a single folder of classes, a share of each class is the test
+    set, keyed by the seed. Folders inside a class folder are searched too, links to folders too; hidden files are not.
+
+    Args:
+        root: the folder.
+        seed: chooses the test images where there is no test/.
+        test_share: their share of each class; half where absent.
 
     Raises:
         InputError: the root or a class is missing, empty or ambiguous, or a file lies outside of the root.
@@ -36,22 +44,26 @@ def folder(root: Path, seed: int) -> Source:
     places = _parts(root)
     passed: Counter[str] = Counter()
     if not {"train", "test"} & places.keys():
-        names, images = _read(root, root, passed)
-        pool, test = _halves(images, names, seed)
-        return Source(names, (PHOTO,), test, pool, notes=_notes(passed))
-    if "test" not in places:
-        raise InputError(f"task.root: '{root}' has no folder test/ beside {places['train'].name}/: add it")
+        places = {"train": root}
+    if "test" in places and test_share is not None:
+        raise InputError(f"task.test_share: '{root}' has a folder {places['test'].name}/: leave the share out")
     found = {part: _read(place, root, passed) for part, place in places.items()}
-    names, test = found["test"]
+    main = "test" if "test" in found else "train"
+    names = found[main][0]
     for part, (others, _) in found.items():
         if others != names:
             odd = ", ".join(sorted(set(names) ^ set(others)))
             raise InputError(
-                f"task.root: '{root}': {places[part].name}/ and {places['test'].name}/ differ in the classes {odd}: "
+                f"task.root: '{root}': {places[part].name}/ and {places[main].name}/ differ in the classes {odd}: "
                 "give both the same"
             )
-    train, val = (found[part][1] if part in found else None for part in ("train", "val"))
-    return Source(names, (PHOTO,), test, train, val if train is not None else None, _notes(passed))
+    train, val, test = (found[part][1] if part in found else None for part in ("train", "val", "test"))
+    divided = test is None
+    if test is None:
+        assert train is not None
+        train, test = _divided(train, names, seed, 0.5 if test_share is None else test_share)
+    shown = _shown(names, root / NAMES)
+    return Source(shown, (PHOTO,), test, train, None if train is None else val, _notes(passed), test_of_train=divided)
 
 
 def list_images(path: Path) -> list[Path]:
@@ -89,13 +101,14 @@ def _read(folder: Path, root: Path, passed: Counter[str]) -> tuple[tuple[str, ..
     for place in sorted(folder.iterdir(), key=lambda place: (unicodedata.normalize("NFC", place.name), place.name)):
         if place.is_dir() and not place.name.startswith("."):
             classes.append(place)
-        else:
+        elif place != root / NAMES:
             _count(place, passed)
     if len(classes) < 2:
         raise InputError(f"task.root: '{folder}' holds {len(classes)} class folders: give at least two")
-    names = tuple(class_name(place.name) for place in classes)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    names = tuple(unicodedata.normalize("NFC", place.name) for place in classes)
+    shown = [class_name(name) for name in names]
+    if len(set(shown)) < len(shown):
+        twice = next(name for name in shown if shown.count(name) > 1)
         raise InputError(f"task.root: two folders in '{folder}' are called '{twice}': rename one")
     paths: list[str] = []
     labels: list[int] = []
@@ -116,15 +129,35 @@ def _read(folder: Path, root: Path, passed: Counter[str]) -> tuple[tuple[str, ..
     return names, FileImages(tuple(paths), np.array(labels, dtype=np.int64))
 
 
-def _halves(images: FileImages, names: tuple[str, ...], seed: int) -> tuple[FileImages, FileImages]:
+def _shown(folders: tuple[str, ...], file: Path) -> tuple[str, ...]:
+    """The class names of folders: by the lines of a file, each of a folder and its name, or the folders' own.
+
+    Raises:
+        InputError: the file does not name each folder once.
+    """
+    given: dict[str, str] = {}
+    if file.is_file():
+        for line in filter(str.strip, file.read_text(encoding="utf-8-sig").splitlines()):
+            one, *name = line.split("\t" if "\t" in line else None, 1)
+            if not name or one in given:
+                raise InputError(f"{file}: '{line}': give each folder one line: the folder, a blank, its class name")
+            given[unicodedata.normalize("NFC", one)] = name[0].strip()
+        if odd := sorted(given.keys() ^ set(folders)):
+            raise InputError(f"{file}: names other folders than there are ({', '.join(odd)}): give each class a line")
+    return tuple(given.get(one, class_name(one)) for one in folders)
+
+
+def _divided(images: FileImages, names: tuple[str, ...], seed: int, share: float) -> tuple[FileImages, FileImages]:
+    """The pool and the test set: of each class that share, rounded down."""
     pool, test = [], []
     for label in range(len(names)):
         members = generator(seed, Stream.SPLIT, 1, label).permutation(np.flatnonzero(images.labels == label))
-        half = len(members) // 2
-        pool.append(members[half:])
-        test.append(members[:half])
-        if half == 0:
-            raise InputError(f"task.root: class '{names[label]}' has a single image, none to test on: add images")
+        count = math.floor(len(members) * share + 1e-9)  # 0.29 of 100 are 29
+        pool.append(members[count:])
+        test.append(members[:count])
+        if count == 0:
+            few = f"a share of {share:g} of the {len(members)} images of class '{names[label]}' is none to test on"
+            raise InputError(f"task.test_share: {few}: add images, or raise it")
     return images.subset(np.concatenate(pool)), images.subset(np.concatenate(test))
 
 

@@ -21,6 +21,7 @@ from zip_ray.tasks.from_webdataset import from_webdataset
 from zip_ray.tasks.image_folder import folder
 from zip_ray.tasks.images import ImageSet
 from zip_ray.tasks.manifest import manifest
+from zip_ray.tasks.readable import readable
 from zip_ray.tasks.source import DataSet, Source
 
 __all__ = ["ImageSet", "Task", "load_task"]
@@ -57,13 +58,19 @@ def load_task(config: TaskConfig, seed: int) -> Task:
         InputError: an unknown name, or images that are missing, too few or unreadable.
     """
     source = _read(config, seed)
-    for part in ("train", "val", "test"):
-        _check(config.name, source, part)
+    _check_parts(config.name, source)
+
+    def drawn(source: Source) -> tuple[ImageSet, ImageSet]:
+        return draw(source, config.shots, seed, config.draw)
+
+    if config.unreadable == "skip":
+        source = readable(source, drawn)
+        _check_parts(config.name, source)
     _require_text(source.classnames)
     if config.classes != "all" and isinstance(source.test, QuestionImages):
         raise InputError(f"task.classes: '{config.classes}': images with questions have no classes: leave it out")
     notes = (*source.notes, *twins(config.name, source.classnames))
-    train, val = draw(source, config.shots, seed, config.draw)
+    train, val = drawn(source)
     count = len(source.classnames)
     half = math.ceil(count / 2)
     first, last = {"all": (0, count), "base": (0, half), "new": (half, count)}[config.classes]
@@ -88,7 +95,7 @@ def _read(config: TaskConfig, seed: int) -> Source:
     root = config.root or Path()  # the config has checked that a source that needs a root has one
     match kind:
         case "folder":
-            return folder(root, seed)
+            return folder(root, seed, config.test_share)
         case "coop":
             return coop(name, root)
         case "manifest":
@@ -139,14 +146,16 @@ def twins(name: str, classnames: Sequence[str]) -> list[str]:
     return [f"{len(twice)} class names occur twice, such as '{twice[0]}': no prompt can distinguish those classes"]
 
 
-def _check(name: str, source: Source, part: str) -> None:
-    images: ImageSet | None = getattr(source, part)
-    if images is None or isinstance(images, QuestionImages):
-        return
-    counts = np.bincount(images.labels, minlength=len(source.classnames))
-    if not counts.all():
-        empty = source.classnames[int(counts.argmin())]
-        raise InputError(f"task.name: class '{empty}' of '{name}' has no {part} images: add some or remove the class")
+def _check_parts(name: str, source: Source) -> None:
+    for part, images in (("train", source.train), ("val", source.val), ("test", source.test)):
+        if images is None or isinstance(images, QuestionImages):
+            continue
+        counts = np.bincount(images.labels, minlength=len(source.classnames))
+        if not counts.all():
+            empty = source.classnames[int(counts.argmin())]
+            raise InputError(
+                f"task.name: class '{empty}' of '{name}' has no {part} images: add some or remove the class"
+            )
 
 
 def _of_classes(images: ImageSet, first: int, last: int) -> ImageSet:

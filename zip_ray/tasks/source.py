@@ -32,6 +32,8 @@ class Source:
     """Remarks for the user, one line each."""
     questions: tuple[str, ...] = ()
     """Hand-written questions for generative models, the plain one first; may be empty."""
+    test_of_train: bool = False
+    """Whether the test images were taken from those that `train` would otherwise have."""
 
 
 class DataSet(Protocol):
