@@ -9,8 +9,9 @@ PLACE = "\tclass_name: ScorerActor\n\tactor_id: 0123\n\tpid: 4321\n\tnamespace: 
 KILLED = (
     f"The actor died unexpectedly before finishing this task.\n{PLACE}The actor is dead because its worker process has "
     "died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a connection error code "
-    "2. End of file. Some common causes include: (1) the process was killed by the OOM killer due to high memory usage, "
-    "(2) ray stop --force was called, or (3) the worker crashed unexpectedly due to SIGSEGV or another unexpected error."
+    "2. End of file. Some common causes include: (1) the process was killed by the OOM killer due to high memory "
+    "usage, (2) ray stop --force was called, or (3) the worker crashed unexpectedly due to another "
+    "error."
 )
 NODE = f"The actor died unexpectedly.\n{PLACE}The actor died because its node has died. Node Id: 89 ..."
 
