@@ -19,6 +19,8 @@ LOST_CLUSTER = (ConnectionError, RayError, grpc.RpcError)
 """Exceptions without a fault of an actor: Ray's head, or the connection to it, is lost."""
 OWN_FAULT = (OutOfMemoryError, RuntimeEnvSetupError, ActorUnschedulableError)
 """Failures of a single actor, not of its node, that Ray does not report as ActorDiedError."""
+CAUSE = 160
+"""Longest cause of an actor's death that is shown, in characters."""
 NODE_DIED = "its node has died"
 """How Ray says that an actor was lost with its node."""
 
@@ -31,12 +33,30 @@ def fault(error: RayError, loading: bool) -> tuple[str, bool]:
         loading: whether the actor was to load its model.
     """
     if isinstance(error, RayActorError):
-        return f"actor lost: {one_line(error)}", NODE_DIED in str(error)
+        return _loss(error), NODE_DIED in str(error)
     if isinstance(error, RayTaskError):  # for example after a CUDA error, further work on this actor would also fail
         return f"{'scorer not built' if loading else 'work failed'}: {one_line(error.cause or error)}", False
     if isinstance(error, OWN_FAULT):
         return f"actor failed: {one_line(error)}", False
     return f"answer lost with its node: {one_line(error)}", True
+
+
+def _loss(error: RayActorError) -> str:
+    """How an actor was lost: on which node, with which exit type, from which cause, as far as Ray says so.
+
+    Ray's message of twenty lines ends with a list of common causes, which are those of any death.
+    """
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    ip = re.search(r"\bip: ([\w.:]*\w)", text)
+    where = f" on {ip[1]}" if ip else ""
+    if NODE_DIED in text:
+        return f"actor lost: its node{where} died"
+    kind = re.search(r"Worker exit type: (\w+)", text)
+    if kind is None:
+        return f"actor lost{where}: {one_line(error)}"
+    detail = re.search(r"Worker exit detail: (.*?)(?= There are some potential| Some common causes|$)", text)
+    cause = f": {detail[1][:CAUSE]}" if detail else ""
+    return f"actor lost: its process{where} ended, {kind[1]}{cause}"
 
 
 def raise_refusal(error: RayError) -> None:

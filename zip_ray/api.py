@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from zip_ray.artifact.classifier import Prediction
     from zip_ray.artifact.evaluation import ScoredTest
     from zip_ray.comparison.execute import SuiteOutcome
+    from zip_ray.comparison.plan import Selection
     from zip_ray.comparison.suite import Suite
 
 OpenHosts = Callable[[Config, list[str]], Pool]
@@ -136,6 +137,7 @@ def compare(
     folder: Path | None = None,
     open_hosts: OpenHosts = open_hosts,
     interrupted: Callable[[], bool] = lambda: False,
+    selection: "Selection | None" = None,
 ) -> "tuple[Path, SuiteOutcome]":
     """Run what is left of a suite, and report; returns its folder, and how it ended.
 
@@ -145,12 +147,15 @@ def compare(
         folder: of the suite; runs/suites/NAME where absent.
         open_hosts: makes the one pool.
         interrupted: whether the suite has been asked to stop.
+        selection: which of its runs; all where absent.
 
     Raises:
-        InputError: the suite, its folder or the cluster cannot be used.
+        InputError: the suite, its folder or the cluster cannot be used; or no run can begin.
+        OutputError: the folder cannot be written to.
         PoolError: no scorer is left.
     """
     from zip_ray.comparison.execute import run_suite
+    from zip_ray.comparison.plan import EVERYTHING
 
     folder = folder or Path("runs", "suites", suite.name)
     _require_lasting(suite.common(source), folder, "output")
@@ -158,7 +163,7 @@ def compare(
     def run_listener(run: Config, view: Listener) -> Listener:
         return _with_metrics(run, run.output.dir, view)
 
-    return folder, run_suite(suite, folder, open_hosts, interrupted, run_listener)
+    return folder, run_suite(suite, folder, open_hosts, interrupted, run_listener, selection or EVERYTHING)
 
 
 def report(folder: Path) -> tuple[Path, Path]:

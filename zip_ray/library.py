@@ -170,7 +170,7 @@ def compare(suite: str | Path | Mapping[str, Any], *, output: str | Path | None 
     Args:
         suite: a YAML file, the name of a suite that ships (such as `suites/smoke`), or a suite as plain values.
         output: folder of the suite; runs/suites/NAME where absent.
-        **options: fields of budget, cluster and tracking for all runs, as in `tune`.
+        **options: fields of budget, cluster, model and tracking for all runs, as in `tune`.
 
     Raises:
         InputError: the suite, its folder or the cluster cannot be used.

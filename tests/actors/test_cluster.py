@@ -63,6 +63,15 @@ def test_a_server_of_a_client_that_is_late_twice_says_what_to_do(monkeypatch: py
     )
 
 
+@pytest.mark.parametrize("cluster", [ELSEWHERE, ClusterConfig()])
+def test_sigterm_while_ray_starts_ends_the_program(monkeypatch: pytest.MonkeyPatch, cluster: ClusterConfig) -> None:
+    """Ray's own handler, which is installed then, exits with the number of the signal: no fault of the cluster."""
+    later = starts(monkeypatch, SystemExit(15), None)
+    with pytest.raises(KeyboardInterrupt):
+        connect(cluster)
+    assert later
+
+
 def test_a_refusal_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
     later = starts(monkeypatch, RuntimeError("Version mismatch"), None)
     with pytest.raises(InputError, match="use its Ray version"):

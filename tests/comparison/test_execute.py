@@ -362,8 +362,11 @@ def test_a_suite_that_comes_to_no_report_is_closed_in_mlflow(
     monkeypatch.setattr("zip_ray.runs.mlflow_server.make_client", lambda _: client)
     base = {**SMALLER, "tracking": {"enabled": True}}
     tasks = {"mine": {"name": "folder", "root": "no"}}
-    outcome = carry_out(tmp_path, build_with_faults, stop_after, base=base, tasks=tasks)
-    assert (outcome.left, len(outcome.failures)) == ((4, 0) if stop_after < 0 else (0, 4))
+    if stop_after < 0:
+        assert carry_out(tmp_path, build_with_faults, stop_after, base=base, tasks=tasks) == SuiteOutcome(0, {}, 4)
+    else:
+        with pytest.raises(InputError, match="no run of the suite can begin"):
+            carry_out(tmp_path, build_with_faults, stop_after, base=base, tasks=tasks)
     client.set_terminated.assert_called_once_with(ANY, "KILLED" if stop_after < 0 else "FAILED")
     client.log_artifact.assert_not_called()
 

@@ -180,22 +180,42 @@ def doctor(config: Positional[str | None] = None, given: RunOptions = {}) -> int
 
 
 @command("compare", flags.SUITE, settings.of_suite)
-def compare(suite: Positional[str], given: SuiteOptions, output: Path | None = None, data: Path | None = None) -> int:
+def compare(
+    suite: Positional[str],
+    given: SuiteOptions,
+    output: Path | None = None,
+    data: Path | None = None,
+    tasks: Annotated[tuple[str, ...], UseAppendAction] = (),
+    methods: Annotated[tuple[str, ...], UseAppendAction] = (),
+    seeds: Annotated[tuple[int, ...], UseAppendAction] = (),
+    dry_run: bool = False,
+) -> int:
     """Run methods x tasks x seeds on one pool, and report; run it again to continue after a stop.
 
     Args:
         suite: YAML file, or the name of a suite that ships, such as suites/smoke
         output: folder of the suite; default: runs/suites/NAME
         data: root of its data sets; default: as in the suite
+        tasks: label of a task to run, may be given again; default: all
+        methods: label of a method to run, may be given again; default: all
+        seeds: seed to run, may be given again; default: all
+        dry_run: only say how many runs and queries are left, and how long they take
     """
     from zip_ray.cli.suite_printing import show_suite
+    from zip_ray.comparison.forecast import forecast
+    from zip_ray.comparison.plan import Selection
     from zip_ray.comparison.suite import load_suite
 
     path = find_config(suite)
     asked = load_suite(path).changed(given)
     asked = asked.rooted(data) if data else asked
+    selection = Selection(tasks, methods, seeds)
+    if dry_run:
+        for line in forecast(asked, output or Path("runs", "suites", asked.name), selection):
+            console.print(line, soft_wrap=True)
+        return 0
     with stop_on_signal(api.open_hosts) as (interrupted, opener):
-        folder, outcome = api.compare(asked, path, output, opener, interrupted)
+        folder, outcome = api.compare(asked, path, output, opener, interrupted, selection)
     return show_suite(console, outcome, folder)
 
 

@@ -102,7 +102,7 @@ def _options(paths: Paths) -> Any:
 
 RUN = of_sections(*Config.model_fields)
 OF_TASK = of_sections("task")
-SUITE = of_sections("budget", "cluster", "tracking")
+SUITE = of_sections("budget", "cluster", "model", "tracking")
 TEST: Paths = _of_test
 TRACKING = of_sections("tracking")
 RESUME = of_sections("budget", "execution", "cluster", "tracking")

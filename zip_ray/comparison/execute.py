@@ -8,13 +8,13 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from zip_ray.comparison.plan import Planned, plan
+from zip_ray.comparison.plan import EVERYTHING, Planned, Selection, plan
+from zip_ray.comparison.preflight import keys_of, preflight
 from zip_ray.comparison.report.write import write_report
 from zip_ray.comparison.runner import MakeListener, Runner, SuiteOutcome
 from zip_ray.comparison.suite import Suite
 from zip_ray.comparison.suite_folder import prepare
 from zip_ray.comparison.suite_view import SuiteView
-from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Pool
@@ -33,6 +33,7 @@ def run_suite(
     open_pool: OpenSharedPool,
     interrupted: Callable[[], bool],
     make_listener: MakeListener,
+    selection: Selection = EVERYTHING,
 ) -> SuiteOutcome:
     """Run what is left of a suite.
 
@@ -42,19 +43,21 @@ def run_suite(
         open_pool: called once, if anything is left to do.
         interrupted: whether the suite has been asked to stop.
         make_listener: called once for each run.
+        selection: which of its runs.
 
     Raises:
-        InputError: the suite, its folder or the cluster cannot be used.
+        InputError: the suite, its folder or the cluster cannot be used; or no run can begin.
         PoolError: no scorer is left.
     """
     runs = plan(suite, folder)
+    wanted = {run.label for run in selection.of(suite, runs)}
     tracking = runs[0].config.tracking
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"output: '{folder}' cannot be made ({error.strerror}): choose another") from error
     with locked(folder):
-        left = prepare(folder, suite, runs)
+        left = [run for run in prepare(folder, suite, runs) if run.label in wanted]
         parent = open_parent(folder, tracking) if left and tracking.enabled else None
         report: list[Path] = []
         stopped = True
@@ -64,6 +67,9 @@ def run_suite(
             stopped = outcome.left > 0
             if not stopped and any(read_end(run.folder) for run in runs):
                 report = [*write_report(folder), *sorted(folder.glob("*.png"))]
+        except InputError:
+            stopped = False
+            raise
         finally:
             if parent is not None:
                 close_parent(parent, tracking, report, stopped)
@@ -80,9 +86,13 @@ def _run_left(
 ) -> SuiteOutcome:
     if not left:
         return SuiteOutcome(0, {}, 0)
-    keys = list(dict.fromkeys(scorer_key(run.config) for run in left))
-    with closing(open_pool(left[0].config, keys)) as pool, closing(PoolHub(pool)) as hub, SuiteView(len(left)) as view:
-        return Runner(folder, suite, hub, interrupted, make_listener, view).go(left)
+    with (
+        closing(open_pool(left[0].config, keys_of(left))) as pool,
+        closing(PoolHub(pool)) as hub,
+        SuiteView(len(left)) as view,
+    ):
+        refused = preflight(left, hub, interrupted, view.checked)
+        return Runner(folder, suite, hub, interrupted, make_listener, view).go(left, refused)
 
 
 def _as_part(run: Planned, parent: str | None) -> Planned:

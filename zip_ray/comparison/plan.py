@@ -1,7 +1,7 @@
 """The runs that a suite comes to: each a config of its own, with what its tuned prompt is tested on besides."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -45,6 +45,40 @@ class Planned:
     def label(self) -> str:
         """For people."""
         return f"{self.task}, {self.shots} shots, {self.method}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some tasks, methods and seeds of a suite; all where none is given."""
+
+    tasks: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def of(self, suite: Suite, runs: Sequence[Planned]) -> list[Planned]:
+        """The runs that are selected.
+
+        Raises:
+            InputError: the suite has no such task, method or seed.
+        """
+        for option, known in (("tasks", suite.tasks), ("methods", suite.methods), ("seeds", suite.seeds)):
+            for name in getattr(self, option):
+                if name not in known:
+                    raise InputError(f"--{option}: '{name}' is not in {suite.name}: choose {_list(known)}")
+        return [
+            run
+            for run in runs
+            if run.task in (self.tasks or suite.tasks)
+            and run.method in (self.methods or suite.methods)
+            and run.seed in (self.seeds or suite.seeds)
+        ]
+
+
+def _list(names: Iterable[object]) -> str:
+    return ", ".join(map(str, names))
+
+
+EVERYTHING = Selection()
 
 
 def plan(suite: Suite, folder: Path) -> list[Planned]:

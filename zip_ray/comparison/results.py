@@ -77,6 +77,11 @@ class Results:
         return [one for one in self.finished if (one.run.method, one.run.task, one.run.shots) == (method, task, shots)]
 
     @cached_property
+    def tasks(self) -> list[str]:
+        """Tasks with a finished run: those that the report shows."""
+        return [task for task in self.suite.tasks if task in {one.run.task for one in self.finished}]
+
+    @cached_property
     def shared(self) -> list[str]:
         """Tasks over which means are taken: those on which every method, at every number of shots, has a finished run.
         A method without any finished run at that number does not count."""

@@ -3,11 +3,12 @@
 import logging
 import shutil
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from zip_ray.comparison.plan import Planned
 from zip_ray.comparison.suite import Suite
@@ -16,7 +17,7 @@ from zip_ray.comparison.suite_view import SuiteView
 from zip_ray.comparison.targets import apply_to_targets
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
-from zip_ray.errors import InputError
+from zip_ray.errors import InputError, OutputError
 from zip_ray.pool.batching import most_passes
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.shared import PoolHub
@@ -26,6 +27,8 @@ from zip_ray.runs.event_log import read_end
 from zip_ray.runs.lifecycle import Listener, resume, tune
 from zip_ray.runs.progress import accuracy_text
 
+ALIKE = 4
+"""Runs in a row, of several tasks and methods, whose same fault stops the suite."""
 POLL_SECONDS = 0.5
 """Longest time before signals and idle actors are looked at again."""
 _log = logging.getLogger(__name__)
@@ -70,14 +73,25 @@ class Runner:
         self._folder, self._suite, self._hub = folder, suite, hub
         self._interrupted, self._make_listener, self._view = interrupted, make_listener, view
         self._failures: dict[str, str] = {}
+        self._alike: list[tuple[Planned, str]] = []
+        """The latest runs that ended, as far back as they failed for the same reason."""
+        self._fault: OutputError | PoolError | None = None
+        """What concerns all runs."""
 
-    def go(self, runs: Sequence[Planned]) -> SuiteOutcome:
-        """Run these; a run that fails does not end the others.
+    def go(self, runs: Sequence[Planned], refused: Mapping[str, str] = MappingProxyType({})) -> SuiteOutcome:
+        """Run these; a run that fails does not end the others, but a fault of all runs does.
+
+        Args:
+            runs: what is left of the suite.
+            refused: those of them that cannot begin, by label, and why.
 
         Raises:
-            InputError, PoolError: no scorer could be started.
+            InputError, PoolError: no scorer could be started, or several runs in a row failed alike.
+            OutputError: the disk that all runs are on cannot be written to.
         """
-        waiting, active = deque(runs), dict[Future[str], Planned]()
+        self._failures |= refused
+        self._note_failures()
+        waiting, active = deque(run for run in runs if run.label not in refused), dict[Future[str], Planned]()
         finished = 0
         with ThreadPoolExecutor(self._hub.most_runs, thread_name_prefix="run") as threads:
             while active or (waiting and not self._stopped()):
@@ -92,10 +106,12 @@ class Runner:
                     finished += self._take(active.pop(future), future)
         if self._hub.error is not None and not self._interrupted():
             raise self._hub.error
+        if self._fault is not None:
+            raise self._fault
         return SuiteOutcome(finished, self._failures, len(runs) - finished - len(self._failures))
 
     def _stopped(self) -> bool:
-        return self._interrupted() or self._hub.error is not None
+        return self._interrupted() or self._hub.error is not None or self._fault is not None
 
     def _has_room(self, active: Sequence[Planned]) -> bool:
         """Whether another run may begin: with `at_once: auto`, when it would find actors idle."""
@@ -108,6 +124,7 @@ class Runner:
         """Note how a run ended; whether it is finished."""
         error = future.exception()
         if error is None:
+            self._alike = []
             self._view.ended(run, future.result())
             return True
         if self._stopped():
@@ -117,9 +134,23 @@ class Runner:
             _log.error("%s", run.label, exc_info=error)
         text = " ".join(str(error).split()) or type(error).__name__
         self._failures[run.label] = text
-        write_facts(self._folder, replace(read_facts(self._folder), failures=self._failures))
+        self._note_failures()
         self._view.ended(run, f"failed: {text}")
+        self._fault = error if isinstance(error, OutputError) else self._of_all(run, text)
         return False
+
+    def _note_failures(self) -> None:
+        write_facts(self._folder, replace(read_facts(self._folder), failures=self._failures))
+
+    def _of_all(self, run: Planned, text: str) -> PoolError | None:
+        """The fault, if the latest runs failed for the same reason and neither a task nor a method explains it."""
+        self._alike = [(one, why) for one, why in self._alike if why == text] + [(run, text)]
+        tasks, methods = ({getattr(one, of) for one, _ in self._alike} for of in ("task", "method"))
+        suite = self._suite
+        spread = len(tasks) >= min(2, len(suite.tasks)) and len(methods) >= min(2, len(suite.methods))
+        if len(self._alike) < ALIKE or not spread:
+            return None
+        return PoolError(f"{len(self._alike)} runs in a row failed for the same reason, so the others wait: {text}")
 
     def _carry_out(self, run: Planned) -> str:
         """Tune, or resume, then test the prompt on the targets; the result in words.

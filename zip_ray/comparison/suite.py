@@ -11,6 +11,7 @@ from zip_ray.comparison.layers import BY_TASK, FILE, capped, file_budget, read_m
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.config.inert import overlay, require_effect
 from zip_ray.config.merging import Tree, leaves, merge
+from zip_ray.config.model import ModelConfig
 from zip_ray.config.old_names import refuse_old_names
 from zip_ray.config.output import OutputConfig
 from zip_ray.config.reading import SCHEMA, VERSION, explain, placed, read_tree
@@ -20,7 +21,7 @@ from zip_ray.config.section import Count, Section, Seed
 from zip_ray.config.shipped import find_config
 from zip_ray.config.task import BUILT_IN
 from zip_ray.config.tracking import TrackingConfig
-from zip_ray.config.tree import Config
+from zip_ray.config.tree import Config, ModelSection, completed
 from zip_ray.errors import InputError
 
 
@@ -31,6 +32,7 @@ class Common(Section):
     cluster: ClusterConfig = ClusterConfig()
     output: OutputConfig = OutputConfig()
     tracking: TrackingConfig = TrackingConfig()
+    model: ModelSection = ModelConfig()
 
 
 class Suite(Section):
@@ -129,7 +131,8 @@ class Suite(Section):
         """
         refuse_old_names(leaves(self.base), f"{source}: base")
         try:
-            common = Common.model_validate({name: self.base[name] for name in Common.model_fields if name in self.base})
+            base = completed({name: self.base[name] for name in Common.model_fields if name in self.base})
+            common = Common.model_validate({name: base[name] for name in Common.model_fields if name in base})
         except ValidationError as error:
             raise InputError(f"{placed(str(source), error, 'base')}: base.{explain(error, Common)}") from error
         return Config().model_copy(update=dict(common))
@@ -150,7 +153,7 @@ class Suite(Section):
         to the new one where that is smaller.
 
         Args:
-            given: fields of budget, cluster and tracking.
+            given: fields of budget, cluster, model and tracking.
 
         Raises:
             InputError: one of them has no effect.

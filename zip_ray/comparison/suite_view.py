@@ -39,6 +39,10 @@ class SuiteView:
     ) -> None:
         self._progress.stop()
 
+    def checked(self, label: str, finding: str) -> None:
+        """A task or a method has been tried before the first query."""
+        self._progress.console.print(f"{label}: {finding}", soft_wrap=True)
+
     def started(self, run: Planned) -> None:
         """A run has begun."""
         task = self._progress.add_task(run.label, total=1.0, state="")

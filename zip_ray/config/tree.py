@@ -109,13 +109,17 @@ def _known(section: str, choice: object) -> type[Section] | None:
         return None
 
 
+ModelSection = Annotated[SerializeAsAny[ScorerOptions], BeforeValidator(partial(_chosen, "model"))]
+"""The section of the scorer that is chosen."""
+
+
 class Config(Section):
     """A run of zip-ray."""
 
     seed: Seed = 1
     """Key of every random draw: the few-shot images, the random projection and context, perturbations, mini-batches."""
     task: Annotated[SerializeAsAny[TaskConfig], BeforeValidator(partial(_chosen, "task"))] = TaskConfig()
-    model: Annotated[SerializeAsAny[ScorerOptions], BeforeValidator(partial(_chosen, "model"))] = ModelConfig()
+    model: ModelSection = ModelConfig()
     prompt: Annotated[SerializeAsAny[SpaceOptions], BeforeValidator(partial(_chosen, "prompt"))] = WholeContextOptions(
         init="auto"
     )

@@ -7,6 +7,7 @@ the hub through queues.
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from zip_ray.protocol.messages import Answer, FactsRequest, Failure, Priority, W
 
 WAIT_SECONDS = 0.005
 """Longest time, in seconds, that new work waits while the hub waits for results."""
+CLOSE_SECONDS = 2.0
+"""Longest wait, in seconds, for the hub's thread to end."""
 LOOK_SECONDS = 0.5
 """Between two looks at the members of the pool."""
 
@@ -86,16 +89,23 @@ class PoolHub:
         return self._error
 
     def close(self) -> None:
-        """Stop serving; runs that still wait get an error. May be called twice."""
+        """Stop serving; runs that still wait get an error at once. May be called twice.
+
+        A pool in this process may be in the midst of a long piece of work, which cannot be interrupted: it is not
+        waited for.
+        """
         self._closing = True
+        self._refuse(PoolError("the pool was closed"))
         self._inbox.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         try:
             while not self._closing:
                 self._look()
                 self._send(wait=not self._owners)
+                if self._closing:  # what has just come in is refused, and not begun
+                    break
                 for answer in self._pool.collect(WAIT_SECONDS) if self._owners else ():
                     self._owners.pop(answer.id).take(answer)
             self._refuse(PoolError("the pool was closed"))
@@ -125,12 +135,13 @@ class PoolHub:
 
     def _refuse(self, error: InputError | PoolError) -> None:
         with self._gate:
-            self._error = error
-            while not self._inbox.empty():
-                sent = self._inbox.get()
-                if sent is not None:
-                    sent.channel.take(error)
-        for channel in self._owners.values():
+            self._error = self._error or error
+            with suppress(Empty):
+                while True:
+                    sent = self._inbox.get_nowait()
+                    if sent is not None:
+                        sent.channel.take(error)
+        for channel in list(self._owners.values()):
             channel.take(error)
 
 

@@ -69,7 +69,12 @@ def metrics_of(event: Event) -> dict[str, float]:
             counts = {"ready": event.ready, "pending": event.pending, "given-up": event.given_up}
             figures = {f"actors/{state}": float(count) for state, count in counts.items()}
         case EndEvent():
-            figures = {"test/accuracy": event.test_accuracy, "test/zero_shot_accuracy": event.zero_shot_accuracy}
+            gain = event.test_accuracy - event.zero_shot_accuracy
+            figures = {
+                "test/accuracy": event.test_accuracy,
+                "test/zero_shot_accuracy": event.zero_shot_accuracy,
+                "test/gain": gain,
+            }
         case StartEvent() | ReadoutEvent():
             figures = {}
     return {name: value for name, value in figures.items() if math.isfinite(value)}

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from zip_ray.config.secrets import without_secrets
@@ -17,6 +18,8 @@ from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError, one_line
 from zip_ray.files import write_whole
 
+KIND = "custom_model_development"
+"""MLflow's word for experiments whose page opens as that of training runs."""
 STATE = "tracking.json"
 _log = logging.getLogger(__name__)
 
@@ -74,7 +77,9 @@ def find_or_create_run(client: Any, config: TrackingConfig, folder: Path, starte
     key = run_key(folder)
     if runs := client.search_runs([number], f"tags.zip_ray_run_key = '{key}'"):
         return runs[0]
-    tags = {"zip_ray_run_key": key, "mlflow.runName": config.name or folder.name}
+    from mlflow.tracking.context.registry import resolve_tags  # user, source, git commit: MLflow's own columns
+
+    tags = resolve_tags({"zip_ray_run_key": key, "mlflow.runName": config.name or folder.name, "host": gethostname()})
     parent = {"mlflow.parentRunId": config.parent} if config.parent else {}
     return client.create_run(number, start_time=int(1000 * started), tags={**tags, **parent})
 
@@ -101,7 +106,11 @@ def _experiment_made(client: Any, config: TrackingConfig) -> str:
     if number := experiment(client, name):
         return number
     try:
-        return str(client.create_experiment(name, artifact_location(resolve_uri(config.address))))
+        return str(
+            client.create_experiment(
+                name, artifact_location(resolve_uri(config.address)), {"mlflow.experimentKind": KIND}
+            )
+        )
     except Exception:
         if number := experiment(client, name):
             return number

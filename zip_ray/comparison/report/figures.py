@@ -64,7 +64,7 @@ def training(results: Results) -> bytes:
 
 def tasks(results: Results) -> bytes:
     """Test accuracy on every task: a small point per seed, a large one for the mean, a line for zero-shot."""
-    names = list(reversed(list(results.suite.tasks)))
+    names = list(reversed(list(results.tasks)))
     methods = list(results.suite.methods)
     figure = _figure(8.5, 1.4 + (0.3 + 0.11 * len(methods)) * len(names))
     axes = figure.add_subplot()
@@ -119,7 +119,7 @@ def _curves(
     results: Results, curve: Callable[[Finished], Curve], x: Callable[[Curve], Float64], label: str, what: str
 ) -> bytes:
     """One panel per task: mean over seeds, and a band of one standard deviation."""
-    names = list(results.suite.tasks)
+    names = list(results.tasks)
     columns = min(PANELS, len(names))
     rows = math.ceil(len(names) / columns)
     figure = _figure(max(4.0 * columns, 6.5), 3.2 * rows + 0.9)

@@ -12,7 +12,7 @@ from zip_ray.comparison.statistics import queries_to_target, smoothed
 def target_table(results: Results, shots: int) -> Table:
     """Queries to the target, means over seeds, below the target itself; the fewest are bold."""
     levels, found = queries_needed(results, shots)
-    tasks = list(results.suite.tasks)
+    tasks = list(results.tasks)
     apart = results.white_box
 
     def line(values: Sequence[tuple[str, float]]) -> list[float]:

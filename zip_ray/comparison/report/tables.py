@@ -16,7 +16,7 @@ Grid = Mapping[str, Mapping[str, Sequence[float]]]
 
 def accuracies(results: Results, shots: int) -> Grid:
     """Test accuracies by row (zero-shot, then methods) and task."""
-    tasks, methods = results.suite.tasks, results.suite.methods
+    tasks, methods = results.tasks, results.suite.methods
     names = untuned(results)
     rows = {untuned_label(name): {task: zero_shot(results, name, task, shots) for task in tasks} for name in names}
     tuned = {
@@ -55,7 +55,7 @@ def templates_table(results: Results) -> Table:
         return " / ".join(dict.fromkeys(found)) or NONE
 
     names = [name for name in untuned(results) if name not in FEATURE_BASELINES]
-    rows = tuple(row(task, [texts(name, task) for name in names]) for task in results.suite.tasks)
+    rows = tuple(row(task, [texts(name, task) for name in names]) for task in results.tasks)
     return Table(("task", *names), rows)
 
 
@@ -64,7 +64,7 @@ def gains(results: Results, shots: int) -> Grid:
     return {
         method: {
             task: [one.accuracy - one.zero_shot[PLAIN_TEMPLATE] for one in results.of(method, task, shots)]
-            for task in results.suite.tasks
+            for task in results.tasks
         }
         for method in results.suite.methods
     }

@@ -27,10 +27,10 @@ def harmonic_table(results: Results, shots: int) -> Table:
 
     scores = {}
     for name, runs in _by_row(results, shots).items():
-        base, new = ({task: half(runs, task, part) for task in results.suite.tasks} for part in (OWN, NEW_CLASSES))
+        base, new = ({task: half(runs, task, part) for task in results.tasks} for part in (OWN, NEW_CLASSES))
         each = [(mean_score(results, base), mean_score(results, new)), *zip(base.values(), new.values(), strict=True)]
         scores[name] = [score for pair in each for score in three(*pair)]
-    columns = [f"{task}, {part}" for task in ("mean", *results.suite.tasks) for part in ("base", "new", "H")]
+    columns = [f"{task}, {part}" for task in ("mean", *results.tasks) for part in ("base", "new", "H")]
     return best_bold((at_shots(results, "method", shots), *columns), scores, results.white_box)
 
 

@@ -1,6 +1,7 @@
 """The report of a suite: its tables and figures, and the text about them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -65,10 +66,11 @@ def _overview(results: Results) -> Section:
 
 def _left_out(results: Results) -> str:
     """What means and queries to target leave out, in words."""
-    tasks = [task for task in results.suite.tasks if task not in results.shared]
+    absent = [task for task in results.suite.tasks if task not in results.tasks]
+    tasks = [task for task in results.tasks if task not in results.shared]
     methods = [method for method in results.suite.methods if method not in {one.run.method for one in results.finished}]
     lines = {
-        "Left out, without a finished run": methods,
+        "Left out, without a finished run": [*absent, *methods],
         "Means over tasks leave out those that another method has not finished": tasks,
     }
     return "".join(f" {line}: {', '.join(names)}." for line, names in lines.items() if names)
@@ -165,7 +167,10 @@ def _record(results: Results) -> list[Section]:
     text = "All runs, including those where tuning hurt. (below): the tuned prompt is below the plain template."
     sections = [Section("Every seed", text, (tables.seeds_table(results),))]
     if results.failures:
-        lines = tuple(row(label, [error]) for label, error in results.failures.items())
+        alike: dict[str, list[str]] = {}
+        for label, error in results.failures.items():
+            alike.setdefault(error, []).append(label)
+        lines = tuple(row(_first_and_count(labels), [error]) for error, labels in alike.items())
         text = "Runs that did not finish, or were not tested on all targets; run `zip-ray compare` again to retry them."
         sections.append(Section("Failures", text, (Table(("run", "why"), lines),)))
     first = results.finished[0]
@@ -181,6 +186,10 @@ def _record(results: Results) -> list[Section]:
     )
     suite = Code(dump(results.suite).decode(), f"Suite {results.suite.name}")
     return [*sections, Section("How it was run", text, (Table(("what", ""), rows), suite, *reversed(configs)))]
+
+
+def _first_and_count(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
 
 
 def _config(tree: dict[str, object]) -> str:
