@@ -26,6 +26,7 @@ PAGES = (
     "docs/guides/own-model.md",
     "docs/guides/compare.md",
     "docs/guides/cluster.md",
+    "docs/guides/large-models.md",
     "docs/reference/python.md",
 )
 """In the order in which a new user reads them: later commands use the runs of earlier ones."""
@@ -50,6 +51,8 @@ def shortened(line: str) -> tuple[str, ...]:
     """Options that make a command cheaper without changing its purpose."""
     if line.startswith("zip-ray compare "):
         return (*IN_PROCESS, "--budget.queries", "200")
+    if " vlm-quickstart " in line:
+        return (*IN_PROCESS, "--budget.queries", "60")
     if "--cluster.actors auto" in line:
         return ("--cluster.cpus-per-actor", "2")  # two actors on the cluster of the tests, not four
     return IN_PROCESS if starts_ray(line) else ()
