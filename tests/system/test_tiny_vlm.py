@@ -74,7 +74,7 @@ def test_the_packed_questions_of_training_are_those_of_the_plain_pass() -> None:
     """The mean cross-entropy of the answers' tokens, each question in a sequence of its own."""
     rng = generator(1, Stream.TRAINING, 5)
     asked = [ask(random_scene(rng), rng) for _ in range(3)]
-    tokenizer = make_tokenizer([f" {one.text}\n{one.answer}" for questions in asked for one in questions])
+    tokenizer = make_tokenizer([f"{one.text}\n{one.answer}" for questions in asked for one in questions])
     model, processor = make_model(tokenizer, 1).eval(), make_processor(tokenizer)
     pixels = torch.randn(3, 3, 32, 32)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from zip_ray.tasks import Task, load_task
 from zip_ray.tasks.builtin.question_texts import QUESTIONS
 
 CARD = TINY_VLM / "MODEL_CARD.md"
-MOST_IMAGES = 200
+MOST_IMAGES = 100
 """Test images per task, spread evenly."""
 
 
@@ -49,7 +49,7 @@ def accuracy(model: Any, processor: Any, task: Task, question: str) -> float:
 
 def prompt(processor: Any, question: str) -> str:
     """What a sequence begins with, up to the answer."""
-    content = [{"type": "image"}, {"type": "text", "text": f" {question}"}]
+    content = [{"type": "image"}, {"type": "text", "text": question}]
     text: str = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
     return text
 

@@ -34,6 +34,8 @@ LEADS = ("Look at the picture.", "Answer in one word.", "Look closely.", "Here i
 """Now and then in front of a question, so that a text between image and question is nothing new."""
 LED = 0.2
 """Share of the questions that have one."""
+SPACED = 0.5
+"""Share of the questions that begin with a space."""
 
 
 def ask(scene: Scene, rng: np.random.Generator) -> list[Question]:
@@ -47,10 +49,14 @@ def ask(scene: Scene, rng: np.random.Generator) -> list[Question]:
         if not scene.item
         else Question(_any(ABOUT_CONTENT["shape"], rng), scene.item),
     ]
-    return [
-        Question(f"{_any(LEADS, rng)} {text}", answer) if rng.random() < LED else Question(text, answer)
-        for text, answer in asked
-    ]
+    return [Question(_begun(text, rng), answer) for text, answer in asked]
+
+
+def _begun(text: str, rng: np.random.Generator) -> str:
+    """A question as it may stand behind an image: with or without a lead, and a space, which changes its tokens."""
+    lead = f"{_any(LEADS, rng)} " if rng.random() < LED else ""
+    space = " " if rng.random() < SPACED else ""
+    return f"{space}{lead}{text}"
 
 
 def _any(options: tuple[str, ...], rng: np.random.Generator) -> str:

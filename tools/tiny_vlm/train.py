@@ -108,7 +108,7 @@ def main(options: Options) -> None:
 def _texts(scenes: Sequence[Scene], seed: int) -> list[str]:
     """What the tokenizer is made from."""
     rng = generator(seed, Stream.TRAINING, 3)
-    return [f" {question.text}\n{question.answer}" for scene in scenes[:5000] for question in ask(scene, rng)]
+    return [f"{question.text}\n{question.answer}" for scene in scenes[:5000] for question in ask(scene, rng)]
 
 
 @torch.no_grad()
@@ -141,7 +141,7 @@ def _sequence(
     owner: list[int] = []
     positions: list[int] = []
     for number, question in enumerate(questions):
-        asked = tokenizer(f" {question.text}", add_special_tokens=False)["input_ids"]
+        asked = tokenizer(question.text, add_special_tokens=False)["input_ids"]
         asked += tokenizer("\n", add_special_tokens=False)["input_ids"]
         answered = tokenizer(f"{question.answer}{END}", add_special_tokens=False)["input_ids"]
         ids += asked + answered[:-1]
