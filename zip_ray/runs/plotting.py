@@ -56,11 +56,16 @@ def plain_numbers(*axes: Any) -> None:
     Args:
         axes: panels whose scales are set and whose ticks are numbers.
     """
-    from matplotlib.ticker import NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     for axis in (side for one in axes for side in (one.xaxis, one.yaxis)):
-        axis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
         axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(x: float) -> str:
+    """Up to nine decimals; adding 0 takes the sign off a negative zero."""
+    return f"{round(x, 9) + 0.0:,.9f}".rstrip("0").rstrip(".")
 
 
 def png(figure: Any, dpi: int) -> bytes:
