@@ -24,6 +24,7 @@ from benchmarks.common import (
 )
 from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
+from zip_ray.runs.plotting import GREY, legend_below, looks, new_figure, png
 
 WANTED_GAIN = 8.0
 """Points over zero-shot with the same template on digits, from the template's words, mean over seeds."""
@@ -120,25 +121,25 @@ def write(head: str, text: str, found: dict[Key, list[Figures]]) -> None:
 
 def draw(path: Path, found: dict[Key, list[Figures]]) -> None:
     """Points for seeds, a dash for zero-shot."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = new_figure(8, 4.8)
     axes = figure.add_subplot()
     tasks = list(dict.fromkeys(task for _, task in found))
-    for offset, (setting, colour) in enumerate(zip(SETTINGS, ("#E69F00", "#0072B2"), strict=True)):
+    for offset, (setting, look) in enumerate(looks(SETTINGS).items()):
         for place, task in enumerate(tasks):
             runs = found[setting, task]
             x = [place - 0.12 + 0.24 * offset] * len(runs)
             label = f"ZIP, {setting}" if place == 0 else None
-            axes.scatter(x, [100 * f.tuned for f in runs], color=colour, label=label, zorder=3)
+            axes.scatter(
+                x, [100 * f.tuned for f in runs], color=look["color"], marker=look["marker"], label=label, zorder=3
+            )
             if offset:
                 label = "zero-shot, plain template" if place == 0 else None
-                axes.hlines(100 * runs[0].zero_shot, place - 0.3, place + 0.3, color="#555555", label=label)
+                axes.hlines(100 * runs[0].zero_shot, place - 0.3, place + 0.3, color=GREY, label=label)
     axes.set_xticks(range(len(tasks)), tasks)
     axes.set_ylabel("test accuracy (%), one point per seed")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=130)
+    legend_below(figure)
+    path.write_bytes(png(figure, 130))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from zip_ray.protocol.arrays import Float64
 from zip_ray.protocol.facts import ModelShape
 from zip_ray.protocol.messages import AskResult
 from zip_ray.protocol.perturbations import points
+from zip_ray.runs.plotting import GREY, looks, new_figure, plain_numbers, png
 
 TOKENS, WIDTH, TARGET_RANK = 8, 128, 2
 WANTED_RATIO = 1.0
@@ -154,25 +155,24 @@ def share(value: float) -> str:
 
 def draw(path: Path, spaces: dict[tuple[str, int], list[float]], dimensions: tuple[int, ...], left: Any) -> None:
     """Both figures side by side."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = new_figure(11, 4.8)
     one, other = figure.subplots(1, 2)
-    looks = ("o-", "s--", "^-.", "D:", "v-")
-    colours = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
-    for ((kind, rank), values), look, colour in zip(spaces.items(), looks, colours, strict=False):
-        one.plot(dimensions, values, look, color=colour, label=f"{kind}, target of rank {rank}")
+    targets = looks(f"{kind}, target of rank {rank}" for kind, rank in spaces)
+    for values, look in zip(spaces.values(), targets.values(), strict=True):
+        one.plot(dimensions, values, **look)
     one.set(xscale="log", xlabel="intrinsic dimension", ylabel=f"queries until {REACHED:.0%} of the first loss")
-    for (size, values), look, colour in zip(left.items(), looks, colours, strict=False):
-        other.plot(FACTORS, values, look, color=colour, label=f"{size:,} parameters")
-    other.axvline(1.0, color="#555555", linewidth=1, label="intrinsic threshold")
+    sizes = looks(f"{size:,} parameters" for size in left)
+    for values, look in zip(left.values(), sizes.values(), strict=True):
+        other.plot(FACTORS, values, **look)
+    other.axvline(1.0, color=GREY, linewidth=1, label="intrinsic threshold")
     other.set(
         xscale="log", yscale="log", xlabel="threshold / sqrt(number of parameters)", ylabel="share of the first loss"
     )
     for axes in (one, other):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    figure.savefig(path, dpi=130)
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        plain_numbers(axes)
+    path.write_bytes(png(figure, 130))
 
 
 def main(options: Options) -> int:

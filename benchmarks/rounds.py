@@ -25,6 +25,7 @@ from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 from zip_ray.pool.contract import ScorerLike
 from zip_ray.pool.split_planner import Partition, choose, whole_of
+from zip_ray.runs.plotting import legend_below, looks, new_figure, plain_numbers, png
 from zip_ray.scorer.scorer import build_scorer
 
 JUDGED, WANTED = 128, 50.0
@@ -38,7 +39,6 @@ KEPT_NOTE = (
     "With many classes each image keeps the scores of its own and of its strongest rivals at the start; the others are "
     "pooled."
 )
-COLOURS = dict(zip(FILES, ("#0072B2", "#56B4E9", "#E69F00", "#D55E00"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -224,10 +224,9 @@ def write(text: str, sections: dict[str, str], curves: dict[str, dict[int, Curve
 
 def draw(path: Path, curves: dict[str, dict[int, Curve]], options: Options) -> None:
     """One panel per number of actors, one line per method."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 6), layout="constrained")
+    figure = new_figure(11, 6.4)
     panels = figure.subplots(2, -(-len(options.actors) // 2), squeeze=False, sharey=True).flat
+    look = looks(curves)
     for axes, actors in zip(panels, options.actors, strict=False):
         for method, curve in curves.items():
             seconds = [max(look.seconds, PASS_SECONDS) for look in curve[actors]]
@@ -235,16 +234,18 @@ def draw(path: Path, curves: dict[str, dict[int, Curve]], options: Options) -> N
                 seconds,
                 [100 * look.accuracy for look in curve[actors]],
                 where="post",
-                color=COLOURS[method],
-                label=method,
+                markevery=0.1,
+                markersize=4,
+                **look[method],
             )
         axes.set_xscale("log")
+        plain_numbers(axes)
         axes.set_title(f"actors: {actors}")
         axes.set_xlabel("seconds")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("test accuracy (%)")
-    figure.axes[0].legend()
-    figure.savefig(path, dpi=130)
+    legend_below(figure)
+    path.write_bytes(png(figure, 130))
 
 
 if __name__ == "__main__":

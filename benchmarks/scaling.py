@@ -23,6 +23,7 @@ from zip_ray.config.reading import load_config
 from zip_ray.config.tree import Config
 from zip_ray.optimizers import OptimizerState
 from zip_ray.prompts import make_space
+from zip_ray.runs.plotting import GREY, legend_below, looks, new_figure, plain_numbers, png
 from zip_ray.scorer.scorer import build_scorer
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
@@ -143,24 +144,21 @@ def lowest_of_best(found: Found, actors: int) -> float | None:
 
 def draw(path: Path, found: Found) -> None:
     """Times the speed of one actor, against the number of actors."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 4), layout="constrained")
+    figure = new_figure(5, 4.8)
     axes = figure.add_subplot()
     counts, services, outs = (sorted({key[part] for key in found}) for part in range(3))
-    axes.plot(counts, counts, color="#555555", linestyle="--", label="ideal")
-    for (milliseconds, colour), (out, mark) in product(
-        zip(services, ("#E69F00", "#0072B2"), strict=False), zip(outs, "os^", strict=False)
-    ):
-        speeds = [actors * found[actors, milliseconds, out] for actors in counts]
-        axes.plot(counts, speeds, marker=mark, color=colour, label=f"{milliseconds} ms per pass, {out} pairs each")
+    axes.plot(counts, counts, color=GREY, linewidth=1, label="ideal")
+    lines = {f"{service} ms per pass, {out} pairs each": (service, out) for service, out in product(services, outs)}
+    for label, look in looks(lines).items():
+        axes.plot(counts, [actors * found[(actors, *lines[label])] for actors in counts], **look)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
+    plain_numbers(axes)
     axes.set_xlabel("actors")
     axes.set_ylabel("speed, in actors")
     axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=130)
+    legend_below(figure)
+    path.write_bytes(png(figure, 130))
 
 
 if __name__ == "__main__":

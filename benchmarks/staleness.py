@@ -36,6 +36,7 @@ from zip_ray.pool.split_planner import Whole, choose
 from zip_ray.pool.splitting import SplitPool
 from zip_ray.prompts import make_space
 from zip_ray.protocol.messages import Evaluation, Priority, new_work
+from zip_ray.runs.plotting import legend_below, looks, new_figure, plain_numbers, png
 from zip_ray.scorer.scorer import build_scorer
 from zip_ray.tuning.loop import Tuning
 from zip_ray.tuning.state import RunState
@@ -190,22 +191,19 @@ def write(
 
 def draw(path: Path, curves: dict[tuple[str, Way], Curve], tasks: Sequence[str], ways: Sequence[Way]) -> None:
     """One panel per task, one line per way."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4 * len(tasks), 3.5), layout="constrained")
+    figure = new_figure(4 * len(tasks), 4)
+    styles = looks(f"{ACTORS} actors, default" if way.planned else f"{way.pairs} in flight" for way in ways).values()
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        for place, way in enumerate(ways):
+        for way, look in zip(ways, styles, strict=True):
             curve = 100 * curves[task, way]
-            colour = colormaps["viridis"](place / len(ways))
-            label = f"{ACTORS} actors, default" if way.planned else f"{way.pairs} in flight"
-            axes.plot(EVERY * np.arange(len(curve)), curve, color=colour, label=label)
+            axes.plot(EVERY * np.arange(len(curve)), curve, markevery=0.1, markersize=4, **look)
+        plain_numbers(axes)
         axes.set_title(task)
         axes.set_xlabel("queries")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("test accuracy (%), mean of seeds")
-    figure.axes[0].legend()
-    figure.savefig(path, dpi=130)
+    legend_below(figure)
+    path.write_bytes(png(figure, 130))
 
 
 if __name__ == "__main__":

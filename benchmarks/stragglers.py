@@ -23,6 +23,7 @@ from benchmarks.simulated import TimedScorer, configure, pool, queries_per_secon
 from zip_ray.actors.ray_pool import RayPool
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.protocol.arrays import Float64
+from zip_ray.runs.plotting import GREY, PALETTE, legend_below, new_figure, png
 from zip_ray.tuning.events import Event, StepEvent
 from zip_ray.tuning.loop import Outcome
 
@@ -137,19 +138,17 @@ def after_a_lost_node(options: Options, seconds: float) -> LostNode:
 
 def draw(path: Path, run: LostNode, seconds: float) -> None:
     """Queries per second before and after the fault."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3), layout="constrained")
+    figure = new_figure(6, 3.4)
     axes = figure.add_subplot()
     times = np.arange(1, seconds, 0.25)
-    axes.plot(times, [run.rate(at) for at in times], color="#0072B2", label="measured")
-    axes.axhline(run.before, color="#555555", linestyle="--", label="before")
-    axes.axvline(run.struck, color="#D55E00", linestyle=":", label="node killed, another asked for")
+    axes.plot(times, [run.rate(at) for at in times], color=PALETTE[0], label="measured")
+    axes.axhline(run.before, color=GREY, linestyle="--", label="before")
+    axes.axvline(run.struck, color=PALETTE[3], linestyle=":", label="node killed, another asked for")
     axes.set_xlabel("seconds")
     axes.set_ylabel("queries/s")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower right")
-    figure.savefig(path, dpi=130)
+    legend_below(figure)
+    path.write_bytes(png(figure, 130))
 
 
 def write(text: str, lost: LostNode, seconds: float) -> None:

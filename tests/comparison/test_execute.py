@@ -64,7 +64,7 @@ def test_a_suite_leaves_its_report(finished: Path) -> None:
         assert isinstance(end, EndEvent)
         row = f"{one.run.task}, {one.run.shots} shots, {one.run.method}"
         cells = (row, str(one.run.seed), f"{100 * end.test_accuracy:.1f}")
-        assert re.search(r"\s*".join(f"<td>{re.escape(cell)}</td>" for cell in cells), page)
+        assert f'<tr><th scope="row">{row}</th>' + "".join(f"<td>{cell}</td>" for cell in cells[1:]) in page
         assert "| " + " | ".join(cells) in text
     for shots in (1, 2):
         for method in ("ZIP", "SPSA"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.comparisons import finished
 from zip_ray.comparison.plan import Planned, plan
 from zip_ray.comparison.report import query_tables, tables, transfer_tables
 from zip_ray.comparison.report.document import Table
@@ -17,7 +18,6 @@ from zip_ray.comparison.suite import Suite
 from zip_ray.runs.zero_shot import LINEAR_PROBE
 from zip_ray.tuning.ledger import Account
 
-NOTHING = Curve(np.zeros(0), np.zeros(0), np.zeros(0))
 SUITE = {
     "name": "s",
     "protocol": "transfer",
@@ -51,24 +51,6 @@ TRAINING = {
     "W": ([12, 250], [0.25, 1]),
 }
 """Queries and accuracies. With a window of 10, B's are 0.125 at 10, 0.375 at 15, 0.5 at 20."""
-
-
-def finished(run: Planned, accuracy: float, zero_shot: Mapping[str, float], **fields: object) -> Finished:
-    one = Finished(
-        run=run,
-        accuracy=accuracy,
-        zero_shot=dict(zero_shot),
-        templates={name: f"{run.task}: {name} {{}}." for name in zero_shot},
-        applied={},
-        training=NOTHING,
-        validation=NOTHING,
-        parameters=1,
-        steps=3,
-        account=Account(charged=1),
-        seconds=1.0,
-        environment={},
-    )
-    return replace(one, **fields)
 
 
 def by_hand(run: Planned) -> Finished | None:
@@ -235,12 +217,13 @@ def test_overview_is_the_mean_over_tasks_and_seeds() -> None:
     planned = plan(suite, Path("x"))
     done = [finished(run, accuracy, {"plain template": 0.5}) for run, accuracy in zip(planned, (0.8, 0.6), strict=True)]
     table = tables.overview_table(Results(suite, planned, done, {}))
-    assert table.header == ("", "test accuracy, %", "queries", "updates", "seconds")
+    assert table.header == ("method", "test accuracy, %", "queries", "updates", "seconds")
     assert cells(table) == {"zero-shot, plain template": ["50.0", "0", "0", "0"], "ZIP": ["70.0", "1", "3", "1"]}
 
 
 def test_base_to_new() -> None:
-    """Two tasks and one seed: base 0.8 and 0.6, new 0.4 and 0.6; H of each, and of the means 0.7 and 0.5."""
+    """Two tasks and one seed: base 0.8 and 0.6, new 0.4 and 0.6; H of each, and of the means 0.7 and 0.5. Ties with
+    zero-shot are not bold."""
     tree = {"name": "s", "protocol": "base-to-new", "seeds": [1], "tasks": ["digits", "letter"], "methods": {"ZIP": {}}}
     suite = Suite.model_validate(tree)
     planned = plan(suite, Path("x"))
@@ -248,14 +231,20 @@ def test_base_to_new() -> None:
         finished(run, base, {"plain template": 0.5}, applied={"new classes": {"tuned": new, "plain template": 0.5}})
         for run, base, new in zip(planned, (0.8, 0.6), (0.4, 0.6), strict=True)
     ]
-    table = transfer_tables.harmonic_table(Results(suite, planned, done, {}), 16)
-    assert table.header[1:4] == ("mean, base", "mean, new", "mean, H")
-    best = ["*70.0*", "*50.0*", "*58.3*", "*80.0*", "40.0", "*53.3*", "*60.0*", "*60.0*", "*60.0*"]
-    plain = ["50.0", "*50.0*", "50.0", "50.0", "*50.0*", "50.0", "50.0", "50.0", "50.0"]
-    assert cells(table) == {"zero-shot, plain template": plain, "ZIP": best}
+    over, by_task = transfer_tables.harmonic_tables(Results(suite, planned, done, {}), 16)
+    assert over.header == ("mean over tasks", "base", "new", "H")
+    assert by_task.header == ("by task", *(f"{task}, {part}" for task in suite.tasks for part in ("base", "new", "H")))
+    plain = {"zero-shot, plain template": ["50.0", "50.0", "50.0"]}
+    assert cells(over) == plain | {"ZIP": ["*70.0*", "50.0", "*58.3*"]}
+    assert cells(by_task) == {
+        "zero-shot, plain template": ["50.0", "*50.0*", "50.0", "50.0", "50.0", "50.0"],
+        "ZIP": ["*80.0*", "40.0", "*53.3*", "*60.0*", "*60.0*", "*60.0*"],
+    }
     gone = Suite.model_validate({**tree, "tasks": ["digits", "gone"]})
-    table = transfer_tables.harmonic_table(Results(gone, planned, done[:1], {}), 16)
-    assert cells(table)["ZIP"] == ["*80.0*", "40.0", "*53.3*"] * 2 + ["n/a"] * 3
+    over, by_task = transfer_tables.harmonic_tables(Results(gone, planned, done[:1], {}), 16)
+    assert cells(over)["ZIP"] == ["*80.0*", "40.0", "*53.3*"]
+    assert cells(by_task)["ZIP"] == ["*80.0*", "40.0", "*53.3*"]
     half = [done[0], replace(done[1], applied={})]
-    table = transfer_tables.harmonic_table(Results(suite, planned, half, {}), 16)
-    assert cells(table)["ZIP"] == ["n/a", "n/a", "n/a", "*80.0*", "40.0", "*53.3*", "n/a", "n/a", "n/a"]
+    over, by_task = transfer_tables.harmonic_tables(Results(suite, planned, half, {}), 16)
+    assert cells(over)["ZIP"] == ["n/a"] * 3
+    assert cells(by_task)["ZIP"] == ["*80.0*", "40.0", "*53.3*", "n/a", "n/a", "n/a"]

@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Iterable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from zip_ray.files import write_whole
+from zip_ray.runs.plotting import PALETTE, legend_below, new_figure, plain_numbers, png
 from zip_ray.tuning.events import Event, StepEvent, ValidationEvent
 
 FILE_NAME = "accuracy.png"
 MOST_POINTS = 4000
 """Per curve: more cannot be distinguished."""
-# Okabe and Ito's palette, which colour-blind readers can distinguish too.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999"
+BLUE, ORANGE, GREEN, _, PURPLE = PALETTE[:5]
+GREY = "#999999"
+DASHED = ("--", "-.", ":", (0, (1, 3)))
 
 
 def draw_accuracy(path: Path, events: Iterable[Event], title: str, levels: dict[str, float]) -> None:
@@ -25,11 +26,7 @@ def draw_accuracy(path: Path, events: Iterable[Event], title: str, levels: dict[
         title: above the picture.
         levels: test accuracies by name, shares between 0 and 1.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 5)
     axes = figure.add_subplot()
     training, validation = _Curve(), _Curve()
     for event in events:
@@ -40,16 +37,15 @@ def draw_accuracy(path: Path, events: Iterable[Event], title: str, levels: dict[
                 validation.take(event)
     training.draw(axes, "train mini-batch", color=GREY, linewidth=0.8)
     validation.draw(axes, "validation", color=BLUE, linewidth=2, marker="o", markersize=3)
-    for (name, level), colour in zip(levels.items(), (PURPLE, ORANGE, GREEN, BLUE), strict=False):
-        axes.axhline(100 * level, linestyle="--", color=colour, label=f"test, {name}: {100 * level:.1f}%")
+    for (name, level), colour, dashes in zip(levels.items(), (PURPLE, ORANGE, GREEN, BLUE), DASHED, strict=False):
+        axes.axhline(100 * level, linestyle=dashes, color=colour, label=f"test, {name}: {100 * level:.1f}%")
     axes.set_xlabel("queries (evaluations of the model on one mini-batch at one prompt)")
     axes.set_ylabel("accuracy (%)")
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=9)
-    image = BytesIO()
-    figure.savefig(image, format="png", dpi=130)
-    write_whole(path, image.getvalue())
+    plain_numbers(axes)
+    legend_below(figure)
+    write_whole(path, png(figure, 130))
 
 
 class _Curve:

@@ -27,6 +27,10 @@ class Table:
 
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    numbers: bool = True
+    """Whether the other columns hold numbers, set to the right; text is set to the left."""
+    mean_last: bool = False
+    """Whether the last column is a mean: it stays in view, as the first one does."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,9 @@ def to_html(document: Document) -> str:
 
 def _markdown(part: Table | Picture | Code) -> list[str]:
     match part:
-        case Table(header, rows):
-            lines = [[Cell(name) for name in header], [Cell("---")] * len(header), *rows]
+        case Table(header, rows, numbers):
+            others = [Cell("---:" if numbers else "---")] * (len(header) - 1)
+            lines = [[Cell(name) for name in header], [Cell("---"), *others], *rows]
             return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines]
         case Picture(name, _, caption):
             return [f"![{caption}]({name})", "", f"*{caption}*"]

@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 
 from zip_ray.comparison.report.document import Table, row
-from zip_ray.comparison.report.scores import NONE, at_shots, mean, percent
+from zip_ray.comparison.report.scores import NONE, at_shots, mean, percent, sole_best
 from zip_ray.comparison.results import Finished, Results
 from zip_ray.comparison.statistics import queries_to_target, smoothed
 
 
 def target_table(results: Results, shots: int) -> Table:
-    """Queries to the target, means over seeds, below the target itself; the fewest are bold."""
+    """Queries to the target, means over seeds, below the target itself; the fewest are bold, unless shared."""
     levels, found = queries_needed(results, shots)
     tasks = list(results.tasks)
     apart = results.white_box
@@ -20,21 +20,23 @@ def target_table(results: Results, shots: int) -> Table:
         return [*by_task.values(), mean([by_task[task] for task in results.shared])]
 
     means = {method: line(values) for method, values in found.items()}
-    competing = [own for method, own in means.items() if method not in apart]
-    fewest = [
-        min((own[place] for own in competing if own[place] == own[place]), default=None)
-        for place in range(len(tasks) + 1)
-    ]
+    fewest = sole_best(
+        {
+            method: [math.nan if method in apart or math.isnan(n) else round(n) for n in own]
+            for method, own in means.items()
+        },
+        min,
+    )
     rows = [
         row(
             f"{method} (white box)" if method in apart else method,
             [NONE if math.isnan(n) else f"{n:,.0f}" for n in own],
-            [method not in apart and n == least for n, least in zip(own, fewest, strict=True)],
+            fewest[method],
         )
         for method, own in means.items()
     ]
     aim = row("the target, % on training mini-batches", [percent(level) for level in line(levels)])
-    return Table((at_shots(results, "queries to target", shots), *tasks, "mean"), (aim, *rows))
+    return Table((at_shots(results, "queries to target", shots), *tasks, "mean"), (aim, *rows), mean_last=True)
 
 
 def queries_needed(results: Results, shots: int) -> tuple[list[tuple[str, float]], dict[str, list[tuple[str, float]]]]:

@@ -1,7 +1,7 @@
 """The cells of accuracy tables: means over seeds and tasks, with the best of each column marked."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zip_ray.comparison.plan import Planned
@@ -49,32 +49,49 @@ def mean_score(results: Results, line: Mapping[str, Score]) -> Score:
     return Score(mean([one.mean for one in shared]), math.nan, runs, wanted)
 
 
-def best_bold(header: Sequence[str], scores: Mapping[str, Sequence[Score]], apart: set[str], sign: str = "") -> Table:
-    """A table of scores, the best of each column in bold.
+def best_bold(
+    header: Sequence[str],
+    scores: Mapping[str, Sequence[Score]],
+    apart: set[str],
+    sign: str = "",
+    mean_last: bool = False,
+) -> Table:
+    """A table of scores, the best of each column in bold, unless several rows share it.
 
     Args:
         header: of the columns, that of the row names first.
         scores: by row.
         apart: white-box rows, which do not compete; nor does a score that lacks a run.
         sign: `+` to have every number signed.
+        mean_last: as of Table.
     """
-    competing = [line for name, line in scores.items() if name not in apart]
-    best = [
-        max((line[place].mean for line in competing if line[place].whole), default=math.nan)
-        for place in range(len(header) - 1)
-    ]
+    shown = {
+        name: [round(100 * one.mean, 1) if one.whole and name not in apart else math.nan for one in line]
+        for name, line in scores.items()
+    }
+    marks = sole_best(shown, max)
     rows = [
-        row(
-            f"{name} (white box)" if name in apart else name,
-            [one.text(sign) for one in line],
-            [
-                name not in apart and one.whole and round(one.mean, 6) == round(top, 6)
-                for one, top in zip(line, best, strict=True)
-            ],
-        )
+        row(f"{name} (white box)" if name in apart else name, [one.text(sign) for one in line], marks[name])
         for name, line in scores.items()
     ]
-    return Table(tuple(header), tuple(rows))
+    return Table(tuple(header), tuple(rows), mean_last=mean_last)
+
+
+def sole_best(values: Mapping[str, Sequence[float]], best: Callable[[list[float]], float]) -> dict[str, list[bool]]:
+    """By row, which places hold the best of their column. Where several rows share it, none does.
+
+    Args:
+        values: by row and column, as rounded for display; NaN for what does not compete.
+        best: `max` or `min`.
+    """
+
+    def of_column(column: tuple[float, ...]) -> list[bool]:
+        competing = [value for value in column if not math.isnan(value)]
+        marks = [bool(competing) and value == best(competing) for value in column]
+        return marks if sum(marks) == 1 else [False] * len(column)
+
+    columns = [of_column(column) for column in zip(*values.values(), strict=True)]
+    return {name: [column[place] for column in columns] for place, name in enumerate(values)}
 
 
 def over_tasks(results: Results, values: Iterable[tuple[Planned, float]]) -> list[float]:
@@ -93,8 +110,11 @@ def at_shots(results: Results, what: str, shots: int) -> str:
 
 
 def percent(share: float, sign: str = "") -> str:
-    """A share in per cent, one decimal."""
-    return NONE if math.isnan(share) else f"{100 * share:{sign}.1f}"
+    """A share in per cent, one decimal; zero has no sign."""
+    if math.isnan(share):
+        return NONE
+    shown = round(100 * share, 1)
+    return f"{shown:{sign}.1f}" if shown else "0.0"
 
 
 def mean(values: Sequence[float]) -> float:

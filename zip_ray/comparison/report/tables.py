@@ -56,7 +56,7 @@ def templates_table(results: Results) -> Table:
 
     names = [name for name in untuned(results) if name not in FEATURE_BASELINES]
     rows = tuple(row(task, [texts(name, task) for name in names]) for task in results.tasks)
-    return Table(("task", *names), rows)
+    return Table(("task", *names), rows, numbers=False)
 
 
 def gains(results: Results, shots: int) -> Grid:
@@ -82,12 +82,21 @@ def grid_table(results: Results, grid: Grid, corner: str, sign: str = "") -> Tab
     lines = {name: {task: seeds_score(results, values) for task, values in line.items()} for name, line in grid.items()}
     scores = {name: [*line.values(), mean_score(results, line)] for name, line in lines.items()}
     apart = results.white_box | set(FEATURE_BASELINES)
-    return best_bold((corner, *next(iter(grid.values())), "mean"), scores, apart, sign)
+    return best_bold((corner, *next(iter(grid.values())), "mean"), scores, apart, sign, mean_last=True)
 
 
 def seeds_table(results: Results) -> Table:
     """One row per run."""
-    header = ("run", "seed", "test accuracy", PLAIN_TEMPLATE, "parameters", "queries", "wasted", "seconds")
+    header = (
+        "run",
+        "seed",
+        "test accuracy, %",
+        f"{untuned_label(PLAIN_TEMPLATE)}, %",
+        "parameters",
+        "queries",
+        "wasted",
+        "seconds",
+    )
     rows = [
         row(
             f"{one.run.task}, {one.run.shots} shots, {one.run.method}",
@@ -126,7 +135,7 @@ def overview_table(results: Results) -> Table:
         )
         accuracy = percent(mean([one.accuracy for one in own]))
         rows.append(row(method, [accuracy, *("" if math.isnan(n) else f"{n:,.0f}" for n in figures)]))
-    return Table(("", "test accuracy, %", "queries", "updates", "seconds"), tuple(rows))
+    return Table(("method", "test accuracy, %", "queries", "updates", "seconds"), tuple(rows))
 
 
 def tests_table(results: Results) -> Table:
@@ -138,11 +147,13 @@ def tests_table(results: Results) -> Table:
         by_method[one.run.method][key] = one.accuracy
         plain[key] = one.zero_shot[PLAIN_TEMPLATE]
     reference = next(iter(by_method))
-    tests = paired_tests({**by_method, f"zero-shot, {PLAIN_TEMPLATE}": plain}, reference)
+    tests = paired_tests({**by_method, untuned_label(PLAIN_TEMPLATE): plain}, reference)
     rows = [
         row(test.method, [str(test.pairs), percent(test.difference, "+"), _p(test.p), _p(test.holm)]) for test in tests
     ]
-    return Table((f"against {reference}", "pairs", "mean difference", "p", "p, Holm"), tuple(rows))
+    return Table(
+        (f"against {reference}", "pairs", f"mean difference to {reference}, points", "p", "p, Holm"), tuple(rows)
+    )
 
 
 def _p(p: float) -> str:

@@ -11,12 +11,13 @@ from zip_ray.comparison.results import Finished, Results
 from zip_ray.comparison.statistics import harmonic_mean
 
 OWN = "own test set"
+HALVES = ("base", "new", "H")
 Tested = Sequence[tuple[Planned, Mapping[str, float]]]
 """Runs, each with the accuracy on its own test set and on those of its targets that could be tested."""
 
 
-def harmonic_table(results: Results, shots: int) -> Table:
-    """Base classes, new classes, harmonic mean: means over tasks of the means over the seeds that have both."""
+def harmonic_tables(results: Results, shots: int) -> tuple[Table, Table]:
+    """Base classes, new classes, harmonic mean: over tasks, and by task; means over the seeds that have both."""
 
     def half(runs: Tested, task: str, part: str) -> Score:
         both = {run.seed: at[part] for run, at in runs if run.task == task and NEW_CLASSES in at}
@@ -25,13 +26,16 @@ def harmonic_table(results: Results, shots: int) -> Table:
     def three(base: Score, new: Score) -> list[Score]:
         return [base, new, base._replace(mean=harmonic_mean(base.mean, new.mean))]
 
-    scores = {}
+    over, by_task = {}, {}
     for name, runs in _by_row(results, shots).items():
         base, new = ({task: half(runs, task, part) for task in results.tasks} for part in (OWN, NEW_CLASSES))
-        each = [(mean_score(results, base), mean_score(results, new)), *zip(base.values(), new.values(), strict=True)]
-        scores[name] = [score for pair in each for score in three(*pair)]
-    columns = [f"{task}, {part}" for task in ("mean", *results.tasks) for part in ("base", "new", "H")]
-    return best_bold((at_shots(results, "method", shots), *columns), scores, results.white_box)
+        over[name] = three(mean_score(results, base), mean_score(results, new))
+        by_task[name] = [one for task in results.tasks for one in three(base[task], new[task])]
+    columns = [f"{task}, {part}" for task in results.tasks for part in HALVES]
+    return (
+        best_bold((at_shots(results, "mean over tasks", shots), *HALVES), over, results.white_box),
+        best_bold((at_shots(results, "by task", shots), *columns), by_task, results.white_box),
+    )
 
 
 def applied_table(results: Results, shots: int) -> Table:
@@ -47,7 +51,8 @@ def applied_table(results: Results, shots: int) -> Table:
     scores = {
         name: [score(runs, parts) for parts in columns.values()] for name, runs in _by_row(results, shots).items()
     }
-    return best_bold((at_shots(results, "method", shots), *columns), scores, results.white_box)
+    header = (at_shots(results, "method", shots), *columns)
+    return best_bold(header, scores, results.white_box, mean_last=True)
 
 
 def _by_row(results: Results, shots: int) -> dict[str, Tested]:

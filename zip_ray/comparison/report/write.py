@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE
 from zip_ray.comparison.report import figures, query_tables, tables, transfer_tables
 from zip_ray.comparison.report.document import Code, Document, Picture, Section, Table, row, write_document
 from zip_ray.comparison.report.scores import at_shots
@@ -81,14 +82,20 @@ def _accuracy(results: Results) -> list[Section]:
     text = (
         f"Test accuracy{base} of the tuned prompts in per cent: mean ± standard deviation over seeds. Zero-shot rows "
         "are hand-written templates; the best one was chosen on training and validation images. The best of a column "
-        "is bold; white-box rows see gradients and do not compete, nor does a mean that lacks runs, which says so."
+        "is bold, unless several share it; white-box rows see gradients and do not compete, nor does a mean that lacks "
+        "runs, which says so."
     )
     sections = []
     for shots in results.suite.shots:
         table = tables.grid_table(results, tables.accuracies(results, shots), "test accuracy, %")
-        gain = tables.grid_table(results, tables.gains(results, shots), "difference to zero-shot, points", "+")
+        gain = tables.grid_table(
+            results, tables.gains(results, shots), f"difference to {tables.untuned_label(PLAIN_TEMPLATE)}, points", "+"
+        )
         sections.append(Section(at_shots(results, "Accuracy", shots), text, (table, gain)))
-    caption = "Test accuracy by task. Small points are seeds, large ones their mean, the dashed line is zero-shot."
+    caption = (
+        "Test accuracy by task. Small points are seeds, large ones their mean, the dashed line is zero-shot with the "
+        "plain template."
+    )
     pictures = [Picture("tasks.png", figures.tasks(results), caption)]
     if len(results.suite.shots) > 1:
         caption = "Test accuracy against shots: mean over tasks, bars one standard deviation over seeds."
@@ -110,7 +117,13 @@ def _protocol(results: Results) -> list[Section]:
             "Means over the seeds that have both; H is taken of those means. The mean's H is that of the mean base and "
             "the mean new."
         )
-        return [Section("Base to new", text, tuple(transfer_tables.harmonic_table(results, n) for n in suite.shots))]
+        return [
+            Section(
+                "Base to new",
+                text,
+                tuple(table for n in suite.shots for table in transfer_tables.harmonic_tables(results, n)),
+            )
+        ]
     text = (
         f"The prompts tuned on {', '.join(suite.tasks)}, tested elsewhere with the class names there. Means over "
         "those tasks, ± standard deviation over the seeds that have all of them. Zero-shot is the target's own plain "
@@ -123,7 +136,7 @@ def _course(results: Results) -> list[Section]:
     window = round(SMOOTHED_SHARE * results.budget)
     at_once = results.suite.at_once
     shared = "" if at_once == 1 else " Runs shared the pool, so seconds include time spent waiting for other runs."
-    band = f"Mean over seeds{', band of one standard deviation' if figures.has_bands(results) else ''}."
+    band = f"Mean over seeds; bands: one standard deviation, of {', '.join(figures.with_bands(results))}."
     held = f"{band} A seed that has ended keeps its last value."
     course = Section(
         "Course",
@@ -141,8 +154,8 @@ def _course(results: Results) -> list[Section]:
         f"{window} queries. For each task and seed the target is the lowest, over the methods, of the best such "
         "accuracy within the budget; the figure is the first query count at which a method is there (the budget where "
         "it never is), averaged over seeds. Only tasks and seeds count that all methods with any finished run have "
-        f"finished. The fewest are bold. The figure is at least {window}, and says no more than that where the target "
-        "is low: a method that hardly learns sets it for all."
+        f"finished. The fewest are bold, unless several share them. The figure is at least {window}, and says no more "
+        "than that where the target is low: a method that hardly learns sets it for all."
     )
     caption = f"Training accuracy, {max(results.suite.shots)} shots, averaged over the last {window} queries. {band}"
     parts: tuple[Table | Picture, ...] = (
@@ -172,7 +185,7 @@ def _record(results: Results) -> list[Section]:
             alike.setdefault(error, []).append(label)
         lines = tuple(row(_first_and_count(labels), [error]) for error, labels in alike.items())
         text = "Runs that did not finish, or were not tested on all targets; run `zip-ray compare` again to retry them."
-        sections.append(Section("Failures", text, (Table(("run", "why"), lines),)))
+        sections.append(Section("Failures", text, (Table(("run", "why"), lines, numbers=False),)))
     first = results.finished[0]
     facts = {"code": ", ".join(results.revisions) or "unknown", **first.environment}
     rows = tuple(row(name, [str(value)]) for name, value in facts.items())
@@ -185,7 +198,10 @@ def _record(results: Results) -> list[Section]:
         "lie in their folders."
     )
     suite = Code(dump(results.suite).decode(), f"Suite {results.suite.name}")
-    return [*sections, Section("How it was run", text, (Table(("what", ""), rows), suite, *reversed(configs)))]
+    return [
+        *sections,
+        Section("How it was run", text, (Table(("what", "value"), rows, numbers=False), suite, *reversed(configs))),
+    ]
 
 
 def _first_and_count(labels: Sequence[str]) -> str:
