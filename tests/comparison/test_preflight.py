@@ -139,7 +139,7 @@ def test_some_runs_of_a_suite(tmp_path: Path) -> None:
 def test_a_dry_run_says_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither a model nor a folder is needed; once a run is finished, its speed gives the hours."""
+    """Neither a model nor a folder is needed; after the first finished run, its speed gives the hours."""
     monkeypatch.setattr(ScorerBuilder, "of_key", lambda *_: pytest.fail("a scorer was built"))
     line = ["compare", str(tmp_path / "mini.yaml"), "--output", str(tmp_path / "out"), "--dry-run"]
     suite_file(tmp_path, base=SMALL, tasks=THREE_TASKS)

@@ -12,7 +12,7 @@ from zip_ray.artifact.prediction_rows import Row, RowFormat, ranked, write_rows
 from zip_ray.errors import InputError, OutputError
 from zip_ray.files import write_whole
 from zip_ray.protocol.arrays import Int64
-from zip_ray.readout.evidence import interval
+from zip_ray.protocol.intervals import interval
 
 NAMED_CLASSES = 60
 """Classes whose names a confusion picture has room for."""

@@ -12,7 +12,7 @@ from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED
 from zip_ray.cli.flags import RUN, form
 from zip_ray.config.secrets import without_secrets
 from zip_ray.config.tree import Config
-from zip_ray.readout.evidence import interval
+from zip_ray.protocol.intervals import interval
 from zip_ray.runs import next_command
 from zip_ray.runs.folder import how_to_resume
 from zip_ray.runs.run_result import RunResult

@@ -10,16 +10,6 @@ from zip_ray.readout.regression import cross_entropies
 NORMAL_95 = 1.96
 
 
-def interval(accuracy: float, images: int) -> tuple[float, float]:
-    """95% interval of an accuracy on so many images (Wilson, JASA 1927); 0 to 1 without images."""
-    from scipy.stats import binomtest
-
-    if images == 0:
-        return 0.0, 1.0
-    low, high = binomtest(round(accuracy * images), images).proportion_ci(method="wilson")
-    return float(low), float(high)
-
-
 @dataclass(frozen=True)
 class Evidence:
     """A classifier against the start, on the validation images."""

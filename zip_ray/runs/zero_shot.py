@@ -13,8 +13,8 @@ from zip_ray.pool.membership import PoolWatch
 from zip_ray.prompts.options import ContextOptions
 from zip_ray.protocol.arrays import Float32, Int64
 from zip_ray.protocol.facts import Facts, Split
+from zip_ray.protocol.intervals import interval
 from zip_ray.protocol.messages import Evaluation, EvaluationResult, Features, FeaturesResult
-from zip_ray.readout.evidence import interval
 from zip_ray.readout.feature_baselines import linear_probe, tip_adapter
 from zip_ray.tuning.events import ZeroShot
 
