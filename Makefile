@@ -49,6 +49,8 @@ figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour and a ha
 	$(BIN)/python benchmarks/driver.py --write --check
 	$(BIN)/python benchmarks/startup.py --write
 	$(BIN)/python benchmarks/experiments.py --write
+	$(BIN)/python benchmarks/scheduling.py --write
+	$(BIN)/python benchmarks/scale.py --write
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
