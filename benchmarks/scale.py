@@ -261,7 +261,7 @@ def measure(job: tuple[str, int, int]) -> Measured:
 def main(options: Options) -> int:
     """Measure; exit code."""
     counts = (4,) if options.quick else options.actors
-    rounds = 2 if options.quick else ROUNDS
+    rounds = 4 if options.quick else ROUNDS
     jobs = [(method, actors, rounds) for method in (ZIP, GAUSS_NEWTON) for actors in counts]
     found = list(parallel(measure, jobs, options.processes))
     header = ["method", "actors", "nodes", "ms per step", "queries/s", "of ideal", "driver at work", "calls/s", "MiB"]
