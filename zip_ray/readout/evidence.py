@@ -8,6 +8,7 @@ from zip_ray.protocol.arrays import Float32, Float64, Int64
 from zip_ray.readout.regression import cross_entropies
 
 NORMAL_95 = 1.96
+"""Half-width of a 95% interval, in standard errors."""
 
 
 @dataclass(frozen=True)
