@@ -5,15 +5,18 @@ DATA ?= data
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart install test lint types check clean figures chaos network paper
+.PHONY: quickstart install test slow lint types check clean figures chaos network paper
 
 quickstart: $(VENV)/project  ## install, then tune a prompt for handwritten digits
 	$(BIN)/zip-ray tune quickstart $(ARGS)
 
 install: $(VENV)/project
 
-test: $(VENV)/dev  ## all tests, three files at a time, since tests of Ray mostly wait
+test: $(VENV)/dev  ## tests, three files at a time, since tests of Ray mostly wait
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
+
+slow: $(VENV)/dev  ## the tests that `make test` leaves out: benchmarks whose smallest measurement takes long
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

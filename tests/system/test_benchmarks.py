@@ -20,7 +20,13 @@ from zip_ray.config.resources import ClusterConfig
 PROGRAMS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "(BenchmarkOptions)" in path.read_text())
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+SLOW = {"memory", "query", "rounds", "scaling", "startup", "stragglers"}
+"""Programs whose smallest measurement takes half a minute: `make slow` runs them."""
+
+
+@pytest.mark.parametrize(
+    "program", [pytest.param(one, marks=pytest.mark.slow if one in SLOW else ()) for one in PROGRAMS]
+)
 def test_quick_prints_a_table_and_its_figure_last(
     program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ray_cluster: str
 ) -> None:
