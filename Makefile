@@ -15,7 +15,7 @@ install: $(VENV)/project
 test: $(VENV)/dev  ## tests, three files at a time, since tests of Ray mostly wait
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 30 $(ARGS)
 
-slow: $(VENV)/dev  ## the tests that `make test` leaves out: benchmarks whose smallest measurement takes long
+slow: $(VENV)/dev  ## the tests that `make test` leaves out: half a minute each, or more
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/dev

@@ -12,6 +12,8 @@ from benchmarks import experiments, rounds, scaling, staleness
 from benchmarks.curves import Look
 from zip_ray.runs import plotting
 
+pytestmark = pytest.mark.slow
+
 
 def draw_experiments(path: Path) -> None:
     spaces = {("low-rank", 1): [100.0, 50.0], ("full", 1): [200.0, 90.0], ("full", 8): [300.0, 80.0]}

@@ -20,6 +20,7 @@ def test_a_fault_that_meets_nobody_is_not_counted() -> None:
     assert several.struck["kill_node"] > 0
 
 
+@pytest.mark.slow
 def test_real_schedules() -> None:
     with real_cluster() as cluster:
         for seed in range(2):

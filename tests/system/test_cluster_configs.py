@@ -29,6 +29,8 @@ from zip_ray.runs.event_log import read_record
 from zip_ray.testing.pool_contract import drain
 from zip_ray.tuning.events import EndEvent
 
+pytestmark = pytest.mark.slow
+
 CLUSTER = ROOT / "configs" / "cluster"
 SMALL = ("--budget.queries", "100", "--cluster.actors", "1", "--tracking.no-enabled")
 

@@ -7,10 +7,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 from benchmarks import gpu
 from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 NAMED = (
     *("torch", "timm", "torchvision", "transformers", "accelerate", "numpy", "scipy", "safetensors", "pillow"),

@@ -4,10 +4,14 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.command_line import assert_same_run, command, run, wait_for_step
 from tests.support.paths import ROOT
 from tests.support.processes import HANG_SECONDS
 from tests.support.ray_head import ray_head
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = (
     *("--budget.queries=1000", "--validation.every-queries=500", "--output.checkpoint-every-steps=1000"),

@@ -51,6 +51,7 @@ def test_loads_as_any_local_checkpoint_with_the_standard_tokenizer() -> None:
     assert torch.equal(tokenizer(["a photo of the digit 3."]), standard(["a photo of the digit 3."]))
 
 
+@pytest.mark.slow
 def test_card_says_what_the_file_does(figures: dict[str, dict[str, float]]) -> None:
     text = CARD.read_text(encoding="utf-8")
     for task, templates in figures.items():
@@ -60,6 +61,7 @@ def test_card_says_what_the_file_does(figures: dict[str, dict[str, float]]) -> N
             assert float(shown) == pytest.approx(100 * accuracy, abs=0.5)
 
 
+@pytest.mark.slow
 def test_wanted_zero_shot_accuracies(figures: dict[str, dict[str, float]]) -> None:
     plain = {task: next(iter(templates.values())) for task, templates in figures.items()}
     assert plain["digits"] >= 0.6
