@@ -80,8 +80,7 @@ def _join(address: str, options: dict[str, Any]) -> None:
                     "memory or cores on its head, or join the cluster without ray://"
                 ) from error
         except (Exception, SystemExit) as error:  # ConnectionError, RuntimeError, gRPC's own, or just an exit
-            if isinstance(error, SystemExit) and error.code == SIGTERM:  # of the handler that Ray installs
-                raise KeyboardInterrupt from error
+            _stop_if_told(error)
             raise InputError(
                 f"cluster.address: the Ray cluster at '{address}' is running but cannot be joined ({_short(error)}): "
                 "use its Ray version, and its token if required (`ray get-auth-token` there, RAY_AUTH_TOKEN_PATH "
@@ -106,13 +105,18 @@ def _start_local(cluster: ClusterConfig, quiet: dict[str, Any]) -> None:
             return
         except (Exception, SystemExit) as error:
             _end_started(others)
-            if isinstance(error, SystemExit) and error.code == SIGTERM:
-                raise KeyboardInterrupt from error
+            _stop_if_told(error)
             if tries == START_TRIES:
                 raise PoolError(
                     f"Ray does not start on this machine ({_short(error)}): {_remedy(error)}, use --cluster.pool "
                     "in-process, or join a cluster by --cluster.address"
                 ) from error
+
+
+def _stop_if_told(error: BaseException) -> None:
+    """Raise KeyboardInterrupt where SIGTERM ended the attempt: the handler that Ray installs exits with its number."""
+    if isinstance(error, SystemExit) and error.code == SIGTERM:
+        raise KeyboardInterrupt from error
 
 
 def _remedy(error: BaseException) -> str:

@@ -174,7 +174,8 @@ class DrivenPool(SimulatedPool):
         self._sending = False
 
     def _begin(self, number: int) -> None:
-        self._behind = 0.0 if self._sending else self._now - self._event  # it goes on when it is done
+        # An actor begins its next call when the last has ended, whatever the driver's clock says by then.
+        self._behind = 0.0 if self._sending else self._now - self._event
         super()._begin(number)
         self._behind = 0.0
 

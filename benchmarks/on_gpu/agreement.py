@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.on_gpu.models import SMALL, configure, make_scorer, random_model
+from benchmarks.on_gpu.models import SMALL, configure, make_scorer, pairs_at, random_model
 from benchmarks.on_gpu.running import Case, Row, Setting
 from benchmarks.text_ideas import TOKENS, classnames, tokenizer_of
 from zip_ray.clip.shared_prefix import CausalEncoder, make_encoder
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import Pair, Pass, Perturbation, Priority, ScoresWanted, new_work
+from zip_ray.protocol.messages import Pass, Priority, new_work
 from zip_ray.scorer.logits import judge, logits
 from zip_ray.scorer.scorer import Scorer
 
@@ -61,19 +61,7 @@ def _answers(scorer: Scorer) -> tuple[np.ndarray, np.ndarray]:
     """Losses (pairs, 2) and scores (pairs, 2, images, classes) of sixteen pairs at c = 0.01."""
     facts = scorer.facts()
     space = make_space(scorer._config.prompt, facts.shape, 1)
-    asks = tuple(
-        Pair(
-            index=k,
-            step=1,
-            version=0,
-            w=space.initial(),
-            batch=1,
-            scale=0.01,
-            perturbation=Perturbation("segmented-uniform", 1, 1, k),
-            scores=ScoresWanted(),
-        )
-        for k in range(16)
-    )
+    asks = pairs_at(space.initial(), 16, "segmented-uniform", 0.01)
     value = scorer.answer(new_work(Pass(asks), Priority.QUERY))
     assert isinstance(value, tuple)
     return np.array([one.losses for one in value]), np.stack([one.scores for one in value])

@@ -14,6 +14,8 @@ from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.config.task import TaskConfig
 from zip_ray.config.tree import Config
+from zip_ray.protocol.arrays import Float64
+from zip_ray.protocol.messages import Pair, Perturbation, PerturbationLaw, ScoresWanted
 from zip_ray.scorer.scorer import Scorer
 from zip_ray.tasks import Task, load_task
 
@@ -49,6 +51,12 @@ def configure(setting: Setting, queries: int, method: str = "gauss-newton", **se
 def make_scorer(name: str, device: str, config: Config) -> Scorer:
     """The scorer of a run, around the model that ships or one with random weights."""
     return Scorer(_frozen(name, device), _task(config.task, config.seed), config)
+
+
+def pairs_at(w: Float64, count: int, law: PerturbationLaw, scale: float) -> tuple[Pair, ...]:
+    """Pairs around a point, on one mini-batch, that want scores too."""
+    at = {"step": 1, "version": 0, "w": w, "batch": 1, "scale": scale, "scores": ScoresWanted()}
+    return tuple(Pair(index=k, perturbation=Perturbation(law, 1, 1, k), **at) for k in range(count))
 
 
 @lru_cache(1)

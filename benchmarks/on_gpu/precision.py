@@ -6,12 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.on_gpu.models import SMALL, configure, make_scorer
+from benchmarks.on_gpu.models import SMALL, configure, make_scorer, pairs_at
 from benchmarks.on_gpu.running import Case, Row, Setting
 from benchmarks.on_gpu.timing import seconds_of
 from zip_ray.clip.precision import Precision, compare
 from zip_ray.prompts import make_space
-from zip_ray.protocol.messages import AskResult, Pair, Perturbation, ScoresWanted
+from zip_ray.protocol.messages import AskResult
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 Method = Literal["zip", "gauss-newton"]
@@ -29,19 +29,7 @@ def judge(setting: Setting, name: str, method: str) -> Iterator[Row]:
     scorer = make_scorer(name, setting.device, config := configure(setting, 100, method))
     space = make_space(config.prompt, scorer.facts().shape, 1)
     law, scale = config.optimizer.probe
-    pairs = tuple(
-        Pair(
-            index=k,
-            step=1,
-            version=0,
-            w=space.initial(),
-            batch=1,
-            scale=scale,
-            perturbation=Perturbation(law, 1, 1, k),
-            scores=ScoresWanted(),
-        )
-        for k in range(4 if setting.quick else 64)
-    )
+    pairs = pairs_at(space.initial(), 4 if setting.quick else 64, law, scale)
     exact = scorer._passes.score(pairs, "fp32")
     for precision in PRECISIONS:
         found = scorer._passes.score(pairs, precision)

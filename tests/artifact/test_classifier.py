@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from tests.support.painted import COLOURS, paint
 from tests.support.scoring import value_of
 from zip_ray.artifact.class_weights import write_class_weights
-from zip_ray.artifact.evaluation import evaluate
+from zip_ray.artifact.evaluation import score_test
 from zip_ray.artifact.kept_readout import ReadoutCard
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, PromptCard, TunedPrompt
 from zip_ray.clip.image_features import split_features
@@ -90,13 +90,13 @@ def test_own_classes_are_judged_with_and_without_it(
     prompt, scorer, found = made
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        accuracies = evaluate(prompt, make_config(images).task, 1)
+        accuracies = score_test(prompt, make_config(images).task, 1).accuracies
     alone = value_of(scorer, Evaluation("test", prompt.prompt), EvaluationResult)
     assert list(accuracies) == [PLAIN_TEMPLATE, TUNED, READ_OUT]
     assert accuracies[TUNED] == pytest.approx(alone.accuracy)
     assert accuracies[READ_OUT] == pytest.approx(found.accuracy)
     assert accuracies[READ_OUT] != accuracies[TUNED]
-    assert READ_OUT not in evaluate(replace(prompt, readout=None, head=None), make_config(images).task, 1)
+    assert READ_OUT not in score_test(replace(prompt, readout=None, head=None), make_config(images).task, 1).accuracies
 
 
 def test_files_are_classified_by_it(made: tuple[TunedPrompt, Scorer, EvaluationResult], images: Path) -> None:
@@ -119,7 +119,7 @@ def test_other_classes_get_the_prompt_alone(
     for colour in list(COLOURS)[:2]:
         paint(tmp_path / "test" / colour / "0.png", colour)
     with pytest.warns(UserWarning, match="only the prompt is used"):
-        accuracies = evaluate(prompt, make_config(tmp_path).task, 1)
+        accuracies = score_test(prompt, make_config(tmp_path).task, 1).accuracies
     assert list(accuracies) == [PLAIN_TEMPLATE, TUNED]
     names = ("red", "blue thing")
     with pytest.warns(UserWarning, match="only the prompt is used"):

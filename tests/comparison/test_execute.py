@@ -20,7 +20,7 @@ from PIL import Image
 from tests.support.command_line import assert_same_run, command, run, wait_for_step
 from tests.support.fakes import FakeScorer
 from tests.support.suite_files import BASE, suite_file
-from zip_ray.artifact.evaluation import evaluate
+from zip_ray.artifact.evaluation import score_test
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.comparison.execute import SuiteOutcome, run_suite
 from zip_ray.comparison.plan import Planned, plan
@@ -285,7 +285,7 @@ def test_a_suite_out_of_distribution(tmp_path: Path) -> None:
     (one,) = read_results(tmp_path / "out").finished
     prompt = TunedPrompt.load(one.run.folder)
     for label, target in one.run.targets.items():
-        assert one.applied[label] == pytest.approx(evaluate(prompt, target.task, 1))
+        assert one.applied[label] == pytest.approx(score_test(prompt, target.task, 1).accuracies)
     shown = [f"{100 * share:.1f}" for share in (one.accuracy, *(one.applied[label]["tuned"] for label in targets))]
     elsewhere = (tmp_path / "out/report.md").read_text().partition("## Elsewhere")[2]
     assert f"| ZIP | {' | '.join(shown)} |" in elsewhere.partition("## ")[0].replace("**", "")
@@ -301,7 +301,7 @@ def test_a_readout_serves_on_shifted_images_and_not_for_other_classes(tmp_path: 
     (one,) = read_results(tmp_path / "out").finished
     prompt = TunedPrompt.load(one.run.folder)
     assert prompt.readout is not None
-    found = {label: evaluate(prompt, target.task, 1) for label, target in one.run.targets.items()}
+    found = {label: score_test(prompt, target.task, 1).accuracies for label, target in one.run.targets.items()}
     assert one.applied["dark"]["tuned"] == pytest.approx(found["dark"]["tuned + readout"])
     assert found["dark"]["tuned + readout"] != found["dark"]["tuned"]
     assert one.applied["shapes"]["tuned"] == pytest.approx(found["shapes"]["tuned"])

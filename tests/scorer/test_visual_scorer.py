@@ -14,7 +14,7 @@ from tests.support.configs import zip_config
 from tests.support.painted import COLOURS, paint
 from tests.support.scoring import answer_slices, encode, pair_at, query_at, score
 from tests.support.scoring import evaluate as evaluate_on
-from zip_ray.artifact.evaluation import evaluate
+from zip_ray.artifact.evaluation import score_test
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.clip.image_features import fresh_pixels, view_pixels
 from zip_ray.clip.loading import FrozenClip, load_clip
@@ -208,7 +208,7 @@ def test_a_run_from_end_to_end(space: str, images: Path, tmp_path: Path) -> None
     prompt = TunedPrompt.load(tmp_path / "whole")
     assert prompt.card.visual == space
     task = make_config(space, task={"name": "folder", "root": str(images)}).task
-    assert evaluate(prompt, task, 1)["tuned"] == whole.accuracies["tuned"]
+    assert score_test(prompt, task, 1).accuracies["tuned"] == whole.accuracies["tuned"]
     found = prompt.classifier()(images / "test")
     assert len(found) == 9
     hits = [one.classname == one.path.parent.name for one in found]
@@ -222,7 +222,7 @@ def test_a_visual_prompt_elsewhere_goes_with_the_text_of_that_task(images: Path,
     for template in ("a photo of {}.", "a sketch of the letter {} in red"):
         there = make_config("frame", task={"name": "folder", "root": str(images), "template": template})
         found = evaluate_on(build_scorer(there), "test", prompt.prompt)
-        assert evaluate(prompt, there.task, 1)["tuned"] == pytest.approx(found.accuracy)
+        assert score_test(prompt, there.task, 1).accuracies["tuned"] == pytest.approx(found.accuracy)
 
 
 def test_a_task_without_training_images_is_tested(built: tuple[Config, Scorer], tmp_path: Path) -> None:

@@ -140,55 +140,41 @@ QWEN_TOKENS = {
     "vision_start_token_id": token("<|vision_start|>"),
     "vision_end_token_id": token("<|vision_end|>"),
 }
+QWEN_EYE: dict[str, Any] = {
+    "depth": 2,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_heads": 2,
+    "patch_size": 4,
+    "out_hidden_size": 32,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "initializer_range": 0.2,
+}
+QWEN_PIXELS = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2, "min_pixels": 256, "max_pixels": 1024}
 QWEN_CHAT = chat("<|vision_start|><|image_pad|><|vision_end|>")
 
 
 def qwen2_5_vl() -> Made:
-    eye = {
-        "depth": 2,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_heads": 2,
-        "patch_size": 4,
-        "out_hidden_size": 32,
-        "window_size": 16,
-        "fullatt_block_indexes": [1],
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "initializer_range": 0.2,
-    }
+    eye = {**QWEN_EYE, "window_size": 16, "fullatt_block_indexes": [1]}
     config = tf.Qwen2_5_VLConfig(vision_config=eye, text_config={**TEXT, "rope_parameters": ROPE}, **QWEN_TOKENS)
-    pixels = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2, "min_pixels": 256, "max_pixels": 1024}
     processor = tf.Qwen2_5_VLProcessor(
-        tf.Qwen2VLImageProcessor(**pixels),
+        tf.Qwen2VLImageProcessor(**QWEN_PIXELS),
         tokenizer(),
-        tf.Qwen2VLVideoProcessor(**pixels),
+        tf.Qwen2VLVideoProcessor(**QWEN_PIXELS),
         chat_template=QWEN_CHAT,
     )
     return tf.Qwen2_5_VLForConditionalGeneration(config), processor
 
 
 def qwen3_vl() -> Made:
-    eye = {
-        "depth": 2,
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_heads": 2,
-        "patch_size": 4,
-        "out_hidden_size": 32,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": [0, 1],
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "initializer_range": 0.2,
-    }
+    eye = {**QWEN_EYE, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}
     text = {**TEXT, "head_dim": 8, "rope_parameters": {**ROPE, "mrope_interleaved": True}}
     config = tf.Qwen3VLConfig(vision_config=eye, text_config=text, **QWEN_TOKENS)
-    pixels = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2, "min_pixels": 256, "max_pixels": 1024}
     processor = tf.Qwen3VLProcessor(
-        tf.Qwen2VLImageProcessor(**pixels),
+        tf.Qwen2VLImageProcessor(**QWEN_PIXELS),
         tokenizer(),
-        tf.Qwen3VLVideoProcessor(**pixels),
+        tf.Qwen3VLVideoProcessor(**QWEN_PIXELS),
         chat_template=QWEN_CHAT,
     )
     return tf.Qwen3VLForConditionalGeneration(config), processor

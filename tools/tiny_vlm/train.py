@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from tools.small_clip.train import Options as SmallClipOptions
-from tools.small_clip.train import normalise, render_all, shifted
+from tools.small_clip.train import batches, normalise, render_all, shifted
 from tools.tiny_vlm.model import END, make_model, make_processor, make_tokenizer
 from tools.tiny_vlm.questions import Question, ask
 from zip_ray.protocol.random_keys import Stream, generator
@@ -72,7 +72,14 @@ def main(options: Options) -> None:
     """Render, encode, train, save."""
     started = time.monotonic()
     torch.set_num_threads(options.threads)
-    scenes, images = render_all(SmallClipOptions(images=options.images, seed=options.seed, threads=options.threads))
+    rendering = SmallClipOptions(
+        images=options.images,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        threads=options.threads,
+    )
+    scenes, images = render_all(rendering)
     print(f"{len(images)} images rendered in {time.monotonic() - started:.0f} s", flush=True)
     tokenizer = make_tokenizer(_texts(scenes, options.seed))
     model = make_model(tokenizer, options.seed)
@@ -84,12 +91,7 @@ def main(options: Options) -> None:
         {"params": [one for one in learnt if one.ndim == 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
-    per_epoch = options.images // options.batch_size
-    for step in range(1, options.steps + 1):
-        epoch, place = divmod(step - 1, per_epoch)
-        if place == 0:
-            order = generator(options.seed, Stream.TRAINING, 1, epoch).permutation(options.images)
-        chosen = order[place * options.batch_size : (place + 1) * options.batch_size]
+    for step, chosen in enumerate(batches(rendering), start=1):
         rng = generator(options.seed, Stream.TRAINING, 2, step)
         batch = collate(tokenizer, [ask(scenes[i], rng) for i in chosen], features.shape[1])
         for group in optimizer.param_groups:

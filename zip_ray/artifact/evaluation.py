@@ -57,11 +57,6 @@ class ScoredTest:
         return self.scores.get(READ_OUT, self.scores[TUNED])
 
 
-def evaluate(prompt: TunedPrompt, task: TaskConfig, seed: int) -> dict[str, float]:
-    """Test accuracy by name, as `score_test` finds it; raises what that does."""
-    return score_test(prompt, task, seed).accuracies
-
-
 @torch.no_grad()
 def score_test(prompt: TunedPrompt, task: TaskConfig, seed: int) -> ScoredTest:
     """A tuned prompt on any task: its own or another.
