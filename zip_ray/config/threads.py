@@ -43,6 +43,9 @@ def one_blas_thread() -> None:
     """Have numpy compute norms and eigenvectors in one thread of this process, from now on.
 
     Several threads add in a different order, so that the bits of a run would depend on the driver's number of cores.
-    The setting is permanent, since a process may drive several runs.
+    The setting is permanent, since a process may drive several runs. SciPy brings a BLAS of its own, which is limited
+    only once it is loaded.
     """
+    import scipy.linalg  # noqa: F401
+
     threadpool_limits(1, user_api="blas")
