@@ -264,13 +264,15 @@ def test_a_cluster_that_is_up_but_refuses_is_told_apart(ray_cluster: str, monkey
         connect(ClusterConfig(address=ray_cluster))
 
 
-def test_local_cluster_answers_and_leaves_nothing_behind() -> None:
+def test_local_cluster_answers_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_worker_niceness")
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     pool = RayPool(FakeScorer, ClusterConfig(actors=2))
     pool.submit([numbered_pair(0)])
     assert [answer.attempts for answer in drain(pool, 1)] == [1]
     started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
     assert started
+    assert {psutil.Process(pid).nice() for pid in pool.pids()} == {psutil.Process().nice()}
     pool.close()
     assert not ray.is_initialized()
     _, alive = psutil.wait_procs(started, timeout=HANG_SECONDS)

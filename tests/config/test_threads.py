@@ -1,5 +1,8 @@
 """How many threads an actor gets, and that a run keeps their number."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,17 @@ def test_auto_fills_the_machine_and_no_more(
     monkeypatch.setattr(threads, "cores", lambda: 16)
     config = validate({"execution": {"threads": "auto"}, "cluster": cluster}, "test")
     assert threads.with_threads(config).execution.threads == threads.threads(config) == expected
+
+
+def test_every_blas_of_the_driver_has_one_thread() -> None:
+    """SciPy's too, which a readout loads later; with several threads its bits would depend on the cores."""
+    code = (
+        "from zip_ray.config.threads import one_blas_thread; one_blas_thread(); import scipy.optimize, threadpoolctl; "
+        "print({one['num_threads'] for one in threadpoolctl.threadpool_info() if one['user_api'] == 'blas'})"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "{1}\n"
 
 
 def test_a_number_stays() -> None:

@@ -45,7 +45,9 @@ from zip_ray.testing.pool_contract import DiaryScorer, begins, diary, drain, num
 Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
 
-ALL_KINDS = ["in-process", "ray", "split in-process", "channel in-process", "split ray", "channel ray"]
+KINDS = ["in-process", "ray", "split in-process", "channel in-process"]
+ALL_KINDS = [*KINDS, "split ray", "channel ray"]
+"""Splitting and channels stand on the contract of the pool beneath them: over Ray two tests of theirs are enough."""
 
 
 def make_opener(kind: str, request: pytest.FixtureRequest, actors: int = 2) -> Opener:
@@ -100,7 +102,7 @@ def closing_all(make: Opener) -> Iterator[Opener]:
 
 
 class TestEveryKind(PoolContract):
-    @pytest.fixture(autouse=True, params=ALL_KINDS)
+    @pytest.fixture(autouse=True, params=KINDS)
     def kind(self, request: pytest.FixtureRequest) -> None:
         self.open = partial(make_opener, request.param, request)
 

@@ -1,10 +1,13 @@
 """Tests of a prompt: in parts for large test sets, with the same accuracy as in one piece."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.support.configs import zip_config
 from tests.support.fakes import FakeScorer, evaluation_work, pair_work
+from tests.support.painted import COLOURS, paint
 from tests.support.pools import RecordingPool, ShuffledPool
 from zip_ray.pool import asking
 from zip_ray.pool.asking import TESTED_TOGETHER, accuracy_on_test, ask
@@ -54,9 +57,14 @@ def test_answers_to_what_was_given_up_before_are_let_go() -> None:
 
 
 @pytest.mark.parametrize("space", ["low-rank", "frame"])
-def test_the_figure_is_that_of_one_piece(monkeypatch: pytest.MonkeyPatch, space: str) -> None:
+def test_the_figure_is_that_of_one_piece(monkeypatch: pytest.MonkeyPatch, space: str, tmp_path: Path) -> None:
     """Of texts and of images that are changed; and of all images, not of a part."""
-    config = zip_config({"cluster": {"pool": "in-process"}, "task": {"shots": 4}, "prompt": {"space": space}}, "test")
+    for colour in COLOURS:
+        for part, count in (("train", 8), ("test", 5)):
+            for number in range(count):
+                paint(tmp_path / part / colour / f"{number}.png", colour)
+    task = {"name": "folder", "root": str(tmp_path), "shots": 4}
+    config = zip_config({"cluster": {"pool": "in-process"}, "task": task, "prompt": {"space": space}}, "test")
     scorer = build_scorer(config)
     facts, pool = scorer.facts(), InProcessPool(lambda: scorer)
     w, images = make_space(config.prompt, facts.shape, config.seed).initial(), facts.images["test"]

@@ -8,7 +8,7 @@ from tests.system.chaos import real_cluster, real_schedule, simulated_schedule
 
 @pytest.mark.parametrize("block", range(4))
 def test_simulated_schedules(block: int) -> None:
-    for seed in range(20 * block, 20 * (block + 1)):
+    for seed in range(10 * block, 10 * (block + 1)):
         simulated_schedule(seed)
 
 

@@ -46,17 +46,17 @@ def test_the_command_shows_its_help(run: Run) -> None:
     assert said == run("python", "-m", "zip_ray", "--help")
 
 
-@pytest.mark.parametrize("pool", ["--cluster.pool=in-process", "--cluster.actors=1"])
-def test_a_prompt_is_tuned_from_an_empty_folder(run: Run, tmp_path: Path, pool: str) -> None:
-    run("zip-ray", "tune", "quickstart", *SETTINGS, pool, "--output.dir=out")
+def test_a_prompt_is_tuned_from_an_empty_folder(run: Run, tmp_path: Path) -> None:
+    """On Ray: its actors must find the package."""
+    run("zip-ray", "tune", "quickstart", *SETTINGS, "--cluster.actors=1", "--output.dir=out")
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     assert (tmp_path / "out" / "tuned_prompt.safetensors").is_file()
 
 
 def test_a_suite_names_shipped_methods(run: Run, tmp_path: Path) -> None:
     base = {"budget": {"queries": 20}, "cluster": {"pool": "in-process"}, "tracking": {"enabled": False}}
-    methods = ["configs/methods/zip.yaml", "configs/methods/spsa.yaml"]
-    suite = {"name": "two", "shots": [1], "seeds": [1], "tasks": ["digits"], "methods": methods, "base": base}
+    methods = ["configs/methods/zip.yaml"]
+    suite = {"name": "one", "shots": [1], "seeds": [1], "tasks": ["digits"], "methods": methods, "base": base}
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
     run("zip-ray", "compare", "suite.yaml", "--output=out")
     assert (tmp_path / "out" / "report.html").is_file()
