@@ -51,17 +51,21 @@ def judge(found: dict[str, Outcome]) -> list[str]:
     said = []
     for count in (47, 100):
         times = _best(passes, f"ViT-B-16, {count} classes", "times faster")
-        said.append(f"{times:.1f} times faster with {count} classes (wanted {WANTED_TIMES:.0f})")
+        said.append(_judged(f"times faster with {count} classes", times, WANTED_TIMES, ".0f"))
     share = _best(passes, "ViT-B-16, 1000 classes", "of float32 peak")
-    said.append(f"{share:.0%} of float32 peak with 1,000 classes (wanted {WANTED_PEAK:.0%})")
+    said.append(_judged("share of float32 peak with 1,000 classes", share, WANTED_PEAK, ".0%"))
     busy = _best(runs, "ViT-B-16, gauss-newton", "GPU busy")
-    said.append(f"GPU busy {busy:.0%} of a run of gauss-newton (wanted {WANTED_BUSY:.0%})")
-    return [line if "nan" not in line else f"not measured: {line}" for line in said]
+    said.append(_judged("share of a run of gauss-newton in which the GPU is busy", busy, WANTED_BUSY, ".0%"))
+    return said
 
 
-def _best(rows: list[Row], case: str, column: str) -> float:
-    """The highest of a column; NaN where nothing was measured."""
-    return max((float(row[column]) for row in rows if row["case"] == case and column in row), default=float("nan"))
+def _judged(what: str, reached: float | None, wanted: float, form: str) -> str:
+    return f"{what}: {'not measured' if reached is None else format(reached, form)} (wanted {wanted:{form}})"
+
+
+def _best(rows: list[Row], case: str, column: str) -> float | None:
+    """The highest of a column; None where nothing was measured."""
+    return max((float(row[column]) for row in rows if row["case"] == case and column in row), default=None)
 
 
 def write(folder: Path, setting: Setting, titles: dict[str, str], found: dict[str, Outcome]) -> None:

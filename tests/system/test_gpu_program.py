@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu
-from benchmarks.on_gpu.running import Case, Part, Row, Setting, markdown, run_part
+from benchmarks.on_gpu.running import Case, Outcome, Part, Row, Setting, markdown, run_part
 
 
 def one(value: float) -> Iterator[Row]:
@@ -51,3 +51,15 @@ def test_a_part_is_ended_at_its_limit_and_keeps_its_rows(tmp_path: Path) -> None
 
 def test_the_parts_fit_in_four_minutes() -> None:
     assert sum(part.seconds for part in gpu.parts().values()) <= 240
+
+
+def test_figures_are_said_beside_the_wanted_ones() -> None:
+    found = {
+        "b": Outcome([{"case": "ViT-B-16, 47 classes", "times faster": factor} for factor in (31.2, 12.0)], [], 1.0)
+    }
+    assert gpu.judge(found) == [
+        "times faster with 47 classes: 31 (wanted 30)",
+        "times faster with 100 classes: not measured (wanted 30)",
+        "share of float32 peak with 1,000 classes: not measured (wanted 50%)",
+        "share of a run of gauss-newton in which the GPU is busy: not measured (wanted 90%)",
+    ]

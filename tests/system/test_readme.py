@@ -52,7 +52,7 @@ def shortened(line: str) -> tuple[str, ...]:
     if line.startswith("zip-ray compare "):
         return (*IN_PROCESS, "--budget.queries", "200")
     if " vlm-quickstart " in line:
-        return (*IN_PROCESS, "--budget.queries", "60")
+        return (*IN_PROCESS, "--budget.queries", "40", "--task.shots", "4")
     if "--cluster.actors auto" in line:
         return ("--cluster.cpus-per-actor", "2")  # two actors on the cluster of the tests, not four
     return IN_PROCESS if starts_ray(line) else ()
