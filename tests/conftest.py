@@ -68,7 +68,7 @@ def handlers() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def job_head() -> Iterator[str]:
     """Address of the dashboard of a running head, to which jobs are submitted."""
     with ray_head() as started:
