@@ -130,7 +130,9 @@ def test_figures_that_are_not_finite_are_not_sent() -> None:
 
 
 def test_killed_server_delays_nothing_and_replay_completes_without_duplicates(alive: Server, tmp_path: Path) -> None:
-    write(tmp_path, [start_event(), *step_events(1, 10)])
+    from mlflow.tracking import MlflowClient
+
+    write(tmp_path, [start_event(images_digest=40 * "a"), *step_events(1, 10)])
     config = TrackingConfig(uri=alive.uri)
     tracker = Tracker(tmp_path, config)
     tracker.start()
@@ -147,6 +149,12 @@ def test_killed_server_delays_nothing_and_replay_completes_without_duplicates(al
     assert on_server(alive.uri, sent.run_id) == expected(tmp_path)
     assert replay(tmp_path, config).metrics == 0
     assert on_server(alive.uri, sent.run_id) == expected(tmp_path)
+    run = MlflowClient(tracking_uri=alive.uri).get_run(sent.run_id)
+    (images,) = [one.dataset for one in run.inputs.dataset_inputs]
+    assert (images.name, images.digest) == ("digits", 36 * "a")
+    assert run.data.tags["mlflow.note.content"] == (
+        "`gauss-newton` tunes a prompt of `small-clip` for `digits`, 16 images per class, seed 1, within 5000 queries."
+    )
 
 
 def test_half_a_batch_on_the_server_is_not_sent_again(alive: Server, tmp_path: Path) -> None:

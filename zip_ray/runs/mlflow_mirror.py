@@ -6,6 +6,7 @@ delete a point: after a crash of the driver of an asynchronous run, the repeated
 keeps the points of the undone steps; the record has the correct ones.
 """
 
+import json
 import logging
 import math
 import threading
@@ -28,6 +29,10 @@ from zip_ray.tuning.events import EndEvent, Event, PoolEvent, ReadoutEvent, Star
 ARTIFACTS = ("config.yaml", PROMPT, "tuned_prompt.json", "accuracy.png", RECORD)
 BELOW_ZERO_SHOT = "below_zero_shot"
 """Tag of a finished run: `true` if its tuned prompt is below the task's plain template, else `false`."""
+NOTE = "mlflow.note.content"
+"""Tag that MLflow shows as the description of a run."""
+DIGEST_LENGTH = 36
+"""Of a data set's digest: MLflow's limit."""
 BATCH = 1000
 """Metrics per request: MLflow's limit."""
 POLL_SECONDS = 2.0
@@ -78,6 +83,27 @@ def metrics_of(event: Event) -> dict[str, float]:
         case StartEvent() | ReadoutEvent():
             figures = {}
     return {name: value for name, value in figures.items() if math.isfinite(value)}
+
+
+def description(start: StartEvent) -> str:
+    """What MLflow's page of a run says at its top: a sentence."""
+    task, budget = start.config["task"], start.config["budget"]
+    limits = [f"{budget[unit]:g} {unit}" for unit in ("queries", "seconds") if budget[unit] is not None]
+    return (
+        f"`{start.config['optimizer']['method']}` tunes a prompt of `{start.config['model']['name']}` for "
+        f"`{task['name']}`, {task['shots']} images per class, seed {start.config['seed']}, within {' and '.join(limits)}."
+    )
+
+
+def data_set(start: StartEvent) -> Any:
+    """The images of a run, as MLflow records an input."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    task = start.config["task"]
+    source = json.dumps({name: task.get(name) for name in ("name", "root")})
+    profile = json.dumps({"classes": len(start.classnames), **start.images})
+    made = Dataset(task["name"], start.images_digest[:DIGEST_LENGTH], "zip-ray task", source, profile=profile)
+    return DatasetInput(made, [InputTag("mlflow.data.context", "training")])
 
 
 class Mirror:
@@ -146,6 +172,9 @@ class Mirror:
         self._log_parameters(
             client, {**_flat(start.config), **_flat(start.environment, "environment.")}, set(run.data.params)
         )
+        client.set_tag(self.run_id, NOTE, description(start))
+        if start.images_digest:  # records of earlier versions have none
+            client.log_inputs(self.run_id, [data_set(start)])  # once, however often it is sent
         for name in run.data.metrics:
             self._has[name] = {point.step for point in client.get_metric_history(self.run_id, name)}
         self._client = client
