@@ -87,11 +87,11 @@ def metrics_of(event: Event) -> dict[str, float]:
 
 def description(start: StartEvent) -> str:
     """What MLflow's page of a run says at its top: a sentence."""
-    task, budget = start.config["task"], start.config["budget"]
+    task, budget, seed = start.config["task"], start.config["budget"], start.config["seed"]
     limits = [f"{budget[unit]:g} {unit}" for unit in ("queries", "seconds") if budget[unit] is not None]
     return (
         f"`{start.config['optimizer']['method']}` tunes a prompt of `{start.config['model']['name']}` for "
-        f"`{task['name']}`, {task['shots']} images per class, seed {start.config['seed']}, within {' and '.join(limits)}."
+        f"`{task['name']}`, {task['shots']} images per class, seed {seed}, within {' and '.join(limits)}."
     )
 
 
