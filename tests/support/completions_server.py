@@ -41,6 +41,7 @@ class CompletionsServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: CompletionsServer
+    protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,7 @@ def test_the_shipped_model_served_scores_as_here(painted_vlm_run: dict[str, Any]
 
 
 @pytest.mark.parametrize("family", [*EQUAL, "paligemma"])
-def test_every_family_is_exact_or_refused(
-    family: str, painted_vlm_run: dict[str, Any], tmp_path: Path
-) -> None:
+def test_every_family_is_exact_or_refused(family: str, painted_vlm_run: dict[str, Any], tmp_path: Path) -> None:
     here = merge(painted_vlm_run, {"model": {"name": save(family, tmp_path)}})
     with served(load_vlm(here["model"]["name"], "cpu")) as server:
         there = tree_for(here, server)
@@ -117,26 +116,28 @@ def test_every_family_is_exact_or_refused(
             np.testing.assert_allclose(scored(there), scored(here), atol=1e-4)
 
 
+def asking(tree: dict[str, Any], folder: Path, options: str) -> dict[str, Any]:
+    """The run, over a manifest with a question and these options for each image."""
+    options_of_all = options.split("|")
+    lines = [
+        f"{path},{('train', 'test')[k % 2]},What?,{options},{options_of_all[k // 2 % 2]}"
+        for k, path in enumerate(sorted(shutil.copytree(tree["task"]["root"], folder / "images").rglob("*.png")))
+    ]
+    (folder / "asked.csv").write_text("\n".join(["path,split,question,options,answer", *lines]))
+    return {**tree, "task": {"name": "manifest", "root": str(folder / "asked.csv"), "shots": 2, "batch_size": 2}}
+
+
+@pytest.mark.parametrize(("end_token", "nodes"), [(False, 1), (True, 3)])
 def test_one_request_for_answers_of_one_token_and_one_more_per_inner_node(
-    painted_vlm_run: dict[str, Any], server: CompletionsServer, tmp_path: Path
+    end_token: bool, nodes: int, painted_vlm_run: dict[str, Any], server: CompletionsServer, tmp_path: Path
 ) -> None:
-    lines = [f"{path},{label},A|B,{'AB'[k]}" for k, label, path in options_of(painted_vlm_run)]
-    manifest = tmp_path / "letters.csv"
-    manifest.write_text("\n".join(["path,question,options,answer", *lines]))
-    task = {"root": str(manifest), "batch_size": 2}
-    for ends, nodes in ((False, 1), (True, 3)):
-        tree = tree_for({**painted_vlm_run, "task": {**painted_vlm_run["task"], **task}}, server, end_token=ends)
-        one = scorer_of(tree)
-        before = len(server.asked)
-        scored(tree, one)
-        asked = server.asked[before:]
-        assert sum(request["sequences"] for request in asked) == nodes * 2 * 2, "nodes, prompts, images"
-
-
-def options_of(tree: dict[str, Any]) -> list[tuple[int, str, Path]]:
-    """Images with a letter and a question each."""
-    found = sorted(Path(tree["task"]["root"]).rglob("*.png"))
-    return [(k % 2, "Which letter?", path) for k, path in enumerate(found)]
+    tree = tree_for(asking(painted_vlm_run, tmp_path, "A|B"), server, end_token=end_token)
+    one = scorer_of(tree)
+    before = len(server.asked)
+    prompts, images, _ = scored(tree, one).shape
+    asked = server.asked[before:]
+    assert sum(request["sequences"] for request in asked) == nodes * prompts * images
+    assert len(asked) == nodes, "prompts and images share a request"
 
 
 def test_requests_have_so_many_sequences_and_half_the_bytes(
@@ -158,11 +159,7 @@ def test_requests_have_so_many_sequences_and_half_the_bytes(
 def test_an_answer_that_begins_another_needs_its_end(
     painted_vlm_run: dict[str, Any], server: CompletionsServer, tmp_path: Path
 ) -> None:
-    paths = sorted(Path(painted_vlm_run["task"]["root"]).rglob("*.png"))
-    lines = [f"{path},What?,cat|cat fish,cat" for path in paths]
-    (tmp_path / "names.csv").write_text("\n".join(["path,question,options,answer", *lines]))
-    task = {**painted_vlm_run["task"], "root": str(tmp_path / "names.csv")}
-    tree = tree_for({**painted_vlm_run, "task": task}, server, end_token=False)
+    tree = tree_for(asking(painted_vlm_run, tmp_path, "cat|cat fish"), server, end_token=False)
     with pytest.raises(InputError, match=r"^model.end_token: 'false', but one answer is the beginning of another"):
         scored(tree)
 
@@ -193,11 +190,11 @@ def test_a_limit_of_the_rate_is_waited_for_as_long_as_the_server_asks(
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("500", r"answers with status 500 \(a fault, asked with \): it was asked 3 times: see to the server"),
+        ("500", r"answers with status 500 \(a fault, asked with\): it was asked 3 times: see to the server"),
         ("cut", r"gives no answer in 3 attempts \(ProtocolError"),
         ("half", r"gives no answer in 3 attempts \(ProtocolError: ValidationError: .*Invalid JSON"),
         ("short", r"gives no answer in 3 attempts \(ProtocolError: ValueError: \d+ choices for \d+ sequences\)"),
-        ("400", r"answers with status 400 \(a fault, asked with \): serve the model with --enable-prompt-embeds"),
+        ("400", r"answers with status 400 \(a fault, asked with\): serve the model with --enable-prompt-embeds"),
         ("302", r"answers with status 302 \("),
         ("ignores", r"gives no log-probability of 'token_id:\d+' \(logprob_token_ids has no effect\): serve the model"),
     ],
@@ -256,11 +253,12 @@ def test_a_run_that_the_server_ends_goes_on_charged_once_and_writes_the_key_nowh
     monkeypatch.setenv(VARIABLE, KEY)
     caplog.set_level(logging.DEBUG)
     server.key = KEY
-    tree = tree_for(painted_vlm_run, server, key_variable=VARIABLE, retries=1)
-    tree = {**tree, "budget": {"queries": 40}, "validation": {"every_queries": 20}}
+    asks = asking(painted_vlm_run, tmp_path / "data", "A|B")
+    tree = tree_for(asks, server, key_variable=VARIABLE, retries=1, end_token=False)
+    tree = {**tree, "budget": {"queries": 20}, "validation": {"every_queries": 10}}
 
-    def config(name: str) -> Config:
-        return validate({**tree, "output": {"dir": str(tmp_path / name)}}, "")
+    def config(name: str, **model: Any) -> Config:
+        return validate(merge(tree, {"output": {"dir": str(tmp_path / name)}, "model": model}), "")
 
     api.tune(config("whole"))
     requests = len(server.asked)
@@ -268,10 +266,13 @@ def test_a_run_that_the_server_ends_goes_on_charged_once_and_writes_the_key_nowh
     with pytest.raises(InputError, match=r"answers with status 500"):
         api.tune(config("cut"))
     server.faults = []
-    api.resume(tmp_path / "cut")
+    with pytest.raises(InputError, match=r"^model.scoring: differs from what"):
+        api.resume(tmp_path / "cut", config("cut", scoring="mean"))
+    moved = server.url.replace("127.0.0.1", "localhost")
+    api.resume(tmp_path / "cut", config("cut", url=moved, batch=3, retries=2))
     whole, cut = (TunedPrompt.load(tmp_path / name) for name in ("whole", "cut"))
     np.testing.assert_array_equal(cut.parameters, whole.parameters)
-    assert cut.card.queries == whole.card.queries == 40
+    assert cut.card.queries == whole.card.queries == 20
     assert cut.card.scorer == "vlm", "the prompt is used from the model's own files"
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 8

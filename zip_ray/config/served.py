@@ -7,6 +7,9 @@ from pydantic import AfterValidator, Field
 from zip_ray.config.model import GenerativeOptions
 from zip_ray.config.section import Count, Positive
 
+ASKING = ("url", "key_variable", "batch", "connections", "timeout", "retries")
+"""Fields that say how the server is asked: they may change on resume, since the answers are the same."""
+
 
 def _address(url: str) -> str:
     if not url.startswith(("http://", "https://")):

@@ -89,7 +89,7 @@ class Completions:
         Raises:
             InputError: the server refuses, or does not answer in all its attempts.
         """
-        found = [np.empty((len(sequences), len(tokens))) for sequences, tokens in groups]
+        found: list[Float64] = [np.empty((len(sequences), len(tokens))) for sequences, tokens in groups]
         parts = [
             (place, rows, columns)
             for place, (sequences, tokens) in enumerate(groups)
@@ -110,7 +110,8 @@ class Completions:
 
     def behind_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> Float64:
         """Log-probabilities of tokens behind a sequence of token ids, shape (tokens,); raises as `next_tokens`."""
-        return self._ask({"prompt": [list(ids)]}, 1, tokens)[0]
+        (found,) = self._ask({"prompt": [list(ids)]}, 1, tokens)
+        return np.asarray(found)
 
     def _encoded(self, sequence: Tensor) -> str:
         """A tensor as the server reads it: torch's own file, in base64."""
