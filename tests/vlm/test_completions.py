@@ -25,7 +25,7 @@ from zip_ray.prompts import make_space
 from zip_ray.protocol.arrays import Float32
 from zip_ray.protocol.facts import SERVED
 from zip_ray.scorer.generative import VlmScorers
-from zip_ray.scorer.served import served_scorer
+from zip_ray.scorer.served_generative import served_scorer
 from zip_ray.testing import ScorerContract
 from zip_ray.vlm.frozen_vlm import FrozenVlm, load_vlm
 
@@ -127,11 +127,17 @@ def asking(tree: dict[str, Any], folder: Path, options: str) -> dict[str, Any]:
     return {**tree, "task": {"name": "manifest", "root": str(folder / "asked.csv"), "shots": 2, "batch_size": 2}}
 
 
+@pytest.fixture(scope="module")
+def letters(painted_vlm_run: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run whose answers are A and B: three nodes, the empty one and one before each end."""
+    return asking(painted_vlm_run, tmp_path_factory.mktemp("letters"), "A|B")
+
+
 @pytest.mark.parametrize(("end_token", "nodes"), [(False, 1), (True, 3)])
 def test_one_request_for_answers_of_one_token_and_one_more_per_inner_node(
-    end_token: bool, nodes: int, painted_vlm_run: dict[str, Any], server: CompletionsServer, tmp_path: Path
+    end_token: bool, nodes: int, letters: dict[str, Any], server: CompletionsServer
 ) -> None:
-    tree = tree_for(asking(painted_vlm_run, tmp_path, "A|B"), server, end_token=end_token)
+    tree = tree_for(letters, server, end_token=end_token)
     one = scorer_of(tree)
     before = len(server.asked)
     prompts, images, _ = scored(tree, one).shape
@@ -165,10 +171,8 @@ def test_an_answer_that_begins_another_needs_its_end(
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "429", "slow", "cut", "half", "short", "nan"])
-def test_a_fault_that_passes_changes_nothing(
-    fault: str, painted_vlm_run: dict[str, Any], server: CompletionsServer
-) -> None:
-    tree = tree_for(painted_vlm_run, server, timeout=0.3 if fault == "slow" else 20, connections=1)
+def test_a_fault_that_passes_changes_nothing(fault: str, letters: dict[str, Any], server: CompletionsServer) -> None:
+    tree = tree_for(letters, server, timeout=0.3 if fault == "slow" else 20, connections=1)
     one = scorer_of(tree)
     expected, clean = scored(tree, one), len(server.asked) - 2
     server.faults = [fault]
@@ -177,9 +181,9 @@ def test_a_fault_that_passes_changes_nothing(
 
 
 def test_a_limit_of_the_rate_is_waited_for_as_long_as_the_server_asks(
-    painted_vlm_run: dict[str, Any], server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
+    letters: dict[str, Any], server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree = tree_for(painted_vlm_run, server)
+    tree = tree_for(letters, server)
     one, pauses = scorer_of(tree), []
     monkeypatch.setattr(urllib3.util.retry.time, "sleep", pauses.append)
     server.faults = ["429"]
@@ -200,9 +204,9 @@ def test_a_limit_of_the_rate_is_waited_for_as_long_as_the_server_asks(
     ],
 )
 def test_a_fault_that_stays_is_one_line(
-    fault: str, said: str, painted_vlm_run: dict[str, Any], server: CompletionsServer
+    fault: str, said: str, letters: dict[str, Any], server: CompletionsServer
 ) -> None:
-    tree = tree_for(painted_vlm_run, server, retries=2)
+    tree = tree_for(letters, server, retries=2)
     one = scorer_of(tree)
     server.always = fault
     with pytest.raises(InputError, match=f"^model.url: '{re.escape(server.url)}' {said}") as error:
@@ -210,28 +214,28 @@ def test_a_fault_that_stays_is_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_a_server_that_is_not_there_is_named(painted_vlm_run: dict[str, Any], server: CompletionsServer) -> None:
-    tree = tree_for(painted_vlm_run, server, url="http://127.0.0.1:1/v1", retries=1)
+def test_a_server_that_is_not_there_is_named(letters: dict[str, Any], server: CompletionsServer) -> None:
+    tree = tree_for(letters, server, url="http://127.0.0.1:1/v1", retries=1)
     with pytest.raises(InputError, match=r"^model.url: .* gives no answer in 2 attempts \(NewConnectionError"):
         scorer_of(tree)
 
 
-def test_another_model_on_the_server_is_named(painted_vlm_run: dict[str, Any], tmp_path: Path) -> None:
+def test_another_model_on_the_server_is_named(letters: dict[str, Any], tmp_path: Path) -> None:
     with served(load_vlm(save("llava", tmp_path, seed=1), "cpu")) as server, pytest.raises(InputError) as error:
-        scorer_of(tree_for(painted_vlm_run, server))
+        scorer_of(tree_for(letters, server))
     assert "is not what the server has: the same words as tokens and as embeddings differ by" in str(error.value)
 
 
-def test_what_is_no_address_is_refused(painted_vlm_run: dict[str, Any], server: CompletionsServer) -> None:
+def test_what_is_no_address_is_refused(letters: dict[str, Any], server: CompletionsServer) -> None:
     with pytest.raises(InputError, match=r"'localhost:8000' is no web address: give http://HOST:PORT/v1"):
-        validate(tree_for(painted_vlm_run, server, url="localhost:8000"), "")
+        validate(tree_for(letters, server, url="localhost:8000"), "")
 
 
 def test_a_key_that_is_refused_or_missing_is_not_shown(
-    painted_vlm_run: dict[str, Any], server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
+    letters: dict[str, Any], server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.key = "another"
-    tree = tree_for(painted_vlm_run, server, key_variable=VARIABLE)
+    tree = tree_for(letters, server, key_variable=VARIABLE)
     with pytest.raises(InputError, match=f"^model.key_variable: '{VARIABLE}' is not set where the scorer runs"):
         scorer_of(tree)
     monkeypatch.setenv(VARIABLE, KEY)
@@ -243,7 +247,7 @@ def test_a_key_that_is_refused_or_missing_is_not_shown(
 
 
 def test_a_run_that_the_server_ends_goes_on_charged_once_and_writes_the_key_nowhere(
-    painted_vlm_run: dict[str, Any],
+    letters: dict[str, Any],
     server: CompletionsServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -253,8 +257,7 @@ def test_a_run_that_the_server_ends_goes_on_charged_once_and_writes_the_key_nowh
     monkeypatch.setenv(VARIABLE, KEY)
     caplog.set_level(logging.DEBUG)
     server.key = KEY
-    asks = asking(painted_vlm_run, tmp_path / "data", "A|B")
-    tree = tree_for(asks, server, key_variable=VARIABLE, retries=1, end_token=False)
+    tree = tree_for(letters, server, key_variable=VARIABLE, retries=1, end_token=False)
     tree = {**tree, "budget": {"queries": 20}, "validation": {"every_queries": 10}}
 
     def config(name: str, **model: Any) -> Config:

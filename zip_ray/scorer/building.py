@@ -35,7 +35,7 @@ class ScorerBuilder:
         if isinstance(config.model, VlmConfig):
             return self._vlm()(config)
         if isinstance(config.model, ServedConfig):
-            from zip_ray.scorer.served import served_scorer
+            from zip_ray.scorer.served_generative import served_scorer
 
             return served_scorer(config.model, config)
         from zip_ray.tasks import load_task
