@@ -14,6 +14,7 @@ from zip_ray.errors import InputError
 from zip_ray.optimizers import MethodOptions
 
 METHOD, SPACE = "optimizer.method", "prompt.space"
+GENERATIVE = ("vlm", "served")
 
 
 class Rule(NamedTuple):
@@ -45,8 +46,8 @@ RULES = (
     Rule(("execution.round_share",), METHOD, lambda method: not _has_rounds(method)),
     Rule(("execution.split",), METHOD, _is("gradient")),
     Rule(("task.crop_scale", "task.flip"), "task.views", _is(0)),
-    Rule(("task.question",), "model.scorer", lambda scorer: scorer != "vlm"),
-    Rule(("task.template", "task.views"), "model.scorer", _is("vlm")),
+    Rule(("task.question",), "model.scorer", lambda scorer: scorer not in GENERATIVE),
+    Rule(("task.template", "task.views"), "model.scorer", _is(*GENERATIVE)),
     Rule(("prompt.tokens",), "prompt.init", lambda init: init != "random"),
     Rule(("prompt.intrinsic_dimension",), "prompt.projection", _is("none")),
     Rule(("optimizer.step_size_offset",), "optimizer.step_size_decay", _is(0)),

@@ -61,25 +61,30 @@ def _settings(text: str) -> str:
     return text
 
 
-class VlmConfig(ScorerOptions):
+class GenerativeOptions(ScorerOptions):
+    """What generative models have in common, wherever they run."""
+
+    name: Annotated[str, AfterValidator(_lasting)] = TINY_VLM
+    """tiny-vlm, which ships with zip-ray; or `transformers:FOLDER` or `transformers:ORG/REPO`: whatever transformers'
+    AutoModelForImageTextToText loads."""
+    scoring: Literal["sum", "mean", "calibrated"] = "sum"
+    """Score of a candidate answer: sum = its log-likelihood; mean = that per token; calibrated = less its
+    log-likelihood without the image."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the actors; auto = cuda if a GPU is assigned."""
+
+
+class VlmConfig(GenerativeOptions):
     """The frozen model, a generative one of transformers."""
 
     scorer: Literal["vlm"] = "vlm"
     """Generative models of transformers."""
-    name: Annotated[str, AfterValidator(_lasting)] = TINY_VLM
-    """tiny-vlm, which ships with zip-ray; or `transformers:FOLDER` or `transformers:ORG/REPO`: whatever transformers'
-    AutoModelForImageTextToText loads."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the activations. fp32 = whatever the weights are kept in; bf16 is faster on a GPU, but blurs small loss
     differences."""
     quantization: Annotated[str, AfterValidator(_settings)] | None = None
     """Settings of transformers for quantised weights, as JSON with quant_method. Not needed for a model that is stored
     quantised."""
-    scoring: Literal["sum", "mean", "calibrated"] = "sum"
-    """Score of a candidate answer: sum = its log-likelihood; mean = that per token; calibrated = less its
-    log-likelihood without the image."""
     prefix_memory: Positive | Literal["auto"] = "auto"
     """GiB of host memory, per actor, for the keys and values of images. What does not fit goes to files in the cache
     folder. auto = half of the free memory, shared out among the actors."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of the actors; auto = cuda if a GPU is assigned."""

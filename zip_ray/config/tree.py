@@ -14,6 +14,7 @@ from zip_ray.config.model import ModelConfig, ScorerOptions, VlmConfig, scorer_o
 from zip_ray.config.output import OutputConfig
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.config.section import Section, Seed
+from zip_ray.config.served import ServedConfig
 from zip_ray.config.task import TaskConfig, is_known
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.validation import ValidationConfig
@@ -34,7 +35,7 @@ method makes one."""
 BUILT_IN: dict[str, dict[str, type[Section]]] = {
     "optimizer": {name: method.Options for name, method in METHODS.items()},
     "prompt": {name: space.Options for name, space in SPACES.items()},
-    "model": {"clip": ModelConfig, "vlm": VlmConfig},
+    "model": {"clip": ModelConfig, "vlm": VlmConfig, "served": ServedConfig},
 }
 """By such a section: the classes of the built-in choices."""
 

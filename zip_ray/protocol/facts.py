@@ -15,6 +15,8 @@ SHARED_PREFIX = "shared prefix"
 """`ClipFacts.text_pass` where texts take the shared-prefix pass."""
 TOKEN_TREE = "token tree"
 """`VlmFacts.text_pass` where answers are scored as a tree behind kept prefixes; anything else is the plain pass."""
+SERVED = "token tree, by a server"
+"""`VlmFacts.text_pass` where a server scores the nodes of that tree."""
 TEMPLATE_ONCE = "template, encoded once"
 """`ClipFacts.text_pass` where only images are prompted; anything else is the plain pass, and why."""
 
@@ -93,7 +95,7 @@ class VlmFacts:
     scoring: Scoring
     """What a candidate's score is: its log-likelihood, that per token, or less that without the image."""
     text_pass: str
-    """How answers are scored: `token tree`, or the plain pass and why."""
+    """How answers are scored: `token tree`, that by a server, or the plain pass and why."""
     before: str
     """Text before the soft prompt, the image's place in it."""
     question: tuple[int, ...]

@@ -168,7 +168,7 @@ def _card(
         suffix=facts.suffix,
         visual=visual.kind if visual else None,
         encoder=visual.encoder if visual else "",
-        scorer=config.model.scorer,
+        scorer=config.model.scorer if facts.vlm is None else "vlm",  # a served model is used from its own files
         **({} if facts.clip is None else _of_clip(facts.clip)),
         **({} if facts.vlm is None else _of_vlm(facts.vlm)),
         weights_digest=facts.weights_digest,

@@ -13,7 +13,7 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Pool
 from zip_ray.pool.membership import PoolReport, PoolWatch
-from zip_ray.protocol.facts import SHARED_PREFIX, TEMPLATE_ONCE, TOKEN_TREE, ClipFacts, Facts
+from zip_ray.protocol.facts import SERVED, SHARED_PREFIX, TEMPLATE_ONCE, TOKEN_TREE, ClipFacts, Facts
 from zip_ray.runs.beginning import Beginning
 from zip_ray.tuning.events import Event, PoolEvent, StartEvent, ZeroShot
 
@@ -47,7 +47,7 @@ def facts_of(pool: Pool, watch: PoolWatch) -> Facts:
         _log.warning("every query encodes its text in full (%s): correct, but slow", facts.clip.text_pass)
     if facts.vlm is not None:
         _log.warning("%s", facts.vlm.memory)
-    if facts.vlm is not None and facts.vlm.text_pass != TOKEN_TREE:
+    if facts.vlm is not None and facts.vlm.text_pass not in (TOKEN_TREE, SERVED):
         _log.warning("every query runs the model per image and candidate (%s): correct, but slow", facts.vlm.text_pass)
     if facts.clip is not None and facts.clip.precision:
         _log.warning("model.precision %s", facts.clip.precision)

@@ -6,6 +6,7 @@ from typing import Any
 
 from zip_ray.config.reading import validate
 from zip_ray.config.secrets import without_secrets
+from zip_ray.config.served import ASKING, ServedConfig
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
@@ -31,6 +32,9 @@ def require_same(folder: Path, start: StartEvent, config: Config) -> None:
     both_async = before.execution.mode == config.execution.mode == "async"
     may_change = RESUMABLE_ASYNC if both_async else RESUMABLE
     was, now = (without_secrets(one.model_dump(mode="json")) for one in (before, config))
+    if isinstance(before.model, ServedConfig):
+        for one in (was, now):
+            one["model"] = {name: value for name, value in one["model"].items() if name not in ASKING}
     for section in was.keys() - set(may_change):
         if was[section] != now[section]:
             fields = was[section] if isinstance(was[section], dict) else {}

@@ -1,4 +1,4 @@
-"""The scorers of a process by their keys: of open_clip's models, of generative ones, or of one's own.
+"""The scorers of a process by their keys: of open_clip's models, of generative ones here or served, or of one's own.
 
 torch is loaded where a model is.
 """
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zip_ray import registry
 from zip_ray.config.model import ModelConfig, VlmConfig
 from zip_ray.config.scorer_key import config_of_key
+from zip_ray.config.served import ServedConfig
 
 if TYPE_CHECKING:
     from zip_ray.scorer.generative import VlmScorers
@@ -33,6 +34,10 @@ class ScorerBuilder:
             return self._clip()(config)
         if isinstance(config.model, VlmConfig):
             return self._vlm()(config)
+        if isinstance(config.model, ServedConfig):
+            from zip_ray.scorer.served_generative import served_scorer
+
+            return served_scorer(config.model, config)
         from zip_ray.tasks import load_task
 
         own = registry.find("model", config.model.scorer)

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from zip_ray.clip.device import choose_device, describe
 from zip_ray.clip.feature_cache import default_folder
-from zip_ray.config.model import VlmConfig
+from zip_ray.config.model import GenerativeOptions, VlmConfig
 from zip_ray.config.threads import threads
 from zip_ray.config.tree import Config
 from zip_ray.prompts.initial_text import read_tuned_start
@@ -41,7 +42,8 @@ class VlmScorers:
         """
         torch.set_num_threads(threads(config))
         task = load_task(config.task, config.seed)
-        return VlmScorer(self._vlm(config), task, config)
+        vlm = self._vlm(config)
+        return VlmScorer(vlm, Answering(vlm, config.vlm.scoring, _store(vlm, config)), config.vlm, task, config)
 
     def _vlm(self, config: Config) -> FrozenVlm:
         model, device = config.vlm, choose_device(config)
@@ -55,9 +57,12 @@ class VlmScorers:
 class VlmScorer(BlackBoxScorer):
     """Scores of candidate answers, as those of classes: shape (prompts, images, candidates)."""
 
-    Options = VlmConfig
+    Options: ClassVar[type[GenerativeOptions]] = VlmConfig
+    options: GenerativeOptions
 
-    def __init__(self, vlm: FrozenVlm, task: Task, config: Config) -> None:
+    def __init__(
+        self, vlm: FrozenVlm, answering: Answering, options: GenerativeOptions, task: Task, config: Config
+    ) -> None:
         """Find the initial context, and hold the fast pass against the plain one.
 
         Raises:
@@ -65,9 +70,9 @@ class VlmScorer(BlackBoxScorer):
         """
         templates = templates_of(task, config.task.question)
         task = replace(task, template=templates[0], templates=templates)
-        self._vlm, self._answering = vlm, Answering(vlm, config.vlm.scoring, _store(vlm, config))
+        self._vlm, self._answering = vlm, answering
         self.identity, self.device = vlm.weights_digest, describe(vlm.device)
-        super().__init__(config.vlm, task, config)
+        super().__init__(options, task, config)
         self._check()
 
     def begin(self, prompt: ContextOptions) -> tuple[ModelShape, str]:
@@ -95,12 +100,12 @@ class VlmScorer(BlackBoxScorer):
 
     def facts(self, start: str | None = None) -> Facts:
         """As of any scorer, with what a generative model adds."""
-        answering, config, facts = self._answering, self.config.vlm, super().facts(start)
+        answering, options, facts = self._answering, self.options, super().facts(start)
         return replace(
             facts,
             vlm=VlmFacts(
-                model=config.name,
-                scoring=config.scoring,
+                model=options.name,
+                scoring=options.scoring,
                 text_pass=answering.kind,
                 memory=self._memory,
                 before=answering.chat.before,

@@ -9,6 +9,8 @@ from zip_ray.clip.loading import load_clip
 from zip_ray.clip.plain_text import PromptEncoder, encode_texts, word_embeddings
 from zip_ray.config.model import ModelConfig, VlmConfig
 from zip_ray.config.scorer_key import scorer_key
+from zip_ray.config.secrets import without_secrets
+from zip_ray.config.served import ServedConfig
 from zip_ray.config.threads import auto_threads, cores, threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
@@ -69,6 +71,8 @@ def model(config: Config) -> str:
     """
     if isinstance(config.model, VlmConfig):
         return f"{config.model.name}: a generative model, held against its own forward pass with the prompt"
+    if isinstance(config.model, ServedConfig):
+        return f"{config.model.name} at {without_secrets(config.model.url)}: compared with its files with the prompt"
     if not isinstance(config.model, ModelConfig):
         return f"{config.model.scorer}: your own scorer, tested with the prompt"
     clip = load_clip(config.clip, "cpu")

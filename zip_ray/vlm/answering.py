@@ -14,7 +14,7 @@ from zip_ray.protocol.facts import Prompt, Scoring
 from zip_ray.tasks import ImageSet
 from zip_ray.tasks.asked_images import asked_of
 from zip_ray.vlm.answer_tree import Answers, answer_tree
-from zip_ray.vlm.chat import read_chat
+from zip_ray.vlm.chat import Chat, read_chat
 from zip_ray.vlm.frozen_vlm import FrozenVlm
 from zip_ray.vlm.likelihoods import Likelihoods, Picture
 from zip_ray.vlm.prefix_store import PrefixStore
@@ -27,14 +27,26 @@ NO_WEIGHT = 50.0
 class Answering:
     """Words in, scores out."""
 
-    def __init__(self, vlm: FrozenVlm, scoring: Scoring, store: PrefixStore) -> None:
+    def __init__(
+        self,
+        vlm: FrozenVlm,
+        scoring: Scoring,
+        store: PrefixStore,
+        likelihoods: Callable[[FrozenVlm, Chat, PrefixStore, Scoring], Likelihoods] = Likelihoods,
+    ) -> None:
         """Read the chat template.
+
+        Args:
+            vlm: the frozen model.
+            scoring: of an answer.
+            store: of prefixes.
+            likelihoods: makes what scores tokens, here or on a server.
 
         Raises:
             InputError: it cannot be used.
         """
         self._vlm, self._store, self.chat = vlm, store, read_chat(vlm)
-        self._likelihoods = Likelihoods(vlm, self.chat, store, scoring)
+        self._likelihoods = likelihoods(vlm, self.chat, store, scoring)
         self.answer_ids = lru_cache(maxsize=4096)(self._answer_ids)
         """Token ids of candidates, their end tokens among them."""
         self.room = store.room

@@ -44,11 +44,7 @@ class FrozenVlm:
         Raises:
             ValueError: it has none by the names that transformers gives it.
         """
-        inner = self.model.model
-        for name in ("language_model", "text_model"):
-            if hasattr(inner, name):
-                return getattr(inner, name)
-        raise ValueError("it has no decoder that takes embeddings")
+        return _decoder(self.model)
 
     @cached_property
     def _cap(self) -> float | None:
@@ -137,7 +133,16 @@ def place_of(name: str) -> str:
     return str(packaged("shipped/tiny_vlm")) if name == TINY_VLM else name.removeprefix(TRANSFORMERS)
 
 
-def load_vlm(name: str, device: str, precision: str = "fp32", quantization: str | None = None) -> FrozenVlm:
+def _decoder(model: Any) -> Any:
+    for name in ("language_model", "text_model"):
+        if hasattr(model.model, name):
+            return getattr(model.model, name)
+    raise ValueError("it has no decoder that takes embeddings")
+
+
+def load_vlm(
+    name: str, device: str, precision: str = "fp32", quantization: str | None = None, layers: bool = True
+) -> FrozenVlm:
     """Load a model and its processor.
 
     Args:
@@ -145,6 +150,7 @@ def load_vlm(name: str, device: str, precision: str = "fp32", quantization: str 
         device: `cpu` or `cuda`.
         precision: fp32 = activations in float32, whatever the weights are kept in; bf16 = all of it.
         quantization: of the weights, JSON that transformers' `quantization_config` takes.
+        layers: False drops the decoder's layers and head once their digest is taken: what is left embeds sequences.
 
     Raises:
         InputError: transformers is missing, or has no such model, or the model reads no images or has no processor.
@@ -174,10 +180,22 @@ def load_vlm(name: str, device: str, precision: str = "fp32", quantization: str 
             "processor and tokenizer files beside the weights"
         ) from error
     digest = sampled_digest(model)
+    if not layers:
+        _drop_layers(name, model)
     if quantization is None:
         model = model.to(torch.bfloat16) if precision == "bf16" else _in_float32(model, device)
         model = model.to(device)
     return FrozenVlm(name, model.eval().requires_grad_(False), processor, torch.device(device), digest)
+
+
+def _drop_layers(name: str, model: Any) -> None:
+    try:
+        _decoder(model).layers = nn.ModuleList()
+    except ValueError as error:
+        raise InputError(
+            f"model.name: '{name}' cannot be served by embeddings ({error}): use model.scorer vlm"
+        ) from error
+    model.lm_head = nn.Identity()
 
 
 def sampled_digest(model: nn.Module) -> str:
