@@ -29,7 +29,7 @@ from zip_ray.scorer.served_generative import served_scorer
 from zip_ray.testing import ScorerContract
 from zip_ray.vlm.frozen_vlm import FrozenVlm, load_vlm
 
-KEY, VARIABLE = "sk-a-key-that-nobody-may-see", "ZIP_RAY_TEST_KEY"
+KEY, VARIABLE = "sk-a-key-to-keep-secret", "ZIP_RAY_TEST_KEY"
 SCORERS = VlmScorers()
 FULL_OF_POSITIONS = {
     "qwen2.5-vl": "its image has positions of its own",
