@@ -43,6 +43,7 @@ figures: $(VENV)/dev  ## measure again what docs/ quotes (about an hour and a ha
 	$(BIN)/python benchmarks/gains.py --method blackvip --tasks digits --seeds 101 --queries 1000 --write
 	$(BIN)/python benchmarks/accuracy.py --write --check
 	$(BIN)/python benchmarks/query.py --write --check
+	$(BIN)/python benchmarks/vlm.py --write --check
 	$(BIN)/python benchmarks/memory.py --write --check
 	$(BIN)/python benchmarks/staleness.py --write --check
 	$(BIN)/python benchmarks/scaling.py --write --check
