@@ -257,9 +257,17 @@ class Tuning:
             return
         self._state = replace(state, trend=trend)
         if trend.steps == judged and not trend.moved:
-            numbers = {"steps": trend.steps, "change": trend.change, "error": trend.error}
-            remedy, queries = self._optimizer.stall_remedy, state.account.charged
-            self._emit(StallEvent(step=step, queries=queries, seconds=state.seconds, remedy=remedy, **numbers))
+            self._emit(
+                StallEvent(
+                    step=step,
+                    queries=state.account.charged,
+                    seconds=state.seconds,
+                    steps=trend.steps,
+                    change=trend.change,
+                    error=trend.error,
+                    remedy=self._optimizer.stall_remedy,
+                )
+            )
 
     def _validate_if_due(self) -> None:
         """Validate at the start, and where the steps have passed a multiple of `every_queries`."""
