@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 from rich.console import Console
 
-from tests.support.events import pool_event, step_event, validation_event
+from tests.support.events import pool_event, stall_event, step_event, validation_event
 from tests.support.processes import wait_for
 from zip_ray.cli.live_view import LINE_SECONDS, ProgressView
 from zip_ray.config.budget import BudgetConfig
@@ -38,6 +38,12 @@ def test_lines_come_at_intervals_with_all_figures() -> None:
     assert shown[1] == (
         "110/1,000 queries  loss 1.250  accuracy 50.0%  validation 75.0%  40 queries/s, 10 since the start  1:29 left"
     )
+
+
+def test_a_loss_that_does_not_move_is_said_at_once() -> None:
+    shown = lines(BudgetConfig(queries=1000), [(0.0, step(50, 25.0)), (0.1, stall_event())])
+    assert len(shown) == 2
+    assert "  the loss has not moved in 50 steps (-0.0002 with a standard error of 0.0001): raise it" in shown[1]
 
 
 def test_nearest_budget_counts() -> None:

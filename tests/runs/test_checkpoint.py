@@ -12,6 +12,7 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.runs.checkpoint import CheckpointWriter, load_checkpoint, save_checkpoint
 from zip_ray.tuning.ledger import Account
 from zip_ray.tuning.state import Best, RunState
+from zip_ray.tuning.trend import Trend
 
 
 def make_state(step: int = 7, best: bool = True) -> RunState:
@@ -26,6 +27,7 @@ def make_state(step: int = 7, best: bool = True) -> RunState:
         validated_step=5,
         accuracy=0.625,
         best=Best(0.75, 0.5, 3, rng.standard_normal(40)) if best else None,
+        trend=Trend().after(1, 1.5).after(2, 1.25),
     )
 
 
@@ -36,7 +38,7 @@ def assert_same(one: RunState, other: RunState) -> None:
         np.testing.assert_array_equal(tensor, other.optimizer.memory[name])
     for name in ("steps", "nonfinite_streak"):
         assert getattr(one.optimizer, name) == getattr(other.optimizer, name)
-    for name in ("asked", "account", "seconds", "nonfinite_results", "validated_step"):
+    for name in ("asked", "account", "seconds", "nonfinite_results", "validated_step", "trend"):
         assert getattr(one, name) == getattr(other, name)
     np.testing.assert_equal(one.accuracy, other.accuracy)
     assert (one.best is None) == (other.best is None)

@@ -3,7 +3,16 @@
 from typing import Any
 
 from zip_ray.config.tree import Config
-from zip_ray.tuning.events import EndEvent, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent, ZeroShot
+from zip_ray.tuning.events import (
+    EndEvent,
+    PoolEvent,
+    ReadoutEvent,
+    StallEvent,
+    StartEvent,
+    StepEvent,
+    ValidationEvent,
+    ZeroShot,
+)
 from zip_ray.tuning.ledger import Account
 
 
@@ -61,6 +70,13 @@ def pool_event(**fields: Any) -> PoolEvent:
         "paces": None,
     }
     return PoolEvent(**defaults | fields)
+
+
+def stall_event(step: int = 50) -> StallEvent:
+    """The loss of a run has not moved up to a step."""
+    return StallEvent(
+        step=step, queries=10 * step, seconds=0.5 * step, steps=step, change=-0.0002, error=0.0001, remedy="raise it"
+    )
 
 
 def readout_event(step: int, **fields: Any) -> ReadoutEvent:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.support.painted import load
+from zip_ray.config.task import TaskConfig
 from zip_ray.errors import InputError
 from zip_ray.tasks.source import Lists, listed
 
@@ -43,3 +44,30 @@ def test_a_table_may_mix_unicode_forms() -> None:
     one = [("a.png", 0, COMPOSED), ("b.png", 1, "tea")]
     other = [("c.png", 0, DECOMPOSED), ("d.png", 1, "tea")]
     assert listed(Lists(one, [], other), ("a {}",), "table").classnames == ("café crème", "tea")
+
+
+@pytest.fixture
+def coded(tmp_path: Path) -> Path:
+    for number in range(8):
+        picture(str(tmp_path / ("n02084071_dog" if number % 2 else "n02121808_cat")), number)
+    return tmp_path
+
+
+def test_the_config_names_the_classes_of_folders(coded: Path) -> None:
+    names = {"n02084071_dog": "dog", "n02121808_cat": "house cat"}
+    assert load("folder", coded, shots=1, class_names=names).classnames == ("dog", "house cat")
+
+
+def test_folders_that_the_config_does_not_name_keep_their_names(coded: Path) -> None:
+    assert load("folder", coded, shots=1, class_names={"n02084071_dog": "dog"}).classnames == ("dog", "n02121808 cat")
+    (coded / "classnames.txt").write_text("n02084071_dog hound\nn02121808_cat cat\n")
+    assert load("folder", coded, shots=1, class_names={"n02084071_dog": "dog"}).classnames == ("dog", "cat")
+
+
+def test_class_names_that_name_nothing_are_refused(coded: Path) -> None:
+    with pytest.raises(InputError, match=r"task.class_names: no folder 'dog': the class folders are n02084071_dog, "):
+        load("folder", coded, shots=1, class_names={"dog": "dog"})
+    with pytest.raises(InputError, match=r"two classes of 'folder' are called 'cat'"):
+        load("folder", coded, shots=1, class_names={"n02084071_dog": "cat", "n02121808_cat": "cat"})
+    with pytest.raises(ValueError, match=r"class_names is for folders, and 'digits' has its own names: leave it out"):
+        TaskConfig(name="digits", class_names={"a": "b"})

@@ -63,6 +63,8 @@ def kind(annotation: Any) -> str:
         return "|".join(map(str, parts))
     if origin is tuple:
         return " ".join(kind(part) for part in parts if part is not Ellipsis)
+    if origin is dict:
+        return "KEY VALUE ..."
     if origin in (Union, UnionType):
         kinds = [kind(part) for part in parts if part is not NoneType]
         return "|".join(f"({kind})" if " " in kind else kind for kind in kinds)

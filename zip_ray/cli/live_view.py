@@ -12,7 +12,7 @@ from rich.text import Text
 
 from zip_ray.config.budget import BudgetConfig
 from zip_ray.runs.progress import LINE_SECONDS, Summary
-from zip_ray.tuning.events import Event, PoolEvent, StepEvent
+from zip_ray.tuning.events import Event, PoolEvent, StallEvent, StepEvent
 
 
 class ProgressView:
@@ -56,7 +56,9 @@ class ProgressView:
         self._summary.event(event)
         if isinstance(event, StepEvent):
             self._latest_step = self._clock()
-        if not self._console.is_terminal and isinstance(event, StepEvent | PoolEvent):
+        if isinstance(event, StallEvent) and not self._console.is_terminal:
+            self._last_line = -LINE_SECONDS  # so that it is printed at once
+        if not self._console.is_terminal and isinstance(event, StepEvent | PoolEvent | StallEvent):
             self._line_if_due()
 
     def _line_if_due(self) -> None:

@@ -12,7 +12,18 @@ ROOTED = ("folder", "manifest", "coop", "torchvision", "webdataset")
 """Kinds of task (the name up to its colon) that need a root; huggingface may have one, built-in tasks have none."""
 KINDS = (*ROOTED, "huggingface")
 """Kinds of task that are not built in."""
-TESTED = ("name", "root", "classes", "template", "question", "test_set", "test_share", "shots", "unreadable")
+TESTED = (
+    "name",
+    "root",
+    "classes",
+    "template",
+    "question",
+    "test_set",
+    "test_share",
+    "class_names",
+    "shots",
+    "unreadable",
+)
 """Fields that say what a tuned prompt is tested on; shots since they may leave fewer images of a class for the test."""
 BUILT_IN = {
     "digits": ("inverted", "noisy", "rotated", "moved"),
@@ -48,7 +59,7 @@ def of_other_data(own: Tree, target: Tree) -> Tree:
     none do they lie where these data lie.
     """
     rooted = str(target["name"]).partition(":")[0] in ROOTED
-    left_out = ("template", "question", "test_set", "test_share", *(() if rooted else ("root",)))
+    left_out = ("template", "question", "test_set", "test_share", "class_names", *(() if rooted else ("root",)))
     return {name: value for name, value in own.items() if name not in left_out}
 
 
@@ -74,6 +85,9 @@ class TaskConfig(Section):
     """`test`, or a shifted test set, such as `inverted`. The built-in tasks have some (docs/measurements/tasks.md)."""
     test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of each class's images to test on, where a folder has no test/; half if absent. The seed chooses them."""
+    class_names: dict[str, str] | None = None
+    """Class names by the names of their folders, such as `n02084071_dog: dog`; for `folder`. Folders without one keep
+    the name in classnames.txt, or their own."""
     shots: Count = 16
     """Training images per class. Validation gets min(shots, 4) per class."""
     draw: DrawLaw = "keyed"
@@ -108,6 +122,8 @@ class TaskConfig(Section):
             raise ValueError(
                 f"test_share is {self.test_share}, and '{self.name}' has its own test images: leave it out"
             )
+        if self.class_names is not None and kind != "folder":
+            raise ValueError(f"class_names is for folders, and '{self.name}' has its own names: leave it out")
         if (kind in ROOTED or self.name in BUILT_IN) and (kind in ROOTED) != (self.root is not None):
             raise ValueError(f"root goes with name {', '.join(map(repr, ROOTED))}, which need it: where the images are")
         return self

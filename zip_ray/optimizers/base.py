@@ -173,6 +173,8 @@ class Optimizer(ABC):
     """Its section of the config."""
     remedy: ClassVar[str] = "lower the step size of the method"
     """Remedy, for the message, when no loss is finite."""
+    stall_remedy: ClassVar[str] = "raise the step size of the method, or use optimizer.method gauss-newton"
+    """Remedy, for the message, when the loss does not move."""
 
     def __init__(
         self,

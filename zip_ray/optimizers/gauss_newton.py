@@ -108,6 +108,7 @@ class GaussNewton(Optimizer):
 
     Options = GaussNewtonOptions
     remedy = "lower optimizer.perturbation_scale"
+    stall_remedy = "raise optimizer.perturbation_scale, or choose a larger model"
 
     def __init__(
         self, options: GaussNewtonOptions, seed: int, schedule_steps: int | None = None, problem: Problem | None = None

@@ -83,6 +83,10 @@ class Spsa(Optimizer):
 
     Options: ClassVar[type[PairOptions]] = SpsaOptions
     remedy = "lower optimizer.step_size or optimizer.perturbation_scale"
+    stall_remedy = (
+        "raise optimizer.step_size and optimizer.perturbation_scale tenfold, or use optimizer.method gauss-newton, "
+        "which needs no gains"
+    )
 
     def __init__(self, options: PairOptions, seed: int, schedule_steps: int | None = None) -> None:
         """As `Optimizer`."""

@@ -18,6 +18,7 @@ from zip_ray.optimizers import OptimizerState
 from zip_ray.protocol.arrays import Float64
 from zip_ray.tuning.ledger import Account
 from zip_ray.tuning.state import Best, RunState
+from zip_ray.tuning.trend import Trend
 
 FILE_NAME = "checkpoint.safetensors"
 SCHEMA_VERSION = 4
@@ -48,6 +49,7 @@ def save_checkpoint(path: Path, state: RunState) -> None:
         "validated_step": state.validated_step,
         "accuracy": None if np.isnan(state.accuracy) else state.accuracy,
         "best": None if best is None else {"accuracy": best.accuracy, "loss": best.loss, "step": best.step},
+        "trend": asdict(state.trend),
     }
     facts["digest"] = _digest(facts, tensors)
     write_whole(path, save(tensors, metadata={"zip_ray": json.dumps(facts)}))
@@ -95,6 +97,7 @@ def _state(facts: dict[str, Any], tensors: dict[str, Float64]) -> RunState:
         validated_step=facts["validated_step"],
         accuracy=float("nan") if facts["accuracy"] is None else facts["accuracy"],
         best=None if best is None else Best(best["accuracy"], best["loss"], best["step"], tensors["best_w"]),
+        trend=Trend(**facts.get("trend", {})),  # older checkpoints have none
     )
 
 

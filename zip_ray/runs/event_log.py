@@ -14,7 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from zip_ray.errors import InputError
 from zip_ray.files import sync, write_whole
-from zip_ray.tuning.events import EndEvent, Event, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import (
+    EndEvent,
+    Event,
+    PoolEvent,
+    ReadoutEvent,
+    StallEvent,
+    StartEvent,
+    StepEvent,
+    ValidationEvent,
+)
 
 FILE_NAME = "metrics.jsonl"
 KINDS: dict[str, type[Event]] = {
@@ -22,6 +31,7 @@ KINDS: dict[str, type[Event]] = {
     "step": StepEvent,
     "validation": ValidationEvent,
     "pool": PoolEvent,
+    "stall": StallEvent,
     "readout": ReadoutEvent,
     "end": EndEvent,
 }
@@ -171,7 +181,7 @@ def cut_record(path: Path, step: int, validated_step: int) -> list[StepEvent | R
         InputError: as `read_record`.
     """
     events = read_record(path)
-    last = {StartEvent: 0, StepEvent: step, PoolEvent: step, ValidationEvent: validated_step}
+    last = {StartEvent: 0, StepEvent: step, PoolEvent: step, StallEvent: step, ValidationEvent: validated_step}
     kept = [event for event in events if event.step <= last.get(type(event), -1)]
     write_whole(path, b"".join(as_json(event) for event in kept))
     return [e for e in events if isinstance(e, ReadoutEvent) or (isinstance(e, StepEvent) and e.step > step)]

@@ -24,7 +24,16 @@ from zip_ray.runs.event_log import read_from
 from zip_ray.runs.mlflow_model import FOLDER as MODEL
 from zip_ray.runs.mlflow_model import classifies_alone, save_mlflow_model
 from zip_ray.runs.mlflow_server import find_or_create_run, make_client, no_answer, resolve_uri, trouble
-from zip_ray.tuning.events import EndEvent, Event, PoolEvent, ReadoutEvent, StartEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import (
+    EndEvent,
+    Event,
+    PoolEvent,
+    ReadoutEvent,
+    StallEvent,
+    StartEvent,
+    StepEvent,
+    ValidationEvent,
+)
 
 ARTIFACTS = ("config.yaml", PROMPT, "tuned_prompt.json", "accuracy.png", RECORD)
 BELOW_ZERO_SHOT = "below_zero_shot"
@@ -80,7 +89,7 @@ def metrics_of(event: Event) -> dict[str, float]:
                 "test/zero_shot_accuracy": event.zero_shot_accuracy,
                 "test/gain": gain,
             }
-        case StartEvent() | ReadoutEvent():
+        case StartEvent() | StallEvent() | ReadoutEvent():
             figures = {}
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 

@@ -1,7 +1,7 @@
 """The progress of a run in a few lines: for the live view, `status`, suites and Ray's metrics."""
 
 from zip_ray.config.budget import BudgetConfig
-from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StallEvent, StepEvent, ValidationEvent
 
 LINE_SECONDS = 5.0
 """Seconds between two lines when there is no terminal."""
@@ -15,6 +15,7 @@ class Summary:
         self._first: StepEvent | None = None
         self._step: StepEvent | None = None
         self._pool: PoolEvent | None = None
+        self._stall: StallEvent | None = None
         self._validation = ""
         self._end: EndEvent | None = None
 
@@ -43,6 +44,8 @@ class Summary:
                 self._validation = f"  validation {event.accuracy:.1%}"
             case PoolEvent():
                 self._pool = event
+            case StallEvent():
+                self._stall = event
             case EndEvent():
                 self._end = event
             case StepEvent():
@@ -64,7 +67,7 @@ class Summary:
         stale = f"  staleness {step.staleness:.1f}" if step.staleness else ""
         wasted = f"  {step.wasted} queries wasted" if step.wasted else ""
         dropped = f"  {step.dropped} answers too late" if step.dropped else ""
-        return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._actors(), *self._test()]
+        return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._stalled(), *self._actors(), *self._test()]
 
     def _actors(self) -> list[str]:
         if self._pool is None:
@@ -75,6 +78,9 @@ class Summary:
         speed = f"  {pool.paces[0]:.3g} to {pool.paces[1]:.3g} s per pass" if pool.paces else ""
         error = f"  last error: {pool.last_error}" if pool.last_error else ""
         return [f"actors: {pool.ready} ready{pending}{lost}{speed}{error}"]
+
+    def _stalled(self) -> list[str]:
+        return [stall_text(self._stall)] if self._stall else []
 
     def _test(self) -> list[str]:
         return [f"tuned prompt: {accuracy_text(self._end)}"] if self._end else []
@@ -109,6 +115,12 @@ def accuracy_text(end: EndEvent) -> str:
     """Test accuracy of a tuned prompt, beside that of the plain template where it is below."""
     below = f", below the plain template ({end.zero_shot_accuracy:.1%})" if end.below_zero_shot else ""
     return f"test accuracy {end.test_accuracy:.1%}{below}"
+
+
+def stall_text(stall: StallEvent) -> str:
+    """That the loss has not moved, in numbers, and what to do."""
+    numbers = f"{stall.change:+.2g} with a standard error of {stall.error:.1g}"
+    return f"the loss has not moved in {stall.steps} steps ({numbers}): {stall.remedy}"
 
 
 def _clock(seconds: float) -> str:

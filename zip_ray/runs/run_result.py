@@ -9,7 +9,7 @@ from zip_ray.artifact.tuned_prompt import TunedPrompt, deployed
 from zip_ray.readout.evidence import Evidence
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import each_event
-from zip_ray.tuning.events import StartEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import StallEvent, StartEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.loop import Outcome
 
 
@@ -54,6 +54,11 @@ class RunResult:
             InputError: the run was cut off, so there is none yet.
         """
         return TunedPrompt.load(self.folder)
+
+    @cached_property
+    def stall(self) -> StallEvent | None:
+        """The warning that the loss did not move; None where it moved, or the run was too short to be judged."""
+        return next((event for event in each_event(self.folder / RECORD) if isinstance(event, StallEvent)), None)
 
     @cached_property
     def history(self) -> Any:

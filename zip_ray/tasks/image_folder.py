@@ -4,6 +4,7 @@ import math
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,10 @@ PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), 
 """Names of the folders of a part, in any case."""
 
 
-def folder(root: Path, seed: int, test_share: float | None = None) -> Source:
-    """Class names are those of the folders, sorted, "_" read as a space; or those of classnames.txt.
+def folder(
+    root: Path, seed: int, test_share: float | None = None, class_names: Mapping[str, str] | None = None
+) -> Source:
+    """Class names are those of the folders, sorted, "_" read as a space; or those of classnames.txt, or given.
 
     With train/ and test/ they are the pool and the test set, and val/ the validation part; test/ alone is a set for
     testing only, without a pool. Without test/, and in a single folder of classes, a share of each class is the test
@@ -35,6 +38,7 @@ def folder(root: Path, seed: int, test_share: float | None = None) -> Source:
         root: the folder.
         seed: chooses the test images where there is no test/.
         test_share: their share of each class; half where absent.
+        class_names: by folder; of those that it does not have, the file's or the folder's own.
 
     Raises:
         InputError: the root or a class is missing, empty or ambiguous, or a file lies outside of the root.
@@ -62,7 +66,7 @@ def folder(root: Path, seed: int, test_share: float | None = None) -> Source:
     if test is None:
         assert train is not None
         train, test = _divided(train, names, seed, 0.5 if test_share is None else test_share)
-    shown = _shown(names, root / NAMES)
+    shown = _renamed(_shown(names, root / NAMES), names, class_names or {})
     return Source(shown, (PHOTO,), test, train, None if train is None else val, _notes(passed), test_of_train=divided)
 
 
@@ -145,6 +149,18 @@ def _shown(folders: tuple[str, ...], file: Path) -> tuple[str, ...]:
         if odd := sorted(given.keys() ^ set(folders)):
             raise InputError(f"{file}: names other folders than there are ({', '.join(odd)}): give each class a line")
     return tuple(given.get(one, class_name(one)) for one in folders)
+
+
+def _renamed(shown: tuple[str, ...], folders: tuple[str, ...], given: Mapping[str, str]) -> tuple[str, ...]:
+    """The class names of folders, those of the config in place of others.
+
+    Raises:
+        InputError: the config names a folder that is not there.
+    """
+    names = {unicodedata.normalize("NFC", one): unicodedata.normalize("NFC", name) for one, name in given.items()}
+    if odd := sorted(names.keys() - set(folders)):
+        raise InputError(f"task.class_names: no folder '{odd[0]}': the class folders are {', '.join(folders)}")
+    return tuple(names.get(one, name) for one, name in zip(folders, shown, strict=True))
 
 
 def _divided(images: FileImages, names: tuple[str, ...], seed: int, share: float) -> tuple[FileImages, FileImages]:

@@ -95,7 +95,7 @@ def _read(config: TaskConfig, seed: int) -> Source:
     root = config.root or Path()  # the config has checked that a source that needs a root has one
     match kind:
         case "folder":
-            return folder(root, seed, config.test_share)
+            return folder(root, seed, config.test_share, config.class_names)
         case "coop":
             return coop(name, root)
         case "manifest":

@@ -108,6 +108,20 @@ class PoolEvent(Moment):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StallEvent(Moment):
+    """The loss has not moved by more than its noise since the start; at most once per run."""
+
+    steps: int
+    """Steps with a finite loss since the start."""
+    change: float
+    """What a straight line through their losses rises by; negative where the loss falls."""
+    error: float
+    """Standard error of the change."""
+    remedy: str
+    """What to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadoutEvent(Moment):
     """The run has made its last step, and asks for the scores that the readout needs: `queries` has them charged."""
 
@@ -139,4 +153,4 @@ class EndEvent(Moment):
     """Evidence for the tuned prompt and its readout on the validation images, compared with the start."""
 
 
-Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | ReadoutEvent | EndEvent
+Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | StallEvent | ReadoutEvent | EndEvent

@@ -20,10 +20,11 @@ from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.membership import PoolReport, PoolWatch
 from zip_ray.protocol.messages import Answer, Ask, Body, Evaluation, EvaluationResult, Pass, Priority, Work, new_work
 from zip_ray.tuning.crops import CropStream
-from zip_ray.tuning.events import Event, PoolEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import Event, PoolEvent, StallEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Ledger, settle
 from zip_ray.tuning.queue import Queue, StepResults
 from zip_ray.tuning.state import Best, RunState
+from zip_ray.tuning.trend import judged_after
 
 POLL_SECONDS = 0.5
 """Longest wait for a result, in seconds, before budgets and signals are checked again."""
@@ -244,8 +245,29 @@ class Tuning:
                 queries_per_second=self._rate(seconds, account.charged),
             )
         )
+        self._judge_trend(report.loss)
         if optimizer.steps % self._config.output.checkpoint_every_steps == 0:
-            self._checkpoint(state)
+            self._checkpoint(self._state)
+
+    def _judge_trend(self, loss: float) -> None:
+        """Take in the loss of the latest step; say so once enough of them show that the run does not move."""
+        state, judged = self._state, judged_after(self._optimizer.queries_per_step)
+        step, trend = state.optimizer.steps, state.trend.after(state.optimizer.steps, loss)
+        if state.trend.steps >= judged or trend is state.trend:
+            return
+        self._state = replace(state, trend=trend)
+        if trend.steps == judged and not trend.moved:
+            self._emit(
+                StallEvent(
+                    step=step,
+                    queries=state.account.charged,
+                    seconds=state.seconds,
+                    steps=trend.steps,
+                    change=trend.change,
+                    error=trend.error,
+                    remedy=self._optimizer.stall_remedy,
+                )
+            )
 
     def _validate_if_due(self) -> None:
         """Validate at the start, and where the steps have passed a multiple of `every_queries`."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from zip_ray.optimizers import OptimizerState
 from zip_ray.protocol.arrays import Float64
 from zip_ray.tuning.ledger import Account
+from zip_ray.tuning.trend import Trend
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,5 @@ class RunState:
     accuracy: float = float("nan")
     """Validation accuracy at that step, 0 to 1."""
     best: Best | None = None
+    trend: Trend = field(default_factory=Trend)
+    """Of the losses of the first steps, until the run has been judged by it."""
