@@ -218,6 +218,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _model_takes_its_gpus(self) -> "Config":
+        if self.model.scorer in ("clip", "vlm", "served") and self.cluster.gpus > 1:
+            raise ValueError(
+                f"cluster.gpus_per_actor is {self.cluster.gpus:g}, but model.scorer {self.model.scorer} computes on "
+                "one GPU: set it to 1 or 1/k, so that more actors share the GPUs"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _schedule_has_an_end(self) -> "Config":
         unlimited = self.optimizer.schedule_steps(None, 1) is None
         if unlimited and self.optimizer.schedule_steps(1, 1) is not None and self.planned_steps is None:
