@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from zip_ray.config.budget import BudgetConfig
-from zip_ray.runs.progress import LINE_SECONDS, Summary
+from zip_ray.runs.progress import LINE_SECONDS, Summary, stall_text
 from zip_ray.tuning.events import Event, PoolEvent, StallEvent, StepEvent
 
 
@@ -53,12 +53,13 @@ class ProgressView:
 
     def event(self, event: Event) -> None:
         """Handle an event of the record."""
+        if isinstance(event, StallEvent) and not self._console.is_terminal:
+            self._console.print(stall_text(event), soft_wrap=True)  # once, and not in each line that follows
+            return
         self._summary.event(event)
         if isinstance(event, StepEvent):
             self._latest_step = self._clock()
-        if isinstance(event, StallEvent) and not self._console.is_terminal:
-            self._last_line = -LINE_SECONDS  # so that it is printed at once
-        if not self._console.is_terminal and isinstance(event, StepEvent | PoolEvent | StallEvent):
+        if not self._console.is_terminal and isinstance(event, StepEvent | PoolEvent):
             self._line_if_due()
 
     def _line_if_due(self) -> None:
