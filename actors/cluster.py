@@ -2,19 +2,18 @@
 
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from signal import SIGTERM
 from typing import Any, Literal
 
-import grpc  # type: ignore[import-untyped]
 import psutil  # type: ignore[import-untyped]
 import ray
 from ray._private.state import available_resources_per_node
 from ray.util import client
 
+from zip_ray.actors.address import probe, short
 from zip_ray.actors.jobs import in_job
 from zip_ray.config.resources import ClusterConfig, per_gpu
 from zip_ray.errors import InputError
@@ -23,7 +22,6 @@ from zip_ray.pool.contract import PoolError
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Object store of a local cluster, bytes: work and results are small and travel inline."""
-CONNECT_SECONDS = 10.0
 START_TRIES = 2
 """Attempts to start a local cluster, or the server for a Ray client: either can time out on a busy machine."""
 
@@ -56,7 +54,7 @@ def connect(cluster: ClusterConfig, sources: Sequence[str] = ()) -> Connection:
     if address == "local":
         _start_local(cluster, quiet | ({"runtime_env": {"py_modules": [*sources]}} if sources else {}))
         return "started"
-    _probe(address)
+    probe(address)
     _join(address, quiet | {"runtime_env": _code(sources)})
     return "joined"
 
@@ -76,15 +74,14 @@ def _join(address: str, options: dict[str, Any]) -> None:
             if tries == START_TRIES:
                 cause = str(error).strip().rpartition("\n")[2]  # it ends with the traceback of the other side
                 raise PoolError(
-                    f"the Ray cluster at '{address}' does not start its server for this client ({_short(cause)}): free "
+                    f"the Ray cluster at '{address}' does not start its server for this client ({short(cause)}): free "
                     "memory or cores on its head, or join the cluster without ray://"
                 ) from error
         except (Exception, SystemExit) as error:  # ConnectionError, RuntimeError, gRPC's own, or just an exit
             _stop_if_told(error)
             raise InputError(
-                f"cluster.address: the Ray cluster at '{address}' is running but cannot be joined ({_short(error)}): "
-                "use its Ray version, and its token if required (`ray get-auth-token` there, RAY_AUTH_TOKEN_PATH "
-                "here)"
+                f"cluster.address: the Ray cluster at '{address}' is running but cannot be joined ({short(error)}): "
+                "use its versions of Ray and Python; the logs of its head say more"
             ) from error
 
 
@@ -110,7 +107,7 @@ def _start_local(cluster: ClusterConfig, quiet: dict[str, Any]) -> None:
             _stop_if_told(error)
             if tries == START_TRIES:
                 raise PoolError(
-                    f"Ray does not start on this machine ({_short(error)}): {_remedy(error)}, use --cluster.pool "
+                    f"Ray does not start on this machine ({short(error)}): {_remedy(error)}, use --cluster.pool "
                     "in-process, or join a cluster by --cluster.address"
                 ) from error
 
@@ -149,51 +146,6 @@ def _code(sources: Sequence[str]) -> dict[str, Any]:
     if in_job():
         return {}
     return {"py_modules": [str(packaged(".")), *sources]}
-
-
-def _probe(address: str) -> None:
-    """Check that the address responds: without a cluster, `ray.init` retries for five minutes, then raises SystemExit.
-
-    The head answers the standard gRPC health check; the Ray client server (`ray://`) uses gRPC but does not offer it.
-    """
-    if address == "auto":
-        address = _found_here()
-    if not re.fullmatch(r"(ray://)?[^/\s]+:\d+", address):
-        raise InputError(f"cluster.address: '{address}' is not an address: give auto, HOST:PORT or ray://HOST:PORT")
-    if os.environ.get("RAY_USE_TLS", "0") != "0":
-        return  # the probe has no certificate to show
-    with grpc.insecure_channel(address.removeprefix("ray://"), options=[("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=CONNECT_SECONDS)
-            is_head = True
-        except grpc.RpcError as error:
-            if error.code() not in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED):
-                raise _unreachable(address, error.details()) from error
-            is_head = error.code() is grpc.StatusCode.UNAUTHENTICATED
-    if is_head == address.startswith("ray://"):
-        right = "without ray://" if is_head else f"as ray://{address}, if it is a Ray client server"
-        raise InputError(f"cluster.address: '{address}' has the wrong form for this port: write it {right}")
-
-
-def _found_here() -> str:
-    """The address that `auto` stands for; it may be that of a head that has ended since."""
-    from ray._private.services import canonicalize_bootstrap_address
-
-    try:
-        return str(canonicalize_bootstrap_address("auto"))
-    except ConnectionError as error:
-        raise _unreachable("auto", error) from error
-
-
-def _unreachable(address: str, reason: object) -> InputError:
-    return InputError(
-        f"cluster.address: no Ray cluster answers at '{address}' ({_short(reason)}): start one with "
-        "`ray start --head`, correct the address (or RAY_ADDRESS), or leave it out for a local one"
-    )
-
-
-def _short(reason: object) -> str:
-    return " ".join(str(reason).split())[:200]
 
 
 def _nodes_up() -> list[dict[str, float]]:

@@ -35,7 +35,7 @@ def starts(monkeypatch: pytest.MonkeyPatch, *outcomes: BaseException | None) -> 
             raise error
 
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr("zip_ray.actors.cluster._probe", lambda _: None)
+    monkeypatch.setattr("zip_ray.actors.cluster.probe", lambda _: None)
     return later
 
 
@@ -74,7 +74,7 @@ def test_sigterm_while_ray_starts_ends_the_program(monkeypatch: pytest.MonkeyPat
 
 def test_a_refusal_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
     later = starts(monkeypatch, RuntimeError("Version mismatch"), None)
-    with pytest.raises(InputError, match="use its Ray version"):
+    with pytest.raises(InputError, match="use its versions of Ray"):
         connect(ELSEWHERE)
     assert later
 

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 from tests.support.clone import environment_without_zip_ray
@@ -23,6 +25,8 @@ class RayHead:
     """Where jobs are submitted."""
     client: str
     """Where a driver joins that is not on the cluster."""
+    address: str
+    """Where one joins that is."""
 
     def kill(self) -> None:
         """It is lost with all that it started."""
@@ -31,18 +35,24 @@ class RayHead:
 
 
 @contextlib.contextmanager
-def ray_head() -> Iterator[RayHead]:
-    """A running head with 2 CPUs. zip-ray is not installed on it: the code must come with a job or a driver."""
-    dashboard, client = free_port(), free_port()
+def ray_head(token: str | None = None) -> Iterator[RayHead]:
+    """A running head with 2 CPUs. zip-ray is not installed on it: the code must come with a job or a driver.
+
+    Args:
+        token: what whoever joins it must have; None: nothing.
+    """
+    dashboard, client, port = free_port(), free_port(), free_port()
     folder = Path(tempfile.mkdtemp(prefix="zr"))
     python = environment_without_zip_ray(folder / "environment")
     path = f"{python.parent}:{os.environ['PATH']}"  # a job's `python` is this one
     environment = {**os.environ, "RAY_TMPDIR": str(folder), "PATH": path}
     environment["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"  # 30 by default: too little on a busy machine
+    if token is not None:
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     process = subprocess.Popen(
         [
             *(str(python), "-m", "ray.scripts.scripts"),
-            *("start", "--head", "--block", f"--port={free_port()}", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
+            *("start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--node-ip-address=127.0.0.1"),
             *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--object-store-memory=80000000"),
             *("--no-monitor", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={free_port()}"),
         ],
@@ -52,11 +62,19 @@ def ray_head() -> Iterator[RayHead]:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    started = RayHead(process, f"http://127.0.0.1:{dashboard}", f"ray://127.0.0.1:{client}")
+    started = RayHead(process, f"http://127.0.0.1:{dashboard}", f"ray://127.0.0.1:{client}", f"127.0.0.1:{port}")
     try:
-        wait_for(lambda: urllib.request.urlopen(f"{started.dashboard}/api/version", timeout=1).status == 200)
+        wait_for(lambda: _answers(f"{started.dashboard}/api/version"))
         wait_for(lambda: listens(client))
         yield started
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(HANG_SECONDS)
+
+
+def _answers(url: str) -> bool:
+    """Whether a page is served, or would be to whoever has the token."""
+    try:
+        return bool(urllib.request.urlopen(url, timeout=1).status == HTTPStatus.OK)
+    except urllib.error.HTTPError as error:
+        return error.code == HTTPStatus.UNAUTHORIZED
