@@ -6,7 +6,7 @@ import re
 import grpc  # type: ignore[import-untyped]
 from ray._private.authentication.authentication_token_setup import _enable_token_auth
 from ray._private.grpc_utils import init_grpc_channel
-from ray._raylet import AuthenticationTokenLoader
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.core.generated.ray_client_pb2 import ClusterInfoRequest, ClusterInfoType
 from ray.exceptions import AuthenticationError
 

@@ -260,7 +260,9 @@ def test_a_cluster_that_is_up_but_refuses_is_told_apart(ray_cluster: str, monkey
         raise SystemExit(1)  # what ray.init does after minutes of trying
 
     monkeypatch.setattr("ray.init", refuse)
-    with pytest.raises(InputError, match=r"^cluster.address: .* is running but cannot be joined \(1\): use its versions of Ray"):
+    with pytest.raises(
+        InputError, match=r"^cluster.address: .* is running but cannot be joined \(1\): use its versions"
+    ):
         connect(ClusterConfig(address=ray_cluster))
 
 
