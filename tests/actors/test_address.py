@@ -78,7 +78,7 @@ def test_a_token_that_is_missing_or_wrong_is_asked_for(
 
 @contextmanager
 def answering_nothing_of_ray() -> Iterator[int]:
-    """The port of a server, such as a proxy, that knows no method of Ray."""
+    """The port of a server without any method of Ray, such as a proxy."""
     with ThreadPoolExecutor(1) as threads:
         server = grpc.server(threads)
         port = server.add_insecure_port("127.0.0.1:0")
