@@ -53,9 +53,17 @@ def measure(tree: Path, actors: int) -> dict[str, float]:
     return {stage: max(float(end) for end, of_stage in ends if of_stage == stage) - start for stage in STAGES}
 
 
+def revision(tree: Path) -> str:
+    """The commit of a version of zip-ray."""
+    command = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def main(options: Options) -> int:
     """Measure, and print the table; the exit code."""
-    trees = {"now": ROOT} if options.against is None else {"before": options.against, "now": ROOT}
+    trees = (
+        {"now": ROOT} if options.against is None else {f"at {revision(options.against)}": options.against, "now": ROOT}
+    )
     runs, actors = (1, 1) if options.quick else (RUNS, 2)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
     for repeat in range(runs if options.quick else runs + 1):  # the first warms the file cache

@@ -1,7 +1,5 @@
 """The scheduling rules of the pool without its transport, in virtual time."""
 
-from unittest.mock import Mock
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,17 +15,6 @@ from zip_ray.pool.splitting import slices
 from zip_ray.protocol.messages import Crops, EvaluationResult, Pass, Priority, Work
 
 
-def test_work_is_spread_before_it_is_stacked() -> None:
-    made = dispatcher(members=3)
-    for number in range(10):
-        made.submit(numbered_pair(number))
-    sent = assigned(made)
-    assert [work for _, work in sent] == list(range(3 * PREFETCH))
-    assert [member for member, _ in sent[:3]] == [0, 1, 2]
-    assert all(made.held(member) == PREFETCH for member in range(3))
-    assert len(made.awaited) == 10
-
-
 @given(st.permutations(range(9)))
 def test_of_what_waits_the_lowest_priority_and_id_is_sent_first(order: list[int]) -> None:
     made, kinds = dispatcher(members=1), list(Priority)
@@ -40,17 +27,6 @@ def test_of_what_waits_the_lowest_priority_and_id_is_sent_first(order: list[int]
         for number in works:
             made.answered(0, number, [(value_of(number), 1.0)], 1.0)
     assert sent == [0, 3, 6, 1, 4, 7, 2, 5, 8]
-
-
-def test_of_many_members_few_are_compared_for_a_work() -> None:
-    """With hundreds of actors, comparing all would cost the driver more than it gains."""
-    made = dispatcher(members=200)
-    made.submit(numbered_pair(1))
-    assert len(assigned(made)) == 1, "all have been looked at"
-    made._paces.expected = Mock(wraps=made._paces.expected)
-    made.submit(numbered_pair(0))
-    assert len(assigned(made)) == 1
-    assert made._paces.expected.call_count <= 20
 
 
 def test_work_that_comes_later_goes_before_what_waits_if_it_is_more_urgent() -> None:
@@ -192,17 +168,6 @@ def test_quick_work_is_not_late_within_a_round_trip() -> None:
     assert assigned(made, LATE_SECONDS * 1.1) == [(1, 1)]
 
 
-def test_a_slow_member_is_left_out_while_the_others_would_be_done_before_it() -> None:
-    made = practised(1.0, 1.0, 10.0)
-    for number in range(3):
-        made.submit(numbered_pair(number))
-    now = 10.0
-    assert {member for member, _ in assigned(made, now)} == {0, 1}
-    for number in range(3, 60):
-        made.submit(numbered_pair(number))
-    assert 2 in {member for member, _ in assigned(made, now)}
-
-
 def test_a_member_that_has_not_answered_within_the_timeout_is_hung() -> None:
     made = dispatcher(members=2, timeout=5.0)
     made.submit(numbered_pair(1))
@@ -269,21 +234,6 @@ def test_each_work_is_answered_once_whatever_fails(seed: int, members: int, work
         assert pool.now < 10_000
         seen += [answer.id for answer in pool.collect(1.0)]
     assert sorted(seen) == list(range(works))
-
-
-def test_one_member_in_ten_that_is_ten_times_slower_costs_little() -> None:
-    """Under full load the members reach at least 95% of the sum of their speeds, with little duplicate work."""
-    pool = SimulatedPool(1, 20, Faults(), paces=lambda number: 10.0 if number % 10 == 0 else 1.0)
-    pool.submit([numbered_pair(number) for number in range(80)])
-    number, again, start = 80, 0, 60.0
-    while pool.now < start + 200:
-        for one in pool.collect(1.0):
-            pool.submit([numbered_pair(number)])
-            number += 1
-            again += one.attempts - 1
-    rate = sum(time >= start for time, _ in pool.done) / 200
-    assert rate >= 0.95 * (18 + 2 / 10)
-    assert again <= 0.002 * number
 
 
 def test_what_a_hung_member_holds_is_answered_elsewhere_while_all_are_busy() -> None:

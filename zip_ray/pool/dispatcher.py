@@ -9,7 +9,7 @@ import heapq
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from zip_ray.pool.contract import PoolError, require_new
 from zip_ray.pool.pace import Load, Paces
@@ -56,8 +56,14 @@ class Dispatcher:
         self._call_seconds = call_seconds
         self._paces = Paces(answer_timeout)
         self._members: dict[int, Load] = {}
-        self._free: dict[int, None] = {}
-        """Members with room for another call, the longest so first."""
+        self._idle: dict[int, None] = {}
+        """Members without a call, the longest so first."""
+        self._room: dict[int, None] = {}
+        """Members with a call and room for another, the longest so first."""
+        self._refused: dict[int, None] = {}
+        """Members, idle or with room, that would finish too late whatever waits; compared again when that changes."""
+        self._refused_soonest = float("inf")
+        """Seconds in which the first of them would finish a work."""
         self._fastest, self._speed = 1.0, 1.0
         self._looked = float("-inf")
         self.awaited: dict[int, Awaited] = {}
@@ -79,7 +85,7 @@ class Dispatcher:
     def join(self, member: int, now: float) -> None:
         """A member is ready."""
         self._members[member] = Load(since=now)
-        self._free[member] = None
+        self._file(member)
         self._looked = float("-inf")
 
     def leave(self, member: int, reason: str, blameless: bool = False) -> None:
@@ -94,7 +100,7 @@ class Dispatcher:
             PoolError: that work has failed too often.
         """
         load = self._members.pop(member, None)
-        self._free.pop(member, None)
+        self._file(member)
         self._looked = float("-inf")
         if load is None:
             return
@@ -120,7 +126,7 @@ class Dispatcher:
         load = self._members[member]
         works = load.calls.pop(call)
         load.since = now
-        self._free[member] = None
+        self._file(member)
         self._paces.learn(load, works, values)
         answers = []
         for work, (value, _) in zip(works, values, strict=True):
@@ -137,7 +143,7 @@ class Dispatcher:
         if now - self._looked >= LOOK_SECONDS:
             self._look(now)
         sent = []
-        while self._free and self._waiting and (first := self._next()) is not None:
+        while (first := self._next()) is not None:
             member = self._choose(first, now)
             if member is None:
                 break
@@ -148,8 +154,7 @@ class Dispatcher:
             load.calls[call[0].id] = call
             for work in call:
                 load.held.add(work.id)
-            if len(load.calls) == PREFETCH:
-                del self._free[member]
+            self._file(member)
             sent.append((member, call))
         return sent
 
@@ -203,7 +208,12 @@ class Dispatcher:
 
         A slow member gets work only if the others could not finish all of it earlier.
         """
-        paces, free = self._paces, iter(self._free)
+        # The fastest, were it full, would do it as its third; all together will be through by the second.
+        enough = max((PREFETCH + 1) * self._fastest, len(self.awaited) / self._speed)
+        is_new = first.copies == 1 and not first.failures  # held by no member, and refused to none
+        if not is_new or self._refused_soonest <= enough:
+            self._reconsider()
+        paces, free, refused = self._paces, chain(self._idle, self._room), self._refused_soonest
         while candidates := list(islice(free, CANDIDATES)):
             best, soonest = None, float("inf")
             for number in candidates:
@@ -213,11 +223,29 @@ class Dispatcher:
                 finish = (len(load.held) + 1) * paces.expected(load, now)
                 if finish < soonest and not (load.calls and paces.is_late(load, now)):
                     best, soonest = number, finish
-            # The fastest, were it full, would do it as its third; all together will be through by `cleared`.
-            cleared = len(self.awaited) / self._speed
-            if best is not None and soonest <= max((PREFETCH + 1) * self._fastest, cleared):
+            if best is not None and soonest <= enough:
                 return best
+            refused = min(refused, soonest)
+        if is_new:
+            self._refused |= self._idle | self._room
+            self._refused_soonest = refused
+            self._idle, self._room = {}, {}
         return None
+
+    def _reconsider(self) -> None:
+        """Offer work again to the members that were refused."""
+        for member in list(self._refused):
+            self._file(member)
+        self._refused_soonest = float("inf")
+
+    def _file(self, member: int) -> None:
+        """Note what a member can take now. Idle members come first: a second call on one of them would wait while
+        another member has nothing to do."""
+        for group in (self._idle, self._room, self._refused):
+            group.pop(member, None)
+        load = self._members.get(member)
+        if load is not None and len(load.calls) < PREFETCH:
+            (self._room if load.calls else self._idle)[member] = None
 
     def _may_retry(self, member: int, waits: Awaited, now: float) -> bool:
         """Whether a member may retry failed work: not if it failed there itself while other members have not."""
@@ -229,12 +257,13 @@ class Dispatcher:
     def _look(self, now: float) -> None:
         """Measure speeds, and queue copies of overdue work."""
         self._looked = now
+        self._reconsider()
         paces = [
             self._paces.expected(load, now) for load in self._members.values() if not self._paces.is_late(load, now)
         ]
         if paces:
             self._fastest, self._speed = min(paces), sum([1 / pace for pace in paces])
-        if self.awaited and self._free:
+        if self.awaited:
             self._copy_late(now)
 
     def _copy_late(self, now: float) -> None:
@@ -244,7 +273,7 @@ class Dispatcher:
         by their own pace. A copy of a slow member's work would delay the waiting work.
         """
         busy = self._next() is not None
-        free = (self._members[number] for number in self._free)
+        free = (self._members[number] for number in chain(self._idle, self._room))
         if not any((busy or not load.calls) and not self._paces.is_late(load, now) for load in free):
             return
         late = [load for load in self._members.values() if self._paces.is_late(load, now, by_own_pace=busy)]
