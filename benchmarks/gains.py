@@ -1,4 +1,4 @@
-"""Choose the gains of a method for the shipped model, on validation images: `python benchmarks/gains.py --help`.
+"""Choose the gains of a method on validation images: `python benchmarks/gains.py --help`.
 
 Every choice of gains tunes every task as configs/methods/METHOD-tuned.yaml says; the one with the highest validation
 accuracy of the last iterate, mean over tasks and seeds, is taken (of equals, the one with the lowest validation loss).
@@ -10,7 +10,7 @@ import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -63,14 +63,31 @@ class Options(BenchmarkOptions):
     """Built-in tasks."""
     seeds: tuple[int, ...] = (101, 102, 103)
     """Seeds of the grid; the figures in docs/ use others."""
+    model: str = "small-clip"
+    """As `model.name`: a model of open_clip, or `local-dir:FOLDER`."""
+    root: Path | None = None
+    """Folder of images of your own, as for `task.name: folder`, in place of the built-in tasks."""
 
 
-def measure(job: tuple[Method, Point, str, int, int]) -> tuple[Point, Figures]:
+class Job(NamedTuple):
+    """A run of the grid."""
+
+    method: Method
+    point: Point
+    task: str
+    seed: int
+    queries: int
+    model: str
+    root: Path | None
+
+
+def measure(job: Job) -> tuple[Point, Figures]:
     """One run of the grid."""
-    method, point, task, seed, queries = job
-    config = shipped(method)
-    optimizer = config.optimizer.model_dump() | dict(zip(GRIDS[method], point, strict=True))
-    return point, run(configure(task, seed, queries, prompt=config.prompt.model_dump(), optimizer=optimizer))
+    config = shipped(job.method)
+    optimizer = config.optimizer.model_dump() | dict(zip(GRIDS[job.method], job.point, strict=True))
+    task = {"name": job.task} if job.root is None else {"name": "folder", "root": str(job.root)}
+    sections = {"prompt": config.prompt.model_dump(), "optimizer": optimizer, "model": {"name": job.model}}
+    return job.point, run(configure(job.task, job.seed, job.queries, task=task, **sections))
 
 
 def main(options: Options) -> int:
@@ -79,7 +96,13 @@ def main(options: Options) -> int:
     points = list(itertools.product(*GRIDS[method].values()))
     if options.quick:
         tasks, seeds, queries, points = ("digits",), options.seeds[:1], 200, points[::4]
-    jobs = [(method, point, task, seed, queries) for point in points for task in tasks for seed in seeds]
+    tasks = tasks if options.root is None else (options.root.name,)
+    jobs = [
+        Job(method, point, task, seed, queries, options.model, options.root)
+        for point in points
+        for task in tasks
+        for seed in seeds
+    ]
     found: dict[Point, list[Figures]] = defaultdict(list)
     for point, figures in parallel(measure, jobs, options.processes):
         found[point].append(figures)

@@ -38,6 +38,7 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
             ["tune", QUICK, "--budget.querys=9"],
             "error: --budget.querys: not an option of `zip-ray tune`: did you mean --budget.queries?",
         ),
+        (["tune", QUICK, "--no-tracking.enabled"], "did you mean --tracking.no-enabled?"),
         (["tune", SMOKE], "smoke.yaml: 'methods' is of a suite, not of one run: give it to `zip-ray compare`"),
         (
             ["compare", QUICK],

@@ -49,6 +49,16 @@ def test_help_fits_two_screens_and_shows_what_applies(chosen: tuple[str, ...], c
     assert any("--optimizer.population" in line for line in lines) == ("--method=cma-es" in chosen)
 
 
+@pytest.mark.parametrize(
+    ("method", "option", "word"),
+    [("zip", "perturbation-scale", "auto"), ("gauss-newton", "perturbation-scale", "0.5"), ("zip", "loss", "focal")],
+)
+def test_an_option_of_several_methods_takes_what_any_of_them_does(method: str, option: str, word: str) -> None:
+    """Which of them it is decides afterwards."""
+    optimizer = of("quickstart", "--method", method, f"--optimizer.{option}", word).optimizer
+    assert str(getattr(optimizer, option.replace("-", "_"))) == word
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_options_may_stand_before_behind_and_between_the_positionals(name: str) -> None:
     positionals, options = PLACES[name]

@@ -1,7 +1,7 @@
 """The loop over a fake scorer."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -54,3 +54,14 @@ def without_time(events: Iterable[Event]) -> list[dict[str, Any]]:
         for e in events
         if not isinstance(e, PoolEvent)
     ]
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Asks a run to stop after so many looks."""
+
+    looks: list[int]
+
+    def __call__(self) -> bool:
+        self.looks[0] -= 1
+        return self.looks[0] < 0

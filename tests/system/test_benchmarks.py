@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.paths import ROOT
 from zip_ray.actors.cluster import connect
 from zip_ray.config.reading import load_config
 from zip_ray.config.resources import ClusterConfig
+from zip_ray.config.tree import Config
 
 PROGRAMS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "(BenchmarkOptions)" in path.read_text())
 
@@ -90,6 +92,20 @@ def test_gains_choice_is_the_best_on_validation_then_the_lowest_loss(monkeypatch
     assert gains.main(gains.Options(check=True)) == 0
     monkeypatch.setattr(gains, "parallel", measured(other))
     assert gains.main(gains.Options(check=True)) == 1
+
+
+def test_gains_are_chosen_for_a_model_and_images_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[Config] = []
+
+    def run(config: Config) -> Figures:
+        ran.append(config)
+        return figures()
+
+    monkeypatch.setattr(gains, "run", run)
+    monkeypatch.setattr(gains, "parallel", lambda function, jobs, _: map(function, jobs))
+    gains.main(gains.Options(seeds=(101,), queries=40, model="local-dir:mine", root=tmp_path))
+    assert {(c.model.name, c.task.name, str(c.task.root)) for c in ran} == {("local-dir:mine", "folder", str(tmp_path))}
+    assert len({(c.optimizer.step_size, c.optimizer.perturbation_scale) for c in ran}) == 6
 
 
 @pytest.mark.parametrize("method", gains.GRIDS)

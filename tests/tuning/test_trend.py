@@ -1,12 +1,10 @@
 """A run whose loss does not move says so, once; one that moves says nothing."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
 from tests.support.fakes import FakeScorer
-from tests.support.loop import make_config, of_kind, tune, without_time
+from tests.support.loop import Halt, make_config, of_kind, tune, without_time
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.tuning.events import StallEvent, StepEvent
 from zip_ray.tuning.trend import Trend, judged_after
@@ -58,17 +56,6 @@ def test_says_once_that_the_loss_does_not_move_and_what_to_do() -> None:
 def test_a_run_that_moves_says_nothing() -> None:
     _, events = tune(make_config(optimizer={"step_size": 0.5}, budget=BUDGET))
     assert not of_kind(events, StallEvent)
-
-
-@dataclass(frozen=True)
-class Halt:
-    """Asks a run to stop after so many looks."""
-
-    looks: list[int]
-
-    def __call__(self) -> bool:
-        self.looks[0] -= 1
-        return self.looks[0] < 0
 
 
 @pytest.mark.parametrize("looks", [100, 300])

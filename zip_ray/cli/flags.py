@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypedDict, Union, get_arg
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from zip_ray.config.fields import CHOICES, every_field, section_classes
+from zip_ray.config.fields import CHOICES, every_field, expected, section_classes
 from zip_ray.config.merging import Tree
 from zip_ray.config.plain_yaml import load_yaml
 from zip_ray.config.task import TESTED, TaskConfig
@@ -33,15 +33,14 @@ KINDS = {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: ""}
 
 def _typed(paths: Iterable[str]) -> Any:
     """A nested TypedDict of fields, none of them required."""
-    fields = every_field()
     sections: dict[str, dict[str, Any]] = {}
     for path in paths:
         section, _, name = path.rpartition(".")
-        expected: Any = str if path in CHOICES else fields[path].annotation  # a choice of all classes, not of one
+        annotation: Any = str if path in CHOICES else expected(path)  # a choice of all classes, not of one
         if path in ONE_OR_TWO:
-            expected = Annotated[Any, _AS_YAML]
+            annotation = Annotated[Any, _AS_YAML]
         short = tuple(flag for flag, long in SHORT_FORMS.items() if long == path)
-        sections.setdefault(section, {})[name] = Annotated[expected, arg(aliases=short)]
+        sections.setdefault(section, {})[name] = Annotated[annotation, arg(aliases=short)]
     root = sections.pop("", {})
     nested = {name: TypedDict(name, of_one, total=False) for name, of_one in sections.items()}  # type: ignore[operator]
     return TypedDict("Options", root | nested, total=False)  # type: ignore[operator]
@@ -51,7 +50,7 @@ def form(path: str) -> str:
     """The value that an option of the config takes: a kind of value, or its choices."""
     if path in CHOICES:
         return "|".join(section_classes(path.partition(".")[0]))
-    return kind(every_field()[path].annotation)
+    return kind(expected(path))
 
 
 def kind(annotation: Any) -> str:
@@ -67,7 +66,8 @@ def kind(annotation: Any) -> str:
         return "KEY VALUE ..."
     if origin in (Union, UnionType):
         kinds = [kind(part) for part in parts if part is not NoneType]
-        return "|".join(f"({kind})" if " " in kind else kind for kind in kinds)
+        each = (one for kind in kinds for one in ([f"({kind})"] if " " in kind else kind.split("|")))
+        return "|".join(dict.fromkeys(each))
     return KINDS[annotation]
 
 

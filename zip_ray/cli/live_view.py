@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from zip_ray.config.budget import BudgetConfig
-from zip_ray.runs.progress import LINE_SECONDS, Summary, stall_text
-from zip_ray.tuning.events import Event, PoolEvent, StallEvent, StepEvent
+from zip_ray.runs.progress import LINE_SECONDS, Summary, chosen_text, stall_text
+from zip_ray.tuning.events import ChosenEvent, Event, PoolEvent, StallEvent, StepEvent
 
 
 class ProgressView:
@@ -53,8 +53,9 @@ class ProgressView:
 
     def event(self, event: Event) -> None:
         """Handle an event of the record."""
-        if isinstance(event, StallEvent) and not self._console.is_terminal:
-            self._console.print(stall_text(event), soft_wrap=True)  # once, and not in each line that follows
+        if isinstance(event, StallEvent | ChosenEvent) and not self._console.is_terminal:
+            text = stall_text(event) if isinstance(event, StallEvent) else chosen_text(event)
+            self._console.print(text, soft_wrap=True)  # once, and not in each line that follows
             return
         self._summary.event(event)
         if isinstance(event, StepEvent):

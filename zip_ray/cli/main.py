@@ -141,6 +141,9 @@ def _hint(name: str, path: str, known: set[str]) -> str:
     sections = sorted({option.partition(".")[0] for option in COMMANDS[name].options})
     if path in RUN() and sections:
         return "it has no effect there" if path.partition(".")[0] in sections else f"it takes {', '.join(sections)}"
+    if path.startswith("no_") and path[3:] in known:  # `no-` stands before the field, not before its section
+        section, _, field = path[3:].partition(".")
+        return f"did you mean --{section}.no-{field.replace('_', '-')}?"
     near = difflib.get_close_matches(path, known, 1)
     return f"did you mean --{near[0].replace('_', '-')}?" if near else f"see zip-ray {name} --help"
 

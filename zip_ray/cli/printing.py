@@ -15,7 +15,7 @@ from zip_ray.config.tree import Config
 from zip_ray.protocol.intervals import interval
 from zip_ray.runs import next_command
 from zip_ray.runs.folder import how_to_resume
-from zip_ray.runs.progress import stall_text
+from zip_ray.runs.progress import chosen_text, stall_text
 from zip_ray.runs.run_result import RunResult
 from zip_ray.runs.zero_shot import shortfall
 
@@ -47,6 +47,8 @@ def show_run(console: Console, result: RunResult, config: Config) -> int:
         )
     if text := shortfall(result.accuracies, config):
         console.print(text, soft_wrap=True)
+    if result.chosen is not None:
+        console.print(chosen_text(result.chosen), soft_wrap=True)
     if result.stall is not None:
         console.print(f"warning: {stall_text(result.stall)}", soft_wrap=True)
     console.print(

@@ -1,5 +1,7 @@
 """The fields of the config by their dotted paths, over the classes of all methods and spaces."""
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -38,6 +40,13 @@ def every_field() -> dict[str, FieldInfo]:
             for name, field in one.model_fields.items():
                 found.setdefault(f"{section}.{name}", field)
     return found
+
+
+def expected(path: str) -> Any:
+    """What a field takes: its annotation, or the union of those of the classes that have it."""
+    section, _, name = path.partition(".")
+    fields = [one.model_fields[name] for one in section_classes(section).values() if name in one.model_fields]
+    return reduce(or_, [field.annotation for field in fields or [every_field()[path]]])
 
 
 def owners(path: str) -> list[str]:

@@ -231,6 +231,10 @@ class Optimizer(ABC):
         norm, clipped = (math.nan, False) if move is None else (move.gradient_norm, move.clipped)
         return after, StepReport(loss / number, accuracy / number, norm, clipped, len(told) - len(finite))
 
+    def chosen(self, state: OptimizerState) -> dict[str, float]:  # noqa: ARG002
+        """Options that the method has chosen by itself, by name; empty until then, and where it leaves none open."""
+        return {}
+
     def stop(self, state: OptimizerState) -> dict[str, str]:
         """Reasons to end the run; empty while there are none."""
         if state.nonfinite_streak < NONFINITE_STEPS:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from zip_ray.errors import InputError
 from zip_ray.files import sync, write_whole
 from zip_ray.tuning.events import (
+    ChosenEvent,
     EndEvent,
     Event,
     PoolEvent,
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Event]] = {
     "validation": ValidationEvent,
     "pool": PoolEvent,
     "stall": StallEvent,
+    "chosen": ChosenEvent,
     "readout": ReadoutEvent,
     "end": EndEvent,
 }
@@ -181,7 +183,8 @@ def cut_record(path: Path, step: int, validated_step: int) -> list[StepEvent | R
         InputError: as `read_record`.
     """
     events = read_record(path)
-    last = {StartEvent: 0, StepEvent: step, PoolEvent: step, StallEvent: step, ValidationEvent: validated_step}
+    made = dict.fromkeys((StepEvent, PoolEvent, StallEvent, ChosenEvent), step)
+    last = {StartEvent: 0, ValidationEvent: validated_step, **made}
     kept = [event for event in events if event.step <= last.get(type(event), -1)]
     write_whole(path, b"".join(as_json(event) for event in kept))
     return [e for e in events if isinstance(e, ReadoutEvent) or (isinstance(e, StepEvent) and e.step > step)]

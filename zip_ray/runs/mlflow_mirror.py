@@ -25,6 +25,7 @@ from zip_ray.runs.mlflow_model import FOLDER as MODEL
 from zip_ray.runs.mlflow_model import classifies_alone, save_mlflow_model
 from zip_ray.runs.mlflow_server import find_or_create_run, make_client, no_answer, resolve_uri, trouble
 from zip_ray.tuning.events import (
+    ChosenEvent,
     EndEvent,
     Event,
     PoolEvent,
@@ -89,7 +90,7 @@ def metrics_of(event: Event) -> dict[str, float]:
                 "test/zero_shot_accuracy": event.zero_shot_accuracy,
                 "test/gain": gain,
             }
-        case StartEvent() | StallEvent() | ReadoutEvent():
+        case StartEvent() | StallEvent() | ChosenEvent() | ReadoutEvent():
             figures = {}
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 

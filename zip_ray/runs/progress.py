@@ -1,7 +1,7 @@
 """The progress of a run in a few lines: for the live view, `status`, suites and Ray's metrics."""
 
 from zip_ray.config.budget import BudgetConfig
-from zip_ray.tuning.events import EndEvent, Event, PoolEvent, StallEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import ChosenEvent, EndEvent, Event, PoolEvent, StallEvent, StepEvent, ValidationEvent
 
 LINE_SECONDS = 5.0
 """Seconds between two lines when there is no terminal."""
@@ -16,6 +16,7 @@ class Summary:
         self._step: StepEvent | None = None
         self._pool: PoolEvent | None = None
         self._stall: StallEvent | None = None
+        self._chosen: ChosenEvent | None = None
         self._validation = ""
         self._end: EndEvent | None = None
 
@@ -46,6 +47,8 @@ class Summary:
                 self._pool = event
             case StallEvent():
                 self._stall = event
+            case ChosenEvent():
+                self._chosen = event
             case EndEvent():
                 self._end = event
             case StepEvent():
@@ -67,7 +70,7 @@ class Summary:
         stale = f"  staleness {step.staleness:.1f}" if step.staleness else ""
         wasted = f"  {step.wasted} queries wasted" if step.wasted else ""
         dropped = f"  {step.dropped} answers too late" if step.dropped else ""
-        return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._stalled(), *self._actors(), *self._test()]
+        return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._said(), *self._actors(), *self._test()]
 
     def _actors(self) -> list[str]:
         if self._pool is None:
@@ -79,8 +82,10 @@ class Summary:
         error = f"  last error: {pool.last_error}" if pool.last_error else ""
         return [f"actors: {pool.ready} ready{pending}{lost}{speed}{error}"]
 
-    def _stalled(self) -> list[str]:
-        return [stall_text(self._stall)] if self._stall else []
+    def _said(self) -> list[str]:
+        """What the run has said once."""
+        chosen = [chosen_text(self._chosen)] if self._chosen else []
+        return chosen + ([stall_text(self._stall)] if self._stall else [])
 
     def _test(self) -> list[str]:
         return [f"tuned prompt: {accuracy_text(self._end)}"] if self._end else []
@@ -121,6 +126,12 @@ def stall_text(stall: StallEvent) -> str:
     """That the loss has not moved, in numbers, and what to do."""
     numbers = f"{stall.change:+.2g} with a standard error of {stall.error:.1g}"
     return f"the loss has not moved in {stall.steps} steps ({numbers}): {stall.remedy}"
+
+
+def chosen_text(event: ChosenEvent) -> str:
+    """The options that the method has chosen, and from how many queries."""
+    options = ", ".join(f"optimizer.{name} {value:.3g}" for name, value in event.options.items())
+    return f"chosen after {event.queries} queries: {options}"
 
 
 def _clock(seconds: float) -> str:

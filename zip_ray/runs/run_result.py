@@ -3,14 +3,17 @@
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zip_ray.artifact.tuned_prompt import TunedPrompt, deployed
 from zip_ray.readout.evidence import Evidence
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import each_event
-from zip_ray.tuning.events import StallEvent, StartEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import ChosenEvent, StallEvent, StartEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.loop import Outcome
+
+Once = TypeVar("Once", StallEvent, ChosenEvent)
+"""Events that a run has at most once."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,15 @@ class RunResult:
     @cached_property
     def stall(self) -> StallEvent | None:
         """The warning that the loss did not move; None where it moved, or the run was too short to be judged."""
-        return next((event for event in each_event(self.folder / RECORD) if isinstance(event, StallEvent)), None)
+        return self._only(StallEvent)
+
+    @cached_property
+    def chosen(self) -> ChosenEvent | None:
+        """The options that the method has chosen by itself; None where the config left none to it."""
+        return self._only(ChosenEvent)
+
+    def _only(self, kind: type[Once]) -> Once | None:
+        return next((event for event in each_event(self.folder / RECORD) if isinstance(event, kind)), None)
 
     @cached_property
     def history(self) -> Any:

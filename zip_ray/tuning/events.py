@@ -122,6 +122,14 @@ class StallEvent(Moment):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChosenEvent(Moment):
+    """The method has chosen options of its own that the config leaves to it (`auto`); at most once per run."""
+
+    options: dict[str, float]
+    """By their names in the config's optimizer section."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadoutEvent(Moment):
     """The run has made its last step, and asks for the scores that the readout needs: `queries` has them charged."""
 
@@ -153,4 +161,4 @@ class EndEvent(Moment):
     """Evidence for the tuned prompt and its readout on the validation images, compared with the start."""
 
 
-Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | StallEvent | ReadoutEvent | EndEvent
+Event = StartEvent | StepEvent | ValidationEvent | PoolEvent | StallEvent | ChosenEvent | ReadoutEvent | EndEvent

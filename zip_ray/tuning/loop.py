@@ -20,7 +20,7 @@ from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.pool.membership import PoolReport, PoolWatch
 from zip_ray.protocol.messages import Answer, Ask, Body, Evaluation, EvaluationResult, Pass, Priority, Work, new_work
 from zip_ray.tuning.crops import CropStream
-from zip_ray.tuning.events import Event, PoolEvent, StallEvent, StepEvent, ValidationEvent
+from zip_ray.tuning.events import ChosenEvent, Event, PoolEvent, StallEvent, StepEvent, ValidationEvent
 from zip_ray.tuning.ledger import Ledger, settle
 from zip_ray.tuning.queue import Queue, StepResults
 from zip_ray.tuning.state import Best, RunState
@@ -245,6 +245,8 @@ class Tuning:
                 queries_per_second=self._rate(seconds, account.charged),
             )
         )
+        if (chosen := self._optimizer.chosen(optimizer)) and not self._optimizer.chosen(before.optimizer):
+            self._emit(ChosenEvent(step=optimizer.steps, queries=account.charged, seconds=seconds, options=chosen))
         self._judge_trend(report.loss)
         if optimizer.steps % self._config.output.checkpoint_every_steps == 0:
             self._checkpoint(self._state)
