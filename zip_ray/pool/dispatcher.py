@@ -213,8 +213,9 @@ class Dispatcher:
         is_new = first.copies == 1 and not first.failures  # held by no member, and refused to none
         if not is_new or self._refused_soonest <= enough:
             self._reconsider()
-        paces, free, refused = self._paces, chain(self._idle, self._room), self._refused_soonest
-        while candidates := list(islice(free, CANDIDATES)):
+        paces, free, refused = self._paces, chain(self._idle, self._room), list[int]()
+        chosen, least = None, self._refused_soonest
+        while chosen is None and (candidates := list(islice(free, CANDIDATES))):
             best, soonest = None, float("inf")
             for number in candidates:
                 load = self._members[number]
@@ -224,13 +225,20 @@ class Dispatcher:
                 if finish < soonest and not (load.calls and paces.is_late(load, now)):
                     best, soonest = number, finish
             if best is not None and soonest <= enough:
-                return best
-            refused = min(refused, soonest)
+                chosen = best
+            else:
+                refused, least = refused + candidates, min(least, soonest)
         if is_new:
-            self._refused |= self._idle | self._room
-            self._refused_soonest = refused
-            self._idle, self._room = {}, {}
-        return None
+            self._refuse(refused, least)
+        return chosen
+
+    def _refuse(self, members: Sequence[int], soonest: float) -> None:
+        """Offer members no new work until it is worth their while, or what they can do changes."""
+        for member in members:
+            self._idle.pop(member, None)
+            self._room.pop(member, None)
+            self._refused[member] = None
+        self._refused_soonest = soonest
 
     def _reconsider(self) -> None:
         """Offer work again to the members that were refused."""
