@@ -183,7 +183,7 @@ def load_vlm(
     if not layers:
         _drop_layers(name, model)
     if quantization is None:
-        model = model.to(torch.bfloat16) if precision == "bf16" else _in_float32(model, device)
+        model = model.to(torch.bfloat16) if precision == "bf16" else in_float32(model, device)
         model = model.to(device)
     return FrozenVlm(name, model.eval().requires_grad_(False), processor, torch.device(device), digest)
 
@@ -202,14 +202,17 @@ def sampled_digest(model: nn.Module) -> str:
     """SHA-256 over names, shapes and up to 4,096 evenly spaced values of each weight."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.detach().reshape(-1)
+        values = tensor.detach()
+        if type(values) is not Tensor:  # quantised: some kinds cannot be reshaped
+            values = values.dequantize()
+        flat = values.reshape(-1)
         some = flat[:: max(1, flat.numel() // SAMPLED)]
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(some.float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _in_float32(model: Any, device: str) -> Any:
+def in_float32(model: Any, device: str) -> Any:
     """The model with activations in float32. On a GPU large weights stay as they are, and each is read as float32."""
     if device == "cpu":
         return model.float()

@@ -105,7 +105,8 @@ class Likelihoods:
             absolute, relative = TOLERANCE[torch.float32 if self._exact else torch.bfloat16]
             if difference <= absolute + relative * most:
                 return
-            fault = f"the tree pass differs by {difference:.0e}: its prompt and its image see each other"
+            cause = "its image sees the prompt, or its quantised layers round by batch"
+            fault = f"the tree pass differs by {difference:.0e}: {cause}"
         self.kind = f"plain pass: {fault}"
         _log.warning("model.name: '%s' takes one pass per image, prompt and candidate (%s)", self._vlm.name, fault)
 
