@@ -8,15 +8,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from torchao.core.config import config_to_dict
-from torchao.quantization import Int8WeightOnlyConfig
 
 from tests.support.tiny_vlms import save
 from tests.support.vlm_scores import CANDIDATES, answering, by_plain_pass, painted, prompts, scored
 from zip_ray.protocol.facts import TOKEN_TREE
-from zip_ray.vlm.frozen_vlm import FrozenVlm, in_float32, load_vlm
+from zip_ray.vlm.frozen_vlm import FrozenVlm, in_float32, load_vlm, sampled_digest
 
-INT8 = json.dumps({"quant_method": "torchao", "quant_type": {"default": config_to_dict(Int8WeightOnlyConfig())}})
+INT8 = json.dumps({"quant_method": "quanto", "weights": "int8"})
 
 
 def scores_of(vlm: FrozenVlm) -> np.ndarray:
@@ -58,3 +56,23 @@ def test_bf16_throughout_is_held_to_its_own_rounding(tmp_path: Path) -> None:
     assert np.abs(found - expected).max() > 1e-4, "otherwise it was not computed in bf16"
     one.check(asked, "", CANDIDATES, 0, lambda: images[0])
     assert one.kind == TOKEN_TREE
+
+
+class Packed(torch.Tensor):
+    """Quantised weights as some libraries have them: without a reshape."""
+
+    @classmethod
+    def __torch_function__(cls, function: object, types: object, args: tuple = (), kwargs: object = None) -> object:
+        if function is torch.Tensor.reshape:
+            raise NotImplementedError
+        if function is torch.Tensor.dequantize:
+            return args[0].as_subclass(torch.Tensor)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def test_weights_that_cannot_be_reshaped_have_a_digest() -> None:
+    """torchao's int8 weights, for example."""
+    model = torch.nn.Linear(4, 3)
+    expected = sampled_digest(model)
+    model.state_dict = lambda: {"weight": model.weight.data.as_subclass(Packed), "bias": model.bias.data}
+    assert sampled_digest(model) == expected
