@@ -8,20 +8,17 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from unittest.mock import ANY, MagicMock
 
 import pytest
-from PIL import Image
 
 from tests.support.command_line import assert_same_run, command, run, wait_for_step
 from tests.support.fakes import FakeScorer
-from tests.support.suite_files import BASE, suite_file
-from zip_ray.artifact.evaluation import score_test
-from zip_ray.artifact.tuned_prompt import TunedPrompt
+from tests.support.suite_files import suite_file
+from tests.support.suites import SMALLER, build_fake, carry_out
 from zip_ray.comparison.execute import SuiteOutcome, run_suite
 from zip_ray.comparison.plan import Planned, plan
 from zip_ray.comparison.report.write import write_report
@@ -34,16 +31,12 @@ from zip_ray.comparison.suite_view import SuiteView
 from zip_ray.config.scorer_key import scorer_key
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
-from zip_ray.pool.contract import Pool, ScorerLike
 from zip_ray.pool.in_process import InProcessPool
 from zip_ray.pool.multi_scorer import MultiScorer
 from zip_ray.pool.shared import PoolHub
 from zip_ray.runs.event_log import read_record
 from zip_ray.runs.folder import locked
-from zip_ray.runs.lifecycle import Listener
-from zip_ray.scorer.scorer import ClipScorers
-from zip_ray.tasks.builtin.rendered import TASKS, render_split
-from zip_ray.tuning.events import EndEvent, Event, StepEvent
+from zip_ray.tuning.events import EndEvent
 
 
 @pytest.fixture(scope="module")
@@ -140,39 +133,6 @@ def test_runs_that_are_cut_off_go_on_and_the_finished_stay(finished: Path, tmp_p
         assert_same_run(tmp_path / "out" / path.parent.relative_to(finished), path.parent)
 
 
-SMALLER = {**BASE, "prompt": {"intrinsic_dimension": 12}}
-"""For scorers without a model."""
-
-
-def carry_out(
-    folder: Path, build: Callable[[Config], ScorerLike], stop_after: float = math.inf, **fields: object
-) -> SuiteOutcome:
-    """A suite in this process, over scorers without a model; asked to stop after so many steps of all its runs."""
-    suite = load_suite(folder / suite_file(folder, **{"base": SMALLER, **fields}))
-    steps: list[Event] = []
-
-    def listen(_: Config, view: Listener) -> Listener:
-        def forward(event: Event) -> None:
-            view(event)
-            steps.extend([event] * isinstance(event, StepEvent))
-
-        return forward
-
-    def open_pool(_: Config, keys: list[str]) -> Pool:
-        return InProcessPool(partial(MultiScorer, by_key(build), keys))
-
-    return run_suite(suite, folder / "out", open_pool, lambda: len(steps) > stop_after, listen)
-
-
-def by_key(build: Callable[[Config], ScorerLike]) -> Callable[[str], ScorerLike]:
-    """The same, given the key of a run."""
-    return lambda key: build(Config.model_validate_json(key))
-
-
-def build_fake(_: Config) -> FakeScorer:
-    return FakeScorer()
-
-
 def build_with_faults(config: Config) -> FakeScorer:
     if config.task.root:
         raise InputError("task.root: 'no' is not a folder")
@@ -259,98 +219,6 @@ def test_runs_that_wait_for_their_start_are_stopped_at_once(tmp_path: Path) -> N
     outcome = run_suite(suite, tmp_path / "out", lambda *_: Silent(FakeScorer), asked.is_set, lambda _, view: view)
     assert (outcome.finished, outcome.failures, outcome.left) == (0, {}, 4)
     assert not (tmp_path / "out/runs").exists()
-
-
-def test_a_tuned_prompt_is_tested_elsewhere(tmp_path: Path) -> None:
-    """Where the target is the task itself, the figure is the run's own; with other classes it is that of `evaluate`."""
-    targets = {"itself": {}, "counts": {"name": "count", "shots": 1}}
-    suite_file(tmp_path, protocol="transfer", targets=targets, seeds=[1], methods={"ZIP": {}})
-    run(tmp_path, "compare", "mini.yaml", "--output=out")
-    (one,) = read_results(tmp_path / "out").finished
-    assert one.applied["itself"] == {"tuned": one.accuracy, "plain template": one.zero_shot["plain template"]}
-    out = run(tmp_path, "evaluate", str(one.run.folder), "--task.name=count", "--task.shots=1").stdout
-    for figure in one.applied["counts"].values():
-        assert f"{figure:.1%}" in out
-
-
-def test_a_suite_out_of_distribution(tmp_path: Path) -> None:
-    """Tested on a shifted test set and on a folder of test images alone; the figures are those of `evaluate`."""
-    for picture, label in zip(*render_split(TASKS["count"], "dark", 1), strict=True):
-        (tmp_path / f"images/test/{label + 1}").mkdir(parents=True)
-        Image.fromarray(picture).save(tmp_path / f"images/test/{label + 1}/one.png")
-    targets = {"noisy": {"test_set": "noisy"}, "mine": {"name": "folder", "root": str(tmp_path / "images")}}
-    fields = {"protocol": "out-of-distribution", "seeds": [1], "methods": {"ZIP": {}}, "targets": targets}
-    fields |= {"tasks": {"count": {"classes": "base"}}}
-    assert carry_out(tmp_path, ClipScorers(), base=BASE, **fields) == SuiteOutcome(1, {}, 0)
-    (one,) = read_results(tmp_path / "out").finished
-    prompt = TunedPrompt.load(one.run.folder)
-    for label, target in one.run.targets.items():
-        assert one.applied[label] == pytest.approx(score_test(prompt, target.task, 1).accuracies)
-    shown = [f"{100 * share:.1f}" for share in (one.accuracy, *(one.applied[label]["tuned"] for label in targets))]
-    elsewhere = (tmp_path / "out/report.md").read_text().partition("## Elsewhere")[2]
-    assert f"| ZIP | {' | '.join(shown)} |" in elsewhere.partition("## ")[0].replace("**", "")
-
-
-def test_a_readout_serves_on_shifted_images_and_not_for_other_classes(tmp_path: Path) -> None:
-    """The figures are those of `evaluate`: with the readout for the run's own classes, else of the prompt alone."""
-    targets = {"dark": {"test_set": "dark"}, "shapes": {"name": "shape", "shots": 1}}
-    fields = {"protocol": "out-of-distribution", "seeds": [1], "targets": targets, "tasks": {"background": {}}}
-    fields |= {"methods": {"read out": {"optimizer": {"method": "gauss-newton"}, "readout": "linear"}}}
-    base = {name: BASE[name] for name in ("cluster", "tracking")} | {"budget": {"queries": 40}}
-    assert carry_out(tmp_path, ClipScorers(), base=base, **fields) == SuiteOutcome(1, {}, 0)
-    (one,) = read_results(tmp_path / "out").finished
-    prompt = TunedPrompt.load(one.run.folder)
-    assert prompt.readout is not None
-    found = {label: score_test(prompt, target.task, 1).accuracies for label, target in one.run.targets.items()}
-    assert one.applied["dark"]["tuned"] == pytest.approx(found["dark"]["tuned + readout"])
-    assert found["dark"]["tuned + readout"] != found["dark"]["tuned"]
-    assert one.applied["shapes"]["tuned"] == pytest.approx(found["shapes"]["tuned"])
-
-
-def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
-    """One label, another target; then fewer targets."""
-    fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}}
-    asked: list[str] = []
-
-    def build(config: Config) -> FakeScorer:
-        asked.append(config.task.name)
-        return FakeScorer()
-
-    for targets in ({"one": {"name": "count"}, "two": {"name": "shape"}}, {"one": {"name": "letter"}}):
-        assert carry_out(tmp_path, build, targets=targets, **fields).finished == 1
-        (one,) = read_results(tmp_path / "out").finished
-        assert set(one.applied) == set(targets)
-    assert asked == ["digits", "count", "shape", "letter"]
-    assert carry_out(tmp_path, build, targets=targets, **fields).finished == 0
-
-
-def test_a_target_that_cannot_be_read_does_not_take_the_others_with_it(tmp_path: Path) -> None:
-    """It is recorded, the report has the rest, and a later call tests only it: nothing is tuned again."""
-    targets = {"gone": {"name": "count"}, "broken": {"name": "letter"}, "there": {"name": "shape"}}
-    fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}, "targets": targets}
-    asked: list[str] = []
-
-    def build(config: Config) -> FakeScorer:
-        asked.append(config.task.name)
-        return FakeScorer()
-
-    def build_some(config: Config) -> FakeScorer:
-        if config.task.name == "count":
-            raise InputError("task.root: 'no' is not a folder")
-        return FakeScorer(raise_at=(-1,) if config.task.name == "letter" else ())
-
-    outcome = carry_out(tmp_path, build_some, **fields)
-    fault = "tuned, but not tested on gone: task.root: 'no' is not a folder; broken: RuntimeError: fault at -1"
-    assert outcome == SuiteOutcome(0, {"digits, 2 shots, ZIP, seed 1": fault}, 0)
-    (one,) = read_results(tmp_path / "out").finished
-    assert one.applied.keys() == {"there"}
-    text = (tmp_path / "out/report.md").read_text()
-    assert "1 of 1 runs finished, 1 of them not tested on every target. A query" in text
-    assert fault in text
-    assert carry_out(tmp_path, build, **fields) == SuiteOutcome(1, {}, 0)
-    assert asked == ["count", "letter"]
-    (one,) = read_results(tmp_path / "out").finished
-    assert one.whole
 
 
 @pytest.mark.parametrize("stop_after", [-1, math.inf])
