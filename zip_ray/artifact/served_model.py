@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
@@ -15,13 +16,8 @@ class ImageClassifier(PythonModel):  # type: ignore[misc]
 
         self._classifier = TunedPrompt.load(context.artifacts["prompt"]).classifier()
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
-        """A frame with the columns `class` and `probability`, a row for each image.
-
-        Without types: MLflow would take them for the signature, which is given where the model is saved.
-        """
-        import pandas
-
+    def predict(self, context: Any, model_input: pandas.DataFrame, params: Any = None) -> Any:  # noqa: ARG002
+        """A frame with the columns `class` and `probability`, a row for each image."""
         found = self._classifier(list(model_input["image"]))
         return pandas.DataFrame(
             {"class": [one.classname for one in found], "probability": [one.probability for one in found]}
