@@ -6,6 +6,7 @@ Actors build scorers with functions of this module and keys, so that their proce
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,6 @@ from zip_ray import registry
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.config.scorer_key import own_classes, scorer_key
 from zip_ray.config.secrets import without_secrets
-from zip_ray.config.task import TaskConfig
 from zip_ray.config.threads import with_threads
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.config.tree import Config
@@ -27,6 +27,7 @@ from zip_ray.pool.splitting import split_if_asked
 from zip_ray.runs import lifecycle, mlflow_mirror, mlflow_server
 from zip_ray.runs.lifecycle import Listener, OpenPool
 from zip_ray.runs.mlflow_mirror import Replayed
+from zip_ray.runs.pooled_test import score_on_pool
 from zip_ray.runs.remote_copy import fetch
 from zip_ray.runs.run_result import RunResult
 from zip_ray.scorer.building import ScorerBuilder
@@ -34,7 +35,7 @@ from zip_ray.tuning.events import Event
 
 if TYPE_CHECKING:
     from zip_ray.artifact.classifier import Prediction
-    from zip_ray.artifact.evaluation import ScoredTest
+    from zip_ray.artifact.scored_test import ScoredTest
     from zip_ray.comparison.execute import SuiteOutcome
     from zip_ray.comparison.plan import Selection
     from zip_ray.comparison.suite import Suite
@@ -177,15 +178,29 @@ def report(folder: Path) -> tuple[Path, Path]:
     return write_report(folder)
 
 
-def evaluate(prompt: Path, task: TaskConfig, seed: int) -> "ScoredTest":
+def evaluate(prompt: Path, test: Config, open_pool: OpenPool = open_pool) -> "ScoredTest":
     """Class scores of a task's test images: of a tuned prompt, and of the task's plain template.
+
+    Args:
+        prompt: the tuned prompt, or the folder that holds it.
+        test: its task and seed; where its cluster's pool is Ray, its model too.
+        open_pool: makes the pool, if not in this process.
 
     Raises:
         InputError: no tuned prompt, or the task or the prompt's model cannot be used.
+        PoolError: no scorer started.
     """
-    from zip_ray.artifact.evaluation import score_test
+    tuned = TunedPrompt.load(prompt)
+    if test.cluster.pool == "in-process":
+        from zip_ray.artifact.evaluation import score_test
 
-    return score_test(TunedPrompt.load(prompt), task, seed)
+        return score_test(tuned, test.task, test.seed)
+    from zip_ray.artifact.scored_test import scored
+    from zip_ray.tasks import load_task
+
+    data = load_task(test.task, test.seed)
+    with closing(open_pool(with_threads(test))) as pool:
+        return scored(score_on_pool(tuned, pool), data)
 
 
 def classify(

@@ -123,14 +123,15 @@ def evaluate(prompt: str | Path | RunResult, **options: Any) -> dict[str, float]
 
     Args:
         prompt: the result of a run, its folder, or tuned_prompt.safetensors.
-        **options: seed and fields of the task; those of the prompt's own run where absent.
+        **options: seed and fields of the task; those of the prompt's own run where absent. With fields of `cluster`
+            it runs on Ray actors.
 
     Raises:
         InputError: no tuned prompt, or the task or the model cannot be used.
     """
     place = prompt.folder if isinstance(prompt, RunResult) else Path(prompt)
     test = settings.of_prompt(place, _tree(options))
-    return api.evaluate(place, test.task, test.seed).accuracies
+    return api.evaluate(place, test).accuracies
 
 
 def classify(

@@ -25,10 +25,12 @@ from zip_ray.config.model import ModelConfig
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
+from zip_ray.pool.in_process import InProcessPool
 from zip_ray.prompts import make_space
 from zip_ray.protocol.facts import VisualPrompt
 from zip_ray.protocol.messages import Encoding, EncodingResult, Evaluation, EvaluationResult
 from zip_ray.protocol.readout import Readout
+from zip_ray.runs.pooled_test import score_on_pool
 from zip_ray.scorer.scorer import Scorer, build_scorer
 from zip_ray.tasks import load_task
 
@@ -97,6 +99,32 @@ def test_own_classes_are_judged_with_and_without_it(
     assert accuracies[READ_OUT] == pytest.approx(found.accuracy)
     assert accuracies[READ_OUT] != accuracies[TUNED]
     assert READ_OUT not in score_test(replace(prompt, readout=None, head=None), make_config(images).task, 1).accuracies
+
+
+def test_on_a_pool_the_scores_are_the_same(made: tuple[TunedPrompt, Scorer, EvaluationResult], images: Path) -> None:
+    """Also where the task has the readout's classes in another order."""
+    prompt, scorer, found = made
+    expected = score_test(prompt, make_config(images).task, 1).scores
+    classes = len(prompt.card.classnames)
+    turned = np.roll(np.arange(classes), 2)
+    assert prompt.readout is not None
+    rows = np.concatenate([block * classes + turned for block in range(2)])
+    other = replace(prompt.readout, weights=prompt.readout.weights[rows][:, turned], bias=prompt.readout.bias[turned])
+    names = tuple(prompt.card.classnames[k] for k in turned)
+    for one in (prompt, replace(prompt, readout=other, card=prompt.card.model_copy(update={"classnames": names}))):
+        scores = score_on_pool(one, InProcessPool(lambda: scorer))
+        assert list(scores) == list(expected)
+        for name, of_prompt in expected.items():
+            np.testing.assert_allclose(scores[name], of_prompt, atol=1e-4)
+    np.testing.assert_array_equal(score_on_pool(prompt, InProcessPool(lambda: scorer))[READ_OUT], found.scores)
+
+
+def test_a_pool_of_another_model_is_refused(made: tuple[TunedPrompt, Scorer, EvaluationResult]) -> None:
+    prompt, scorer, _ = made
+    with pytest.raises(InputError, match="the actors' weights differ from those that the prompt was tuned on"):
+        score_on_pool(
+            replace(prompt, card=prompt.card.model_copy(update={"weights_digest": "0"})), InProcessPool(lambda: scorer)
+        )
 
 
 def test_files_are_classified_by_it(made: tuple[TunedPrompt, Scorer, EvaluationResult], images: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from zip_ray.artifact.evaluation import ScoredTest
 from zip_ray.artifact.evaluation_files import write_test
 from zip_ray.artifact.prediction_rows import ranked, write_rows
+from zip_ray.artifact.scored_test import ScoredTest
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED
 from zip_ray.cli.printing import show_test
 

@@ -9,7 +9,7 @@ import pytest
 
 from zip_ray import api
 from zip_ray.artifact.classifier import Prediction
-from zip_ray.artifact.evaluation import ScoredTest
+from zip_ray.artifact.scored_test import ScoredTest
 from zip_ray.cli.main import main
 from zip_ray.config.tree import Config
 

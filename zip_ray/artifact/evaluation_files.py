@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from zip_ray.artifact.evaluation import ScoredTest
 from zip_ray.artifact.prediction_rows import Row, RowFormat, ranked, write_rows
+from zip_ray.artifact.scored_test import ScoredTest
 from zip_ray.errors import InputError, OutputError
 from zip_ray.files import write_whole
 from zip_ray.protocol.arrays import Int64

@@ -103,13 +103,16 @@ def evaluate(
 ) -> int:
     """Test a tuned prompt on its own task (of the config.yaml beside it), or on another task with the same model.
 
+    It runs in this process; with an option of `cluster`, such as --cluster.address, on the actors of a Ray cluster.
+
     Args:
         prompt: tuned_prompt.safetensors, or the folder that holds it
         output: folder for predictions, accuracy per class and the confusion matrix; default: they are not written
         format: of the predictions
     """
     test = settings.of_prompt(prompt, given)
-    found = api.evaluate(prompt, test.task, test.seed)
+    with stop_on_signal(api.open_pool) as (_, opener):
+        found = api.evaluate(prompt, test, opener)
     show_test(console, found)
     if output is not None:
         from zip_ray.artifact.evaluation_files import write_test

@@ -93,9 +93,9 @@ def of_sections(*names: str) -> Paths:
 
 
 def _of_test() -> tuple[str, ...]:
-    """The task that a tuned prompt is tested on; the user's own tasks may have further fields."""
+    """The task that a tuned prompt is tested on, and where; the user's own tasks may have further fields."""
     own = (path for path in OF_TASK() if path.partition(".")[2] not in TaskConfig.model_fields)
-    return ("seed", *(f"task.{name}" for name in TESTED), *own)
+    return ("seed", *(f"task.{name}" for name in TESTED), *own, *of_sections("cluster")())
 
 
 def _options(paths: Paths) -> Any:

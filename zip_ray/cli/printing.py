@@ -20,7 +20,7 @@ from zip_ray.runs.run_result import RunResult
 from zip_ray.runs.zero_shot import shortfall
 
 if TYPE_CHECKING:
-    from zip_ray.artifact.evaluation import ScoredTest
+    from zip_ray.artifact.scored_test import ScoredTest
 
 INTERRUPTED = 130
 TOP = 5

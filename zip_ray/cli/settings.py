@@ -59,10 +59,24 @@ def of_run(folder: str | Path, given: Tree) -> Config:
 
 
 def of_prompt(prompt: Path, given: Tree) -> Config:
-    """Seed and task that a tuned prompt is tested on: its own, of the config.yaml beside it, or others."""
+    """Seed and task that a tuned prompt is tested on: its own, of the config.yaml beside it, or others.
+
+    On a cluster, its model and prompt space too.
+
+    Raises:
+        InputError: a cluster is given and there is no config.yaml; or the config is not valid.
+    """
     folder = prompt if prompt.is_dir() else prompt.parent
     own = run_tree(folder) if (folder / CONFIG).is_file() else {}
-    kept: Tree = {name: own[name] for name in ("seed", "task") if name in own}
+    pooled = bool(given.get("cluster"))
+    if pooled and not own:
+        raise InputError(
+            f"{folder}: no config.yaml, which names the model for actors: leave out the options of cluster"
+        )
+    sections = ("seed", "task", "model", "prompt", "optimizer") if pooled else ("seed", "task")
+    kept: Tree = {name: own[name] for name in sections if name in own}
+    if not pooled:
+        kept["cluster"] = {"pool": "in-process"}
     if "name" in given.get("task", {}):
         kept["task"] = of_other_data(kept.get("task", {}), given["task"])
     return over(kept, given, str(folder / CONFIG))
