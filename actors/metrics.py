@@ -20,7 +20,8 @@ GAUGES = {
     "seconds_left": "Seconds until the nearest budget is used up",
     "validation_accuracy": "Accuracy on the validation images",
     "actors_ready": "Actors that have loaded their model",
-    "actors_pending": "Actors asked for that are not ready",
+    "actors_loading": "Actors that are loading their model",
+    "actors_pending": "Actors asked for that are not placed on a node",
     "actors_given_up": "Actors that are no longer replaced, after too many failed starts",
     "fastest_pass_seconds": "Seconds per pass of the fastest actor",
     "slowest_pass_seconds": "Seconds per pass of the slowest actor",
@@ -71,6 +72,7 @@ class RayMetrics:
             case PoolEvent():
                 counts = {
                     "actors_ready": event.ready,
+                    "actors_loading": event.loading,
                     "actors_pending": event.pending,
                     "actors_given_up": event.given_up,
                 }

@@ -7,6 +7,7 @@ restarted actor has no scorer. The pool replaces a lost actor with a new one.
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,9 +17,10 @@ import ray
 from ray.exceptions import RayError
 
 from zip_ray.actors.cluster import Connection, connect, free_places, places, shortage
-from zip_ray.actors.fleet import Fleet
+from zip_ray.actors.fleet import ActorState, Fleet
 from zip_ray.actors.ray_errors import LOST_CLUSTER, fault, lost_cluster, raise_refusal
 from zip_ray.actors.scorer_actor import ScorerActor
+from zip_ray.actors.waiting import actor_name, why_waiting
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.errors import InputError
 from zip_ray.pool.contract import Member, ScorerLike
@@ -38,6 +40,9 @@ TEND_SECONDS = 1.0
 """Seconds between two checks for hung actors and for cluster changes; no wait is longer."""
 IDLE_SECONDS = 5.0
 """Seconds between two calls to idle actors: Ray reports the failure of an actor only to a pending call."""
+WAIT_SECONDS = 5.0
+"""Seconds that actors may be pending before their cause is asked for, and between two such questions: within them an
+actor that has its place starts its process."""
 Call = int | Literal["arrive", "load"]
 """The call behind a reference: the id of its first work, or the name of a method that takes no work."""
 
@@ -45,13 +50,20 @@ Call = int | Literal["arrive", "load"]
 class RayPool:
     """Actors on a Ray cluster, each with its own scorer."""
 
-    def __init__(self, build: Callable[[], ScorerLike], cluster: ClusterConfig, sources: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        build: Callable[[], ScorerLike],
+        cluster: ClusterConfig,
+        sources: Sequence[str] = (),
+        run: str = "unnamed",
+    ) -> None:
         """Join or start Ray, and start the actors; they load while the caller continues.
 
         Args:
             build: makes a scorer; runs on each actor.
             cluster: where, how many actors, and what each reserves.
             sources: files and folders of modules that the actors import beside this package.
+            run: what the actors are for, in their names; need not be unique.
 
         Raises:
             InputError: the cluster cannot be reached, or can never place an actor.
@@ -67,6 +79,10 @@ class RayPool:
         self._answers: list[Answer] = []
         """Received, and not yet collected."""
         self._tended = self._called = 0.0
+        self._waits, self._asked = "", time.monotonic()
+        """Why actors are pending, and when that was asked."""
+        self._run, self._namespace = run, f"zip-ray-{uuid.uuid4().hex}"
+        """Of the actors' names. With a namespace per pool, those of two runs of one name never collide."""
         try:
             self._cluster = cluster.settled(ray.cluster_resources().get("GPU", 0.0))
             self._fleet = Fleet(self._cluster, time.monotonic())
@@ -122,15 +138,16 @@ class RayPool:
         return self._fleet.pids
 
     def members(self) -> list[Member]:
-        held, pace = self._dispatcher.held, self._dispatcher.pace
-        present = [
-            Member(number, "ready", held(number), pace(number)) if actor.ready else Member(number, "pending")
-            for number, actor in self._fleet.actors.items()
-        ]
+        present = [self._member(number, actor) for number, actor in self._fleet.actors.items()]
         return present + [Member(number, "given up") for number in self._fleet.given_up]
 
     def last_error(self) -> str:
         return self._fleet.last_error
+
+    def _member(self, number: int, actor: ActorState) -> Member:
+        if actor.ready:
+            return Member(number, "ready", self._dispatcher.held(number), self._dispatcher.pace(number))
+        return Member(number, "pending", waits=self._waits) if actor.placed is None else Member(number, "loading")
 
     def _wait(self, timeout: float) -> None:
         """Receive finished calls, waiting up to `timeout` seconds; replace lost actors; send waiting work."""
@@ -207,6 +224,14 @@ class RayPool:
         if now - self._called >= IDLE_SECONDS:
             self._called = now
             self._call_idle()
+        self._ask_why(now)
+
+    def _ask_why(self, now: float) -> None:
+        """Find out why actors are pending, if any are and it is time."""
+        if all(actor.placed is not None for actor in self._fleet.actors.values()):
+            self._waits, self._asked = "", now
+        elif now - self._asked >= WAIT_SECONDS:
+            self._waits, self._asked = why_waiting(self._cluster), now
 
     def _call_idle(self) -> None:
         """Call the idle actors, to detect those that have failed."""
@@ -221,13 +246,14 @@ class RayPool:
 
     def _start(self, number: int) -> None:
         """Start an actor, and have it load its model."""
-        handle = self._handles[number] = self._start_actor()
+        handle = self._handles[number] = self._start_actor(actor_name(self._run, number))
         self._refs[handle.arrive.remote()] = number, "arrive"
         self._refs[handle.load.remote(self._build)] = number, "load"
 
-    def _start_actor(self) -> Any:
+    def _start_actor(self, name: str) -> Any:
         size = {"num_cpus": self._cluster.cpus_per_actor, "num_gpus": self._cluster.gpus}
-        return ray.remote(ScorerActor).options(**size, **OPTIONS).remote()
+        shown = {"name": name, "namespace": self._namespace}
+        return ray.remote(ScorerActor).options(**size, **shown, **OPTIONS).remote(name)
 
     def _refuse_the_impossible(self) -> None:
         """Refuse a local cluster on which no actor can ever fit; a joined one may still grow.

@@ -12,8 +12,17 @@ from zip_ray.protocol.messages import Value, Work
 class ScorerActor:
     """Builds its scorer in a method: of an exception in `__init__` Ray reports only that the actor has failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        """Build nothing yet.
+
+        Args:
+            name: what Ray's dashboard and logs show.
+        """
+        self._name = name
         self._scorer: ScorerLike | None = None
+
+    def __repr__(self) -> str:
+        return self._name
 
     def arrive(self) -> None:
         """Do nothing. An actor that answers this call has been placed on a node, and is about to load."""

@@ -281,7 +281,8 @@ def _open(config: Config, build: Callable[[], ScorerLike], keys: list[str]) -> P
         return InProcessPool(build)
     from zip_ray.actors.ray_pool import RayPool
 
-    return RayPool(build, config.cluster, registry.sources(own for key in keys for own in own_classes(key)))
+    sources = registry.sources(own for key in keys for own in own_classes(key))
+    return RayPool(build, config.cluster, sources, config.output.dir.name if config.output.dir else config.task.name)
 
 
 def _require_lasting(config: Config, folder: Path | None, option: str = "output.dir") -> None:

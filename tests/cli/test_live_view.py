@@ -83,6 +83,19 @@ def test_what_goes_wrong_and_who_works_is_shown() -> None:
     )
 
 
+def test_what_actors_wait_for_is_said_when_it_changes() -> None:
+    cause = "waiting for 1 GPU on one node: 0 of 2 GPU free, held by Trainer (2 GPU)"
+    alone, held = pool_event(ready=0, pending=3), pool_event(ready=0, pending=3, waits=cause)
+    placed = pool_event(ready=0, pending=2, loading=1, waits=cause)
+    told = [alone] * 3 + [held] * 36 + [placed] * 3
+    head = "waiting for the first step  actors: 0 ready"
+    assert lines(BudgetConfig(), [(LINE_SECONDS * k, event) for k, event in enumerate(told)]) == [
+        f"{head}, 3 pending",
+        f"{head}, 3 pending  {cause}",
+        f"{head}, 1 loading the model, 2 pending  {cause}",
+    ]
+
+
 def test_a_run_that_stalls_is_not_silent() -> None:
     pool = pool_event(ready=0, pending=2, last_error="actor 2: its node has died")
     events = [(0.0, step(1, 1.0)), (1.0, pool), (LINE_SECONDS, pool), (LINE_SECONDS + 60, pool)]

@@ -181,7 +181,7 @@ def test_collecting_does_not_wait_longer_than_asked(ray_cluster: str, tmp_path: 
         pool.submit([pair_work(0)])
         assert pool.collect(0.0) == []
         assert pool.collect(0.3) == []
-        assert pool.members()[0].state == "pending", "it came back before the actor was there"
+        assert pool.members()[0].state in ("pending", "loading"), "it came back before the actor was there"
         (tmp_path / "build").touch()
         assert len(drain(pool, 1)) == 1
     finally:

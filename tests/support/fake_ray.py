@@ -62,6 +62,8 @@ class FakeRay:
         self.now, self.looks, self.places = 1000.0, 0, places
         self.others = 0
         """Places that others hold."""
+        self.waits = "waiting for 1 CPU on one node"
+        """What Ray says of an actor without a place."""
         self.cluster_fault: Exception | None = None
         """What every call raises once the cluster is lost."""
         self.actors: list[FakeActor] = []
@@ -70,6 +72,7 @@ class FakeRay:
         monkeypatch.setattr("zip_ray.actors.ray_pool.time", self)
         monkeypatch.setattr("zip_ray.actors.ray_pool.connect", lambda *_: "joined")
         monkeypatch.setattr("zip_ray.actors.ray_pool.shortage", lambda _: None)
+        monkeypatch.setattr("zip_ray.actors.ray_pool.why_waiting", lambda _: "" if self._free else self.waits)
         monkeypatch.setattr("zip_ray.actors.ray_pool.places", lambda _: self.places)
         monkeypatch.setattr("zip_ray.actors.ray_pool.free_places", lambda _, most: min(self._free, most))
 
@@ -93,7 +96,7 @@ class FakeRay:
         self.now += seconds
 
     def remote(self, kind: type) -> Any:
-        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: self._start(kind)))
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda name: self._start(kind, name)))
 
     def wait(self, refs: list[FakeRef], num_returns: int, timeout: float) -> tuple[list[FakeRef], None]:
         self._require_cluster()
@@ -125,8 +128,8 @@ class FakeRay:
         if self.cluster_fault:
             raise self.cluster_fault
 
-    def _start(self, kind: type) -> FakeActor:
-        self.actors.append(FakeActor(kind(), self._require_cluster))
+    def _start(self, kind: type, name: str) -> FakeActor:
+        self.actors.append(FakeActor(kind(name), self._require_cluster))
         return self.actors[-1]
 
     @property

@@ -30,7 +30,7 @@ class ProgressView:
         """
         self._summary, self._clock = Summary(budget), clock
         self._console = console or Console(stderr=True, markup=False, highlight=False)
-        self._last_line, self._latest_step = -LINE_SECONDS, clock()
+        self._last_line, self._latest_step, self._said = -LINE_SECONDS, clock(), ""
         self._live = Live(console=self._console, transient=True, get_renderable=self._draw, refresh_per_second=4)
         self._closing, self._gate = threading.Event(), threading.Lock()
         self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
@@ -64,11 +64,12 @@ class ProgressView:
             self._line_if_due()
 
     def _line_if_due(self) -> None:
-        """Print a line if the last one is old enough."""
+        """Print a line if the last one is old enough, and says something else."""
         with self._gate:
-            if self._clock() - self._last_line >= LINE_SECONDS:
-                self._last_line = self._clock()
-                self._console.print("  ".join(self._lines()), soft_wrap=True)
+            line = "  ".join(self._lines())
+            if self._clock() - self._last_line >= LINE_SECONDS and line != self._said:
+                self._last_line, self._said = self._clock(), line
+                self._console.print(line, soft_wrap=True)
 
     def _tick(self) -> None:
         """Print a line at intervals even without events, after the first."""

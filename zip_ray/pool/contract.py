@@ -25,12 +25,15 @@ class Member:
     """A scorer of a pool, for display."""
 
     number: int
-    state: Literal["pending", "ready", "given up"]
-    """given up = not replaced any more, after too many failed starts; the number is that of the last attempt."""
+    state: Literal["pending", "loading", "ready", "given up"]
+    """pending = not placed yet; loading = placed, and loading its model;
+    given up = not replaced any more, after too many failed starts; the number is that of the last attempt."""
     held: int = 0
     """Pieces of work sent to it whose results are pending."""
     pace: float | None = None
     """Recent seconds per pass; None while unknown."""
+    waits: str = ""
+    """Why it is pending, in one line; empty where unknown."""
 
 
 class Pool(Protocol):

@@ -20,11 +20,15 @@ class PoolReport:
     ready: int
     """Members that have loaded their model."""
     pending: int
-    """Members that have not yet."""
+    """Members that are not placed yet."""
     given_up: int
     """Members that are not replaced any more."""
     last_error: str
     """Why a member failed last; empty if none did."""
+    loading: int = 0
+    """Members that are loading their model."""
+    waits: str = ""
+    """Why a member is pending; empty if none is, or that is unknown."""
     paces: tuple[float, float] | None = None
     """Seconds per pass of the fastest and of the slowest member; None before the first pass."""
 
@@ -58,7 +62,9 @@ class PoolWatch:
         members = self._pool.members()
         states = Counter(member.state for member in members)
         self.ready = states["ready"]
-        seen = PoolReport(self.ready, states["pending"], states["given up"], self._pool.last_error())
+        counts = (self.ready, states["pending"], states["given up"])
+        waits = next((member.waits for member in members if member.waits), "")
+        seen = PoolReport(*counts, self._pool.last_error(), states["loading"], waits)
         if seen == self._before and now - self._told < TELL_SECONDS:
             return
         self._before, self._told = seen, now

@@ -81,7 +81,12 @@ def metrics_of(event: Event) -> dict[str, float]:
         case ValidationEvent():
             figures = {"validation/loss": event.loss, "validation/accuracy": event.accuracy}
         case PoolEvent():
-            counts = {"ready": event.ready, "pending": event.pending, "given-up": event.given_up}
+            counts = {
+                "ready": event.ready,
+                "loading": event.loading,
+                "pending": event.pending,
+                "given-up": event.given_up,
+            }
             figures = {f"actors/{state}": float(count) for state, count in counts.items()}
         case EndEvent():
             gain = event.test_accuracy - event.zero_shot_accuracy

@@ -76,11 +76,13 @@ class Summary:
         if self._pool is None:
             return []
         pool = self._pool
+        loading = f", {pool.loading} loading the model" if pool.loading else ""
         pending = f", {pool.pending} pending" if pool.pending else ""
         lost = f", {pool.given_up} given up" if pool.given_up else ""
         speed = f"  {pool.paces[0]:.3g} to {pool.paces[1]:.3g} s per pass" if pool.paces else ""
         error = f"  last error: {pool.last_error}" if pool.last_error else ""
-        return [f"actors: {pool.ready} ready{pending}{lost}{speed}{error}"]
+        counts = f"actors: {pool.ready} ready{loading}{pending}{lost}{speed}{error}"
+        return [counts, pool.waits] if pool.waits else [counts]
 
     def _said(self) -> list[str]:
         """What the run has said once."""

@@ -98,11 +98,15 @@ class PoolEvent(Moment):
     ready: int
     """Actors that have loaded their model."""
     pending: int
-    """Actors that have not yet."""
+    """Actors that are not placed on a node yet."""
+    loading: int = 0
+    """Actors that are placed, and loading their model."""
     given_up: int
     """Actors that are not replaced any more, after too many failed starts."""
     last_error: str
     """Why an actor failed last; empty if none did."""
+    waits: str = ""
+    """Why an actor is not placed; empty if none is pending, or while that is unknown."""
     paces: tuple[float, float] | None
     """Seconds per pass of the fastest and of the slowest actor; None before the first pass."""
 
