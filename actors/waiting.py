@@ -1,4 +1,4 @@
-"""Why an actor waits for a place: what it needs, what the cluster has, what of it is free, and who holds the rest."""
+"""Why an actor waits for a place: what it needs, what the cluster has, what of it is free, and what holds the rest."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def waiting_text(need: Amounts, total: Amounts, free: Amounts, holders: Mapping[
         kind: total.get(kind, 0.0) - free.get(kind, 0.0) - sum(known[name].get(kind, 0.0) for name in largest[:HOLDERS])
         for kind in kinds
     }
-    others = [f"others ({text})"] if (text := _amounts(rest, kinds)) else []
+    others = [f"others or starting actors ({text})"] if (text := _amounts(rest, kinds)) else []
     return f"waiting for {_amounts(need, kinds)} on one node: {shares} free, held by {', '.join(named + others)}"
 
 

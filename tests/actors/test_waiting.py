@@ -35,13 +35,13 @@ TOTAL = {"CPU": 8.0, "GPU": 2.0}
             {"CPU": 2.0},
             {"CPU": 0.5, "GPU": 2.0},
             {"zip-ray/first": {"CPU": 4.0}, "Idle": {}},
-            "waiting for 2 CPU on one node: 0.5 of 8 CPU free, held by zip-ray/first (4 CPU), others (3.5 CPU)",
+            "waiting for 2 CPU on one node: 0.5 of 8 CPU free, held by zip-ray/first (4 CPU), others or starting actors (3.5 CPU)",
         ),
         (
             GPU,
             {"CPU": 8.0},
             {},
-            "waiting for 1 CPU and 1 GPU on one node: 8 of 8 CPU and 0 of 2 GPU free, held by others (2 GPU)",
+            "waiting for 1 CPU and 1 GPU on one node: 8 of 8 CPU and 0 of 2 GPU free, held by others or starting actors (2 GPU)",
         ),
     ],
     ids=["GPUs", "CPUs, tasks", "Ray client"],
@@ -53,7 +53,7 @@ def test_who_holds_what_is_missing(need: Any, free: Any, holders: Any, text: str
 def test_only_the_largest_holders_are_named() -> None:
     held = {f"A{k}": {"GPU": float(k)} for k in range(1, 8)}
     said = waiting_text({"GPU": 1.0}, {"GPU": 28.0}, {}, held)
-    assert said.endswith("held by A7 (7 GPU), A6 (6 GPU), A5 (5 GPU), A4 (4 GPU), others (6 GPU)")
+    assert said.endswith("held by A7 (7 GPU), A6 (6 GPU), A5 (5 GPU), A4 (4 GPU), others or starting actors (6 GPU)")
 
 
 def test_loading_differs_from_waiting_which_has_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """`zip-ray status` from the folder alone, and the same figures among Ray's metrics."""
 
 import fcntl
+import json
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from tests.support.events import end_event, pool_event, step_event
+from tests.support.events import end_event, pool_event, step_event, validation_event
+from tests.support.paths import ROOT
 from tests.support.processes import wait_for
 from zip_ray.actors.metrics import RayMetrics
 from zip_ray.cli.main import main
@@ -80,24 +82,29 @@ def test_home_is_read_on_the_command_line(
 
 
 def test_ray_metrics(ray_cluster: str) -> None:
+    """As Prometheus reads them; the dashboard for Grafana shows each of them, and no other."""
     ray.init(address=ray_cluster, logging_level="ERROR", log_to_driver=False)
     first, latest = (replace(STEP, dropped=3, step=k, queries=10 * k, seconds=k / 2) for k in (1, 4))
     try:
         metrics = RayMetrics("first", Config().budget)
-        for event in (POOL, first, latest, replace(latest, loss=float("nan"))):
+        for event in (POOL, first, latest, validation_event(4), replace(latest, loss=float("nan"))):
             metrics.event(event)
         (node,) = [node for node in ray.nodes() if node["Alive"]]
         address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
 
         step = {"queries": 40, "loss": 1.5, "dropped_answers": 3, "mean_queries_per_second": 20, "seconds_left": 248}
-        pool = {"actors_ready": 3, "fastest_pass_seconds": 0.1, "slowest_pass_seconds": 0.4}
+        pool = {"actors_ready": 3, "actors_pending": 1, "fastest_pass_seconds": 0.1, "slowest_pass_seconds": 0.4}
         wanted = {f"ray_zip_ray_{name}": value for name, value in (step | pool).items()}
 
-        def shown() -> bool:
+        def exported() -> dict[str, float]:
             lines = urllib.request.urlopen(address, timeout=5).read().decode().splitlines()
-            values = {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in lines if 'run="first"' in line}
-            return wanted.items() <= values.items()
+            return {line.split("{")[0]: float(line.rsplit(" ", 1)[1]) for line in lines if 'run="first"' in line}
 
-        wait_for(shown)
+        wait_for(lambda: wanted.items() <= exported().items())
+        dashboard = json.loads((ROOT / "configs/cluster/grafana.json").read_text())
+        queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+        assert sorted(queries) == sorted(f'{name}{{run=~"$run"}}' for name in exported())
+        variables = {variable["name"]: variable["query"] for variable in dashboard["templating"]["list"]}
+        assert variables["run"]["query"] == "label_values(ray_zip_ray_queries, run)"
     finally:
         ray.shutdown()
