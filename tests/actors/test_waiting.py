@@ -12,6 +12,7 @@ from tests.support.fake_ray import FakeRay
 from tests.support.fakes import FakeScorer
 from tests.support.processes import wait_for
 from zip_ray.actors.ray_pool import WAIT_SECONDS, RayPool
+from zip_ray.actors.scorer_actor import ScorerActor
 from zip_ray.actors.waiting import waiting_text
 from zip_ray.config.resources import ClusterConfig
 from zip_ray.pool.contract import Member
@@ -35,13 +36,15 @@ TOTAL = {"CPU": 8.0, "GPU": 2.0}
             {"CPU": 2.0},
             {"CPU": 0.5, "GPU": 2.0},
             {"zip-ray/first": {"CPU": 4.0}, "Idle": {}},
-            "waiting for 2 CPU on one node: 0.5 of 8 CPU free, held by zip-ray/first (4 CPU), others or starting actors (3.5 CPU)",
+            "waiting for 2 CPU on one node: 0.5 of 8 CPU free, held by zip-ray/first (4 CPU), "
+            "others or starting actors (3.5 CPU)",
         ),
         (
             GPU,
             {"CPU": 8.0},
             {},
-            "waiting for 1 CPU and 1 GPU on one node: 8 of 8 CPU and 0 of 2 GPU free, held by others or starting actors (2 GPU)",
+            "waiting for 1 CPU and 1 GPU on one node: 8 of 8 CPU and 0 of 2 GPU free, held by "
+            "others or starting actors (2 GPU)",
         ),
     ],
     ids=["GPUs", "CPUs, tasks", "Ray client"],
@@ -77,11 +80,13 @@ def test_loading_differs_from_waiting_which_has_a_cause(monkeypatch: pytest.Monk
     assert pool.members()[1].waits == ""
 
 
-class Holder:
-    """Holds the cluster's CPUs."""
+def test_ray_shows_the_name_of_an_actor() -> None:
+    """Its dashboard and logs have what `repr` gives on the actor."""
+    assert repr(ScorerActor("zip-ray/run/actor-1")) == "zip-ray/run/actor-1"
 
-    def arrive(self) -> None:
-        """Do nothing."""
+
+class Holder:
+    """Holds CPUs."""
 
 
 @pytest.fixture
@@ -96,7 +101,6 @@ def test_actors_have_names_and_say_what_they_wait_for(monkeypatch: pytest.Monkey
     """Two runs of one name share a namespace of Ray; another program holds all CPUs but two."""
     monkeypatch.setattr("zip_ray.actors.ray_pool.WAIT_SECONDS", 0.5)
     holder = ray.remote(Holder).options(num_cpus=2).remote()
-    ray.get(holder.arrive.remote())
     config = ClusterConfig(actors=1)
     with (
         closing(RayPool(FakeScorer, config, run="run")) as first,
@@ -110,12 +114,9 @@ def test_actors_have_names_and_say_what_they_wait_for(monkeypatch: pytest.Monkey
                 late._wait(0.2)
                 return late.members()[0].waits
 
-            wait_for(lambda: bool(waits()))
-            assert waits() == (
-                "waiting for 1 CPU on one node: 0 of 4 CPU free, held by Holder (2 CPU), zip-ray/run (2 CPU)"
-            )
-            alive = actors(actor_state_name="ALIVE")
-            assert sorted(a["Name"] for a in alive.values()) == ["", "zip-ray/run/actor-1", "zip-ray/run/actor-1"]
+            holders = "Holder (2 CPU), zip-ray/run (2 CPU)"  # once those of an earlier test are gone
+            wait_for(lambda: waits() == f"waiting for 1 CPU on one node: 0 of 4 CPU free, held by {holders}")
+            job = ray.get_runtime_context().get_job_id()
+            alive = [a["Name"] for a in actors(actor_state_name="ALIVE").values() if a["JobID"] == job]
+            assert sorted(alive) == ["", "zip-ray/run/actor-1", "zip-ray/run/actor-1"]
             ray.kill(holder)
-            late.facts()
-            assert late.members()[0].state == "ready"
