@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 import ray
-from ray._private.state import state
-from ray.core.generated.gcs_pb2 import ActorTableData
 from ray.util import client
 
 from zip_ray.actors.cluster import free_places, shortage
@@ -66,12 +64,20 @@ def _amounts(amounts: Amounts, kinds: list[str]) -> str:
 def _holders() -> dict[str, Amounts]:
     """What the running actors of the cluster hold, by class; those of a zip-ray run by its name.
 
-    Tasks, placement groups and actors that are starting are not among them. Empty for a Ray client, which cannot ask.
+    Tasks, placement groups and actors that are starting are not among them. Empty for a Ray client, which cannot ask,
+    and with a Ray that keeps the table elsewhere: it is not part of the public interface.
     """
     held: dict[str, Counter[str]] = {}
     if client.ray.is_connected():
         return {}
-    for row in state._connect_and_get_accessor().get_actor_table(None, "ALIVE"):
+    try:
+        from ray._private.state import state
+        from ray.core.generated.gcs_pb2 import ActorTableData
+
+        rows = state._connect_and_get_accessor().get_actor_table(None, "ALIVE")
+    except (ImportError, AttributeError, TypeError):
+        return {}
+    for row in rows:
         actor = ActorTableData.FromString(row)
         run, _, number = actor.name.rpartition("/actor-")
         name = run if run.startswith("zip-ray/") and number.isdigit() else actor.class_name

@@ -63,7 +63,7 @@ def images_of(tree: dict[str, Any]) -> list[Path]:
 def test_its_accuracy_is_that_of_the_file(painted_vlm_run: dict[str, Any], tuned: Path) -> None:
     prompt = TunedPrompt.load(tuned)
     config = validate(painted_vlm_run, "")
-    found = api.evaluate(tuned, config.task, config.seed).accuracies
+    found = api.evaluate(tuned, config).accuracies
     assert found["tuned"] == prompt.card.accuracies["test/tuned"]
     assert found["plain template"] == prompt.card.accuracies["test/plain template"]
     assert found.get("tuned + readout") == prompt.card.accuracies.get("test/tuned + readout")
