@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zip_ray import api, registry
 from zip_ray.cli import settings
-from zip_ray.cli.live_view import ProgressView
+from zip_ray.cli.live_view import shown
 from zip_ray.cli.signals import stop_on_signal
 from zip_ray.comparison.execute import SuiteOutcome
 from zip_ray.comparison.report.document import PAGE
@@ -224,7 +224,7 @@ def _attended(
     with ExitStack() as stack:
         opener = opener if pool is None else pool.of_run
         interrupted, opener = stack.enter_context(stop_on_signal(opener, [SIGINT]))
-        listeners: list[Callback] = [stack.enter_context(ProgressView(run.budget)).event] if progress else []
+        listeners: list[Callback] = [stack.enter_context(shown(run)).event] if progress else []
         listeners += callbacks
 
         def listen(event: Event) -> None:

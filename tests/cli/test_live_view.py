@@ -10,8 +10,9 @@ from rich.console import Console
 
 from tests.support.events import pool_event, stall_event, step_event, validation_event
 from tests.support.processes import wait_for
-from zip_ray.cli.live_view import LINE_SECONDS, ProgressView
+from zip_ray.cli.live_view import LINE_SECONDS, ProgressView, opening_text
 from zip_ray.config.budget import BudgetConfig
+from zip_ray.config.resources import ClusterConfig
 from zip_ray.tuning.events import Event, StepEvent
 
 
@@ -76,7 +77,7 @@ def test_what_goes_wrong_and_who_works_is_shown() -> None:
     pool = pool_event(pending=1, given_up=2, last_error="actor 2: killed", paces=(0.01, 0.025))
     trouble = step(1, 1.0, staleness=7.5, wasted=4, dropped=2)
     waiting, shown = lines(BudgetConfig(), [(0.0, pool), (LINE_SECONDS, trouble)])
-    assert waiting.startswith("waiting for the first step  actors: 3 ready, 1 pending, 2 given up")
+    assert waiting.startswith("encoding images and testing templates  actors: 3 ready, 1 pending, 2 given up")
     assert "staleness 7.5  4 queries wasted  2 answers too late" in shown
     assert shown.endswith(
         "actors: 3 ready, 1 pending, 2 given up  0.01 to 0.025 s per pass  last error: actor 2: killed"
@@ -88,7 +89,7 @@ def test_what_actors_wait_for_is_said_when_it_changes() -> None:
     alone, held = pool_event(ready=0, pending=3), pool_event(ready=0, pending=3, waits=cause)
     placed = pool_event(ready=0, pending=2, loading=1, waits=cause)
     told = [alone] * 3 + [held] * 36 + [placed] * 3
-    head = "waiting for the first step  actors: 0 ready"
+    head = "waiting for the first actor  actors: 0 ready"
     assert lines(BudgetConfig(), [(LINE_SECONDS * k, event) for k, event in enumerate(told)]) == [
         f"{head}, 3 pending",
         f"{head}, 3 pending  {cause}",
@@ -108,15 +109,15 @@ def test_a_run_of_which_nothing_is_heard_is_not_silent(monkeypatch: pytest.Monke
     for module in ("cli.live_view", "runs.progress"):
         monkeypatch.setattr(f"zip_ray.{module}.LINE_SECONDS", 0.02)
     out = io.StringIO()
-    view = ProgressView(BudgetConfig(), Console(file=out, width=200))
+    view = ProgressView(BudgetConfig(), Console(file=out, width=200), opening="starting Ray")
     ticks = Mock(wraps=view._closing.wait)
     monkeypatch.setattr(view._closing, "wait", ticks)
     with view:
         wait_for(lambda: ticks.call_count >= 5, every=0.01)
-        assert out.getvalue() == "", "there is nothing to tell yet"
+        assert out.getvalue() == "starting Ray\n", "once"
         view.event(step(1, 1.0))
         wait_for(lambda: out.getvalue().count("\n") >= 3)
-    _, *silent = out.getvalue().splitlines()
+    _, _, *silent = out.getvalue().splitlines()
     assert all(re.search(r"  latest step \d s ago, 10 queries/s since the start", line) for line in silent)
     assert lines(BudgetConfig(), [(0.0, step(1, 1.0)), (LINE_SECONDS, step(2, 2.0))])[1].count("latest") == 0
 
@@ -130,3 +131,18 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing_behind() -> None:
         view._live.refresh()
     assert "100/100 queries" in out.getvalue()
     assert out.getvalue().rstrip().endswith("\x1b[2K"), "the last thing written erases the bar"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "text"),
+    [
+        ({"pool": "in-process"}, "loading the model"),
+        ({}, "starting Ray"),
+        ({"address": "ray://head:10001"}, "joining the Ray cluster"),
+    ],
+)
+def test_what_a_run_does_before_its_pool_is_there(
+    cluster: dict[str, str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert opening_text(ClusterConfig(**cluster)) == text

@@ -140,4 +140,4 @@ def test_progress_is_shown_unless_it_is_not_wanted(tmp_path: Path, capsys: pytes
     zip_ray.tune(small(tmp_path / "quiet"), progress=False)
     assert capsys.readouterr().err == ""
     zip_ray.tune(small(tmp_path / "shown"))
-    assert "waiting for the first step" in capsys.readouterr().err
+    assert "encoding images and testing templates" in capsys.readouterr().err

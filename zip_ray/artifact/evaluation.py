@@ -11,6 +11,7 @@ from zip_ray.clip.plain_text import encode_texts
 from zip_ray.clip.prompted_images import prompted_features
 from zip_ray.config.task import TaskConfig
 from zip_ray.tasks import load_task
+from zip_ray.tasks.counted import counted
 from zip_ray.tasks.images import each_image
 
 
@@ -32,7 +33,11 @@ def score_test(prompt: TunedPrompt, task: TaskConfig, seed: int) -> ScoredTest:
     clip = load_model(prompt)
     images = split_features(clip, data.test)
     visual = prompt.prompt.visual
-    prompted = images if visual is None else prompted_features(clip, each_image(data.test), visual)
+    prompted = (
+        images
+        if visual is None
+        else prompted_features(clip, counted(each_image(data.test), len(data.test), "encoding"), visual)
+    )
     plain = encode_texts(clip.model, clip.tokenizer, [data.template.replace("{}", name) for name in data.classnames])
     is_text = prompt.prompt.context is not None
     tuned = prompt.text_features(clip.model, clip.tokenizer, data.classnames) if is_text else plain

@@ -13,7 +13,7 @@ from zip_ray import api
 from zip_ray.artifact.prediction_rows import RowFormat, ranked, write_rows
 from zip_ray.cli import flags, settings
 from zip_ray.cli.flags import Paths, ResumeOptions, RunOptions, SuiteOptions, TestOptions, TrackingOptions
-from zip_ray.cli.live_view import ProgressView
+from zip_ray.cli.live_view import shown
 from zip_ray.cli.printing import show_run, show_test
 from zip_ray.cli.signals import stop_on_signal
 from zip_ray.config.shipped import find_config, purpose, shipped_configs
@@ -64,7 +64,7 @@ def tune(config: Positional[str], given: RunOptions) -> int:
         config: YAML file, or the name of a config that ships, such as quickstart
     """
     run = settings.of_file(config, given)
-    with stop_on_signal(api.open_pool) as (interrupted, opener), ProgressView(run.budget) as view:
+    with stop_on_signal(api.open_pool) as (interrupted, opener), shown(run) as view:
         result = api.tune(run, opener, interrupted, view.event)
     return show_run(console, result, run)
 
@@ -78,7 +78,7 @@ def resume(run_dir: Positional[str], given: ResumeOptions) -> int:
     """
     folder = api.fetched(run_dir) if "://" in run_dir else Path(run_dir)
     run = settings.of_run(folder, given)
-    with stop_on_signal(api.open_pool) as (interrupted, opener), ProgressView(run.budget) as view:
+    with stop_on_signal(api.open_pool) as (interrupted, opener), shown(run) as view:
         result = api.resume(folder, run, opener, interrupted, view.event)
     return show_run(console, result, run)
 

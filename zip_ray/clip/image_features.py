@@ -17,6 +17,7 @@ from zip_ray.config.task import TaskConfig
 from zip_ray.protocol.mini_batches import mini_batch
 from zip_ray.protocol.random_keys import Stream, generator
 from zip_ray.tasks import ImageSet
+from zip_ray.tasks.counted import counted
 from zip_ray.tasks.images import each_image
 
 IMAGES_PER_PASS = 64
@@ -49,7 +50,7 @@ def split_features(clip: FrozenClip, images: ImageSet, cache: FeatureCache = NO_
 
 def split_pixels(clip: FrozenClip, images: ImageSet) -> Iterator[Tensor]:
     """The images as at test time, preprocessed, each of shape (3, height, width)."""
-    return map(clip.preprocess, each_image(images))
+    return map(clip.preprocess, counted(each_image(images), len(images), "encoding"))
 
 
 def train_features(
@@ -79,7 +80,8 @@ def view_pixels(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int)
         return
     crop = random_crop(clip, task)
     for view in range(1, 1 + int(task.views)):
-        yield (crop(images.image(i), generator(seed, Stream.VIEW, view, i)) for i in range(len(images)))
+        places = counted(range(len(images)), len(images), f"encoding crop {view} of {task.views} of the")
+        yield (crop(images.image(i), generator(seed, Stream.VIEW, view, i)) for i in places)
 
 
 def fresh_features(clip: FrozenClip, images: ImageSet, task: TaskConfig, seed: int, batch: int) -> Tensor:

@@ -61,7 +61,11 @@ class Summary:
             silent: seconds since the latest step.
         """
         if self._first is None or self._step is None:
-            return ["waiting for the first step", *self._actors()]
+            begun = self._pool is not None and self._pool.ready
+            return [
+                "encoding images and testing templates" if begun else "waiting for the first actor",
+                *self._actors(),
+            ]
         step = self._step
         head = f"{self._queries(step)} queries  loss {step.loss:.3f}  accuracy {step.accuracy:.1%}{self._validation}"
         pace = f"{step.queries_per_second:.0f} queries/s, {self.mean_rate:.0f} since the start"

@@ -22,6 +22,7 @@ from zip_ray.protocol.facts import Prompt, Split, VisualPrompt
 from zip_ray.protocol.messages import Ask
 from zip_ray.protocol.mini_batches import asked_images, chunk_bounds, mini_batch_views
 from zip_ray.tasks import ImageSet, Task
+from zip_ray.tasks.counted import counted
 from zip_ray.tasks.images import each_image
 
 Part = tuple[int, int]
@@ -97,7 +98,8 @@ class ImageSide:
             images = images.subset(np.arange(*part))
         labels = to_device(torch.from_numpy(images.labels), self._clip.device)
         if visual is not None:
-            return prompted_features(self._clip, each_image(images), visual), labels
+            shown = counted(each_image(images), len(images), "encoding")
+            return prompted_features(self._clip, shown, visual), labels
         if (split, part) not in self._tested:
             self._tested[split, part] = split_features(self._clip, images, self._cache)
         return self._tested[split, part], labels

@@ -7,6 +7,7 @@ import numpy as np
 
 from zip_ray.errors import InputError
 from zip_ray.tasks.asked_images import QuestionImages
+from zip_ray.tasks.counted import counted
 from zip_ray.tasks.from_webdataset import ShardImages
 from zip_ray.tasks.images import FileImages, ImageSet, LazyImages
 from zip_ray.tasks.source import Source
@@ -21,7 +22,9 @@ NAMED = 5
 def unreadable(images: ImageSet) -> dict[Place, str]:
     """Why an image cannot be decoded, by its place. Every image is opened; those in memory are decoded already."""
     found: dict[Place, str] = {}
-    for index, place in enumerate(places(images) if isinstance(images, ON_DISK) else ()):
+    if not isinstance(images, ON_DISK):
+        return found
+    for index, place in enumerate(counted(places(images), len(images), "opening")):
         try:
             images.image(index)
         except InputError as error:
