@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from accelerate import dispatch_model
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from zip_ray.vlm.frozen_vlm import _in_float32_linear
+from zip_ray.vlm.answer_tree import answer_tree
+from zip_ray.vlm.frozen_vlm import FrozenVlm, _in_float32_linear
 from zip_ray.vlm.prefix_store import PrefixStore
 from zip_ray.vlm.prefixes import Prefix
+from zip_ray.vlm.tree_pass import Soft, tree_pass
 
 FIRST, SECOND = torch.device("cpu"), torch.device("meta")
 
@@ -45,3 +50,30 @@ def test_a_layer_kept_in_half_precision_computes_where_its_weight_is() -> None:
         assert (found.device, found.dtype) == (torch.device("cuda:1"), torch.float32)
         with pytest.raises(RuntimeError, match=r"cuda:0.*cuda:1|cuda:1.*cuda:0"):
             torch.ones(3, device="cuda:0") + torch.ones(3, device="cuda:1")
+
+
+def test_the_tree_pass_follows_a_model_over_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def zeros(data: list, dtype: torch.dtype | None = None, device: object = "cpu") -> torch.Tensor:
+        return torch.zeros(np.shape(data), dtype=dtype or (torch.float32 if not data else torch.long), device=device)
+
+    monkeypatch.setattr(torch, "tensor", zeros)  # the real one asks for a driver; fakes have no values
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**small, num_hidden_layers=1, image_size=8, patch_size=4)
+    config = LlavaConfig(vision_config=vision, text_config=LlamaConfig(**small, num_hidden_layers=2, vocab_size=32))
+    inner = "model.language_model"
+    second = {f"{inner}.layers.1", f"{inner}.norm", f"{inner}.rotary_emb", "lm_head"}
+    first = {"model.vision_tower", "model.multi_modal_projector", f"{inner}.embed_tokens", f"{inner}.layers.0"}
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        model = LlavaForConditionalGeneration(config)
+        for name in first | second:
+            for part in model.get_submodule(name).modules():
+                for kept in (part._parameters, part._buffers):
+                    for key, one in [(key, one) for key, one in kept.items() if one is not None]:
+                        fresh = torch.empty(one.shape, dtype=one.dtype, device=f"cuda:{int(name in second)}")
+                        kept[key] = nn.Parameter(fresh, False) if kept is part._parameters else fresh
+        model = dispatch_model(model, {name: int(name in second) for name in first | second}, 0, force_hooks=True)
+        layers = tuple((torch.zeros(1, 2, 5, 4, device=f"cuda:{k}"),) * 2 for k in range(2))
+        prompts = [Soft(torch.zeros(3, 8), (1, 2)), Soft(torch.zeros(2, 8), (1,))]
+        vlm = FrozenVlm("x", model, None, torch.device("cuda:0"), "")
+        found = tree_pass(vlm, [Prefix(layers, 5)] * 2, prompts, answer_tree(((1, 2), (1, 3, 4))))
+    assert found.shape == (2, 2, 4)
