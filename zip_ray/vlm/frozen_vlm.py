@@ -79,7 +79,7 @@ class FrozenVlm:
         logits = self.model.get_output_embeddings()(hidden).float()
         if self._cap is not None:
             logits = self._cap * torch.tanh(logits / self._cap)
-        found: Tensor = logits.gather(1, tokens.unsqueeze(1))[:, 0] - logits.logsumexp(dim=1)
+        found: Tensor = logits.gather(1, tokens.to(logits.device).unsqueeze(1))[:, 0] - logits.logsumexp(dim=1)
         return found
 
     def forget_positions(self) -> None:
@@ -231,5 +231,5 @@ def in_float32(model: Any, device: str) -> Any:
 
 
 def _in_float32_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """x W^T + b in float32, with W kept in half the memory."""
-    return functional.linear(x, layer.weight.float(), layer.bias)
+    """x W^T + b in float32 on W's device, with W kept in half the memory."""
+    return functional.linear(x.to(layer.weight.device), layer.weight.float(), layer.bias)

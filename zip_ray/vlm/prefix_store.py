@@ -37,7 +37,9 @@ class PrefixStore:
             device_bytes: of a GPU's memory for prefixes, which is used first.
             folder: for files where neither suffices; None to compute again what does not fit.
         """
-        self._device, self._folder = device, folder
+        self._folder = folder
+        self._devices: tuple[torch.device, ...] = ()
+        """Of the layers, as the model makes their keys and values: those of a spread model differ."""
         self._left = {"device": device_bytes if device.type != "cpu" else 0, "host": host_bytes}
         self.room = sum(self._left.values())
         """Bytes of memory for prefixes."""
@@ -51,18 +53,19 @@ class PrefixStore:
         return {"memory": len(self._kept), "disk": len(self._files)}
 
     def get(self, key: Hashable, compute: Callable[[], Prefix], lasting: bool = True) -> Prefix:
-        """A prefix on the device.
+        """A prefix, each layer on the device where `compute` makes it.
 
         Args:
             key: of the image.
-            compute: makes the prefix, on the device.
+            compute: makes the prefix.
             lasting: whether it is worth a file.
         """
         if key in self._kept:
-            return self._moved(self._kept[key], self._device)
+            return self._moved(self._kept[key], self._devices)
         if key in self._files:
             return self._read(*self._files[key])
         made = compute()
+        self._devices = made.devices
         self._keep(key, made, lasting)
         return made
 
@@ -72,19 +75,21 @@ class PrefixStore:
             self._kept[key] = made
         elif made.size <= self._left["host"]:
             self._left["host"] -= made.size
-            self._kept[key] = self._moved(made, torch.device("cpu"))
+            self._kept[key] = self._moved(made, (torch.device("cpu"),) * len(made.layers))
         elif lasting and self._folder is not None:
             self._files[key] = self._write(made, len(self._files)), made.next_position
 
-    def _moved(self, prefix: Prefix, device: torch.device) -> Prefix:
-        """On that device; what goes to host memory from a GPU is pinned, so that it comes back fast."""
+    def _moved(self, prefix: Prefix, devices: tuple[torch.device, ...]) -> Prefix:
+        """Each layer on its device; what goes to host memory from a GPU is pinned, so that it comes back fast."""
 
-        def moved(one: torch.Tensor) -> torch.Tensor:
+        def moved(one: torch.Tensor, device: torch.device) -> torch.Tensor:
             if device.type == "cpu" and one.is_cuda:
                 return one.cpu().pin_memory()
             return one.to(device, non_blocking=True)
 
-        return Prefix(tuple((moved(keys), moved(values)) for keys, values in prefix.layers), prefix.next_position)
+        placed = zip(prefix.layers, devices, strict=True)
+        layers = tuple((moved(keys, device), moved(values, device)) for (keys, values), device in placed)
+        return Prefix(layers, prefix.next_position)
 
     def _write(self, prefix: Prefix, number: int) -> Path:
         assert self._folder is not None
@@ -101,6 +106,6 @@ class PrefixStore:
         return path
 
     def _read(self, path: Path, next_position: int) -> Prefix:
-        parts = load_file(path, device=str(self._device))
+        parts = load_file(path)
         layers = tuple((parts[f"k{place}"], parts[f"v{place}"]) for place in range(len(parts) // 2))
-        return Prefix(layers, next_position)
+        return self._moved(Prefix(layers, next_position), self._devices)

@@ -28,6 +28,11 @@ class Prefix:
         return self.layers[0][0].shape[2]
 
     @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Of each layer."""
+        return tuple(keys.device for keys, _ in self.layers)
+
+    @property
     def size(self) -> int:
         """Bytes."""
         return sum(one.nbytes for layer in self.layers for one in layer)

@@ -53,8 +53,8 @@ def tree_pass(vlm: FrozenVlm, prefixes: Sequence[Prefix], prompts: Sequence[Soft
         use_cache=True,
         **{cache_argument(decoder.forward): filled_cache(prefixes)},
     ).last_hidden_state
-    places = _edge_places(prompts, tree).to(vlm.device)
-    tokens = torch.from_numpy(tree.edge_tokens).to(vlm.device).repeat(count * len(prompts))
+    places = _edge_places(prompts, tree).to(hidden.device)
+    tokens = torch.from_numpy(tree.edge_tokens).repeat(count * len(prompts))
     return _scored(vlm, hidden[:, places].flatten(0, 1), tokens).view(count, len(prompts), -1)
 
 
