@@ -137,8 +137,10 @@ def test_what_it_costs(pairs: int) -> None:
 
 
 @pytest.mark.parametrize("given", ["step_size", "perturbation_scale"])
-def test_a_gain_that_is_given_is_kept(given: str) -> None:
-    kept = calibrated(**{given: 0.02})
+@pytest.mark.parametrize("loss", [bowl, lambda _: 1.0])
+def test_a_gain_that_is_given_is_kept(given: str, loss: object) -> None:
+    """Also where there is nothing to measure."""
+    kept = calibrated(loss=loss, **{given: 0.02})
     assert kept.optimizer.chosen(kept.state)[given] == 0.02
     other = ({"step_size", "perturbation_scale"} - {given}).pop()
     assert kept.optimizer.chosen(kept.state)[other] != 0.02
