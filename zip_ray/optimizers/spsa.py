@@ -188,9 +188,8 @@ class Spsa(Optimizer):
     def _choose(self, trials: Float64, size: int, steps: int) -> _Gains:
         o, found = self._options, calibration.slopes(calibration.Trial(*row) for row in trials.tolist())
         if found is None:
-            return _Gains(
-                *(PUBLISHED if gain == "auto" else gain for gain in (o.step_size, o.perturbation_scale)), steps
-            )
+            step_size = PUBLISHED if o.step_size == "auto" else o.step_size
+            return _Gains(step_size, PUBLISHED if o.perturbation_scale == "auto" else o.perturbation_scale, steps)
         scale = found.scale if o.perturbation_scale == "auto" else o.perturbation_scale
         if o.step_size != "auto":
             return _Gains(o.step_size, scale, steps)
