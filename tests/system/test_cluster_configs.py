@@ -254,7 +254,8 @@ def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
 
 
 def test_each_opens_with_the_command_that_runs_it() -> None:
-    check_each(CLUSTER.iterdir(), opens_with_the_command_that_runs_it)
+    """The dashboard of Grafana is imported there, and JSON has no comments."""
+    check_each((path for path in CLUSTER.iterdir() if path.suffix != ".json"), opens_with_the_command_that_runs_it)
 
 
 def opens_with_the_command_that_runs_it(path: Path) -> None:
