@@ -84,6 +84,15 @@ def test_what_goes_wrong_and_who_works_is_shown() -> None:
     )
 
 
+def test_a_test_shows_how_many_of_its_parts_are_done_until_the_next_step() -> None:
+    before, after = pool_event(asked=(5, 34)), pool_event(asked=(3, 49))
+    told = enumerate([before, step(1, 1.0), after, pool_event()])
+    shown = lines(BudgetConfig(), [(LINE_SECONDS * place, event) for place, event in told])
+    assert shown[0].startswith("encoding images and testing templates: 5 of 34 parts  actors: 3 ready")
+    assert "  testing the tuned prompt: 3 of 49 parts  " in shown[2]
+    assert not any("parts" in line for line in (shown[1], shown[3]))
+
+
 def test_what_actors_wait_for_is_said_when_it_changes() -> None:
     cause = "waiting for 1 GPU on one node: 0 of 2 GPU free, held by Trainer (2 GPU)"
     alone, held = pool_event(ready=0, pending=3), pool_event(ready=0, pending=3, waits=cause)

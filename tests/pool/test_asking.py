@@ -40,11 +40,12 @@ class ManyImages(FakeScorer):
 
 
 def test_parts_are_put_together_exactly() -> None:
-    looks: list[None] = []
+    looks: list[tuple[int, int]] = []
     pool = RecordingPool(ShuffledPool(5, ManyImages()))
-    found = accuracy_on_test(pool, "a {}.", len(RIGHT), lambda: looks.append(None))
+    found = accuracy_on_test(pool, "a {}.", len(RIGHT), lambda *parts: looks.append(parts))
     assert found == RIGHT.mean()
-    assert len(looks) >= 1
+    assert looks[-1] == (3, 3)
+    assert looks == sorted(looks)
     assert len(pool.submitted) == 3
     assert {work.priority for work in pool.submitted} == {Priority.EVALUATION}
 

@@ -44,3 +44,12 @@ def test_a_change_is_reported_at_the_next_look_and_the_rest_now_and_then() -> No
     assert look(2.0) == [], "a speed alone is no news"
     assert look(50.0) == []
     assert look(10.0) == [replace(working, paces=(0.25, 0.75))]
+
+
+def test_a_wait_for_work_is_reported_with_its_parts() -> None:
+    told, times = list[PoolReport](), iter(range(0, 100, 3))
+    watch = PoolWatch(ChangingPool(), told.append, lambda: float(next(times)))
+    for done in (0, 0, 1, 2):
+        watch.wait(done, 2)
+    watch.look()
+    assert [report.asked for report in told] == [(0, 2), (1, 2), (2, 2), None]

@@ -26,17 +26,25 @@ answer timeout. A fixed number, so that features have the same bits for any numb
 POLL_SECONDS = 0.5
 """Between two calls of `meanwhile`."""
 
+Waiting = Callable[[int, int], None]
+"""Called at intervals during a wait: with the pieces of work that are done, and how many there are. An exception in it
+ends the wait."""
+
 V = TypeVar("V", bound=Value)
 
 
-def ask(pool: Pool, body: Body, kind: type[V], meanwhile: Callable[[], None] = lambda: None) -> V:
+def silently(_done: int, _total: int) -> None:
+    """Show nothing during a wait."""
+
+
+def ask(pool: Pool, body: Body, kind: type[V], meanwhile: Waiting = silently) -> V:
     """The result of one piece of work, while nothing else is in flight.
 
     Args:
         pool: executes it.
         body: the work.
         kind: type of the result.
-        meanwhile: called at intervals during the wait.
+        meanwhile: called at intervals during the wait (see `Waiting`).
 
     Raises:
         PoolError, InputError: as the pool does.
@@ -48,7 +56,7 @@ def accuracy_on_test(
     pool: Pool,
     prompt: Float64 | str | Prompt,
     images: int,
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Waiting = silently,
     start: str | None = None,
     readout: Readout | None = None,
 ) -> float:
@@ -58,7 +66,7 @@ def accuracy_on_test(
         pool: runs the test; a large set is divided among all its scorers.
         prompt: parameters, shape (d,), a sentence with {} for the class name, or a prompt.
         images: how many test images there are.
-        meanwhile: called at intervals during the wait.
+        meanwhile: called at intervals during the wait (see `Waiting`).
         start: of the prompt space, as in an `Ask`; for parameters.
         readout: applied to the scores; None for the prompt alone.
 
@@ -80,7 +88,7 @@ def tested_parts(images: int) -> list[tuple[int, int] | None]:
     return [(first, min(first + TESTED_TOGETHER, images)) for first in range(0, images, TESTED_TOGETHER)]
 
 
-def ask_all(pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callable[[], None] = lambda: None) -> list[V]:
+def ask_all(pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Waiting = silently) -> list[V]:
     """The results, in the order of the bodies. Results of earlier work that was abandoned are discarded."""
     works = [new_work(body, Priority.EVALUATION) for body in bodies]
     missing, found = {work.id for work in works}, dict[int, V]()
@@ -91,11 +99,11 @@ def ask_all(pool: Pool, bodies: Sequence[Body], kind: type[V], meanwhile: Callab
                 missing.remove(answer.id)
                 assert isinstance(answer.value, kind)
                 found[answer.id] = answer.value
-        meanwhile()
+        meanwhile(len(found), len(works))
     return [found[work.id] for work in works]
 
 
-def ask_each(pool: Pool, asks: Sequence[Ask], meanwhile: Callable[[], None] = lambda: None) -> list[AskResult]:
+def ask_each(pool: Pool, asks: Sequence[Ask], meanwhile: Waiting = silently) -> list[AskResult]:
     """The results of asks, each in a pass of its own, in their order; raises what `ask` does."""
     answers = ask_all(pool, [Pass((one,)) for one in asks], tuple, meanwhile)
     return [result for (result,) in answers]

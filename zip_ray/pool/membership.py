@@ -31,6 +31,8 @@ class PoolReport:
     """Why a member is pending; empty if none is, or that is unknown."""
     paces: tuple[float, float] | None = None
     """Seconds per pass of the fastest and of the slowest member; None before the first pass."""
+    asked: tuple[int, int] | None = None
+    """Pieces of work done, and how many there are, while the run waits for them alone; else None."""
 
 
 class PoolWatch:
@@ -52,6 +54,18 @@ class PoolWatch:
         self._before: PoolReport | None = None
         self.ready = 0
         """Members that were ready at the latest check."""
+        self._asked: tuple[int, int] | None = None
+
+    def wait(self, done: int, total: int) -> None:
+        """Check during a wait for work, if it is due.
+
+        Args:
+            done: pieces of that work.
+            total: how many there are.
+        """
+        self._asked = (done, total)
+        self.look()
+        self._asked = None
 
     def look(self, now: float | None = None) -> None:
         """Check if it is due; report changes, or the members if the last report is old."""
@@ -64,7 +78,7 @@ class PoolWatch:
         self.ready = states["ready"]
         counts = (self.ready, states["pending"], states["given up"])
         waits = next((member.waits for member in members if member.waits), "")
-        seen = PoolReport(*counts, self._pool.last_error(), states["loading"], waits)
+        seen = PoolReport(*counts, self._pool.last_error(), states["loading"], waits, asked=self._asked)
         if seen == self._before and now - self._told < TELL_SECONDS:
             return
         self._before, self._told = seen, now

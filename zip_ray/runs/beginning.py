@@ -1,7 +1,6 @@
 """The beginning of a run: the survey of the templates, the start that it chooses, and the facts for the method."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers import Problem
 from zip_ray.optimizers.gauss_newton import GaussNewtonOptions
-from zip_ray.pool.asking import ask
+from zip_ray.pool.asking import Waiting, ask
 from zip_ray.pool.contract import Pool
 from zip_ray.prompts import PromptSpace, make_space, step_unit
 from zip_ray.protocol.arrays import Float32, Float64, Int64
@@ -80,7 +79,7 @@ class Beginning:
 
 
 def begin(
-    pool: Pool, config: Config, facts: Facts, plan: QueryPlan, surveyed: Survey | None, meanwhile: Callable[[], None]
+    pool: Pool, config: Config, facts: Facts, plan: QueryPlan, surveyed: Survey | None, meanwhile: Waiting
 ) -> Beginning:
     """Survey the templates, unless that has been done, and start from the best one that the prompt space supports.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zip_ray.config.tree import Config
-from zip_ray.pool.asking import ask_all
+from zip_ray.pool.asking import Waiting, ask_all
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.arrays import Float32, Float64, Int64
 from zip_ray.protocol.facts import Prompt
@@ -62,7 +62,7 @@ def choose_classifier(
     config: Config,
     begun: Beginning,
     state: RunState,
-    meanwhile: Callable[[], None],
+    meanwhile: Waiting,
     asking: Callable[[int], None],
 ) -> Classifier:
     """Choose an iterate as `validation.deploy` says, and fit the readout that the config asks for.
@@ -109,7 +109,7 @@ def _score(
     config: Config,
     begun: Beginning,
     w: Float64,
-    meanwhile: Callable[[], None],
+    meanwhile: Waiting,
     asking: Callable[[int], None],
 ) -> tuple[_Scored, int]:
     """The scores of the iterate, of the templates that were surveyed, and of further prompts; queries charged now."""

@@ -1,6 +1,5 @@
 """The end of a run: one of its iterates is tested and becomes the tuned prompt."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from zip_ray.artifact.kept_readout import ReadoutCard
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, AnswerCard, PromptCard, TunedPrompt, deployed
 from zip_ray.config.tree import Config
-from zip_ray.pool.asking import accuracy_on_test, ask
+from zip_ray.pool.asking import Waiting, accuracy_on_test, ask
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.facts import ClipFacts, VlmFacts
 from zip_ray.protocol.messages import Encoding, EncodingResult
@@ -53,7 +52,7 @@ class Deployment:
     """Evidence for it on the validation images, compared with the start."""
 
 
-def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[], None]) -> Deployment:
+def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Waiting) -> Deployment:
     """Write the tuned prompt, the end of the record and the picture.
 
     Args:
@@ -89,7 +88,7 @@ def deploy(run: OpenRun, outcome: Outcome, record: Record, meanwhile: Callable[[
     return Deployment(outcome, accuracies, chosen.evidence)
 
 
-def _tested(run: OpenRun, chosen: Classifier, meanwhile: Callable[[], None]) -> dict[str, float]:
+def _tested(run: OpenRun, chosen: Classifier, meanwhile: Waiting) -> dict[str, float]:
     """Test accuracy of the classifier, and of its prompt alone where it has a readout."""
 
     def tested(readout: Readout | None) -> float:

@@ -16,6 +16,7 @@ from zip_ray.config.threads import with_threads
 from zip_ray.config.tree import Config
 from zip_ray.errors import InputError
 from zip_ray.optimizers import OptimizerState
+from zip_ray.pool.asking import silently
 from zip_ray.pool.contract import Pool, PoolError
 from zip_ray.runs import next_command
 from zip_ray.runs.beginning import begin, sized
@@ -87,7 +88,7 @@ def tune(
         folder = create(folder, config)
         with locked(folder):
             with removed_on_error(folder):
-                begun = begin(pool, config, facts, plan, None, watch.look)
+                begun = begin(pool, config, facts, plan, None, watch.wait)
                 if begun.survey is not None:
                     begun.survey.save(folder)
                 start = start_event(config, begun, evaluate_before(pool, config, facts, watch))
@@ -131,7 +132,7 @@ def resume(
             require_same_images(folder, start, facts)
             surveyed = None if start.template is None else read_survey(folder)
             plan = plan_queries(started_with(folder, start), facts)
-            begun = begin(pool, config, facts, plan, surveyed, lambda: None)
+            begun = begin(pool, config, facts, plan, surveyed, silently)
             with needing_room(folder, config):
                 state = _cut_back(folder, state)
                 write_config(folder, config)  # a later resume, and `status`, have its budget
@@ -202,10 +203,10 @@ def _finish(
     """Deploy an iterate; if that is interrupted, return no accuracies and leave it to a resume."""
     watch = pool_watch(run.pool, listen)
 
-    def meanwhile() -> None:
+    def meanwhile(done: int, total: int) -> None:
         if interrupted():
             raise Interrupted
-        watch.look()
+        watch.wait(done, total)
 
     try:
         return deploy(run, outcome, record, meanwhile)

@@ -19,6 +19,7 @@ from typing import Any
 from zip_ray.config.tracking import TrackingConfig
 from zip_ray.errors import InputError
 from zip_ray.prompts.initial_text import FILE_NAME as PROMPT
+from zip_ray.runs.background import join
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 from zip_ray.runs.event_log import read_from
 from zip_ray.runs.mlflow_model import FOLDER as MODEL
@@ -229,7 +230,7 @@ class Tracker:
     def close(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until the rest is sent; whether the server has everything."""
         self._closing.set()
-        self._thread.join(timeout)
+        join(self._thread, timeout, "uploading the last results to MLflow")
         return self._complete
 
     @property

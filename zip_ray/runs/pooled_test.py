@@ -4,12 +4,13 @@ import numpy as np
 
 from zip_ray.artifact.tuned_prompt import PLAIN_TEMPLATE, READ_OUT, TUNED, TunedPrompt
 from zip_ray.errors import InputError
-from zip_ray.pool.asking import ask_all, tested_parts
+from zip_ray.pool.asking import TESTED_TOGETHER, ask_all, tested_parts
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.arrays import Float32
 from zip_ray.protocol.facts import Prompt
 from zip_ray.protocol.messages import Evaluation, EvaluationResult
 from zip_ray.protocol.readout import apply
+from zip_ray.tasks.counted import counter
 
 
 def score_on_pool(prompt: TunedPrompt, pool: Pool) -> dict[str, Float32]:
@@ -23,11 +24,12 @@ def score_on_pool(prompt: TunedPrompt, pool: Pool) -> dict[str, Float32]:
     facts = pool.facts()
     if facts.weights_digest != prompt.card.weights_digest:
         raise InputError("model: the actors' weights differ from those that the prompt was tuned on: give that model")
-    parts = tested_parts(facts.images["test"])
+    images = facts.images["test"]
+    parts = tested_parts(images)
 
     def scores(asked: str | Prompt) -> Float32:
-        works = [Evaluation("test", asked, part, scores=True) for part in parts]
-        found = ask_all(pool, works, EvaluationResult)
+        works, say = [Evaluation("test", asked, part, scores=True) for part in parts], counter("testing")
+        found = ask_all(pool, works, EvaluationResult, lambda done, _: say(min(done * TESTED_TOGETHER, images), images))
         return np.concatenate([one.scores for one in found if one.scores is not None])
 
     made = {PLAIN_TEMPLATE: scores(facts.template), TUNED: scores(prompt.prompt)}

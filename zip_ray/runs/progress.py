@@ -15,6 +15,7 @@ class Summary:
         self._first: StepEvent | None = None
         self._step: StepEvent | None = None
         self._pool: PoolEvent | None = None
+        self._asked: tuple[int, int] | None = None
         self._stall: StallEvent | None = None
         self._chosen: ChosenEvent | None = None
         self._validation = ""
@@ -44,15 +45,15 @@ class Summary:
             case ValidationEvent():
                 self._validation = f"  validation {event.accuracy:.1%}"
             case PoolEvent():
-                self._pool = event
+                self._pool, self._asked = event, event.asked
             case StallEvent():
                 self._stall = event
             case ChosenEvent():
                 self._chosen = event
             case EndEvent():
-                self._end = event
+                self._end, self._asked = event, None
             case StepEvent():
-                self._first, self._step = self._first or event, event
+                self._first, self._step, self._asked = self._first or event, event, None
 
     def lines(self, silent: float = 0.0) -> list[str]:
         """Progress; rate and time left; actors; at the end, the tuned prompt's accuracy.
@@ -62,10 +63,8 @@ class Summary:
         """
         if self._first is None or self._step is None:
             begun = self._pool is not None and self._pool.ready
-            return [
-                "encoding images and testing templates" if begun else "waiting for the first actor",
-                *self._actors(),
-            ]
+            doing = f"encoding images and testing templates{self._parts()}" if begun else "waiting for the first actor"
+            return [doing, *self._actors()]
         step = self._step
         head = f"{self._queries(step)} queries  loss {step.loss:.3f}  accuracy {step.accuracy:.1%}{self._validation}"
         pace = f"{step.queries_per_second:.0f} queries/s, {self.mean_rate:.0f} since the start"
@@ -74,7 +73,13 @@ class Summary:
         stale = f"  staleness {step.staleness:.1f}" if step.staleness else ""
         wasted = f"  {step.wasted} queries wasted" if step.wasted else ""
         dropped = f"  {step.dropped} answers too late" if step.dropped else ""
-        return [head, f"{pace}{self._left()}{stale}{wasted}{dropped}", *self._said(), *self._actors(), *self._test()]
+        pace = f"testing the tuned prompt{self._parts()}" if self._asked else f"{pace}{self._left()}"
+        return [head, f"{pace}{stale}{wasted}{dropped}", *self._said(), *self._actors(), *self._test()]
+
+    def _parts(self) -> str:
+        """How far a test is that the run waits for."""
+        done, total = self._asked or (0, 0)
+        return "" if total < 2 else f": {done:,} of {total:,} parts"
 
     def _actors(self) -> list[str]:
         if self._pool is None:

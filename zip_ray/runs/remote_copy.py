@@ -9,6 +9,7 @@ from zip_ray.config.secrets import without_secrets
 from zip_ray.errors import InputError, one_line
 from zip_ray.files import PARTIAL, write_whole
 from zip_ray.runs import next_command
+from zip_ray.runs.background import join
 from zip_ray.runs.checkpoint import FILE_NAME as CHECKPOINT
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 
@@ -52,7 +53,7 @@ class RemoteCopy:
     def close(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until the rest is copied; whether the copy is complete."""
         self._closing.set()
-        self._thread.join(timeout)
+        join(self._thread, timeout, f"copying the run to {self._shown}")
         if not self._complete:
             _log.warning("output.remote: the copy at %s is incomplete, %s is complete", self._shown, self._folder)
         return self._complete

@@ -1,6 +1,6 @@
 """The survey that opens a run with `prompt.init: auto`: the scores of the training images with each template."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from zip_ray.errors import InputError
 from zip_ray.files import write_whole
-from zip_ray.pool.asking import ask_each
+from zip_ray.pool.asking import Waiting, ask_each
 from zip_ray.pool.contract import Pool
 from zip_ray.protocol.arrays import Float32
 from zip_ray.protocol.messages import Ask, ScoresWanted, TemplateQuery
@@ -45,9 +45,7 @@ class Survey(NamedTuple):
         write_whole(folder / FILE_NAME, save(tensors, metadata=names))
 
 
-def survey(
-    pool: Pool, templates: tuple[str, ...], images: int, batch_size: int, meanwhile: Callable[[], None]
-) -> Survey:
+def survey(pool: Pool, templates: tuple[str, ...], images: int, batch_size: int, meanwhile: Waiting) -> Survey:
     """Ask for the scores of all training images with each template: ceil(images / batch_size) queries each.
 
     Args:
@@ -69,7 +67,7 @@ def survey(
 
 
 def training_scores(
-    pool: Pool, asks: Sequence[Ask], images: int, batch_size: int, meanwhile: Callable[[], None]
+    pool: Pool, asks: Sequence[Ask], images: int, batch_size: int, meanwhile: Waiting
 ) -> tuple[Float32, tuple[float, ...]]:
     """Scores of all training images, shape (asks, images, classes), and mean losses, at the points of some asks.
 

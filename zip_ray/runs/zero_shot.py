@@ -31,15 +31,14 @@ def evaluate_before(pool: Pool, config: Config, facts: Facts, watch: PoolWatch) 
     The best is chosen on training and validation images: chosen on test images, its accuracy would be too high.
     """
 
-    def correct(template: str) -> float:
-        """Training and validation images that a template classifies correctly."""
-        splits: tuple[Split, ...] = ("train", "val")
-        found = [ask(pool, Evaluation(split, template), EvaluationResult, watch.look) for split in splits]
-        return sum(result.accuracy * result.images for result in found)
-
-    best = max(dict.fromkeys((*facts.templates, facts.generic)), key=correct)
+    templates = [*dict.fromkeys((*facts.templates, facts.generic))]
+    splits: tuple[Split, ...] = ("train", "val")
+    works = [Evaluation(split, template) for template in templates for split in splits]
+    found = iter(ask_all(pool, works, EvaluationResult, watch.wait))
+    correct = {one: sum(round(next(found).accuracy * facts.images[split]) for split in splits) for one in templates}
+    best = max(templates, key=lambda template: correct[template])
     chosen = {"generic template": facts.generic, PLAIN_TEMPLATE: facts.template, "best template": best}
-    tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.look) for text in {*chosen.values()}}
+    tested = {text: accuracy_on_test(pool, text, facts.images["test"], watch.wait) for text in {*chosen.values()}}
     accuracies = {name: tested[text] for name, text in chosen.items()}
     if warning := at_chance(tested.values(), facts.images["test"], len(facts.classnames)):
         _log.warning("%s", warning)
@@ -53,11 +52,11 @@ def evaluate_feature_baselines(pool: Pool, facts: Facts, watch: PoolWatch) -> di
 
     def features(split: Split) -> tuple[Float32, Int64]:
         works = [Features(split, part) for part in tested_parts(facts.images[split])]
-        found = ask_all(pool, works, FeaturesResult, watch.look)
+        found = ask_all(pool, works, FeaturesResult, watch.wait)
         return np.concatenate([one.features for one in found]), np.concatenate([one.labels for one in found])
 
     def scores(split: Split) -> Float32:
-        found = ask(pool, Evaluation(split, facts.template, scores=True), EvaluationResult, watch.look).scores
+        found = ask(pool, Evaluation(split, facts.template, scores=True), EvaluationResult, watch.wait).scores
         assert found is not None
         return found
 

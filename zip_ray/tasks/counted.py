@@ -25,10 +25,27 @@ def counted(
         doing: what is done to them, such as "encoding".
         clock: seconds, monotonic.
     """
-    due = clock() + AFTER
+    say = counter(doing, clock)
     for number, item in enumerate(items):
+        say(number, total)
+        yield item
+
+
+def counter(doing: str, clock: Callable[[], float] = time.monotonic) -> Callable[[int, int], None]:
+    """What says how far work on images is, when that takes more than two seconds: called with the images done, and how
+    many there are.
+
+    Args:
+        doing: what is done to them, such as "encoding".
+        clock: seconds, monotonic.
+    """
+    due = clock() + AFTER
+
+    def say(done: int, total: int) -> None:
+        nonlocal due
         if (now := clock()) >= due:
             due = now + EVERY
-            sys.stderr.write(f"{doing} images: {number:,} of {total:,}\n")
+            sys.stderr.write(f"{doing} images: {done:,} of {total:,}\n")
             sys.stderr.flush()
-        yield item
+
+    return say

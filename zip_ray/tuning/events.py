@@ -109,6 +109,8 @@ class PoolEvent(Moment):
     """Why an actor is not placed; empty if none is pending, or while that is unknown."""
     paces: tuple[float, float] | None
     """Seconds per pass of the fastest and of the slowest actor; None before the first pass."""
+    asked: tuple[int, int] | None = None
+    """Parts of a test that are done, and how many there are, while the run waits for them alone; else None."""
 
 
 @dataclass(frozen=True, kw_only=True)
