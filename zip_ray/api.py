@@ -197,10 +197,11 @@ def evaluate(prompt: Path, test: Config, open_pool: OpenPool = open_pool) -> "Sc
         return score_test(tuned, test.task, test.seed)
     from zip_ray.artifact.scored_test import scored
     from zip_ray.tasks import load_task
+    from zip_ray.tasks.counted import counter
 
     data = load_task(test.task, test.seed)
     with closing(open_pool(with_threads(test))) as pool:
-        return scored(score_on_pool(tuned, pool), data)
+        return scored(score_on_pool(tuned, pool, counter("testing")), data)
 
 
 def classify(
