@@ -83,7 +83,7 @@ def test_shares_of_a_gpu(share: float) -> None:
                 {"cluster": {"gpus_per_actor": 2}, "model": model},
                 f"x: cluster.gpus_per_actor is 2, but model.scorer {scorer} computes on one GPU: set it to 1 or 1/k",
             )
-            for scorer, model in (("clip", {}), ("vlm", {"name": "transformers:x"}))
+            for scorer, model in (("clip", {}), ("served", {"name": "transformers:x", "scorer": "served"}))
         ),
         ({"seed": -1}, "x: seed: -1: Input should be greater than or equal to 0"),
         (

@@ -38,7 +38,8 @@ class ClusterConfig(Section):
     cpus_per_actor: Annotated[float, Field(ge=0)] = 1
     """CPU cores reserved per actor."""
     gpus_per_actor: Annotated[float, Field(ge=0), AfterValidator(_whole_or_share)] | Literal["auto"] = "auto"
-    """GPUs reserved per actor: 0, 1/k or whole ones. auto = 1 where the cluster has GPUs at the start, else 0."""
+    """GPUs reserved per actor: 0, 1/k or whole ones. auto = 1 where the cluster has GPUs at the start, else 0. A
+    generative model divides its layers among several."""
     start_timeout: Positive = 300
     """Seconds to wait until the first actors have loaded, or until the given minimum has. An actor that was placed on a
     node and takes longer to load its model is replaced."""

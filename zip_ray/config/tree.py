@@ -219,7 +219,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _model_takes_its_gpus(self) -> "Config":
-        if self.model.scorer in ("clip", "vlm", "served") and self.cluster.gpus > 1:
+        if self.model.scorer in ("clip", "served") and self.cluster.gpus > 1:
             raise ValueError(
                 f"cluster.gpus_per_actor is {self.cluster.gpus:g}, but model.scorer {self.model.scorer} computes on "
                 "one GPU: set it to 1 or 1/k, so that more actors share the GPUs"

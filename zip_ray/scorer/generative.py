@@ -24,7 +24,8 @@ from zip_ray.tasks.asked_images import asked_of
 from zip_ray.tasks.identity import identity, shared_images
 from zip_ray.vlm.answering import Answering, question_of, scores_on
 from zip_ray.vlm.frozen_vlm import FrozenVlm, load_vlm
-from zip_ray.vlm.prefix_store import GIB, SHARE, PrefixStore, free_memory
+from zip_ray.vlm.memory import GIB, SHARE, free_memory, room_on_gpus
+from zip_ray.vlm.prefix_store import PrefixStore
 from zip_ray.vlm.questions import GENERIC, templates_of
 
 
@@ -46,11 +47,11 @@ class VlmScorers:
         return VlmScorer(vlm, Answering(vlm, config.vlm.scoring, _store(vlm, config)), config.vlm, task, config)
 
     def _vlm(self, config: Config) -> FrozenVlm:
-        model, device = config.vlm, choose_device(config)
-        wanted = model.name, model.precision, model.quantization, device
+        model, device, gpus = config.vlm, choose_device(config), max(1, int(config.cluster.gpus))
+        wanted = model.name, model.precision, model.quantization, device, gpus
         if self._loaded is None or self._loaded[0] != wanted:
             self._loaded = None  # two large models may not fit
-            self._loaded = wanted, load_vlm(model.name, device, model.precision, model.quantization)
+            self._loaded = wanted, load_vlm(model.name, device, model.precision, model.quantization, gpus=gpus)
         return self._loaded[1]
 
 
@@ -159,6 +160,7 @@ def _store(vlm: FrozenVlm, config: Config) -> PrefixStore:
     asked, cluster = config.vlm.prefix_memory, config.cluster
     sharing = 1 if cluster.pool == "in-process" else cluster.most or 1
     host = SHARE * free_memory(torch.device("cpu")) / sharing if asked == "auto" else asked * GIB
-    device = int(SHARE * free_memory(vlm.device)) if vlm.device.type == "cuda" else 0
     cache = default_folder()
-    return PrefixStore(vlm.device, int(host), device, None if cache is None else cache / "prefixes")
+    return PrefixStore(
+        vlm.device, int(host), room_on_gpus(vlm.layer_devices), None if cache is None else cache / "prefixes"
+    )

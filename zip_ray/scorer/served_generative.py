@@ -17,7 +17,8 @@ from zip_ray.tasks import load_task
 from zip_ray.vlm.answering import Answering
 from zip_ray.vlm.completions import Completions, Server
 from zip_ray.vlm.frozen_vlm import load_vlm
-from zip_ray.vlm.prefix_store import GIB, PrefixStore
+from zip_ray.vlm.memory import GIB
+from zip_ray.vlm.prefix_store import PrefixStore
 from zip_ray.vlm.served_likelihoods import ServedLikelihoods
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from zip_ray.config.model import TINY_VLM, TRANSFORMERS
 from zip_ray.errors import InputError, one_line
 from zip_ray.files import packaged
+from zip_ray.vlm.memory import free_memory
 
 SAMPLED = 4096
 """Values of each weight that its digest reads: a model of 30 billion is told from another in a second."""
@@ -30,6 +31,7 @@ class FrozenVlm:
     """Of `AutoModelForImageTextToText`."""
     processor: Any
     device: torch.device
+    """Of its embeddings, and of all the rest unless its layers are on several GPUs."""
     weights_digest: str
 
     @property
@@ -45,6 +47,14 @@ class FrozenVlm:
             ValueError: it has none by the names that transformers gives it.
         """
         return _decoder(self.model)
+
+    @property
+    def layer_devices(self) -> tuple[torch.device, ...]:
+        """Where each layer of the decoder is; of a model without one, where the model is."""
+        try:
+            return tuple(next(layer.parameters()).device for layer in self.decoder.layers)
+        except ValueError:
+            return (self.device,)
 
     @cached_property
     def _cap(self) -> float | None:
@@ -141,7 +151,12 @@ def _decoder(model: Any) -> Any:
 
 
 def load_vlm(
-    name: str, device: str, precision: str = "fp32", quantization: str | None = None, layers: bool = True
+    name: str,
+    device: str,
+    precision: str = "fp32",
+    quantization: str | None = None,
+    layers: bool = True,
+    gpus: int = 1,
 ) -> FrozenVlm:
     """Load a model and its processor.
 
@@ -151,9 +166,11 @@ def load_vlm(
         precision: fp32 = activations in float32, whatever the weights are kept in; bf16 = all of it.
         quantization: of the weights, JSON that transformers' `quantization_config` takes.
         layers: False drops the decoder's layers and head once their digest is taken: what is left embeds sequences.
+        gpus: on `cuda`, the first of so many GPUs divide the layers among themselves.
 
     Raises:
-        InputError: transformers is missing, or has no such model, or the model reads no images or has no processor.
+        InputError: transformers is missing, or has no such model, or the model reads no images, has no processor or
+            does not fit on the GPUs.
     """
     try:
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -162,7 +179,12 @@ def load_vlm(
         raise InputError(f"model.name: '{name}' needs transformers: pip install 'zip-ray[vlm]'") from error
     disable_progress_bar()  # actors have no terminal
     place = place_of(name)
-    more = {} if quantization is None else {"quantization_config": json.loads(quantization), "device_map": device}
+    spread = device == "cuda" and gpus > 1
+    more: dict[str, Any] = {} if quantization is None else {"quantization_config": json.loads(quantization)}
+    if spread:
+        more |= {"device_map": "balanced", "max_memory": {k: free_memory(torch.device("cuda", k)) for k in range(gpus)}}
+    elif more:
+        more["device_map"] = device
     try:
         model = AutoModelForImageTextToText.from_pretrained(place, dtype="auto", **more)
     except Exception as error:  # transformers, safetensors and the hub client raise many kinds
@@ -170,6 +192,10 @@ def load_vlm(
             f"model.name: '{name}' cannot be loaded ({one_line(error)}): give transformers:FOLDER or "
             "transformers:ORG/REPO of a model that AutoModelForImageTextToText loads"
         ) from error
+    if spread and {*model.hf_device_map.values()} & {"cpu", "disk"}:
+        raise InputError(
+            f"model.name: '{name}' does not fit on {gpus} GPUs: raise cluster.gpus_per_actor, or set model.quantization"
+        )
     try:
         processor = AutoProcessor.from_pretrained(place)
         if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
@@ -183,9 +209,10 @@ def load_vlm(
     if not layers:
         _drop_layers(name, model)
     if quantization is None:
-        model = model.to(torch.bfloat16) if precision == "bf16" else in_float32(model, device)
-        model = model.to(device)
-    return FrozenVlm(name, model.eval().requires_grad_(False), processor, torch.device(device), digest)
+        model = model.bfloat16() if precision == "bf16" else in_float32(model, device)
+        model = model if spread else model.to(device)
+    where = model.get_input_embeddings().weight.device if spread else torch.device(device)
+    return FrozenVlm(name, model.eval().requires_grad_(False), processor, where, digest)
 
 
 def _drop_layers(name: str, model: Any) -> None:
@@ -219,7 +246,7 @@ def in_float32(model: Any, device: str) -> Any:
     kept = [one for one in model.modules() if isinstance(one, nn.Linear | nn.Embedding)]
     stored = {one: one.weight.data for one in kept if one.weight.dtype in (torch.bfloat16, torch.float16)}
     for one in stored:  # not converted with the rest: the whole model in float32 may not fit
-        one.weight.data = torch.empty(0)
+        one.weight.data = one.weight.data.new_empty(0)
     model.float()
     for one, weight in stored.items():
         one.weight.data = weight

@@ -5,22 +5,10 @@ import tempfile
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
 import torch
 from safetensors.torch import load_file, save_file
 
 from zip_ray.vlm.prefixes import Prefix
-
-SHARE = 0.5
-"""Of the memory that is free once the model is loaded: the rest is for passes."""
-GIB = 2**30
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes free now, on the device or for this process."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return int(psutil.virtual_memory().available)
 
 
 class PrefixStore:
@@ -34,7 +22,7 @@ class PrefixStore:
         Args:
             device: of the model.
             host_bytes: of memory for prefixes.
-            device_bytes: of a GPU's memory for prefixes, which is used first.
+            device_bytes: of the GPUs' memory for prefixes, which is used first.
             folder: for files where neither suffices; None to compute again what does not fit.
         """
         self._folder = folder
