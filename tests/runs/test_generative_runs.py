@@ -1,22 +1,30 @@
 """Runs over a generative model: the same bits on any number of actors, and the tuned prompt in use."""
 
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from ray.cluster_utils import Cluster
 from scipy.special import softmax
 
 from tests.support.paths import ROOT
 from tests.support.pools import SharingPool
+from tests.support.processes import HANG_SECONDS
+from tests.support.ray_cluster import add_node
 from zip_ray import api
+from zip_ray.actors.ray_pool import RayPool
 from zip_ray.artifact.tuned_prompt import TunedPrompt
 from zip_ray.config.reading import validate
 from zip_ray.config.tree import Config
+from zip_ray.pool.contract import Pool
 from zip_ray.pool.splitting import split_if_asked
 from zip_ray.scorer.generative import VlmScorers
+from zip_ray.tuning.events import Event, StepEvent
 
 GUIDE = (ROOT / "docs" / "guides" / "large-models.md").read_text(encoding="utf-8")
 SCORERS = VlmScorers()
@@ -45,6 +53,41 @@ def test_the_same_bits_on_any_number_of_actors(method: str, painted_vlm_run: dic
         np.testing.assert_array_equal(one.prompt.context, found[0].prompt.context)
         assert one.card.accuracies == found[0].card.accuracies
     assert found[0].card.queries > 40
+
+
+def test_an_actor_with_two_gpus_is_one_and_is_replaced_as_one(
+    painted_vlm_run: dict[str, Any], cluster: Cluster, tmp_path: Path
+) -> None:
+    """Killed in the middle of a run: the same bits as without Ray, and each query is charged once."""
+    own: dict[str, Any] = {"budget": {"queries": 60}}
+    run(painted_vlm_run, tmp_path / "alone", execution={"cache": False}, **own)
+    there = {"cluster": {"address": cluster.address, "gpus_per_actor": 2, "start_timeout": HANG_SECONDS}}
+    config = validate({**painted_vlm_run, **own, **there, "output": {"dir": str(tmp_path / "ray")}}, "")
+    node = add_node(cluster, num_cpus=4, num_gpus=4)
+    opened: list[RayPool] = []
+    lost: list[int] = []
+
+    def open_pool(one: Config) -> Pool:
+        pool = api.open_pool(one)
+        assert isinstance(pool, RayPool)
+        opened.append(pool)
+        return pool
+
+    def kill_one(event: Event) -> None:
+        if isinstance(event, StepEvent) and not lost:
+            lost.append(opened[0].pids()[0])
+            os.kill(lost[0], signal.SIGKILL)
+
+    try:
+        found = api.tune(config, open_pool, listen=kill_one)
+    finally:
+        cluster.remove_node(node)
+    assert lost
+    alone, ray = (TunedPrompt.load(tmp_path / place) for place in ("alone", "ray"))
+    np.testing.assert_array_equal(ray.parameters, alone.parameters)
+    np.testing.assert_array_equal(ray.prompt.context, alone.prompt.context)
+    assert ray.card.accuracies == alone.card.accuracies
+    assert found.outcome.state.account.charged == alone.card.queries
 
 
 @pytest.fixture(scope="module")
