@@ -133,6 +133,13 @@ def with_readout(prompt: TunedPrompt) -> TunedPrompt:
     return replace(prompt, card=card, readout=readout, head=rng.random((2, 8), np.float32))
 
 
+def test_it_is_shown_without_its_tensors(prompt: TunedPrompt) -> None:
+    card = prompt.card
+    plain = f"TunedPrompt({card.task!r}, 2 classes, {card.model!r}, {card.method!r}, {card.queries} queries)"
+    assert repr(prompt) == plain
+    assert repr(with_readout(prompt)) == plain.replace(" queries)", " queries, readout)")
+
+
 def test_a_readout_comes_back_exactly(prompt: TunedPrompt, tmp_path: Path) -> None:
     given = with_readout(prompt)
     loaded = TunedPrompt.load(given.save(tmp_path))

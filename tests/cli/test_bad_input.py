@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.processes import HANG_SECONDS
 from zip_ray.cli.main import main
 
 IN_PROCESS = ["--cluster.pool=in-process"]
@@ -84,7 +85,20 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
             ["compare", SMOKE, *IN_PROCESS, "--cluster.actors=2"],
             "cluster.actors: has no effect with cluster.pool in-pro",
         ),
+        (["tune", "typo.yaml"], "error: typo.yaml:1: optimzer: unknown key; known here: seed, task, model, prompt,"),
+        (["compare", "typo_suite.yaml", "--dry-run"], "optimzer: unknown key; known here: seed, task, model, prompt,"),
         (["frobnicate"], "'frobnicate' is not a command: choose tune, resume,"),
+        (["tun", QUICK], "error: 'tun' is not a command: did you mean zip-ray tune?"),
+        (["config", "shw"], "error: 'config' is not a command: did you mean zip-ray config show?"),
+        (["config"], "error: 'config' is not a command: did you mean zip-ray configs?"),
+        (["tune", "quikstart"], "error: quikstart: No such file or directory; did you mean quickstart?"),
+        (["tune", "taken"], "for a folder of images: zip-ray tune folder --task.root taken"),
+        (["tune", "digits"], "it is a task, not a config: zip-ray tune quickstart --task.name digits"),
+        (["evaluate", "taken", "--output"], "error: --output: missing: give a value (see zip-ray evaluate --help)"),
+        (
+            ["classify", "taken", ".", "--format=xml"],
+            "error: --format: 'xml': choose csv, jsonl (see zip-ray classify --help)",
+        ),
         (["tune", QUICK, *IN_PROCESS, "--model.name=ViT-B-99"], "'ViT-B-99' is unknown to open_clip: give ViT-B-"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -97,6 +111,9 @@ def test_bad_input_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "unknown_key.yaml").write_text("optimizer: {lr: 3}")
+    (tmp_path / "typo.yaml").write_text("optimzer: {method: zip}")
+    suite = "{name: typo, tasks: [digits], methods: {one: {file: methods/zip, optimzer: {rate: 3}}}}"
+    (tmp_path / "typo_suite.yaml").write_text(suite)
     (tmp_path / "method.yaml").write_text("optimizer: {method: adam}")
     (tmp_path / "type.yaml").write_text("task: {shots: many}")
     (tmp_path / "idle.yaml").write_text("execution: {in_flight: 3}")
@@ -106,6 +123,7 @@ def test_bad_input_is_one_line(
     (tmp_path / "taken").mkdir()
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zip_ray.cli.live_view.LINE_SECONDS", HANG_SECONDS)  # no line of progress on a slow machine
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2

@@ -1,15 +1,21 @@
 """Parsing of a command line: the parser finds the positional, and options override the file."""
 
+import re
+import subprocess
+import warnings
 from itertools import chain, permutations
 from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import command
 from tests.support.suite_files import suite_file
+from zip_ray import __version__
 from zip_ray.cli import settings
 from zip_ray.cli.commands import COMMANDS
 from zip_ray.cli.main import bound, main
-from zip_ray.config.reading import validate
+from zip_ray.config.reading import load_config, validate
+from zip_ray.config.shipped import shipped_configs
 from zip_ray.config.tree import Config
 from zip_ray.runs.folder import write_config
 
@@ -35,6 +41,51 @@ PLACES = {
 
 def test_every_command_is_here() -> None:
     assert PLACES.keys() == COMMANDS.keys()
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"zip-ray {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"), [("tune", "tune CONFIG [OPTIONS]"), ("doctor", "doctor [CONFIG] [OPTIONS]")]
+)
+def test_help_marks_a_positional_that_may_be_left_out(
+    name: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: zip-ray {usage}\n")
+
+
+def test_help_with_an_option_of_ones_own_without_a_description(tmp_path: Path) -> None:
+    """In a process of its own, since a class that was imported once has options in all later help."""
+    source = (
+        "from zip_ray.optimizers.base import MethodOptions, Optimizer\n"
+        "class Bare(Optimizer):\n"
+        "    class Options(MethodOptions):\n"
+        "        queries_per_ask = 2\n"
+        "        undescribed: float = 0.5\n"
+    )
+    (tmp_path / "bare_method.py").write_text(source)
+    line = command("tune", "quickstart", "--method=bare_method:Bare", "--help")
+    page = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"\noptimizer\n", page)
+    assert re.search(r"--optimizer.undescribed NUMBER +\[0.5\]\n", page)
+
+
+def test_configs_are_named_with_their_whole_purpose_and_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["configs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == {*shipped_configs()}
+    assert not any(line.endswith("…") for line in lines)
+    for name, path in shipped_configs().items():
+        assert name.startswith("suites/") or load_config(path)
+
+
+def test_warnings_are_one_line_without_source_code() -> None:
+    assert main(["--version"]) == 0
+    assert warnings.formatwarning("expect less", UserWarning, "some/module.py", 3) == "warning: expect less\n"
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,14 @@ def test_wide_greys_are_scaled(tmp_path: Path, values: type, top: int, suffix: s
     assert np.abs(shown(read_image(tmp_path / f"a.{suffix}")) - GREYS[..., None]).max() <= 1
 
 
+def test_a_file_that_is_no_image_is_named_without_python(tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("not an image")
+    with pytest.raises(InputError) as fault:
+        read_image(tmp_path / "notes.png")
+    reason = "not in a format that Pillow reads"
+    assert str(fault.value) == f"{tmp_path / 'notes.png'}: unreadable image ({reason}): replace or remove the file"
+
+
 @pytest.mark.parametrize(
     "odd", [np.float32(-0.5), np.float32(300), np.float32("nan"), np.float32("inf"), np.int32(-1), np.int32(70000)]
 )

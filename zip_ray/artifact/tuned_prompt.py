@@ -114,6 +114,14 @@ class TunedPrompt:
     head: Float32 | None = None
     """The readout folded into class features, shape (classes, embed): scores are `images @ head.T + readout.bias`."""
 
+    def __repr__(self) -> str:
+        """Without its tensors, which fill many screens."""
+        card, read_out = self.card, ", readout" if self.readout else ""
+        return (
+            f"TunedPrompt({card.task!r}, {len(card.classnames)} classes, {card.model!r}, {card.method!r}, "
+            f"{card.queries} queries{read_out})"
+        )
+
     def save(self, folder: Path) -> Path:
         """Write `tuned_prompt.safetensors` (self-contained) and, for people and scripts, its card as JSON beside it."""
         path = folder / FILE_NAME

@@ -137,7 +137,7 @@ def classify(
     Args:
         prompt: tuned_prompt.safetensors, or the folder that holds it
         images: an image, or a folder of images
-        classes: class names to choose from; default: those of the prompt
+        classes: a class name to choose from, may be given again; default: those of the prompt
         top: how many classes to print per image, the most probable ones
         format: csv has a header
     """
@@ -250,7 +250,11 @@ def replay(run_dir: Positional[Path], given: TrackingOptions) -> int:
 def configs() -> int:
     """List the configs that ship with zip-ray, with their purpose."""
     for name, path in shipped_configs().items():
-        console.print(f"{name:32} {purpose(path)}", overflow="ellipsis", no_wrap=True)
+        line = f"{name:32} {purpose(path)}"
+        if console.is_terminal:
+            console.print(line, overflow="ellipsis", no_wrap=True)
+        else:
+            print(line)
     return 0
 
 

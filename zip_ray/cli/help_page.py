@@ -37,8 +37,10 @@ class _Entry(NamedTuple):
 def top_page(commands: Mapping[str, Command]) -> str:
     """What `zip-ray --help` prints."""
     entries = [_Entry(name, _described(command.run)[0]) for name, command in commands.items()]
-    hint = "`zip-ray COMMAND --help` explains a command and its options."
-    return "\n".join(["usage: zip-ray COMMAND ...", "", *_wrapped(ABOUT), "", *_listed(entries, 14), "", hint])
+    hint = "`zip-ray COMMAND --help` explains a command and its options; `zip-ray --version` prints the version."
+    return "\n".join(
+        ["usage: zip-ray COMMAND ...", "", *_wrapped(ABOUT), "", *_listed(entries, 14), "", *_wrapped(hint)]
+    )
 
 
 def command_page(name: str, command: Command, config: Config) -> str:
@@ -51,7 +53,12 @@ def command_page(name: str, command: Command, config: Config) -> str:
     """
     summary, _ = _described(command.run)
     parameters = list(_parameters(command.run))
-    words = [entry.name for entry in parameters if not entry.name.startswith("-")]
+    given = inspect.signature(command.run).parameters
+    words = [
+        word if given[word.lower().replace("-", "_")].default is inspect.Parameter.empty else f"[{word}]"
+        for word, _ in parameters
+        if not word.startswith("-")
+    ]
     has_options = command.options or len(parameters) > len(words)
     usage = " ".join(["usage: zip-ray", name, *words, *(["[OPTIONS]"] if has_options else [])])
     lines = [usage, "", *_wrapped(summary), *([""] if parameters else []), *_listed(parameters)]
@@ -73,7 +80,7 @@ def _sections(paths: Sequence[str], config: Config) -> Iterator[tuple[str, list[
             continue
         chooser, _ = CHOOSERS.get(section, ("", ""))
         names.sort(key=lambda name: name != chooser)
-        title = f"{section}: {_first_sentence(one.__doc__ or '')}"
+        title = ": ".join(filter(None, (section, _first_sentence(one.__doc__))))
         yield title, [_option(f"{section}.{name}", one.model_fields[name], fields[name]) for name in names]
 
 
@@ -82,7 +89,7 @@ def _option(path: str, field: Any, value: object) -> _Entry:
     flag = f"--{section}.[no-]{name}" if field.annotation is bool else f"--{path}"
     flag = ", ".join([*(short for short, long in SHORT_FORMS.items() if long == path), flag.replace("_", "-")])
     shown = "" if value is None else f" [{' '.join(map(str, value)) if isinstance(value, list) else flow(value)}]"
-    return _Entry(f"{flag} {form(path)}".strip(), f"{_first_sentence(field.description)}{shown}")
+    return _Entry(f"{flag} {form(path)}".strip(), f"{_first_sentence(field.description)}{shown}".strip())
 
 
 def _parameters(run: Callable[..., int]) -> Iterator[_Entry]:
@@ -102,9 +109,9 @@ def _described(run: Callable[..., int]) -> tuple[str, dict[str, str]]:
     return " ".join(summary.split()), {name: text for name, _, text in (line.partition(": ") for line in lines)}
 
 
-def _first_sentence(text: str) -> str:
-    """The rest is for the reference."""
-    return re.split(r"(?<=[.!?])\s", " ".join(text.split()), maxsplit=1)[0].removesuffix(".")
+def _first_sentence(text: str | None) -> str:
+    """The rest is for the reference; a user's own field may have no description."""
+    return re.split(r"(?<=[.!?])\s", " ".join((text or "").split()), maxsplit=1)[0].removesuffix(".")
 
 
 def _listed(entries: Sequence[_Entry], column: int = COLUMN) -> Iterator[str]:

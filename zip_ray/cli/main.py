@@ -8,10 +8,12 @@ import io
 import logging
 import os
 import sys
+import warnings
 from typing import Any, NoReturn
 
 import tyro
 
+from zip_ray import __version__
 from zip_ray.cli import settings
 from zip_ray.cli.commands import COMMANDS
 from zip_ray.cli.flags import RUN, SHORT_FORMS, with_pairs_joined
@@ -37,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
             errors="backslashreplace"
         )  # names that the terminal's encoding lacks; stderr does so too
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # A warning in one line, as errors are; the line of source code that issued it would not help.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # to import `module:Name`: the sys.path[0] of an installed command is its own folder
     try:
@@ -56,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in HELP:
         print(top_page(COMMANDS))
+        return 0
+    if arguments == ["--version"]:
+        print(f"zip-ray {__version__}")
         return 0
     name, rest = _split(arguments)
     if COMMANDS[name].paths is RUN:
@@ -97,7 +104,10 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
     for words in (2, 1):
         if (name := " ".join(arguments[:words])) in COMMANDS:
             return name, arguments[words:]
-    raise InputError(f"'{arguments[0]}' is not a command: choose {', '.join(COMMANDS)} (see zip-ray --help)")
+    asked = (" ".join(arguments[:2]), arguments[0])
+    near = [name for words in asked for name in difflib.get_close_matches(words, COMMANDS, 1)]
+    meant = f"did you mean zip-ray {near[0]}?" if near else f"choose {', '.join(COMMANDS)} (see zip-ray --help)"
+    raise InputError(f"'{arguments[0]}' is not a command: {meant}")
 
 
 def _config_of_help(name: str, arguments: list[str]) -> Config:

@@ -20,12 +20,14 @@ CHOICES = {f"{section}.{field}" for section, (field, _) in CHOOSERS.items()}
 def section_classes(section: str) -> dict[str, type[Section]]:
     """The classes that a section may have, by the choice that it takes ("" where there is none to make).
 
-    The user's own classes are included once imported. A plain field of the root, such as `seed`, has no class.
+    The user's own classes are included once imported. A plain field of the root, such as `seed`, has no class, nor has
+    a name that is no section, which is refused when the config is validated.
     """
     if section in registry.GROUPS:
         built_in = {"": TaskConfig} if section == "task" else BUILT_IN[section]
         return {**built_in, **{name: own.Options for name, own in registry.known(section).items()}}
-    annotation = Config.model_fields[section].annotation
+    field = Config.model_fields.get(section)
+    annotation = field.annotation if field is not None else None
     return {"": annotation} if isinstance(annotation, type) and issubclass(annotation, Section) else {}
 
 

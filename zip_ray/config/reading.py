@@ -1,6 +1,8 @@
 """Configs from YAML, and faults in one line."""
 
+import shlex
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
@@ -11,6 +13,8 @@ from zip_ray.config.inert import require_effect
 from zip_ray.config.merging import Tree, leaves
 from zip_ray.config.old_names import refuse_old_names
 from zip_ray.config.plain_yaml import YamlFault, line_of, load_yaml
+from zip_ray.config.shipped import shipped_configs
+from zip_ray.config.task import BUILT_IN
 from zip_ray.config.tree import CHOOSERS, UNKNOWN_CHOICE, Config, completed
 from zip_ray.errors import InputError
 
@@ -59,7 +63,7 @@ def read_tree(path: Path, written: bool = False) -> Tree:
     try:
         tree = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; give a file, or a name that `zip-ray configs` lists") from error
+        raise InputError(f"{path}: {error.strerror}; {_instead(path)}") from error
     except YamlFault as fault:
         raise InputError(f"{path}:{fault.line}: {fault}") from fault
     except UnicodeDecodeError as error:
@@ -74,6 +78,16 @@ def read_tree(path: Path, written: bool = False) -> Tree:
             f"{schema}, this one has {VERSION}): use that version, or start a new run"
         )
     return read
+
+
+def _instead(path: Path) -> str:
+    """What to give in place of a path that is no readable file."""
+    if path.is_dir():
+        return f"give a file; for a folder of images: zip-ray tune folder --task.root {shlex.quote(str(path))}"
+    if str(path) in BUILT_IN:
+        return f"it is a task, not a config: zip-ray tune quickstart --task.name {path}"
+    near = get_close_matches(str(path), shipped_configs(), 1)
+    return f"did you mean {near[0]}?" if near else "give a file, or a name that `zip-ray configs` lists"
 
 
 def validate(tree: Tree, source: str) -> Config:

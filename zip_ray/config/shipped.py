@@ -17,8 +17,9 @@ def find_config(name: str) -> Path:
 
 
 def shipped_configs() -> dict[str, Path]:
-    """All configs of runs and suites that ship, by name."""
-    return {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
+    """All configs of runs and suites that ship, by name; those below cluster/ are for Ray's launchers."""
+    paths = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
+    return {name: path for name, path in paths.items() if not name.startswith("cluster/")}
 
 
 def purpose(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from zip_ray.errors import InputError
 
@@ -45,7 +45,8 @@ def named(image: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
+        unknown = isinstance(error, UnidentifiedImageError)  # whose message has a Python object in it
+        reason = "not in a format that Pillow reads" if unknown else " ".join(str(error).split())
         raise InputError(f"{image}: unreadable image ({reason}): replace or remove the file") from error
 
 
