@@ -53,7 +53,11 @@ def test_a_finished_run(folder: Path) -> None:
     record = Record(folder / "metrics.jsonl")
     record.append(end_event(4))
     record.close()
-    assert status(folder)[0] == f"{folder}: finished"
+    head, queries, speed, accuracy = status(folder)  # no actors, and no time left
+    assert head == f"{folder}: finished"
+    assert queries.startswith("40/5,000 queries  loss 1.500")
+    assert speed == "20 queries/s"
+    assert accuracy.startswith("tuned prompt: test accuracy ")
 
 
 def test_a_run_that_has_not_begun(folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_the_default_does_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(self_checks, "cores", lambda: 16)
     config = validate({"cluster": {"actors": 2}}, "test")
     assert threads.threads(config) == 1
-    assert self_checks.devices(config).endswith("1 threads per actor; execution.threads auto would give it 8")
+    assert self_checks.devices(config).endswith("1 thread per actor; execution.threads auto would give it 8")
     config = validate({"cluster": {"actors": 2}, "execution": {"threads": "auto"}}, "test")
     assert self_checks.devices(config).endswith("8 threads per actor")
 

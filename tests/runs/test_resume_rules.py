@@ -6,7 +6,16 @@ import pytest
 
 from tests.support.loop import make_config, tune
 from zip_ray.errors import InputError
-from zip_ray.runs.resume_rules import require_whole_steps
+from zip_ray.runs.resume_rules import require_room, require_whole_steps
+
+
+def test_a_budget_below_what_was_used_is_refused() -> None:
+    outcome, _ = tune(make_config(budget={"queries": 30}))
+    used = outcome.state.account.charged
+    require_room(Path("run"), outcome.state, make_config(budget={"queries": used}))
+    require_room(Path("run"), outcome.state, make_config(budget={"queries": None, "steps": 1}))
+    with pytest.raises(InputError, match=rf"^budget\.queries: {used - 1}: run has used {used} already: give at least"):
+        require_room(Path("run"), outcome.state, make_config(budget={"queries": used - 1}))
 
 
 @pytest.mark.parametrize("incumbent", ["mean", "last"])

@@ -75,7 +75,7 @@ class Suite(Section):
         if isinstance(tasks, list):
             read["tasks"] = _by_label(_task(task) for task in tasks)
         if isinstance(methods, list):
-            read["methods"] = _by_label((Path(str(file)).stem, {"file": str(file)}) for file in methods)
+            read["methods"] = _by_label(_method(file) for file in methods)
         return read
 
     @field_validator("shots", "seeds")
@@ -206,6 +206,16 @@ def _by_label(entries: Iterable[tuple[str, Tree]]) -> dict[str, Tree]:
             raise ValueError(f"two entries of a list are called '{label}': give each its label, as a mapping")
         found[label] = tree
     return found
+
+
+def _method(file: Any) -> tuple[str, Tree]:
+    """Label and fields of an entry of a list of methods."""
+    if not isinstance(file, str):
+        raise ValueError(
+            f"methods: {file!r} in a list of config files: to give labels or changes, write a mapping of labels, "
+            "`LABEL: {file: CONFIG, ...}`, without dashes"
+        )
+    return Path(file).stem, {FILE: file}
 
 
 def _task(task: Any) -> tuple[str, Tree]:

@@ -31,6 +31,7 @@ from zip_ray.runs.opening import facts_of, pool_watch, start_event
 from zip_ray.runs.query_plan import plan_queries
 from zip_ray.runs.remote_copy import RemoteCopy, require_free
 from zip_ray.runs.resume_rules import (
+    require_room,
     require_same,
     require_same_images,
     require_same_schedule,
@@ -124,6 +125,7 @@ def resume(
         config = with_round_of(config, started_with(folder, start))
         require_same(folder, start, config)
         require_same_schedule(folder, start, config)
+        require_room(folder, state, config)
         require_whole_steps(folder, state, config)
         with closing(open_pool(config)) as pool:
             facts = facts_of(pool, pool_watch(pool, listen))

@@ -53,7 +53,7 @@ class Summary:
             case EndEvent():
                 self._end, self._asked = event, None
             case StepEvent():
-                self._first, self._step, self._asked = self._first or event, event, None
+                self._first, self._step, self._asked, self._end = self._first or event, event, None, None
 
     def lines(self, silent: float = 0.0) -> list[str]:
         """Progress; rate and time left; actors; at the end, the tuned prompt's accuracy.
@@ -70,11 +70,13 @@ class Summary:
         pace = f"{step.queries_per_second:.0f} queries/s, {self.mean_rate:.0f} since the start"
         if silent >= LINE_SECONDS:
             pace = f"latest step {silent:.0f} s ago, {self.mean_rate:.0f} queries/s since the start"
+        if self._end is not None:  # no actor works for it any more
+            return [head, f"{self.mean_rate:.0f} queries/s", *self._said(), f"tuned prompt: {accuracy_text(self._end)}"]
         stale = f"  staleness {step.staleness:.1f}" if step.staleness else ""
-        wasted = f"  {step.wasted} queries wasted" if step.wasted else ""
+        wasted = f"  {step.wasted} {'query' if step.wasted == 1 else 'queries'} wasted" if step.wasted else ""
         dropped = f"  {step.dropped} answers too late" if step.dropped else ""
         pace = f"testing the tuned prompt{self._parts()}" if self._asked else f"{pace}{self._left()}"
-        return [head, f"{pace}{stale}{wasted}{dropped}", *self._said(), *self._actors(), *self._test()]
+        return [head, f"{pace}{stale}{wasted}{dropped}", *self._said(), *self._actors()]
 
     def _parts(self) -> str:
         """How far a test is that the run waits for."""
@@ -97,9 +99,6 @@ class Summary:
         """What the run has said once."""
         chosen = [chosen_text(self._chosen)] if self._chosen else []
         return chosen + ([stall_text(self._stall)] if self._stall else [])
-
-    def _test(self) -> list[str]:
-        return [f"tuned prompt: {accuracy_text(self._end)}"] if self._end else []
 
     def _queries(self, step: StepEvent) -> str:
         limit = self._budget.queries

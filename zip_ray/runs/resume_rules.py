@@ -59,6 +59,17 @@ def require_same_schedule(folder: Path, start: StartEvent, config: Config) -> No
         )
 
 
+def require_room(folder: Path, state: RunState, config: Config) -> None:
+    """Refuse a budget that the run has exceeded already: what it charged would be more than the budget.
+
+    Raises:
+        InputError: names the limit and what has been used.
+    """
+    limit, used = config.budget.queries, state.account.charged
+    if limit is not None and limit < used:
+        raise InputError(f"budget.queries: {limit}: {folder} has used {used} already: give at least that many")
+
+
 def require_whole_steps(folder: Path, state: RunState, config: Config) -> None:
     """Refuse a longer budget where the last step was cut short: an undisturbed run would have made a whole one.
 

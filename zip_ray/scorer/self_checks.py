@@ -59,7 +59,7 @@ def devices(config: Config) -> str:
         return f"{text}; {wanted} threads of actors will share them: lower cluster.actors for full speed"
     if gpus and cluster.gpus == 0:
         return f"{text}; the GPUs stay idle: leave out cluster.gpus_per_actor"
-    text = f"{text}, {each} threads per actor"
+    text = f"{text}, {each} {'thread' if each == 1 else 'threads'} per actor"
     return text if each >= auto else f"{text}; execution.threads auto would give it {auto}"
 
 
@@ -86,7 +86,7 @@ def model(config: Config) -> str:
             f"(largest difference {difference:.1e}): choose another model"
         )
     size = sum(p.numel() for p in clip.model.parameters()) / 1e6
-    return f"{config.clip.name}: {size:.1f}M parameters, soft prompt of words = words (difference {difference:.0e})"
+    return f"{config.clip.name}: {size:.1f}M parameters; words and their embeddings give the same text features ({difference:.0e})"
 
 
 def task(config: Config) -> str:
