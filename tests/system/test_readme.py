@@ -65,8 +65,10 @@ commands run in this process, without actors of their own."""
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's clone, with a folder of images in it."""
+    """A user's clone, with a folder of images in it, and the YAML files that the pages show."""
     folder = clone(tmp_path_factory.mktemp("clone"))
+    for block in (block for page in PAGES for block in blocks(page, "yaml")):
+        (folder / block.splitlines()[0].removeprefix("# ")).write_text(block)
     for part in ("train", "test"):
         for label, name in enumerate(("red_square", "blue_square")):
             (folder / "images" / part / name).mkdir(parents=True)
