@@ -265,6 +265,10 @@ def test_of_two_trees_the_later_wins(one: dict, two: dict) -> None:
         ({"methods": {"A": {"by_task": {"letters": {}}}}}, "methods.A.by_task: 'letters' is not a task of the suite"),
         ({"methods": {"A": {"by_task": {"digits": None}}}}, "methods.A.by_task: give changes, section by section"),
         ({"methods": ["a/zip.yaml", "b/zip.yaml"]}, "mini.yaml: two entries of a list are called 'zip'"),
+        (
+            {"methods": [{"A": {"file": "methods/zip"}}]},
+            "in a list of config files: to give labels or changes, write a mapping of labels, `LABEL: {file: CONFIG,",
+        ),
         ({"protocol": "transfer"}, "protocol transfer needs targets"),
         ({"targets": {"letter": {"name": "letter"}}}, "protocol few-shot has no targets"),
         (

@@ -99,6 +99,46 @@ print("classified")
 """
 
 
+A_NEW_USER = """
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+import zip_ray
+
+for green, part in enumerate(("train", "test")):
+    for label, name in enumerate(("red_square", "blue_square")):
+        Path("images", part, name).mkdir(parents=True)
+        for i in range(9):
+            colour = (200 - i, green, 0) if label == 0 else (0, green, 200 - i)
+            Image.new("RGB", (40, 40), colour).save(Path("images", part, name, f"{i}.png"))
+
+common = {"task": {"root": "images", "shots": 4}, "tracking": {"enabled": False}, "progress": False}
+with zip_ray.open_pool("folder", task=common["task"], cluster={"pool": "in-process"}) as pool:
+    runs = [
+        zip_ray.tune("folder", optimizer={"perturbation_scale": c}, queries=60, output=f"runs/{c}", pool=pool, **common)
+        for c in (0.1, 0.5)
+    ]
+    best = max(runs, key=lambda run: run.accuracy)
+    further = zip_ray.tune("folder", prompt={"init": str(best.folder)}, queries=60, pool=pool, **common)
+prompt = zip_ray.TunedPrompt.load(best.folder)
+found = prompt.classifier()("images/test")
+assert np.mean([one.classname.replace(" ", "_") == one.path.parent.name for one in found]) == best.accuracy
+assert Path(further.prompt.card.prompt["init"]).samefile(best.folder)
+prompt.export("weights.npz")
+assert [*np.load("weights.npz")["classnames"]] == ["blue square", "red square"]
+assert zip_ray.evaluate(best) == {name: best.accuracies[name] for name in zip_ray.evaluate(best)}
+assert zip_ray.resume(best.folder, queries=120, cluster={"pool": "in-process"}, progress=False).queries > best.queries
+print("done")
+"""
+
+
+def test_a_folder_of_images_from_a_sweep_to_a_classifier(run: Run) -> None:
+    """As a new user would, from Python and in an empty folder: sweep on a kept pool, load, classify, start again from
+    the tuned prompt, export, evaluate, resume."""
+    assert run("python", "-c", A_NEW_USER).endswith("done\n")
+
+
 def test_the_mlflow_model_and_the_prompt_classify_files_from_elsewhere(run: Run) -> None:
     """Models from code: no clone is available."""
     assert run("python", "-c", CLASSIFY).endswith("classified\n")
