@@ -148,7 +148,8 @@ class Fleet:
         if number not in self.proven and not blameless:
             self._failed_starts.append(number)
             if self.given_up[-1:] == [number]:
-                _log.warning("%d actors are no longer replaced; last error: %s", len(self.given_up), self.last_error)
+                count = "1 actor is" if len(self.given_up) == 1 else f"{len(self.given_up)} actors are"
+                _log.warning("%s no longer replaced; last error: %s", count, self.last_error)
         self.proven.discard(number)
 
     def require_enough(self, now: float, shortage: Callable[[], str | None]) -> None:

@@ -70,7 +70,7 @@ def test_an_actor_that_never_starts_is_given_up_while_the_others_work(caplog: py
     assert fleet.given_up == [5]
     assert list(fleet.actors) == [1]
     assert [r.getMessage() for r in caplog.records if "no longer replaced" in r.msg] == [
-        f"1 actors are no longer replaced; last error: actor 5: {BUSY}"
+        f"1 actor is no longer replaced; last error: actor 5: {BUSY}"
     ]
 
 

@@ -152,7 +152,8 @@ def load_model(prompt: TunedPrompt) -> FrozenClip:
     """
     if prompt.card.scorer != "clip":
         raise InputError(
-            f"the prompt was tuned with model.scorer '{prompt.card.scorer}': it needs that scorer to classify"
+            f"the prompt was tuned with model.scorer '{prompt.card.scorer}', which takes images of its task, no files: "
+            "test it with `zip-ray evaluate --cluster.pool ray`"
         )
     config = ModelConfig(name=prompt.card.model, pretrained=prompt.card.pretrained)
     return load_clip(config, "cuda" if torch.cuda.is_available() else "cpu")

@@ -104,9 +104,10 @@ def metrics_of(event: Event) -> dict[str, float]:
 def description(start: StartEvent) -> str:
     """What MLflow's page of a run says at its top: a sentence."""
     task, budget, seed = start.config["task"], start.config["budget"], start.config["seed"]
-    limits = [f"{budget[unit]:g} {unit}" for unit in ("queries", "seconds") if budget[unit] is not None]
+    limits = [f"{budget[unit]:g} {unit}" for unit in ("queries", "seconds", "steps") if budget[unit] is not None]
+    model = start.config["model"].get("name", start.config["model"]["scorer"])  # a user's own scorer may have no name
     return (
-        f"`{start.config['optimizer']['method']}` tunes a prompt of `{start.config['model']['name']}` for "
+        f"`{start.config['optimizer']['method']}` tunes a prompt of `{model}` for "
         f"`{task['name']}`, {task['shots']} images per class, seed {seed}, within {' and '.join(limits)}."
     )
 

@@ -82,7 +82,7 @@ def at_chance(accuracies: Iterable[float], images: int, classes: int) -> str:
         return ""
     return (
         f"zero-shot is not above chance ({best:.1%}, 95% interval {low:.1%} to {high:.1%} on {images:,} images; chance "
-        f"{1 / classes:.1%}): if the model does not know these classes, choose a larger one (--model.name)"
+        f"{1 / classes:.1%}): if the model does not know these classes, choose a larger one (section model)"
     )
 
 

@@ -86,7 +86,10 @@ def model(config: Config) -> str:
             f"(largest difference {difference:.1e}): choose another model"
         )
     size = sum(p.numel() for p in clip.model.parameters()) / 1e6
-    return f"{config.clip.name}: {size:.1f}M parameters; words and their embeddings give the same text features ({difference:.0e})"
+    return (
+        f"{config.clip.name}: {size:.1f}M parameters; words and their embeddings give the same text features "
+        f"(largest difference {difference:.0e})"
+    )
 
 
 def task(config: Config) -> str:
