@@ -155,6 +155,17 @@ def test_other_classes_get_the_prompt_alone(
     assert found == [one.classname for one in replace(prompt, readout=None).classifier(names)(images / "test")]
 
 
+def test_a_prompt_of_ones_own_scorer_names_the_command_that_tests_it(
+    made: tuple[TunedPrompt, Scorer, EvaluationResult],
+) -> None:
+    prompt, _, _ = made
+    own = replace(prompt, card=prompt.card.model_copy(update={"scorer": "over_http:HttpScorer"}))
+    with pytest.raises(
+        InputError, match=r"'over_http:HttpScorer'.*: test it with `zip-ray evaluate --cluster.pool ray`$"
+    ):
+        own.classifier()
+
+
 def test_images_come_as_files_folders_or_open(
     made: tuple[TunedPrompt, Scorer, EvaluationResult], images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

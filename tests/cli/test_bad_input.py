@@ -65,6 +65,7 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
         (["classify", "damaged.safetensors", "."], "damaged.safetensors: not a tuned prompt"),
         (["replay", "taken"], "taken: no config.yaml: give the folder of a run"),
         (["tune"], "CONFIG: missing: YAML file, or the name of a config that ships"),
+        (["tune", "-v"], "error: CONFIG: missing (see zip-ray tune --help)"),
         (["tune", "--seed", "2"], "CONFIG: missing: YAML file"),
         (["tune", QUICK, SMOKE], "Unrecognized options: "),
         (["tune", QUICK, "--method"], "--optimizer.method: give gauss-newton|zip|spsa|"),

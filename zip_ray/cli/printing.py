@@ -154,7 +154,8 @@ def parse_failure(text: str, command: str) -> str:
     path = option.group()[2:].replace("-", "_") if option else ""
     if option and path in RUN():
         what = f"{option.group()}: give {form(path)}"
-    what = re.sub(r"^Missing value for argument '(.*?)'.*", r"\1: missing: give a value", what)
+    what = re.sub(r"^Missing value for argument '(--.*?)'.*", r"\1: missing: give a value", what)
+    what = re.sub(r"^Missing value for argument '(\w+)'.*", lambda found: f"{found[1].upper()}: missing", what)
     if choice := re.match(r"invalid choice (.*?) for argument '(.*?)'\. Expected one of \((.*?)\)", what):
         given, name, choices = choice.groups()
         what = f"{name}: {given}: choose {choices.replace(chr(39), '')}"
