@@ -27,6 +27,11 @@ SMOKE = str(ROOT / "configs" / "suites" / "smoke.yaml")
         ),
         (["tune", "method.yaml"], "method.yaml:1: optimizer.method: 'adam': choose gauss-newton, zip, spsa, spsa-gc,"),
         (["tune", "type.yaml"], "type.yaml:1: task.shots: 'many': Input should be a valid integer"),
+        (["tune", "word.yaml"], "error: word.yaml:1: optimizer: 'zip': Input should be a mapping of fields\n"),
+        (
+            ["tune", QUICK, "--cluster.actors=two"],
+            "error: cluster.actors: 'two': Input should be a valid integer or a list or 'auto' or 'per-gpu'\n",
+        ),
         (["tune", "list.yaml"], "list.yaml: holds a list; a config is a mapping"),
         (["tune", "broken.yaml"], "broken.yaml:1: not YAML"),
         (
@@ -118,6 +123,7 @@ def test_bad_input_is_one_line(
     (tmp_path / "method.yaml").write_text("optimizer: {method: adam}")
     (tmp_path / "type.yaml").write_text("task: {shots: many}")
     (tmp_path / "idle.yaml").write_text("execution: {in_flight: 3}")
+    (tmp_path / "word.yaml").write_text("optimizer: zip")
     (tmp_path / "list.yaml").write_text("- 1")
     (tmp_path / "broken.yaml").write_text("a: [")
     (tmp_path / "damaged.safetensors").write_bytes(b"\x10" + bytes(40))

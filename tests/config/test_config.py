@@ -116,7 +116,7 @@ def test_shares_of_a_gpu(share: float) -> None:
         ),
         ({"optimizer": {"method": "adam"}}, "x: optimizer.method: 'adam': choose gauss-newton, zip, spsa, spsa-gc,"),
         ({"prompt": {"space": "soft"}}, "x: prompt.space: 'soft': choose low-rank, full,"),
-        ({"task": 3}, "x: task: 3: Input should be a valid dictionary"),
+        ({"task": 3}, "x: task: 3: Input should be a mapping of fields"),
     ],
 )
 def test_faults_name_field_value_and_remedy(tree: dict, message: str) -> None:

@@ -1,5 +1,6 @@
 """Configs from YAML, and faults in one line."""
 
+import re
 import shlex
 from contextlib import suppress
 from difflib import get_close_matches
@@ -24,6 +25,12 @@ VERSION, FIRST_VERSION = 2, 1
 """The current schema, and that of files without a number, whose fields had other names."""
 WANTED = "Input should be "
 """How pydantic's messages about a value begin."""
+PLAIN = {
+    r"a valid dictionary( or instance of \w+)?": "a mapping of fields",
+    "a valid tuple": "a list",
+    r", unable to parse string as an? \w+": "",
+}
+"""Patterns in those messages that say something only to those who know Python, with what replaces them."""
 
 
 def load_config(path: Path) -> Config:
@@ -140,7 +147,10 @@ def explain(error: ValidationError, root: type[BaseModel] = Config, tree: Tree |
     if fault["type"] == "value_error":
         return f"{field}: {message}" if location else message
     others = (other["msg"] for other in faults[1:] if _field(root, other["loc"]) == field)  # of a union, one a member
-    return f"{field}: {fault['input']!r}: {' or '.join([message, *(text.removeprefix(WANTED) for text in others)])}"
+    wanted = " or ".join([message, *(text.removeprefix(WANTED) for text in others)])
+    for python, plain in PLAIN.items():
+        wanted = re.sub(python, plain, wanted)
+    return f"{field}: {fault['input']!r}: {wanted}"
 
 
 def _field(root: type[BaseModel], location: tuple[int | str, ...]) -> str:
