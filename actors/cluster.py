@@ -70,9 +70,9 @@ def _join(address: str, options: dict[str, Any]) -> None:
         try:
             ray.init(address=address, **options)
             return
-        except ConnectionAbortedError as error:  # raised for nothing else
+        except ConnectionAbortedError as error:  # raised for nothing but this
             if tries == START_TRIES:
-                cause = str(error).strip().rpartition("\n")[2]  # it ends with the traceback of the other side
+                cause = str(error).strip().rpartition("\n")[2]  # the message ends with the traceback of the other side
                 raise PoolError(
                     f"the Ray cluster at '{address}' does not start its server for this client ({short(cause)}): free "
                     "memory or cores on its head, or join the cluster without ray://"

@@ -22,7 +22,7 @@ OWN_FAULT = (OutOfMemoryError, RuntimeEnvSetupError, ActorUnschedulableError)
 CAUSE = 160
 """Longest cause of an actor's death that is shown, in characters."""
 NODE_DIED = "its node has died"
-"""How Ray says that an actor was lost with its node."""
+"""Ray's wording when an actor was lost with its node."""
 
 
 def fault(error: RayError, loading: bool) -> tuple[str, bool]:

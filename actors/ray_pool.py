@@ -41,8 +41,8 @@ TEND_SECONDS = 1.0
 IDLE_SECONDS = 5.0
 """Seconds between two calls to idle actors: Ray reports the failure of an actor only to a pending call."""
 WAIT_SECONDS = 5.0
-"""Seconds that actors may be pending before their cause is asked for, and between two such questions: within them an
-actor that has its place starts its process."""
+"""Seconds that actors may be pending before the reason is asked for, and between two such queries: by then an actor
+that has a place has started its process."""
 Call = int | Literal["arrive", "load"]
 """The call behind a reference: the id of its first work, or the name of a method that takes no work."""
 
@@ -77,12 +77,12 @@ class RayPool:
         self._refs: dict[Any, tuple[int, Call]] = {}
         """Pending calls: the actor and the call."""
         self._answers: list[Answer] = []
-        """Received, and not yet collected."""
+        """Answers received and not yet collected."""
         self._tended = self._called = 0.0
         self._waits, self._asked = "", time.monotonic()
         """Why actors are pending, and when that was asked."""
         self._run, self._namespace = run, f"zip-ray-{uuid.uuid4().hex}"
-        """Of the actors' names. With a namespace per pool, those of two runs of one name never collide."""
+        """Parts of the actors' names. With a namespace per pool, the names of two runs with one name do not collide."""
         try:
             self._cluster = cluster.settled(ray.cluster_resources().get("GPU", 0.0))
             self._fleet = Fleet(self._cluster, time.monotonic())
@@ -176,7 +176,7 @@ class RayPool:
             InputError: the scorer refuses the run's input.
         """
         number, call = self._refs.pop(ref, (0, "arrive"))
-        if not number:  # its actor was found lost in this same pass
+        if not number:  # its actor was found lost earlier in this pass
             return
         try:
             value = ray.get(ref, timeout=TAKE_SECONDS)

@@ -10,7 +10,7 @@ from zip_ray.actors.cluster import free_places, shortage
 from zip_ray.config.resources import ClusterConfig
 
 HOLDERS = 4
-"""Holders that are named, the largest first."""
+"""Number of holders named, the largest first."""
 
 Amounts = Mapping[str, float]
 """CPUs and GPUs, by "CPU" and "GPU"."""
@@ -35,7 +35,7 @@ def why_waiting(cluster: ClusterConfig) -> str:
 
 
 def waiting_text(need: Amounts, total: Amounts, free: Amounts, holders: Mapping[str, Amounts]) -> str:
-    """That an actor waits for resources, in numbers.
+    """A message that an actor waits for resources, with the numbers.
 
     Args:
         need: of an actor, on one node; only what it needs.
@@ -57,12 +57,14 @@ def waiting_text(need: Amounts, total: Amounts, free: Amounts, holders: Mapping[
 
 
 def _amounts(amounts: Amounts, kinds: list[str]) -> str:
-    """Such as "2 CPU and 1 GPU"; without what there is none of."""
+    """Text such as "2 CPU and 1 GPU"; kinds with none are left out."""
     return " and ".join(f"{amounts[kind]:g} {kind}" for kind in kinds if amounts.get(kind, 0.0) > 1e-6)
 
 
 def _holders() -> dict[str, Amounts]:
-    """What the running actors of the cluster hold, by class; those of a zip-ray run by its name.
+    """What the cluster's running actors hold, by class, and those of a zip-ray run by its name.
+    Excludes tasks, placement groups and actors that are starting. Empty for a Ray client, which cannot ask, and with
+    a Ray that keeps the table elsewhere, since it is not part of the public interface.
 
     Tasks, placement groups and actors that are starting are not among them. Empty for a Ray client, which cannot ask,
     and with a Ray that keeps the table elsewhere: it is not part of the public interface.

@@ -90,7 +90,7 @@ def main(options: Options) -> int:
 
 
 def row(key: Key, runs: list[Figures]) -> list[str]:
-    """A line of the table; every seed is shown."""
+    """A row of the table; every seed is shown."""
     tuned = [100 * f.tuned for f in runs]
     seconds = float(np.mean([f.seconds for f in runs]))
     return [
@@ -106,7 +106,7 @@ def row(key: Key, runs: list[Figures]) -> list[str]:
 
 
 def write(head: str, text: str, found: dict[Key, list[Figures]]) -> None:
-    """docs/measurements/accuracy.md and docs/measurements/accuracy.png."""
+    """Write docs/measurements/accuracy.md and docs/measurements/accuracy.png."""
     note = (
         "Made by `python benchmarks/accuracy.py --write`. Zero-shot is the task's plain template. `published` is "
         "configs/published.yaml (random context, a = 0.01, random crops); `template's words` is "
@@ -120,7 +120,7 @@ def write(head: str, text: str, found: dict[Key, list[Figures]]) -> None:
 
 
 def draw(path: Path, found: dict[Key, list[Figures]]) -> None:
-    """Points for seeds, a dash for zero-shot."""
+    """Draw a point per seed and a dash for zero-shot."""
     figure = new_figure(8, 4.8)
     axes = figure.add_subplot()
     tasks = list(dict.fromkeys(task for _, task in found))

@@ -1,4 +1,4 @@
-"""What the programs under benchmarks/ share: runs without Ray and without files, tables, the machine in words."""
+"""What the programs in benchmarks/ share: runs without Ray and without files, tables, a description of the machine."""
 
 import os
 import platform
@@ -36,7 +36,7 @@ TASKS = ("digits", "count", "texture", "shape", "letter")
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What every program here takes."""
+    """Options of every program here."""
 
     quick: bool = False
     """A small part of it, in under a minute."""
@@ -76,11 +76,11 @@ def configure(task: str, seed: int, queries: int, /, **sections: object) -> Conf
 
 
 def run(config: Config, scorer: Scorer | None = None) -> Figures:
-    """Tune with the loop, the ledger and the scorer of the program itself, in this process, on its thread."""
+    """Tune with zip-ray's own loop, ledger and scorer, in this process and thread."""
     scorer = scorer or build_scorer(config)
     facts = scorer.facts()
     space = make_space(config.prompt, facts.shape, config.seed)
-    evaluate(scorer, "test", facts.template)  # features of the test images are not part of the time
+    evaluate(scorer, "test", facts.template)  # the time does not include features of the test images
     start = time.perf_counter()
     pool = InProcessPool(lambda: scorer)
     outcome = Tuning(config, pool, RunState(OptimizerState(space.initial())), lambda _: None, lambda _: None).run()
@@ -112,7 +112,7 @@ Done = TypeVar("Done")
 
 
 def parallel(function: Callable[[Job], Done], jobs: Sequence[Job], processes: int) -> Iterator[Done]:
-    """Results in the order of the jobs, as they come, from fresh processes; progress on stderr. One job alone runs in
+    """Results in the order of the jobs, as they come, from fresh processes; progress on stderr. A single job runs in
     this process."""
     if len(jobs) == 1:
         yield function(jobs[0])
@@ -122,7 +122,7 @@ def parallel(function: Callable[[Job], Done], jobs: Sequence[Job], processes: in
 
 
 def machine() -> str:
-    """The machine, for whoever reads the figures."""
+    """A description of the machine, for readers of the figures."""
     return f"{os.cpu_count()} cores of {processor()}, torch {torch.__version__}, Python {platform.python_version()}"
 
 

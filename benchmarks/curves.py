@@ -1,4 +1,4 @@
-"""Accuracy against virtual time: a run over a pool whose clock is not that of the wall."""
+"""Accuracy against virtual time: a run over a pool with a simulated clock."""
 
 from typing import NamedTuple, Protocol
 
@@ -14,12 +14,12 @@ from zip_ray.tuning.state import RunState
 
 
 class Look(NamedTuple):
-    """At a run."""
+    """The state of a run at one moment."""
 
     seconds: float
     queries: int
     accuracy: float
-    """Of the latest iterate on the test images."""
+    """Accuracy of the latest iterate on the test images."""
 
 
 Curve = list[Look]
@@ -33,7 +33,7 @@ class TimedPool(Pool, Protocol):
 
 
 def follow(config: Config, scorer: ScorerLike, pool: TimedPool) -> Curve:
-    """A run from its survey on, looked at whenever it keeps a checkpoint.
+    """Follow a run from its survey on, testing it whenever it keeps a checkpoint.
 
     Args:
         config: of the run.
@@ -67,16 +67,16 @@ def follow(config: Config, scorer: ScorerLike, pool: TimedPool) -> Curve:
 
 
 def seconds_to(target: float, curve: Curve) -> float:
-    """When a look finds the target reached for the first time; infinite if none does."""
+    """Time of the first test that reaches the target; infinite if none does."""
     return next((look.seconds for look in curve if look.accuracy >= target), float("inf"))
 
 
 def mean_of(curves: list[Curve]) -> Curve:
-    """The mean accuracy of several runs at each time at which one was looked at."""
+    """The mean accuracy of several runs, at each time at which one was tested."""
     times = sorted({look.seconds for curve in curves for look in curve})
     return [Look(at, 0, sum(_at(curve, at) for curve in curves) / len(curves)) for at in times]
 
 
 def _at(curve: Curve, seconds: float) -> float:
-    """Accuracy at a time: that of the latest look."""
+    """Accuracy at a time: that of the latest test."""
     return next((look.accuracy for look in reversed(curve) if look.seconds <= seconds), curve[0].accuracy)

@@ -40,9 +40,9 @@ WANTED_SHARE = 0.1
 ROUND, ROUND_SECONDS = 128, 0.05
 """Queries of a round of gauss-newton, on as many actors, and the seconds that it takes them."""
 CLASSES, SHOTS = 1000, 16
-"""Of the task."""
+"""Classes and images per class of the task."""
 IMAGES, DIMENSION = 128, 8 * 512
-"""Of a mini-batch, and of the context of a ViT-B/16 with eight tokens."""
+"""Images of a mini-batch, and parameters of a ViT-B/16's context of eight tokens."""
 ROUNDS = 8
 ACTORS = 4
 SHARES = {
@@ -85,7 +85,7 @@ def capacity(opened: Pool, pairs: int, together: int, auto: bool = False) -> tup
 
 
 def shares(profile: cProfile.Profile) -> dict[str, float]:
-    """Of the profiled time, by part of the driver."""
+    """Shares of the profiled time, by part of the driver."""
     stats = pstats.Stats(profile)
     times: dict[str, float] = {}
     total = float(stats.total_tt)  # type: ignore[attr-defined]
@@ -115,16 +115,16 @@ def growth(opened: Pool, queries: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Round:
-    """What a round of gauss-newton takes the driver, in processor seconds."""
+    """The driver's processor seconds in a round of gauss-newton."""
 
     asking: float
     telling: float
     mebibytes: float
-    """Of an answer's scores."""
+    """Size of an answer's scores."""
 
     @property
     def share(self) -> float:
-        """Of the time that the actors take."""
+        """The driver's share of the time that the actors take."""
         return (self.asking + self.telling) / ROUND_SECONDS
 
 
@@ -160,7 +160,7 @@ def measure_round(kept: int | None, rounds: int) -> Round:
 
 
 def round_table(measured: dict[str, Round]) -> str:
-    """A row per number of classes kept."""
+    """A row per number of kept classes."""
     rows = [
         [
             kept,

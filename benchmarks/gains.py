@@ -143,7 +143,7 @@ def file_of(method: Method) -> Path:
 
 
 def shipped(method: Method) -> Config:
-    """What it says."""
+    """The method's tuned file, as a config."""
     return load_config(file_of(method))
 
 

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # else asking whether there is a GPU would spoil it for a fork
+os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # otherwise checking for a GPU would make it unusable in a fork
 
 from benchmarks.on_gpu.running import Outcome, Part, Row, Setting, markdown, run_part
 
@@ -32,7 +32,7 @@ WANTED_TIMES, WANTED_PEAK, WANTED_BUSY = 30.0, 0.5, 0.9
 
 
 def parts() -> dict[str, Part]:
-    """The parts; importing them here, before any is run, is paid once for all."""
+    """The parts; importing them here, before any is run, costs the time only once."""
     from benchmarks.on_gpu import agreement, end_to_end, generative, precision, text_passes
 
     return {
@@ -46,7 +46,7 @@ def parts() -> dict[str, Part]:
 
 
 def judge(found: dict[str, Outcome]) -> list[str]:
-    """The wanted figures beside those reached."""
+    """The wanted figures beside the measured ones."""
     passes, runs = (found[name].rows if name in found else [] for name in ("b", "d"))
     said = []
     for count in (47, 100):
@@ -69,7 +69,7 @@ def _best(rows: list[Row], case: str, column: str) -> float | None:
 
 
 def write(folder: Path, setting: Setting, titles: dict[str, str], found: dict[str, Outcome]) -> None:
-    """What is known so far, as JSON and as Markdown."""
+    """Write what is known so far, as JSON and as Markdown."""
     where = f"{platform.machine()}, Python {platform.python_version()}, {json.dumps(versions())}"
     said = judge(found)
     whole = {"device": setting.device, "quick": setting.quick, "machine": where, "wanted": said}
@@ -82,7 +82,7 @@ def write(folder: Path, setting: Setting, titles: dict[str, str], found: dict[st
 
 
 def versions() -> dict[str, str]:
-    """Of what the figures depend on; asks no GPU, which a fork could not use then."""
+    """Versions of the packages that matter; does not touch the GPU, which a fork could then not use."""
     import torch
     import transformers
 

@@ -18,7 +18,7 @@ from zip_ray.tuning.state import RunState
 
 @dataclass(frozen=True)
 class Reached:
-    """By a run, on validation images."""
+    """What a run reached on validation images."""
 
     accuracy: float
     loss: float

@@ -1,4 +1,4 @@
-"""Rounds that close before all answers are there: what that gains beside actors that are slow or lost, and costs."""
+"""Rounds that close before all answers have arrived: the gain with slow or lost actors, and the cost."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -15,7 +15,7 @@ PASS_SECONDS = 0.05
 SLOW_AFTER, LOST_AFTER = 0.3, 0.6
 """Seconds after which an actor becomes ten times slower, and another never answers again."""
 SHARES = (None, 0.95, 0.9, 0.8)
-"""Of a round's answers that close it; None for synchronous rounds."""
+"""Share of a round's answers at which it closes; None for synchronous rounds."""
 OF_GAIN = 0.75
 """Share of the synchronous gain, from the start to the end, that is the target."""
 
@@ -34,7 +34,7 @@ Curves = dict[tuple[float | None, bool], Curve]
 
 
 class Cluster(SimulatedPool):
-    """Actors under the dispatcher of the real pool, in virtual time: each pass takes its time, give or take a tenth."""
+    """Actors under the real pool's dispatcher, in virtual time; each pass takes its time, plus or minus a tenth."""
 
     def __init__(self, scorer: ScorerLike, seed: int, troubled: bool) -> None:
         super().__init__(seed, ACTORS, Faults(), lambda _: PASS_SECONDS, scorer=scorer)
@@ -73,7 +73,7 @@ def close_early(job: tuple[str, int, int]) -> Curves:
 
 
 def late_table(found: Sequence[Curves]) -> str:
-    """A row per share, and what it is about."""
+    """A row per share, for actors that are alike and for actors in trouble."""
     means = {key: mean_of([curves[key] for curves in found]) for key in found[0]}
     start, end = means[None, False][0].accuracy, means[None, False][-1].accuracy
     target = start + OF_GAIN * (end - start)

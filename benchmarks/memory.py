@@ -40,7 +40,7 @@ WANTED_SHARE = 0.75
 
 
 VIEWS = (0, 4)
-"""Of the feature store; 0 = the image as at test time."""
+"""Views in the feature store; 0 = the image as at test time."""
 SHOTS = 2
 """Training images per class that it is measured with: 20 digits."""
 

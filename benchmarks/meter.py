@@ -14,9 +14,9 @@ from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 LONG = 10.0
-"""Seconds: what takes longer is measured once."""
+"""Seconds; a call that takes longer is measured once."""
 KINDS = {"products": ("addmm", "::mm", "bmm", "convolution"), "attention": ("attention", "softmax")}
-"""Operations by parts of their names; the rest has neither."""
+"""Kinds of operations, by parts of their names; all others are "the rest"."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Row:
 
     idea: str
     seconds: float
-    """A query."""
+    """Seconds per query."""
     flops: float
-    """A query, counted."""
+    """Operations per query, counted."""
     memory: float
-    """MiB above what was resident before, at the highest."""
+    """Peak memory above what was resident before, MiB."""
     difference: float = 0.0
-    """Largest, of a feature, from the plain pass."""
+    """Largest difference of a feature from the plain pass."""
 
     def after(self, first: "Row", idea: str) -> "Row":
-        """Both, one after the other."""
+        """The cost of both, one after the other."""
         memory = max(self.memory, first.memory)
         return Row(idea, self.seconds + first.seconds, self.flops + first.flops, memory)
 

@@ -61,7 +61,7 @@ class Options(BenchmarkOptions):
 
 @dataclass(frozen=True)
 class Found:
-    """Of one model and number of classes."""
+    """The results for one model and number of classes."""
 
     rows: list[Row]
     shares: dict[str, float]
@@ -85,7 +85,7 @@ def measure(options: Options, name: str) -> dict[tuple[str, int], Found]:
 
 
 def against(model: nn.Module, count: int, images: Tensor, encoding: Row) -> Found:
-    """Rows of a model with a number of classes; `encoding` is what its images take."""
+    """Results for a model with a number of classes; `encoding` is the cost of its images."""
     plain = PromptEncoder(model, tokenizer_of(model), classnames(count), TOKENS)
     contexts = 0.02 * torch.randn(10, TOKENS, plain.width, generator=torch.Generator().manual_seed(0)).to(images.device)
     rows: list[Row] = []
@@ -97,7 +97,7 @@ def against(model: nn.Module, count: int, images: Tensor, encoding: Row) -> Foun
             (100 * images @ text.transpose(1, 2)).logsumexp(-1).mean(-1).cpu()
             return text[0]
 
-        graph = type(encoder) is CausalEncoder  # what it launches is not seen
+        graph = type(encoder) is CausalEncoder  # kernels launched by a graph cannot be counted
         found, text = row(idea, query, prompts, rows[-1].flops if graph else counted(query) / prompts)
         expected = text if expected is None else expected
         if not rows:
@@ -148,7 +148,7 @@ def lines(model: str, count: int, rows: list[Row], peak: float) -> Iterator[list
 
 
 def judge(options: Options, found: dict[tuple[str, int], list[Row]], peak: float) -> int:
-    """Print the wanted figures beside the reached; exit code."""
+    """Print the wanted figures beside the measured ones; returns the exit code."""
     reached, said = True, []
     for count, share in WANTED_PEAK.items():
         if ("ViT-B-16", count) in found:

@@ -32,7 +32,7 @@ from zip_ray.tuning.state import RunState
 ROOT = Path(__file__).resolve().parent.parent
 OURS = tuple(f"{ROOT / folder}/" for folder in ("zip_ray", "actors"))
 STEADY = 20
-"""Steps before the way is steady."""
+"""Steps before the run is in steady state."""
 Call = tuple[str, str]
 """File and function."""
 
@@ -68,7 +68,7 @@ class Watched:
 
 
 def make_config() -> Config:
-    """One pair per step, and nothing beside."""
+    """A run of one pair per step, and nothing else."""
     tree = {
         "prompt": {"init": "template", "intrinsic_dimension": 300},
         "optimizer": {"method": "zip", "pairs_per_step": 1},

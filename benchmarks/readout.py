@@ -50,8 +50,8 @@ class Measured:
 
 
 def draw(classes: int, prompts: int) -> tuple[list[Float32], list[Float32], Int64, Int64]:
-    """Scores as CLIP makes them, of training and of other images at each prompt, and their labels: features of unit
-    length around a direction for each class, which the text features of each prompt contain in part."""
+    """CLIP-like scores of training images and of other images at each prompt, with labels.
+    Features have unit length around a direction for each class, which each prompt's text features partly contain."""
     rng = np.random.default_rng(classes)
     directions = rng.standard_normal((classes, EMBED), np.float32)
     bent = rng.standard_normal((EMBED, EMBED), np.float32) / np.float32(np.sqrt(EMBED))

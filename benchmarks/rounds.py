@@ -84,7 +84,7 @@ class Options(BenchmarkOptions):
 
 
 def configure_method(method: str, actors: int, options: Options) -> Config:
-    """As the method's file has it; the asynchronous ZIP with as many pairs in flight as there are actors."""
+    """A method's own file; asynchronous ZIP has as many pairs in flight as there are actors."""
     shipped = load_config(ROOT / "configs" / "methods" / f"{FILES[method]}.yaml")
     asynchronous = {"mode": "async", "in_flight": actors} if method == "ZIP, asynchronous" else {}
     return configure(
@@ -102,7 +102,7 @@ def configure_method(method: str, actors: int, options: Options) -> Config:
 
 
 def race(job: tuple[str, Options]) -> dict[int, Curve]:
-    """Curves of a method by actors."""
+    """Curves of a method by number of actors."""
     method, options = job
     scorer = Remembering(build_scorer(configure_method(method, 1, options)))
     return {actors: run(configure_method(method, actors, options), scorer, actors) for actors in options.actors}
@@ -114,8 +114,8 @@ def run(config: Config, scorer: ScorerLike, actors: int) -> Curve:
 
 
 def split(config: Config, scorer: ScorerLike, actors: int) -> tuple[Partition, float]:
-    """How passes are split, as `execution.split: auto` does it, and the share that shards repeat; those of
-    gauss-newton are whole."""
+    """How passes are split, as `execution.split: auto` does it, and the share that shards repeat;
+    gauss-newton does not split."""
     whole = whole_of(config, scorer.facts())
     if config.optimizer.wants_scores:
         return Partition(over=whole.over), whole.repeated

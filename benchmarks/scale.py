@@ -70,7 +70,7 @@ class Options(BenchmarkOptions):
 
 
 class Drawn:
-    """A scorer whose answers are drawn: the driver's work does not depend on what they say."""
+    """A scorer with random answers, since the driver's work does not depend on them."""
 
     def __init__(self, images: int) -> None:
         rng = np.random.default_rng(1)
@@ -92,7 +92,7 @@ class Drawn:
 
 
 class TimedDispatcher(Dispatcher):
-    """The real one, whose processor time is given to `spend`."""
+    """The real dispatcher, whose processor time is passed to `spend`."""
 
     def __init__(self, spend: Callable[[float], None]) -> None:
         super().__init__(SimulatedPool.ANSWER_TIMEOUT, CALL_SECONDS)
@@ -136,7 +136,7 @@ class DrivenPool(SimulatedPool):
 
     @property
     def now(self) -> float:
-        """Of the driver: never before what it has done."""
+        """The driver's clock; it never runs back."""
         return self._now
 
     @now.setter
@@ -146,11 +146,11 @@ class DrivenPool(SimulatedPool):
 
     @property
     def calls(self) -> int:
-        """Made so far."""
+        """Number of calls made so far."""
         return self._dispatcher.calls
 
     def clock(self) -> float:
-        """For a loop over this pool."""
+        """The clock of a loop that uses this pool."""
         return self._now + time.process_time() - self._left
 
     def submit(self, works: Sequence[Work]) -> None:
@@ -184,26 +184,26 @@ class DrivenPool(SimulatedPool):
 
 
 class Measured(NamedTuple):
-    """Of one method on so many actors."""
+    """The measurements of one method with so many actors."""
 
     method: str
     actors: int
     round_seconds: float
-    """From step to step."""
+    """Seconds from step to step."""
     queries: float
-    """Per second."""
+    """Queries per second."""
     of_ideal: float
     """Queries per second over those of actors that never wait."""
     driver: float
-    """Share of the time in which the driver is at work."""
+    """Share of the time in which the driver is busy."""
     calls: float
-    """Per second."""
+    """Calls per second."""
     mebibytes: float
     """Peak of the process, simulated actors included."""
 
 
 def configure(method: str, actors: int, rounds: int) -> Config:
-    """Each method as wide as the actors are many."""
+    """A config with rounds as wide as the number of actors."""
     asynchronous = method == ZIP
     queries = rounds * actors * (8 if asynchronous else 1)
     name = "zip" if asynchronous else "gauss-newton"
@@ -244,7 +244,7 @@ def measure(job: tuple[str, int, int]) -> Measured:
         problem=problem if wants else None,
     ).run()
     steps = np.array([(e.seconds, e.queries) for e in events if isinstance(e, StepEvent)])
-    inside = steps[len(steps) // 4 : -(len(steps) // 4) or None]  # neither while it fills nor while it empties
+    inside = steps[len(steps) // 4 : -(len(steps) // 4) or None]  # without the time while the pool fills or empties
     rate = float(np.polyfit(inside[:, 0], inside[:, 1], 1)[0])
     wall = pool.now - began
     return Measured(

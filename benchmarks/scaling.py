@@ -54,7 +54,7 @@ class Options(BenchmarkOptions):
 
 
 def simulated(actors: int, service: float, in_flight: Sequence[int], seconds: float) -> list[float]:
-    """Queries per second of simulated scorers, by pairs in flight; the first third as long again does not count."""
+    """Queries per second of simulated scorers, by pairs in flight, after a warm-up of `seconds / 3`."""
     skip = seconds / 3
     with pool(partial(TimedScorer, service), actors, seats=1 if actors <= PROCESSES else SEATS) as opened:
         configs = [configure(skip + seconds, mode="async", in_flight=each * actors) for each in in_flight]
@@ -134,7 +134,7 @@ def main(options: Options) -> int:
 
 
 def lowest_of_best(found: Found, actors: int) -> float | None:
-    """The service time that goes worst with so many actors, each with what is best in flight; None if not measured."""
+    """Efficiency at the worst service time, each with its best number in flight; None if not measured."""
     best: dict[int, float] = {}
     for (count, milliseconds, _), share in found.items():
         if count == actors:

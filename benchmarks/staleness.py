@@ -45,11 +45,12 @@ WANTED_COST = 1.10
 """Queries to the target with 32 works in flight, as the defaults have them, over those with one pair."""
 ACTORS = 32
 PASS_SECONDS = 0.05
-"""A pass of the model that the planner lays out for so many actors: where it is much shorter, fewer are as fast."""
+"""Seconds per pass of the model for which the planner lays out so many actors; with much shorter passes, fewer
+actors are as fast."""
 DEFAULT = ExecutionConfig().in_flight
 """Pairs in flight by default, whatever the number of actors."""
 SHARE = 0.75
-"""Of what the queries gain without delay: the target."""
+"""Target, as a share of the gain that the queries bring without delay."""
 EVERY = 100
 """Queries between two looks at the test accuracy."""
 Curve = npt.NDArray[np.float64]
@@ -73,7 +74,7 @@ class Options(BenchmarkOptions):
 
 @dataclass(frozen=True)
 class Way:
-    """What is out at once."""
+    """What is in flight at once."""
 
     pairs: int
     planned: bool = False
@@ -87,7 +88,7 @@ AS_SHIPPED = Way(DEFAULT, planned=True)
 
 
 def measure(job: tuple[str, int, Way, Options]) -> Curve:
-    """Test accuracy at every so many queries, from zero queries on."""
+    """Test accuracy at regular numbers of queries, starting at zero."""
     task, seed, way, options = job
     shipped = load_config(ROOT / "configs" / "methods" / "zip-tuned.yaml")
     config = configure(
@@ -117,7 +118,7 @@ def measure(job: tuple[str, int, Way, Options]) -> Curve:
 
 
 def queries_to(target: float, curve: Curve) -> float:
-    """Queries until the curve reaches the target, by a straight line between two looks; infinite if it never does."""
+    """Queries until the curve reaches the target, interpolated between two tests; infinite if it never does."""
     highest = np.maximum.accumulate(curve)
     if highest[-1] < target:
         return float("inf")
@@ -190,7 +191,7 @@ def write(
 
 
 def draw(path: Path, curves: dict[tuple[str, Way], Curve], tasks: Sequence[str], ways: Sequence[Way]) -> None:
-    """One panel per task, one line per way."""
+    """One panel per task, one line per configuration."""
     figure = new_figure(4 * len(tasks), 4)
     styles = looks(f"{ACTORS} actors, default" if way.planned else f"{way.pairs} in flight" for way in ways).values()
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):

@@ -19,7 +19,7 @@ def over(stage: str) -> None:
 
 
 def note_after(module: Any, name: str, stage: str) -> None:
-    """Have a function of a module note, when it returns, that a stage is over."""
+    """Make a function of a module record, when it returns, that a stage is over."""
     function = getattr(module, name)
 
     def noted(*args: Any, **kwargs: Any) -> Any:
@@ -31,7 +31,7 @@ def note_after(module: Any, name: str, stage: str) -> None:
 
 
 def build_scorer(key: str) -> Any:
-    """In place of that of `api`."""
+    """Replaces the function of that name in `api`."""
     over("actors' processes")
     from zip_ray.scorer import scorer
     from zip_ray.scorer.building import ScorerBuilder

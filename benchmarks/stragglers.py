@@ -31,7 +31,7 @@ WANTED = {"async": 0.95, "sync": 0.80}
 """Of the sum of the actors' speeds, one actor in ten being 10 times slower."""
 SLOWER = 10
 STEP = 8
-"""Pairs per actor in a synchronous step: with few, only their division is measured."""
+"""Pairs per actor in a synchronous step; with few, only their division among actors would be measured."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Options(BenchmarkOptions):
 
 
 class Uneven(TimedScorer):
-    """Slow in one actor of so many, by the turn at which its process comes."""
+    """One actor in so many is slow, by the order in which their processes start."""
 
     def __init__(self, seconds: float, slow_one_in: int, marks: str) -> None:
         turn = 0
@@ -82,7 +82,7 @@ class LostNode:
     struck: float
     """Second of the run in which the node is killed."""
     wasted: int
-    """Queries."""
+    """Wasted queries."""
 
     @cached_property
     def steps(self) -> Float64:
@@ -91,7 +91,7 @@ class LostNode:
         return np.array(found).T
 
     def rate(self, at: float) -> float:
-        """Queries per second over the second that ends there."""
+        """Queries per second over the second that ends at `at`."""
         return float(np.interp(at, *self.steps) - np.interp(at - 1, *self.steps))
 
     @cached_property
@@ -106,7 +106,7 @@ class LostNode:
 
 
 def after_a_lost_node(options: Options, seconds: float) -> LostNode:
-    """Half of the actors' nodes is killed after a third of the time."""
+    """Kill half of the actors' nodes after a third of the time."""
     service, half = options.milliseconds / 1000, options.actors // 2
     store = {"object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
@@ -121,7 +121,7 @@ def after_a_lost_node(options: Options, seconds: float) -> LostNode:
             opened._wait(0.5)
         config = configure(seconds, mode="async", in_flight=4 * half)
         begin = time.monotonic()
-        # The driver's loop goes into a thread: Ray starts nodes from none but the main one.
+        # The driver's loop runs in a thread, since Ray starts nodes from the main thread only.
         driver = threading.Thread(target=lambda: ended.append(tune(config, opened, events.append)))
         driver.start()
         time.sleep(seconds / 3)
@@ -152,7 +152,7 @@ def draw(path: Path, run: LostNode, seconds: float) -> None:
 
 
 def write(text: str, lost: LostNode, seconds: float) -> None:
-    """docs/measurements/stragglers.md and its picture."""
+    """Write docs/measurements/stragglers.md and its picture."""
     title = "# Slow actors and lost nodes\n\nMade by `python benchmarks/stragglers.py --write`."
     picture = "![Queries per second around the loss of a node](stragglers.png)"
     (MEASUREMENTS / "stragglers.md").write_text(f"{title}\n\n{text}\n\n{picture}\n")

@@ -47,7 +47,7 @@ Found = dict[tuple[str, str], tuple[Task, dict[str, float]]]
 
 
 def measure(sets: Sequence[tuple[str, str]]) -> Found:
-    """These test sets. They do not depend on the seed."""
+    """Measure these test sets, which do not depend on the seed."""
     clip = load_clip(ModelConfig(), "cpu")
     found: Found = {}
     for name, test_set in sets:
@@ -77,7 +77,7 @@ def main(options: Options) -> int:
 
 
 def describe(name: str, task: Task) -> list[str]:
-    """A line of the table of tasks."""
+    """A row of the table of tasks."""
     half = math.ceil(len(task.classnames) / 2)
     base, new = (" ".join(part) for part in (task.classnames[:half], task.classnames[half:]))
     return [name, SHOWS[name], base, new, f"{1 / len(task.classnames):.1%}"]

@@ -12,7 +12,7 @@ from zip_ray.clip.shared_prefix import CausalEncoder, TextEncoder, _feed_forward
 from zip_ray.clip.token_layout import TokenLayout, Unsupported
 
 TOKENS = 8
-"""Of a context."""
+"""Tokens of a context."""
 WORDS = [
     *("amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet"),
     *("jade", "kelp", "larch", "maple", "nectar", "onyx", "poppy", "quartz"),
@@ -35,15 +35,15 @@ class Partial(CausalEncoder):
 
 
 def padded(layout: TokenLayout) -> TokenLayout:
-    """Every class as long as the longest."""
+    """A layout that pads every class to the length of the longest."""
     classes, longest = layout.slots.shape
     every = torch.arange(classes * longest, device=layout.slots.device)
     return TokenLayout(layout.rows[layout.slots.flatten()], every.view(classes, longest), every, layout.mask)
 
 
 def cropped(plain: PromptEncoder) -> PromptEncoder:
-    """The plain pass without the positions behind the longest prompt, where the pooled one is the end of text."""
-    CausalEncoder(plain)  # else it is not causal
+    """The plain pass without the positions behind the longest prompt, if the pooled position is the end of text."""
+    CausalEncoder(plain)  # fails if the tower is not causal
     length = int(plain.ids.argmax(dim=1).max()) + 1
     model = _copy(plain.model)
     tower = getattr(model, "text", model)
@@ -65,7 +65,7 @@ def _copy(module: nn.Module) -> nn.Module:
 
 
 def classnames(count: int) -> list[str]:
-    """One to four words, in turns."""
+    """Class names of one to four words, in turn."""
     return [" ".join(WORDS[(i * 7 + j * (i // 17 + 1)) % len(WORDS)] for j in range(i % 4 + 1)) for i in range(count)]
 
 
@@ -89,6 +89,7 @@ def ideas(plain: PromptEncoder) -> Iterator[tuple[str, TextEncoder, int]]:
 
 def tokenizer_of(model: nn.Module) -> Callable[..., Tensor]:
     """CLIP's tokenizer for every model, its ids folded into the model's vocabulary: with random weights any id will do.
+    SigLIP's own would have to be downloaded.
 
     SigLIP's own would have to be fetched.
     """

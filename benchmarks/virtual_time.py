@@ -15,7 +15,7 @@ from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Answer, Pass, Priority, Value, Work
 
 SAME_TIME = 1e-9
-"""Seconds: what ends within them ends together."""
+"""Seconds; parts that end within this of each other end together."""
 
 
 class VirtualPool:
@@ -47,16 +47,16 @@ class VirtualPool:
         """Seconds."""
         self._idle = actors
         self._works: dict[int, Work] = {}
-        """Not answered, by id."""
+        """Unanswered work, by id."""
         self._missing: dict[int, int] = {}
-        """Parts of each that are not done."""
+        """Unfinished parts of each piece of work."""
         self._waiting: list[tuple[Priority, int]] = []
         """Parts that no actor has begun: a heap."""
         self._running: list[tuple[float, int]] = []
-        """Parts that actors are at, by when they end: a heap."""
+        """Parts that actors are working on, by the time at which they end: a heap."""
 
     def clock(self) -> float:
-        """For a loop over this pool."""
+        """The clock of a loop that uses this pool."""
         return self.now
 
     def facts(self, meanwhile: Callable[[], None] = lambda: None) -> Facts:  # noqa: ARG002 - there is no wait
@@ -97,7 +97,7 @@ class VirtualPool:
             self._idle -= 1
 
     def _advance(self) -> list[Work]:
-        """Go to the next end of a part; the works that are done then."""
+        """Advance to the next time at which a part ends; returns the works completed then."""
         self.now = self._running[0][0]
         done = []
         while self._running and self._running[0][0] <= self.now + SAME_TIME:
@@ -137,7 +137,7 @@ class Remembering:
 
 
 def _plain(value: Any) -> object:
-    """A message, an array or a number of numpy as JSON has it: equal for equal ones only."""
+    """A message, an array or a numpy number as JSON, equal only for equal values."""
     if isinstance(value, np.ndarray):
         return [value.dtype.str, value.shape, value.tobytes().hex()]
     if isinstance(value, np.generic):

@@ -50,7 +50,7 @@ class Options(BenchmarkOptions):
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a query, scaled from the layers that ran to those of the model."""
+    """The cost of a query, scaled from the layers that ran to the whole model."""
 
     flops: float
     seconds: float
@@ -95,7 +95,7 @@ def main(options: Options) -> int:
 
 
 def write(text: str, apart: float) -> None:
-    """The page."""
+    """Write the page."""
     note = (
         f"Made by `python benchmarks/vlm.py --write`. The decoder of {MODEL} with random weights in float32: "
         f"{SHAPES[MODEL].image_tokens} image tokens, {SOFT} soft tokens, a question of {QUESTION}, {len(CANDIDATES)} "

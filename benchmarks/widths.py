@@ -14,7 +14,7 @@ from zip_ray.scorer.scorer import build_scorer
 OF_GAIN = 0.75
 """Share of what the narrowest round gains that is the target."""
 RACERS = ("zip", "zip-tuned", "gauss-newton")
-"""Under configs/methods."""
+"""Methods, as files under configs/methods."""
 
 WIDTH_NOTE = (
     "gauss-newton without a readout, rounds of so many queries on as many actors, the survey of the templates "
@@ -70,7 +70,7 @@ def _queries_to_target(curves: Sequence[dict[int, Curve]]) -> dict[int, float]:
 
 
 def _mean(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Queries, and the best mean accuracy up to then; the seeds look at the same queries."""
+    """Queries, and the best mean accuracy so far; all seeds are tested at the same queries."""
     queries = np.array([look.queries for look in curves[0]], dtype=np.float64)
     each = [np.interp(queries, [at.queries for at in curve], [at.accuracy for at in curve]) for curve in curves]
     return queries, np.maximum.accumulate(np.mean(each, axis=0))

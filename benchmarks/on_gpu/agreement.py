@@ -35,7 +35,7 @@ STARVED_MIB = 256
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """Real weights first, then each tower, then little memory."""
+    """The cases: real weights first, then each tower, then a pass with too little memory."""
     yield SMALL, partial(whole_scorer, setting)
     for kind, name in ({"CLIP": SMALL} if setting.quick else TOWERS).items():
         yield kind, partial(tower, setting, name)
@@ -43,7 +43,7 @@ def cases(setting: Setting) -> Iterator[Case]:
 
 
 def whole_scorer(setting: Setting) -> Iterator[Row]:
-    """Losses and scores of pairs, through `answer`."""
+    """Compare the losses and scores of pairs, through the scorer's `answer`."""
     asked = [
         _answers(make_scorer(SMALL, one, configure(replace(setting, device=one), 100)))
         for one in ("cpu", setting.device)
@@ -68,7 +68,7 @@ def _answers(scorer: Scorer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tower(setting: Setting, name: str) -> Iterator[Row]:
-    """A tower with random weights: on the CPU, on the device, and there as a graph and without."""
+    """Compare a tower with random weights on the CPU, on the device, and there with and without a graph."""
     here = random_model(name, "cpu")
     there = copy.deepcopy(here).to(setting.device) if setting.on_gpu else here
     names = classnames(8 if setting.quick else 20)
@@ -78,14 +78,14 @@ def tower(setting: Setting, name: str) -> Iterator[Row]:
         contexts = _contexts(there, prompts)
         found = encoder.encode(contexts)
         row: Row = {"pass": kind, "prompts": prompts, **_differences(on_cpu.encode(contexts.cpu()), found.cpu())}
-        again = encoder.encode(contexts)  # now the graph, if there is one
+        again = encoder.encode(contexts)  # now recorded as a graph, if possible
         row["graph differs"] = float((again - found).abs().max())
         row["graph"] = _graph(encoder)
         yield row
 
 
 def starved(setting: Setting) -> Iterator[Row]:
-    """The same features when memory is not enough for a pass, which is then halved."""
+    """Check that features stay the same if memory is too small for a pass, which is then halved."""
     model = random_model(SMALL if setting.quick else "ViT-B-32", setting.device)
     names = classnames(10 if setting.quick else 200)
     encoder, _ = make_encoder(model, tokenizer_of(model), names, TOKENS, ".")
@@ -110,7 +110,7 @@ def starved(setting: Setting) -> Iterator[Row]:
 
 
 def _refuse_once(encoder: CausalEncoder) -> None:
-    """What the allocator of a GPU would do."""
+    """Make the next pass run out of memory, as a GPU's allocator would."""
     passes = encoder._passes
 
     def refuse(_: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def _contexts(model: nn.Module, prompts: int) -> Tensor:
 
 
 def _differences(expected: Tensor, found: Tensor) -> Row:
-    """Of text features, and of the scores and losses that they make with random images."""
+    """Differences of text features, and of the scores and losses they give with random images."""
     draw = torch.Generator().manual_seed(2)
     images = functional.normalize(torch.randn(64, expected.shape[-1], generator=draw), dim=-1)
     labels = torch.randint(expected.shape[1], (64,), generator=draw)

@@ -1,4 +1,4 @@
-"""Part d: whole runs in one process: queries per second, how long the GPU is busy, what the driver costs."""
+"""Part d: whole runs in one process: queries per second, how long the GPU is busy, the driver's cost."""
 
 import time
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Watched:
 
 
 class Here(InProcessPool):
-    """In this process, by the clock of the wall."""
+    """A pool in this process, using wall-clock time."""
 
     @property
     def now(self) -> float:
@@ -47,14 +47,14 @@ class Here(InProcessPool):
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """Each method on the model that ships and on a large one."""
+    """Each method on the shipped model and on a large one."""
     for name in (SMALL,) if setting.quick else ("ViT-B-16", SMALL):
         for method in METHODS:
             yield f"{name}, {method}", partial(tune, setting, name, method)
 
 
 def tune(setting: Setting, name: str, method: str) -> Iterator[Row]:
-    """The second of two runs, as the first sets up what lasts."""
+    """Measure the second of two runs, since the first sets up things that last."""
     queries = 60 if setting.quick else 20 * WIDTH if method == "gauss-newton" else 1000
     wide = {"optimizer": {"method": method, "round_queries": WIDTH}} if method == "gauss-newton" else {}
     config = configure(setting, queries, method, **({} if setting.quick else wide))

@@ -1,5 +1,5 @@
 """Part e: decoders of large vision-language models, random weights: token tree against plain pass, prefixes kept or
-remade.
+rebuilt.
 
 Only the decoder has the model's shape: images are random prefixes of as many tokens, as the image tower runs once.
 """
@@ -23,25 +23,25 @@ from zip_ray.vlm.prefixes import Prefix, cache_argument
 from zip_ray.vlm.tree_pass import Soft, tree_pass
 
 IMAGES = 128
-"""Of a query."""
+"""Images per query."""
 SOFT, QUESTION, TOGETHER = 8, 25, 10
 """Soft tokens, tokens of the question, and prompts per pass."""
 AT_ONCE = 4
 """Images per pass."""
 CANDIDATES = tuple((1000 + first, 2000 + second, 3000) for first in range(5) for second in range(2))
-"""Ten of three tokens, in pairs that share the first."""
+"""Ten candidates of three tokens, in pairs that share the first token."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a decoder."""
+    """The shape of a decoder."""
 
     family: str
     """`llava` or `qwen2_5_vl`."""
     image_tokens: int
     layers: int
     of_layers: int
-    """That the model has: times are scaled up to them."""
+    """Layers of the whole model; times are scaled up to them."""
     text: dict[str, Any]
 
 
@@ -78,7 +78,7 @@ QUICK = {name: Shape(shape.family, 24, 2, 2, TINY) for name, shape in SHAPES.ite
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """One for each decoder."""
+    """One case per decoder."""
     bf16 = matmul_peak(setting, "bf16")
     for name, shape in (QUICK if setting.quick else SHAPES).items():
         yield name, partial(compare, setting, shape, bf16)
@@ -164,14 +164,14 @@ def decoder_of(shape: Shape, layers: int, dtype: torch.dtype, device: str) -> Fr
 
 
 def embeddings(vlm: FrozenVlm, tokens: int, seed: int) -> Tensor:
-    """Random ones, shape (tokens, width), as large as those of words."""
+    """Random embeddings, shape (tokens, width), as large as those of words."""
     weight = vlm.model.get_input_embeddings().weight
     drawn = torch.randn(tokens, weight.shape[1], generator=torch.Generator().manual_seed(seed))
     return (drawn * float(weight.float().std())).to(vlm.device)
 
 
 def soft_prompts(vlm: FrozenVlm) -> list[Soft]:
-    """Prompts that differ."""
+    """Several different prompts."""
     question = tuple(range(100, 100 + QUESTION))
     return [Soft(embeddings(vlm, SOFT, 1 + number), question) for number in range(TOGETHER)]
 
@@ -186,7 +186,7 @@ def make_prefix(vlm: FrozenVlm, start: Tensor) -> Prefix:
 
 @torch.inference_mode()
 def plain(vlm: FrozenVlm, start: Tensor, prompt: Soft, answers: tuple[tuple[int, ...], ...]) -> Tensor:
-    """Log-likelihoods of the answers, each in a sequence of its own: shape (answers,)."""
+    """Log-likelihoods of the answers, each answer in its own sequence: shape (answers,)."""
     asked = torch.cat([start, prompt.context, vlm.embed(torch.tensor(prompt.question))])
     sequences = torch.stack([torch.cat([asked, vlm.embed(torch.tensor(answer[:-1]))]) for answer in answers])
     hidden = _decode(vlm, sequences, None)[:, len(asked) - 1 :]
@@ -209,12 +209,12 @@ def _decode(vlm: FrozenVlm, embedded: Tensor, cache: DynamicCache | None) -> Ten
 
 
 def difference(vlm: FrozenVlm, start: Tensor, prompt: Soft, tree: AnswerTree) -> float:
-    """Of log-likelihoods, tree against plain pass: the largest."""
+    """The largest difference in log-likelihoods between the tree pass and the plain pass."""
     edges = tree_pass(vlm, [make_prefix(vlm, start)], [prompt], tree)[0, 0].cpu().double().numpy()
     return float(np.abs(tree.paths.astype(float) @ edges - plain(vlm, start, prompt, CANDIDATES).cpu().numpy()).max())
 
 
 def exactness(shape: Shape, device: str) -> float:
-    """The same with two layers in float32."""
+    """The largest difference with two layers in float32."""
     vlm = decoder_of(shape, 2, torch.float32, device)
     return difference(vlm, embeddings(vlm, shape.image_tokens, 0), soft_prompts(vlm)[0], answer_tree(CANDIDATES))

@@ -25,7 +25,7 @@ SMALL = "small-clip"
 
 @lru_cache(1)  # two large models may not fit
 def random_model(name: str, device: str) -> nn.Module:
-    """A model whose weights are drawn on the device itself: on the host that takes minutes for the largest."""
+    """A model whose weights are drawn on the device; drawing them on the host takes minutes for the largest."""
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = False
     with torch.device(device):
@@ -34,7 +34,7 @@ def random_model(name: str, device: str) -> nn.Module:
 
 
 def configure(setting: Setting, queries: int, method: str = "gauss-newton", **sections: object) -> Config:
-    """A run in one process, on the device."""
+    """The config of a run in one process, on the device."""
     base = {
         "seed": 1,
         "task": {"name": "texture" if setting.quick else "letter"},
@@ -54,14 +54,14 @@ def make_scorer(name: str, device: str, config: Config) -> Scorer:
 
 
 def pairs_at(w: Float64, count: int, law: PerturbationLaw, scale: float) -> tuple[Pair, ...]:
-    """Pairs around a point, on one mini-batch, that want scores too."""
+    """Pairs around a point, on one mini-batch, that also want scores."""
     at = {"step": 1, "version": 0, "w": w, "batch": 1, "scale": scale, "scores": ScoresWanted()}
     return tuple(Pair(index=k, perturbation=Perturbation(law, 1, 1, k), **at) for k in range(count))
 
 
 @lru_cache(1)
 def _task(options: TaskConfig, seed: int) -> Task:
-    """Drawing the images takes seconds."""
+    """Load a task, kept in memory since drawing the images takes seconds."""
     return load_task(options, seed)
 
 

@@ -1,4 +1,4 @@
-"""Part c: what reduced precision of the text tower does to loss differences and to scores, and what it saves."""
+"""Part c: what reduced precision of the text tower does to loss differences and scores, and what time it saves."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,14 +18,14 @@ Method = Literal["zip", "gauss-newton"]
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """As each method asks, of the model that ships and of a large one."""
+    """Each method's queries, on the shipped model and on a large one."""
     for name in (SMALL,) if setting.quick else (SMALL, "ViT-B-16"):
         for method in ("zip", "gauss-newton"):
             yield f"{name}, {method}", partial(judge, setting, name, method)
 
 
 def judge(setting: Setting, name: str, method: str) -> Iterator[Row]:
-    """Pairs at the distance at which the method asks."""
+    """Judge pairs at the distance at which the method queries."""
     scorer = make_scorer(name, setting.device, config := configure(setting, 100, method))
     space = make_space(config.prompt, scorer.facts().shape, 1)
     law, scale = config.optimizer.probe

@@ -1,4 +1,4 @@
-"""Running the parts of benchmarks/gpu.py: each in a process of its own, with its time limit; rows as they come."""
+"""Running the parts of benchmarks/gpu.py: each in a separate process with a time limit; rows as they come."""
 
 import json
 import multiprocessing
@@ -12,14 +12,14 @@ from typing import NamedTuple
 from benchmarks.tables import table
 
 Row = dict[str, str | float]
-"""A line of a table by its columns."""
+"""A row of a table, by column."""
 Case = tuple[str, Callable[[], Iterable[Row]]]
-"""What is measured together, and what measures it."""
+"""The name of a group of measurements, and the function that makes them."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how much."""
+    """The device, and how much to measure."""
 
     device: str
     """cpu or cuda."""
@@ -36,12 +36,12 @@ class Part(NamedTuple):
 
     title: str
     seconds: float
-    """It is ended after so many."""
+    """Time limit in seconds."""
     cases: Callable[[Setting], Iterator[Case]]
 
 
 class Outcome(NamedTuple):
-    """What a part has measured."""
+    """A part's measurements."""
 
     rows: list[Row]
     errors: list[str]
@@ -77,7 +77,7 @@ def run_part(name: str, part: Part, setting: Setting, folder: Path) -> Outcome:
 
 
 def _measure(part: Part, setting: Setting, file: Path) -> None:
-    """All cases of a part, one after another, to the file and to the screen."""
+    """Run all cases of a part, one after another, writing to the file and to the screen."""
     with file.open("a") as out:
 
         def keep(row: Row) -> None:
@@ -89,13 +89,13 @@ def _measure(part: Part, setting: Setting, file: Path) -> None:
             try:
                 for row in measure():
                     keep({"case": name, **row})
-            except Exception as error:  # the next case may do
+            except Exception as error:  # the next case may still succeed
                 traceback.print_exc()
                 keep({"error": f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"})
 
 
 def shown(value: str | float) -> str:
-    """A cell."""
+    """Format a cell."""
     return value if isinstance(value, str) else f"{value:.4g}"
 
 

@@ -25,16 +25,16 @@ JOBS = (
     ("ViT-B-16-SigLIP", (100,)),
     ("ViT-bigG-14", (100, 1000)),
 )
-"""Models, and the classes of each: what is most wanted first, as the part may be ended at its limit."""
+"""Models with their numbers of classes, the most important first, since the part may reach its time limit."""
 QUICK = ((SMALL, (3,)),)
 WIDE = (1, 4, 16, 64, 256)
 """Prompts per pass."""
 LONGEST = 0.5
-"""Seconds that a pass may take, so that the part keeps its time."""
+"""Longest pass in seconds, so that the part stays within its time limit."""
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """The card itself, then its jobs."""
+    """The card itself first, then the jobs."""
     peaks: dict[str, float] = {}
     yield CARD, partial(peak, setting, peaks)
     for model, counts in QUICK if setting.quick else JOBS:
@@ -43,21 +43,21 @@ def cases(setting: Setting) -> Iterator[Case]:
 
 
 def peak(setting: Setting, peaks: dict[str, float]) -> Iterator[Row]:
-    """Of large matrix products."""
+    """Speed of large matrix products."""
     for precision in ("fp32", "tf32", "bf16"):
         peaks[precision] = matmul_peak(setting, precision)  # type: ignore[arg-type]
         yield {"precision": precision, "TFLOP/s": peaks[precision] / 1e12}
 
 
 def compiler_cases(setting: Setting) -> Iterator[Case]:
-    """A part of its own: compiling takes long."""
+    """A separate part, since compiling takes long."""
     name, counts = (QUICK if setting.quick else JOBS)[0]
     yield f"{name}, {counts[0]} classes", partial(compiled, setting, name, counts[0])
 
 
 @torch.inference_mode()
 def queries(setting: Setting, peaks: dict[str, float], name: str, count: int) -> Iterator[Row]:
-    """Each idea, then the whole with ever more prompts per pass."""
+    """Measure each idea, then all of them with ever more prompts per pass."""
     model = random_model(name, setting.device)
     plain = PromptEncoder(model, tokenizer_of(model), classnames(count), TOKENS)
     size = model.visual.image_size  # type: ignore[union-attr]
@@ -104,7 +104,7 @@ def queries(setting: Setting, peaks: dict[str, float], name: str, count: int) ->
     for idea, encoder, prompts in ideas(plain):
         call = query(encoder, prompts)
         graph = type(encoder) is CausalEncoder
-        flops = flops if graph else counted(call) / prompts  # what a graph launches is not seen
+        flops = flops if graph else counted(call) / prompts  # kernels launched by a graph cannot be counted
         found = row(GRAPH if graph else idea, call, prompts, flops, in_tf32(call, prompts))
         yield found
         fastest, seconds = encoder, float(found["ms per query"]) / 1000  # type: ignore[assignment]
@@ -116,7 +116,7 @@ def queries(setting: Setting, peaks: dict[str, float], name: str, count: int) ->
 
 @torch.inference_mode()
 def compiled(setting: Setting, name: str, count: int) -> Iterator[Row]:
-    """Ten prompts through a pass kernel by kernel, as a CUDA graph, and compiled."""
+    """Measure ten prompts through a pass kernel by kernel, as a CUDA graph, and compiled."""
     model = random_model(name, setting.device)
     plain = PromptEncoder(model, tokenizer_of(model), classnames(count), TOKENS)
     contexts = 0.02 * torch.randn(10, TOKENS, plain.width, device=setting.device)

@@ -22,16 +22,16 @@ class Stopwatch:
         self._spans: list[tuple[Any, Any]] = []
 
     def start(self) -> None:
-        """A span begins."""
+        """Begin a span."""
         self._spans.append((self._now(), None))
 
     def stop(self) -> None:
-        """The span ends."""
+        """End the span."""
         self._spans[-1] = self._spans[-1][0], self._now()
 
     @property
     def seconds(self) -> list[float]:
-        """Of each span, when the GPU has done them all."""
+        """Seconds of each span, once the GPU has completed them all."""
         if self._on_gpu:
             torch.cuda.synchronize()
             return [first.elapsed_time(last) / 1000 for first, last in self._spans]
@@ -46,7 +46,7 @@ class Stopwatch:
 
 
 def seconds_of(call: Callable[[], object], setting: Setting) -> float:
-    """The fastest of several calls, after one that sets up what lasts."""
+    """The fastest of several calls, after one that sets up things that last."""
     began = time.perf_counter()
     call()
     times: list[float] = []
@@ -60,7 +60,7 @@ def seconds_of(call: Callable[[], object], setting: Setting) -> float:
 
 
 def mebibytes_of(call: Callable[[], object], setting: Setting) -> float:
-    """What a call allocates on the GPU at the highest, above what was there; 0 on a CPU."""
+    """The peak memory that a call allocates on the GPU, above what was there; 0 on a CPU."""
     if not setting.on_gpu:
         call()
         return 0.0

@@ -1,4 +1,4 @@
-"""Whether a cluster answers at an address: dead ones are named at once, and the token is found or asked for."""
+"""Whether a cluster answers at an address: dead addresses are named at once, and the token is found or asked for."""
 
 import json
 import os
@@ -28,7 +28,7 @@ try:
 except InputError as error:
     print(json.dumps(str(error)))
 """
-"""A driver: what it says, as JSON."""
+"""A driver that joins the address and prints what it found, as JSON."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def guarded() -> Iterator[RayHead]:
 
 
 def joined(address: str, home: Path, **environment: str) -> object:
-    """What a user finds, whose home and whose environment are these."""
+    """What `JOIN` prints for a user with this home folder and environment."""
     fresh = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     fresh |= {"HOME": str(home), **environment}
     command = [sys.executable, "-c", JOIN, address]

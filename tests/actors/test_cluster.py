@@ -18,7 +18,7 @@ LATE_SERVER = ConnectionAbortedError(
     "Initialization failure from server:\nTraceback (most recent call last):\n  File ...\n"
     "RuntimeError: Starting Ray client server failed. See ray_client_server_23000.err for detailed logs.\n"
 )
-"""Ray's wording."""
+"""Ray's own message."""
 
 
 def rays() -> list[psutil.Process]:
@@ -27,7 +27,7 @@ def rays() -> list[psutil.Process]:
 
 
 def starts(monkeypatch: pytest.MonkeyPatch, *outcomes: BaseException | None) -> list[BaseException | None]:
-    """Have Ray's starts end so, one after the other; those that have not been made yet."""
+    """Make Ray's starts end with these outcomes, in order; returns those still to come."""
     later = list(outcomes)
 
     def init(**_: object) -> None:
@@ -65,7 +65,7 @@ def test_a_server_of_a_client_that_is_late_twice_says_what_to_do(monkeypatch: py
 
 @pytest.mark.parametrize("cluster", [ELSEWHERE, ClusterConfig()])
 def test_sigterm_while_ray_starts_ends_the_program(monkeypatch: pytest.MonkeyPatch, cluster: ClusterConfig) -> None:
-    """Ray's own handler, which is installed then, exits with the number of the signal: no fault of the cluster."""
+    """At that point Ray's own handler exits with the signal's number, which is not a fault of the cluster."""
     later = starts(monkeypatch, SystemExit(15), None)
     with pytest.raises(KeyboardInterrupt):
         connect(cluster)
@@ -83,7 +83,7 @@ def test_a_refusal_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_start_that_fails_twice_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")  # its first process has no time to come up
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")  # Ray's first process gets no time to start
     assert main(["tune", str(ROOT / "configs/methods/zip-tuned.yaml"), "--tracking.no-enabled"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: Ray does not start on this machine (Timed out waiting")

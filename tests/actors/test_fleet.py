@@ -1,4 +1,4 @@
-"""Which actors a pool starts, replaces, gives up and waits for: the rules without Ray."""
+"""Which actors a pool starts, replaces, gives up on and waits for: the rules without Ray."""
 
 import logging
 from collections.abc import Callable
@@ -22,14 +22,14 @@ def make_fleet(**cluster: object) -> Fleet:
 
 
 def load(fleet: Fleet, *numbers: int) -> None:
-    """These are placed at time 0, and load."""
+    """Place these actors at time 0 and load them."""
     for number in numbers:
         fleet.place(number, 0.0)
         assert fleet.load(number, FACTS, pid=1000 + number) == ""
 
 
 def work(fleet: Fleet, *numbers: int) -> None:
-    """These load, and return a result."""
+    """Load these actors and have each return a result."""
     load(fleet, *numbers)
     for number in numbers:
         fleet.prove(number)
@@ -47,7 +47,7 @@ def lose_all_started(fleet: Fleet, places: int = 8, prepare: Callable[[int], Non
 
 
 def no_shortage() -> None:
-    """Of a cluster that can place an actor."""
+    """The shortage of a cluster that has room for an actor: none."""
 
 
 def test_it_starts_what_is_missing_and_replaces_what_is_lost() -> None:
@@ -129,7 +129,7 @@ def test_when_no_actor_starts_it_gives_up() -> None:
 
 
 def test_auto_starts_as_many_as_find_room_beside_other_programs() -> None:
-    """An actor that waits for resources held by another program makes an autoscaler add nodes without end."""
+    """An actor waiting for resources that another program holds would make an autoscaler add nodes without end."""
     fleet = make_fleet(actors="auto")
     assert fleet.grow(places=5, free=3) == [1, 2, 3]
     work(fleet, 1, 2, 3)

@@ -1,4 +1,4 @@
-"""Actors on nodes with GPUs, whole ones and parts of one: declared to Ray, which places by numbers alone."""
+"""Actors on nodes with GPUs, whole or shared, which Ray schedules by the declared numbers alone."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from zip_ray.testing.pool_contract import drain
 
 @pytest.fixture(scope="module")
 def gpus(cluster: Cluster) -> Iterator[str]:
-    """A head without GPUs, a node with one, a node with two: as many CPUs as parts of a third fit."""
+    """A head without GPUs, a node with one and a node with two; both nodes have three CPUs."""
     nodes = [add_node(cluster, num_cpus=3, num_gpus=count) for count in (1, 2)]
     yield str(cluster.address)
     for node in nodes:
@@ -51,7 +51,7 @@ class Placed(FakeScorer):
         (0, 0, 2),
         (0, 1, 80),
         (2, 1, 32),
-        (0, 0.33, 240),  # what is left over of three GPUs is no place
+        (0, 0.33, 240),  # the remainders of several GPUs do not add up to a place
         (0, 1 / 3, 240),
         (0, 3, 26),
     ],
@@ -65,7 +65,7 @@ def test_room_on_two_nodes(monkeypatch: pytest.MonkeyPatch, cpus: float, gpus: f
 @pytest.mark.parametrize(
     ("nodes", "cpus", "gpus", "room"),
     [
-        # A GPU whose node has no CPU to spare, beside CPUs without a GPU: no place, though the sums have one.
+        # A GPU on a node without a free CPU and CPUs on a node without a GPU: enough in sum, but no place.
         ([{"GPU": 1.0}, {"CPU": 8.0}], 1, 1, 0),
         ([{"GPU": 1.0, "CPU": 1.0}, {"CPU": 8.0}], 1, 1, 1),
         ([{"GPU": 1.0, "CPU": 8.0}, {"GPU": 2.0, "CPU": 8.0}], 1, 0.5, 6),
@@ -128,7 +128,7 @@ def test_without_gpus_there_are_two_actors_unless_it_is_said() -> None:
 
 
 def test_unlike_gpus_are_given_work_by_their_speed() -> None:
-    """One of half the speed and one of a tenth, among fast ones: each does its share, where there is work for all."""
+    """Among fast actors, one has half the speed and one a tenth: with enough work, each does its share."""
     paces = {1: 1.0, 2: 1.0, 3: 2.0, 4: 10.0}
     pool = SimulatedPool(1, len(paces), Faults(), paces=paces.__getitem__)
     pool.submit([numbered_pair(number) for number in range(40)])

@@ -1,4 +1,4 @@
-"""The Ray pool when actors are lost, refuse or hang: over a fake Ray, in virtual time. The rules: test_fleet."""
+"""The Ray pool when actors are lost, fail to start or hang: fake Ray, virtual time. Rules: test_fleet."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from zip_ray.protocol.messages import Value, Work
 from zip_ray.testing.pool_contract import drain
 
 SECONDS = 2.0
-"""Between two works of `work_on`."""
+"""Time that passes between two pieces of work in `work_on`."""
 
 
 class FailingScorer(FakeScorer):
@@ -30,8 +30,8 @@ class FailingScorer(FakeScorer):
 
 
 def builds(outcomes: str) -> Callable[[], FakeScorer]:
-    """A build that goes as each letter says: s = it starts, x = it raises, f = it starts, and fails at each work; the
-    last letter goes on for ever."""
+    """A build whose outcomes follow the letters: s starts, x raises, f starts but fails at every piece of work.
+    The last letter repeats forever."""
     letters = itertools.chain(outcomes, itertools.repeat(outcomes[-1]))
 
     def build() -> FakeScorer:
@@ -63,7 +63,7 @@ def proven_pool(fake: FakeRay, build: Callable[[], FakeScorer], actors: int) -> 
     pool = fake.pool(build, actors=actors)
     work_through(pool, [1000])
     fake.places = places
-    pool._tend()  # the nodes that come are known before any start fails
+    pool._tend()  # the upcoming nodes are known before any start fails
     return pool
 
 
@@ -245,7 +245,7 @@ def test_without_an_actor_it_sleeps_between_two_checks(monkeypatch: pytest.Monke
 
 @dataclass(frozen=True)
 class ElsewhereScorer(FakeScorer):
-    """With different facts."""
+    """A scorer whose facts differ."""
 
     own: Facts = FACTS
 

@@ -1,4 +1,4 @@
-"""What is said of an actor that is lost: cause, exit type and node in one short line."""
+"""The message for a lost actor: cause, exit type and node in one short line."""
 
 import pytest
 from ray.exceptions import RayActorError

@@ -157,7 +157,7 @@ def test_an_actor_that_hangs_while_it_loads_is_replaced(joined: ClusterConfig, t
 
 def test_killed_node(cluster: Cluster) -> None:
     node = add_node(cluster, num_cpus=4)
-    # Four CPUs an actor: one on each node.
+    # Four CPUs per actor: one actor on each node.
     pool = RayPool(partial(FakeScorer, delay=0.2), ClusterConfig(address=cluster.address, actors=2, cpus_per_actor=4))
     try:
         all_ready(pool)
@@ -174,7 +174,7 @@ def test_killed_node(cluster: Cluster) -> None:
             drain(pool, 1)
             return sorted(member.state for member in pool.members()) == ["pending", "ready"]
 
-        wait_for(waits_for_a_node)  # copies of its work were answered before the loss of the node was detected
+        wait_for(waits_for_a_node)  # duplicates of its work were answered before the loss of the node was detected
     finally:
         pool.close()
 
@@ -223,7 +223,7 @@ def test_code_is_shipped_to_a_joined_cluster(cluster: Cluster, tmp_path: Path, r
     script.write_text(FOREIGN_DRIVER)
     command = [sys.executable, str(script), str(ROOT), getattr(cluster, road)]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_SECONDS)
-    told = run.stdout.splitlines()[-1:]  # Ray may tell of nodes that earlier tests took from the cluster
+    told = run.stdout.splitlines()[-1:]  # Ray may report nodes that earlier tests removed from the cluster
     assert told == ["shipped [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1)]"], run.stdout + run.stderr
 
 

@@ -1,4 +1,4 @@
-"""Why an actor waits for a place, in words; and what Ray shows of actors, on a real cluster."""
+"""The reason an actor waits for a place, in words; and what Ray shows of actors, on a real cluster."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -81,7 +81,7 @@ def test_loading_differs_from_waiting_which_has_a_cause(monkeypatch: pytest.Monk
 
 
 def test_ray_shows_the_name_of_an_actor() -> None:
-    """Its dashboard and logs have what `repr` gives on the actor."""
+    """Ray's dashboard and logs show the actor's `repr`."""
     assert repr(ScorerActor("zip-ray/run/actor-1")) == "zip-ray/run/actor-1"
 
 
@@ -98,7 +98,7 @@ def joined(ray_cluster: str) -> Iterator[str]:
 
 @pytest.mark.usefixtures("joined")
 def test_actors_have_names_and_say_what_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two runs of one name share a namespace of Ray; another program holds all CPUs but two."""
+    """Two runs of the same name share a Ray namespace; another program holds all but two CPUs."""
     monkeypatch.setattr("zip_ray.actors.ray_pool.WAIT_SECONDS", 0.5)
     holder = ray.remote(Holder).options(num_cpus=2).remote()
     config = ClusterConfig(actors=1)
@@ -114,7 +114,7 @@ def test_actors_have_names_and_say_what_they_wait_for(monkeypatch: pytest.Monkey
                 late._wait(0.2)
                 return late.members()[0].waits
 
-            holders = "Holder (2 CPU), zip-ray/run (2 CPU)"  # once those of an earlier test are gone
+            holders = "Holder (2 CPU), zip-ray/run (2 CPU)"  # once the actors of earlier tests are gone
             wait_for(lambda: waits() == f"waiting for 1 CPU on one node: 0 of 4 CPU free, held by {holders}")
             job = ray.get_runtime_context().get_job_id()
             alive = [a["Name"] for a in actors(actor_state_name="ALIVE").values() if a["JobID"] == job]

@@ -37,7 +37,7 @@ from zip_ray.tasks import load_task
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Test images alone, two of each colour."""
+    """A test set alone, two images of each colour."""
     root = tmp_path_factory.mktemp("images")
     for colour in COLOURS:
         for number in range(2):
@@ -51,7 +51,7 @@ def make_config(root: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def made(images: Path) -> tuple[TunedPrompt, Scorer, EvaluationResult]:
-    """A prompt whose readout turns the classes by one; and what its scorer says of it."""
+    """A prompt whose readout shifts the classes by one, its scorer, and the scorer's result for it."""
     config = make_config(images)
     scorer = build_scorer(config)
     facts = scorer.facts()
@@ -102,7 +102,7 @@ def test_own_classes_are_judged_with_and_without_it(
 
 
 def test_on_a_pool_the_scores_are_the_same(made: tuple[TunedPrompt, Scorer, EvaluationResult], images: Path) -> None:
-    """Also where the task has the readout's classes in another order."""
+    """Even if the task orders the classes differently from the readout."""
     prompt, scorer, found = made
     expected = score_test(prompt, make_config(images).task, 1).scores
     classes = len(prompt.card.classnames)

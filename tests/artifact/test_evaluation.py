@@ -1,4 +1,4 @@
-"""What `evaluate` makes of class scores: confusions, top-k, tables and a picture."""
+"""What `evaluate` derives from class scores: confusions, top-k, tables and a picture."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ CHOSEN = [0, 1, 1, 5, 2]
 
 @pytest.fixture
 def scored() -> ScoredTest:
-    """Five images; the readout, which is what classifies, is right on three of them."""
+    """Five images; the readout, which classifies, gets three of them right."""
     scores = np.tile(np.linspace(0.5, 0, len(NAMES), dtype=np.float32), (5, 1))
     scores[np.arange(5), CHOSEN] = 2.0
     alone = np.eye(len(NAMES), dtype=np.float32)[[0, 0, 0, 0, 0]]

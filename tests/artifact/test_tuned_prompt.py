@@ -94,7 +94,7 @@ def test_a_visual_prompt_comes_back_whole(prompt: TunedPrompt, model: nn.Module,
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(loaded.prompt.visual.tensors[name], tensor)
     assert loaded.frozen.keys() == prompt.frozen.keys()
-    # The texts of a prompt that is visual alone are the template's.
+    # A purely visual prompt uses the template's texts.
     np.testing.assert_allclose(loaded.text_features(model, tokenizer).numpy(), prompt.features, atol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_another_width_is_refused(prompt: TunedPrompt, tokenizer) -> None:
 
 
 def with_readout(prompt: TunedPrompt) -> TunedPrompt:
-    """The prompt with a readout of its own scores, of a sentence's and of a context's."""
+    """The prompt with a readout of its own scores, a sentence's scores and a context's."""
     rng = np.random.default_rng(2)
     context = rng.random((3, 32), np.float32)
     weights, bias = rng.random((6, 2), np.float32), np.float32([0.5, -0.25])

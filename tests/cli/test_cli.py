@@ -46,7 +46,7 @@ def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def actors_now() -> set[int]:
-    """Processes of actors of this process's cluster; others may have actors on this machine."""
+    """Processes of actors of this process's cluster; the machine may run actors of others."""
     return set(filter(is_actor, below()))
 
 
@@ -75,11 +75,11 @@ def test_a_run_leaves_all_that_it_promises(reference: Path) -> None:
 def test_three_ray_actors_give_the_same_bits_though_one_is_killed(
     reference: Path, tmp_path: Path, ray_cluster: str
 ) -> None:
-    """One is enough below, with a killed driver."""
+    """The test below, which kills the driver, needs only one actor."""
 
     def kill_one() -> None:
         wait_for(lambda: steps_done(tmp_path / "run") >= 7, every=0.01)
-        wait_for(lambda: len(actors_now()) == 3)  # those of closed pools may still be ending
+        wait_for(lambda: len(actors_now()) == 3)  # actors of closed pools may still be ending
         os.kill(min(actors_now()), signal.SIGKILL)
 
     with meanwhile(kill_one):
@@ -96,7 +96,7 @@ def test_a_killed_driver_resumes_to_the_same_bits(
     reference: Path, tmp_path: Path, pool: str, step: int, ray_cluster: str
 ) -> None:
     where = IN_PROCESS if pool == "in-process" else [f"--cluster.address={ray_cluster}", "--cluster.actors=1"]
-    while not (tmp_path / "run").exists() or steps_done(tmp_path / "run") == STEPS:  # the kill must come before the end
+    while not (tmp_path / "run").exists() or steps_done(tmp_path / "run") == STEPS:  # kill it before the run ends
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         process = start(tmp_path, *where)
         wait_for_step(tmp_path / "run", step, process)

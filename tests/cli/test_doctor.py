@@ -1,4 +1,4 @@
-"""The doctor prints each finding as soon as it has it, whatever another check does."""
+"""The doctor prints each finding as soon as it has it, whatever the other checks do."""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Output with names that the terminal's encoding lacks, or that are not UTF-8."""
+"""Output with names that the terminal's encoding lacks, or that are not valid UTF-8."""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The display: lines at intervals without a terminal, a bar with one, and the time left by the nearest budget."""
+"""The display: lines at intervals without a terminal, a bar with one, and time left by the budget that ends first."""
 
 import io
 import re
@@ -21,7 +21,7 @@ def step(k: int, seconds: float, **fields: Any) -> StepEvent:
 
 
 def lines(budget: BudgetConfig, events: list[tuple[float, Event]]) -> list[str]:
-    """What is printed without a terminal, given events and the clock at each."""
+    """What is printed without a terminal, given each event with the clock's time."""
     out = io.StringIO()
     now = 0.0
     with ProgressView(budget, Console(file=out, width=200), clock=lambda: now) as view:
@@ -35,14 +35,14 @@ def test_lines_come_at_intervals_with_all_figures() -> None:
     shown = lines(BudgetConfig(queries=1000), events)
     assert len(shown) == 2
     assert shown[0].startswith("10/1,000 queries  loss 1.250  accuracy 50.0%")
-    # 100 queries took 10 s after the first step; the 890 to go take 89 s.
+    # 100 queries took 10 s after the first step, so the remaining 890 take 89 s.
     assert shown[1] == (
         "110/1,000 queries  loss 1.250  accuracy 50.0%  validation 75.0%  40 queries/s, 10 since the start  1:29 left"
     )
 
 
 def test_a_loss_that_does_not_move_is_said_at_once() -> None:
-    """And once: not in every line that follows."""
+    """And only once, not in every following line."""
     events = [(0.0, step(50, 25.0)), (0.1, stall_event()), (10.0, step(70, 35.0))]
     first, said, later = lines(BudgetConfig(queries=1000), events)
     assert said == "the loss has not moved in 50 steps (-0.0002 with a standard error of 0.0001): raise it"

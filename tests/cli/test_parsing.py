@@ -36,7 +36,7 @@ PLACES = {
         [["--execution.no-cache"], ["--optimizer.method=spsa"], ["--task.crop-scale", "0.1", "1"]],
     ),
 }
-"""By command: its positionals, and options of any kind of value."""
+"""By command: its positionals, and options with every kind of value."""
 
 
 def test_every_command_is_here() -> None:
@@ -105,7 +105,7 @@ def test_help_fits_two_screens_and_shows_what_applies(chosen: tuple[str, ...], c
     [("zip", "perturbation-scale", "auto"), ("gauss-newton", "perturbation-scale", "0.5"), ("zip", "loss", "focal")],
 )
 def test_an_option_of_several_methods_takes_what_any_of_them_does(method: str, option: str, word: str) -> None:
-    """Which of them it is decides afterwards."""
+    """Whether the chosen method takes the option is checked later."""
     optimizer = of("quickstart", "--method", method, f"--optimizer.{option}", word).optimizer
     assert str(getattr(optimizer, option.replace("-", "_"))) == word
 
@@ -117,7 +117,7 @@ def test_options_may_stand_before_behind_and_between_the_positionals(name: str) 
     assert [str(first[key]) for key in list(first)[: len(positionals)]] == positionals
     for order in permutations([*([one] for one in positionals), *options]):
         if [one for one in order if one[0] in positionals] != [[one] for one in positionals]:
-            continue  # positionals keep their own order
+            continue  # positionals keep their order
         found = bound(name, [*chain(*order)])
         assert {key: sorted(value) if key == "classes" else value for key, value in found.items()} == {
             key: sorted(value) if key == "classes" else value for key, value in first.items()

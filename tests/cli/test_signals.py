@@ -13,7 +13,7 @@ from zip_ray.pool.in_process import InProcessPool
 
 @pytest.fixture(autouse=True)
 def pythons_own(handlers: None) -> None:  # noqa: ARG001 - asked for so that it is there before
-    """Python's own handler for Ctrl-C, whatever an earlier test has set."""
+    """Python's own handler for Ctrl-C, whatever an earlier test has installed."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint files as people have them give the same features as the model that was saved."""
+"""Checkpoint files in the forms users have give the same features as the model that was saved."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def features(model: Any) -> list[Tensor]:
 
 
 class Script(nn.Module):
-    """A model whose archive holds its sizes too, as OpenAI's do."""
+    """A model whose archive also holds its sizes, as OpenAI's do."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -32,7 +32,7 @@ class TorchDraws:
 
 @pytest.mark.parametrize("size", [(64, 64), (90, 60), (60, 240), (240, 60), (1, 500)])
 def test_crop_boxes_are_those_of_torchvision(size: tuple[int, int]) -> None:
-    """Long and tall images too, of which ten draws in a row may not fit."""
+    """Also long and tall images, for which ten draws in a row may not fit."""
     image = Image.new("RGB", size[::-1])
     for seed in range(200):
         torch.manual_seed(seed)

@@ -1,5 +1,5 @@
-"""Passes recorded as CUDA graphs. What needs no GPU is tested without: with stand-ins for the graph, and on a GPU that
-torch only imagines (fake tensors, which have no values: whoever asks for one fails)."""
+"""Passes recorded as CUDA graphs. What needs no GPU is tested on the CPU, with stand-ins for the graph or with fake
+tensors that claim to be on a GPU (they have no values, so reading one fails)."""
 
 import copy
 import dataclasses
@@ -32,7 +32,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 class PlayedGraph:
-    """Computes what a CUDA graph would: the function of whatever lies in the buffer."""
+    """Stands in for a CUDA graph: applies the function to whatever the buffer holds."""
 
     def __init__(self, function: Function, source: Tensor, output: Tensor, memory: Memory | None) -> None:
         self.function, self.source, self.output, self.memory = function, source, output, memory
@@ -45,13 +45,13 @@ class PlayedGraph:
 
 
 class Played:
-    """A recorder; lists the graphs that it made."""
+    """A recorder that lists the graphs it has made."""
 
     def __init__(self) -> None:
         self.made: list[PlayedGraph] = []
 
     def __call__(self, function: Function, x: Tensor, memory: Memory | None) -> tuple[Tensor, Graph]:
-        output = torch.full_like(function(x), torch.nan)  # a recording computes nothing
+        output = torch.full_like(function(x), torch.nan)  # recording computes nothing
         self.made.append(PlayedGraph(function, x, output, memory))
         return output, self.made[-1]
 
@@ -61,7 +61,7 @@ def contexts(prompts: int, seed: int = 1) -> Tensor:
 
 
 def encoders(record: Callable[..., tuple[Tensor, Graph]], name: str = "CLIP") -> tuple[CausalEncoder, CausalEncoder]:
-    """An encoder as it is on a GPU, with recorded passes, and one without."""
+    """An encoder with recorded passes, as on a GPU, and one without."""
     plain = PromptEncoder(model_of(name), TOKENIZER, NAMES, 4)
     recorded = CausalEncoder(plain)
     recorded._recorded = Recorded(recorded._passes, TOLERANCE, record)
@@ -92,12 +92,12 @@ def test_answers_do_not_share_a_buffer() -> None:
 
 class Still(PlayedGraph):
     def replay(self) -> None:
-        """The output stays what it was."""
+        """Leave the output as it was."""
 
 
 class Deaf(PlayedGraph):
     def replay(self) -> None:
-        """Does not read its buffer."""
+        """Ignore the buffer."""
         self.output.copy_(self.function(torch.zeros_like(self.source)))
 
 
@@ -149,7 +149,7 @@ def test_smaller_parts_are_recorded_anew() -> None:
     recorded, eager = encoders(record)
     recorded.encode(contexts(1))
     recorded._prompts = 1
-    recorded._shrink(1)  # fewer classes: the layout that the graphs read is gone
+    recorded._shrink(1)  # fewer classes: the layout that the graphs read no longer exists
     torch.testing.assert_close(recorded.encode(contexts(1, 2)), eager.encode(contexts(1, 2)), atol=1e-6, rtol=0)
     assert len(record.made) == 2
 
@@ -166,12 +166,12 @@ class Watch(TorchDispatchMode):
 
 
 def imagined(tensor: Tensor) -> Tensor:
-    """Of the same shape, on a GPU; inside a FakeTensorMode."""
+    """A tensor of the same shape on a GPU; for use inside a FakeTensorMode."""
     return torch.empty_like(tensor, device="cuda")
 
 
 def imagine(encoder: CausalEncoder) -> None:
-    """Move an encoder to a GPU, inside a FakeTensorMode."""
+    """Move an encoder to a fake GPU; for use inside a FakeTensorMode."""
     for part in encoder._plain.model.modules():
         for name, tensor in part.named_parameters(recurse=False):
             setattr(part, name, nn.Parameter(imagined(tensor), requires_grad=False))
@@ -183,7 +183,7 @@ def imagine(encoder: CausalEncoder) -> None:
 
 @pytest.mark.parametrize("name", CAUSAL)
 def test_a_pass_waits_for_nothing(name: str) -> None:
-    """Control flow depends only on shapes: no value is read back, nothing leaves the GPU. So it can be a graph."""
+    """Control flow depends on shapes only and no value leaves the GPU, so the pass can be recorded as a graph."""
     encoder = CausalEncoder(PromptEncoder(copy.deepcopy(model_of(name)), TOKENIZER, NAMES, 4))
     with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
         imagine(encoder)
@@ -212,7 +212,7 @@ def test_a_step_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeTensor, "tolist", fetch)
     monkeypatch.setattr(Tensor, "pin_memory", lambda x: x)
     clip = dataclasses.replace(scorer._clip, device=torch.device("cuda"))
-    assert clip.logit_scale == scorer._clip.logit_scale  # asked once, when a run starts
+    assert clip.logit_scale == scorer._clip.logit_scale  # queried once, when a run starts
     with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
         ((encoder, _),) = scorer._texts._encoders.values()
         imagine(encoder)

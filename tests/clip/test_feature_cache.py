@@ -1,4 +1,4 @@
-"""Features kept on disk: found again, never stale, never damaged."""
+"""Features kept on disk are found again, and are never stale or damaged."""
 
 import logging
 from pathlib import Path

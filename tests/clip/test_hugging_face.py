@@ -27,16 +27,16 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "roberta": ("RobertaConfig", {**ENCODER, "max_position_embeddings": 66}),
     "xlm-roberta": ("XLMRobertaConfig", {**ENCODER, "max_position_embeddings": 66}),
     "bert": ("BertConfig", {**ENCODER, "max_position_embeddings": 64}),
-    # Reads texts of any length.
+    # Takes texts of any length.
     "mt5": ("MT5Config", {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_layers": 2, "num_heads": 2}),
-    # Scales what it looks up.
+    # Scales the embeddings it looks up.
     "m2m_100": ("M2M100Config", {**TRANSLATOR, "scale_embedding": True, "decoder_layers": 1}),
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level tokenizer, to which a word after a space is another token than one at the start."""
+    """A byte-level tokenizer, for which a word after a space is a different token from one at the start."""
     folder = tmp_path_factory.mktemp("tokenizer")
     inner = tokenizers.Tokenizer(tokenizers.models.BPE())
     inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,4 +1,4 @@
-"""Which weights a model gets: those that were asked for, in any spelling, and never random ones."""
+"""Which weights a model gets: those asked for, in any spelling, and never random ones."""
 
 import shutil
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_folder_without_weights_is_refused(folder: Path, file: str | None) -> 
 
 
 def test_a_model_that_open_clip_leaves_random_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a hub's name whose config is cached and whose weights are not."""
+    """For example a hub name whose config is cached and whose weights are not."""
     (folder / "model.safetensors").write_bytes(b"")
     monkeypatch.setattr(open_clip.factory, "_find_checkpoint_in_dir", lambda _: None)
     with pytest.raises(InputError, match="cannot be loaded"):

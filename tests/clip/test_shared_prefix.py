@@ -18,7 +18,7 @@ WORDS = ["a", "dog", "ultramarine", "3", "forget-me-not", "X", "of", "the", "pho
 
 
 def fitting(name: str, tokens: int) -> str:
-    """As many of its words as a prompt has room for behind the context."""
+    """As many words of the name as fit behind the context."""
     words = name.split()
     while len(TOKENIZER.encode(" ".join(words))) > 24 - 3 - tokens:  # start, stop and end of text
         words = words[:-1]
@@ -35,8 +35,8 @@ def losses(text: torch.Tensor, classes: int) -> np.ndarray:
 
 
 def check(name: str, classnames: list[str], contexts: torch.Tensor) -> None:
-    """Fast and plain pass: features to 1e-5, losses to 1e-6 relative, or what float32 leaves of logits: features are
-    rounded to about 1e-7, and the logit scale is 100."""
+    """Fast and plain pass agree: features to 1e-5, losses to 1e-6 relative or to what float32 leaves of the logits
+    (features are rounded to about 1e-7, and the logit scale is 100)."""
     plain = PromptEncoder(model_of(name), TOKENIZER, classnames, contexts.shape[1])
     fast, expected = CausalEncoder(plain).encode(contexts), plain.encode(contexts)
     np.testing.assert_allclose(fast.numpy(), expected.numpy(), atol=1e-5, rtol=0)

@@ -33,7 +33,7 @@ def test_a_damaged_file_is_not_used_and_goes(tmp_path: Path, damage) -> None:
     assert share_weights(clip, tmp_path)
     (path,) = tmp_path.iterdir()
     data = path.read_bytes()
-    path.unlink()  # the map keeps the old bytes
+    path.unlink()  # the mapping keeps the old bytes
     path.write_bytes(damage(data))
     fresh = load_clip(ModelConfig(), "cpu")
     assert not share_weights(fresh, tmp_path)

@@ -1,4 +1,4 @@
-"""Whole suites, from outside and with faults."""
+"""Whole suites, run from the command line and under faults."""
 
 import math
 import os
@@ -41,7 +41,7 @@ from zip_ray.tuning.events import EndEvent
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A suite from outside: two methods, two seeds, shots 1 and 2, in process."""
+    """A suite run from the command line: two methods, two seeds, shots 1 and 2, in process."""
     folder = tmp_path_factory.mktemp("suite")
     done = run(folder, "compare", suite_file(folder, shots=[1, 2]), "--output=out")
     assert "8 runs done" in done.stdout
@@ -120,7 +120,7 @@ def test_a_suite_that_is_running_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_runs_that_are_cut_off_go_on_and_the_finished_stay(finished: Path, tmp_path: Path) -> None:
-    """Killed midway; the end equals that of the undisturbed suite, run by run."""
+    """Killed midway, the suite ends with the same runs as one that was not disturbed."""
     suite_file(tmp_path, shots=[1, 2])
     process = subprocess.Popen(command("compare", "mini.yaml", "--output=out"), cwd=tmp_path, stderr=subprocess.PIPE)
     some = tmp_path / "out/runs/digits/1-shot/spsa/seed-1"
@@ -175,7 +175,7 @@ def test_a_run_that_fails_does_not_end_the_suite_and_is_tried_again(tmp_path: Pa
 
 @pytest.mark.parametrize(("pairs", "most"), [(1, 2), (5, 1)])
 def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int, most: int) -> None:
-    """One actor holds two passes: two runs of one pair per step, one run of five."""
+    """One actor holds two passes: two runs of one pair per step, or one run of five."""
     going: set[str] = set()
     seen: list[int] = []
 
@@ -205,7 +205,7 @@ def test_as_many_runs_at_a_time_as_the_actors_can_use(tmp_path: Path, pairs: int
 
 
 def test_runs_that_wait_for_their_start_are_stopped_at_once(tmp_path: Path) -> None:
-    """Their pool returns nothing, and no trace of them is left."""
+    """Their pool returns nothing, and they leave no trace."""
 
     asked = threading.Event()
 
@@ -225,7 +225,7 @@ def test_runs_that_wait_for_their_start_are_stopped_at_once(tmp_path: Path) -> N
 def test_a_suite_that_comes_to_no_report_is_closed_in_mlflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: float
 ) -> None:
-    """Stopped before its first run, or with none that could begin."""
+    """A suite stopped before its first run, or one in which no run can begin."""
     client = MagicMock()
     monkeypatch.setattr("zip_ray.runs.mlflow_server.make_client", lambda _: client)
     base = {**SMALLER, "tracking": {"enabled": True}}

@@ -1,4 +1,4 @@
-"""The figures of a report against closed forms, and the document that they stand in."""
+"""The figures of a report against closed forms, and the document that contains them."""
 
 import math
 
@@ -25,7 +25,7 @@ def curve(queries: list[float], accuracy: list[float]) -> Curve:
 
 
 def test_smoothing_by_hand() -> None:
-    """A window of 20 of 400 queries: means of the last two steps of ten queries, once there are two."""
+    """Window 20 of 400 queries at ten queries per step: means of the last two steps, once there are two."""
     found = smoothed(curve([10, 20, 30, 40], [0.0, 1.0, 0.0, 0.5]), 400)
     np.testing.assert_array_equal(found.queries, [20, 30, 40])
     np.testing.assert_array_equal(found.accuracy, [0.5, 0.5, 0.25])
@@ -42,7 +42,7 @@ def test_smoothing_is_the_mean_over_the_window(values: list[float], per_step: in
 
 
 def test_queries_to_target_by_hand() -> None:
-    """B's best, 0.6, is the lowest best: A is there at 30, B at 50, C without a curve never."""
+    """The lowest best is B's 0.6: A reaches it at 30, B at 50, and C, which has no curve, never."""
     a = curve([10, 20, 30, 40, 50], [0.1, 0.5, 0.7, 0.9, 0.8])
     b = curve([10, 20, 30, 40, 50], [0.1, 0.2, 0.4, 0.5, 0.6])
     none = curve([], [])
@@ -53,7 +53,7 @@ def test_queries_to_target_by_hand() -> None:
 
 
 def test_what_a_white_box_does_past_the_budget_does_not_count() -> None:
-    """Within 50 queries W's best is 0.3, which A passes at 20; of L nothing lies within."""
+    """Within 50 queries W's best is 0.3, which A passes at 20; L has no points within the budget."""
     a, w, late = curve([20, 30], [0.4, 0.6]), curve([10, 40, 60], [0.1, 0.3, 0.9]), curve([60], [0.9])
     assert queries_to_target({"A": a, "W": w, "L": late}, 50) == (0.3, {"A": 20.0, "W": 40.0, "L": 50.0})
 
@@ -84,7 +84,7 @@ def test_the_signed_rank_test_against_its_closed_form() -> None:
 
 
 def test_equal_differences_are_ties_whatever_their_rounding() -> None:
-    """Three of four signs agree, all sizes are the same: p of 1, 1, 1, -1, not of the order of rounding errors."""
+    """Three of four signs agree and all sizes are equal: p is that of 1, 1, 1, -1, whatever the rounding errors."""
     from scipy.stats import wilcoxon
 
     ours = dict(zip("abcd", [0.6, 0.5, 0.65, 0.35], strict=True))
@@ -94,7 +94,7 @@ def test_equal_differences_are_ties_whatever_their_rounding() -> None:
 
 
 def test_holm_by_hand() -> None:
-    """Holm's own steps: 0.01 x 4, then 0.02 x 3, 0.03 x 2 (raised to 0.06), 0.5 x 1."""
+    """Holm's steps: 0.01 x 4, then 0.02 x 3, 0.03 x 2 (raised to 0.06), 0.5 x 1."""
     nan = float("nan")
     found = holm([0.03, 0.01, nan, 0.5, 0.02])
     assert found[:2] + found[3:] == pytest.approx([0.06, 0.04, 0.5, 0.06])

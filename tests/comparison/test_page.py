@@ -48,7 +48,7 @@ class Elements(HTMLParser):
 
 
 def many(methods: list[str]) -> Results:
-    """Each method is 0.01 points below the plain template, so that all tie and differences round to zero."""
+    """Each method is 0.01 points below the plain template, so all tie and the differences round to zero."""
     tree = {
         "name": "many",
         "seeds": [1, 2],
@@ -81,7 +81,7 @@ def results() -> Results:
 
 @pytest.fixture(scope="module")
 def report() -> Document:
-    """Of four methods: it draws all figures."""
+    """A report on four methods, which draws all figures."""
     return document(many(METHODS[:4]))
 
 
@@ -97,7 +97,7 @@ def page(report: Document) -> str:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures, instead of their files."""
+    """Collects the figures instead of writing files."""
     kept: list[Any] = []
 
     def keep(figure: Any, _dpi: int) -> bytes:
@@ -170,7 +170,7 @@ def test_figures_open_in_full_size(page: str) -> None:
 
 
 def test_the_page_follows_a_dark_scheme(page: str) -> None:
-    """Every variable of the light scheme but none else has a dark value, and no other colour stands in a rule."""
+    """Exactly the variables of the light scheme have dark values, and no rule uses any other colour."""
     light, dark = re.findall(r":root \{([^}]*)\}", page)
     names = re.compile(r"(--\w+):")
     assert names.findall(light) == names.findall(dark)
@@ -190,7 +190,7 @@ def test_zero_has_no_sign(page: str) -> None:
 
 
 def test_what_all_share_is_not_bold(page: str) -> None:
-    """All methods tie everywhere, but zero-shot is above them in accuracy."""
+    """All methods tie everywhere, but zero-shot has a higher accuracy."""
     bold = re.findall(r"<strong>(.*?)</strong>", page)
     assert set(bold) == {"50.0"} or not bold
     rows = {"A": [0.5, 0.3, NAN, 0.1], "B": [0.5, 0.4, NAN, NAN]}
@@ -237,7 +237,7 @@ def test_logarithmic_axes_have_plain_numbers() -> None:
 
 
 def test_curves_differ_in_more_than_colour() -> None:
-    """Of colour, marker and dashes any two of twelve curves share at most one; all colours are Okabe and Ito's."""
+    """Any two of twelve curves share at most one of colour, marker and dashes; all colours are Okabe and Ito's."""
     parts = [(look["color"], look["marker"], str(look["linestyle"])) for look in looks(METHODS).values()]
     assert all(sum(a == b for a, b in zip(one, other, strict=True)) <= 1 for one, other in combinations(parts, 2))
     okabe_ito = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}

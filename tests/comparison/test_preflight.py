@@ -1,4 +1,4 @@
-"""What a suite does before its first query, what stops it, and which of its runs are asked for."""
+"""What a suite does before its first query, what stops it, and which of its runs are selected."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def carry_out(
 
 
 def test_a_model_that_is_missing_stops_a_suite_before_its_first_run(tmp_path: Path) -> None:
-    """It is looked for once per task, and not once per run."""
+    """The model is looked up once per task, not once per run."""
     tried: list[str] = []
 
     def build(config: Config) -> FakeScorer:
@@ -66,7 +66,7 @@ def test_a_model_that_is_missing_stops_a_suite_before_its_first_run(tmp_path: Pa
 def test_each_task_has_a_line_and_one_that_is_missing_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its runs fail for one reason, which the report gives once; its tables have no column for it."""
+    """Its runs fail for one reason, reported once; the tables have no column for the task."""
 
     def build(config: Config) -> FakeScorer:
         if config.task.name == "count":
@@ -97,7 +97,7 @@ def test_a_method_that_cannot_be_built_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_all_runs_stops_the_suite(tmp_path: Path) -> None:
-    """One that shows only with the first query, in each run of each task."""
+    """The fault shows only at the first query, in each run of each task."""
     with pytest.raises(PoolError, match=r"^4 runs in a row failed for the same reason.*fault at"):
         carry_out(tmp_path, lambda _: FakeScorer(raise_at=(1,)), seeds=[1], tasks=THREE_TASKS)
     assert read_facts(tmp_path / "out").failures.keys() == FIRST_FOUR
@@ -105,7 +105,7 @@ def test_a_fault_of_all_runs_stops_the_suite(tmp_path: Path) -> None:
 
 @pytest.fixture
 def endless_build() -> Iterator[tuple[threading.Event, Callable[[Config], FakeScorer]]]:
-    """The event that a scorer is being built, and what builds it: it ends with the test only."""
+    """An event set once a scorer is being built, and the build function, which returns only when the test ends."""
     begun, ended = threading.Event(), threading.Event()
 
     def build(_: Config) -> FakeScorer:
@@ -126,7 +126,7 @@ def test_a_suite_that_is_stopped_does_not_wait_for_a_scorer_that_is_being_built(
 
 
 def test_some_runs_of_a_suite(tmp_path: Path) -> None:
-    """The folder stays the whole suite's."""
+    """The folder still describes the whole suite."""
     some = Selection(("digits",), ("SPSA",), (2,))
     assert carry_out(tmp_path, lambda _: FakeScorer(), some, tasks=THREE_TASKS) == SuiteOutcome(1, {}, 0)
     results = read_results(tmp_path / "out")
@@ -139,7 +139,7 @@ def test_some_runs_of_a_suite(tmp_path: Path) -> None:
 def test_a_dry_run_says_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither a model nor a folder is needed; after the first finished run, its speed gives the hours."""
+    """Needs neither a model nor a folder; after the first finished run, its speed gives the hours."""
     monkeypatch.setattr(ScorerBuilder, "of_key", lambda *_: pytest.fail("a scorer was built"))
     line = ["compare", str(tmp_path / "mini.yaml"), "--output", str(tmp_path / "out"), "--dry-run"]
     suite_file(tmp_path, base=SMALL, tasks=THREE_TASKS)

@@ -1,4 +1,4 @@
-"""The revision of the code comes from the checkout that tracks the package, and from no other."""
+"""The code's revision comes from the checkout that tracks the package, and from no other."""
 
 import subprocess
 from pathlib import Path

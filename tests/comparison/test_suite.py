@@ -79,7 +79,7 @@ CLASSES = {
 
 
 def test_bpt_vlm_and_bar_as_published_know_the_length_of_an_epoch() -> None:
-    """A fitness is a mean over an epoch; BAR's rate falls over 900 of them."""
+    """A fitness is a mean over an epoch; BAR's learning rate falls over 900 epochs."""
     check_each((path for path in SUITES if path.name.startswith("paper")), knows_the_length_of_an_epoch)
 
 
@@ -125,7 +125,7 @@ def test_data_of_tasks_and_of_targets_lie_in_another_place(tmp_path: Path) -> No
 
 
 def test_a_target_of_other_data_takes_over_nothing_of_the_runs_data() -> None:
-    """But for the root that its kind needs; a target that is the run's own data keeps all it does not replace."""
+    """Except the root, if its kind needs one; a target on the run's own data keeps all fields it does not replace."""
     task = {"name": "folder", "root": "here", "template": "the number {}.", "batch_size": 7}
     targets = {
         "count": {"name": "count"},
@@ -151,7 +151,7 @@ def test_a_target_of_other_data_takes_over_nothing_of_the_runs_data() -> None:
 
 
 def test_a_label_stands_for_the_name_of_a_built_in_task() -> None:
-    """Where none is given; `style` has a test set called digits, to which such a label refers."""
+    """If no name is given; in `style`, a label such as digits refers to its test set of that name."""
     tree = {
         "name": "s",
         "protocol": "transfer",
@@ -191,7 +191,7 @@ def test_the_budget_of_the_command_line_lowers_those_of_the_methods() -> None:
 
 
 def test_base_need_not_be_a_config_by_itself(tmp_path: Path) -> None:
-    """Its root belongs to the tasks' names, its budget to the methods' steps; shared fields are still checked."""
+    """`root` needs the tasks' names and `budget` the methods' steps; shared fields are still checked."""
     tree = {
         "name": "s",
         "tasks": {"one": {"name": "coop:dtd"}},
@@ -218,7 +218,7 @@ def test_the_budget_of_the_command_line_does_not_raise_that_of_a_methods_file(op
 
 
 def test_a_run_takes_of_base_what_has_an_effect_beside_its_method() -> None:
-    """And a later layer that makes another choice drops the values of an earlier one for the alternative."""
+    """And a later layer that chooses another alternative drops the values an earlier layer set for the first."""
     methods = {
         "ZIP": {"file": {"optimizer": {"method": "zip"}}},
         "BBT": {"file": {"optimizer": {"method": "cma-es", "population": 4}}},

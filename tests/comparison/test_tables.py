@@ -50,7 +50,7 @@ TRAINING = {
     "B": ([5, 10, 15, 20], [0, 0.25, 0.5, 0.5]),
     "W": ([12, 250], [0.25, 1]),
 }
-"""Queries and accuracies. With a window of 10, B's are 0.125 at 10, 0.375 at 15, 0.5 at 20."""
+"""Queries and accuracies. With a window of 10, B's smoothed values are 0.125 at 10, 0.375 at 15, 0.5 at 20."""
 
 
 def by_hand(run: Planned) -> Finished | None:
@@ -87,7 +87,7 @@ def results() -> Results:
 
 
 def cells(table: Table) -> dict[str, list[str]]:
-    """By row, the texts; those in bold between stars."""
+    """The texts of each row; bold ones between stars."""
     return {first.text: [f"*{cell.text}*" if cell.best else cell.text for cell in rest] for first, *rest in table.rows}
 
 
@@ -144,7 +144,8 @@ def test_templates(results: Results) -> None:
 
 
 def test_tests_elsewhere(results: Results) -> None:
-    """A seed counts in a column where it has both tasks; zero-shot is one value per task, whichever methods finished.
+    """A seed counts in a column if it has both tasks; zero-shot has one value per task, whichever methods finished.
+    On `near` all have 30.0, and only zero-shot may be bold.
 
     On `near` all have 30.0, and zero-shot alone may be bold.
     """
@@ -159,8 +160,8 @@ def test_tests_elsewhere(results: Results) -> None:
 
 
 def test_means_are_over_the_tasks_that_all_have(results: Results) -> None:
-    """Of a third task there is no run: the means stay, and the report names it; A's run with another number of shots
-    is a row of its own, which lacks the letters."""
+    """A third task has no runs: the means stay, and the report names it. A's run with another number of shots
+    is a row of its own, without the letters."""
     tree = {**SUITE, "tasks": ["digits", "gone", "letter"]}
     wider = replace(results, suite=Suite.model_validate(tree))
     failing = Suite.model_validate({**tree, "methods": {**SUITE["methods"], "broken": {}}})
@@ -177,7 +178,7 @@ def test_means_are_over_the_tasks_that_all_have(results: Results) -> None:
 
 
 def test_queries_to_target(results: Results) -> None:
-    """The target is W's 0.25: what it reached past the budget does not count. The letters with seed 2 lack B."""
+    """The target is W's 0.25: what it reached past the budget does not count. B lacks the letters with seed 2."""
     aim = {"the target, % on training mini-batches": ["25.0"] * 3}
     found = {**aim, "A": ["*10*", "30", "20"], "B": ["15", "*15*", "*15*"], "W (white box)": ["12", "12", "12"]}
     assert cells(query_tables.target_table(results, 16)) == found
@@ -193,7 +194,7 @@ def test_queries_to_target(results: Results) -> None:
 
 
 def test_paired_tests(results: Results) -> None:
-    """B less A: -0.1, -0.3, +0.5, ranks 1 + 2 against 3. The others: four of one sign, 2 / 2^4, of three tests."""
+    """B minus A: -0.1, -0.3, +0.5, ranks 1 + 2 against 3. The others: four of one sign, 2 / 2^4, of three tests."""
     assert cells(tables.tests_table(results)) == {
         "B": ["3", "+3.3", "1.000", "1.000"],
         "W": ["4", "+35.0", "0.125", "0.375"],
@@ -202,7 +203,7 @@ def test_paired_tests(results: Results) -> None:
 
 
 def test_the_budget_is_that_of_the_methods_that_compete(results: Results) -> None:
-    """A: 20 steps of 10; B: 19 of 5; the white box has 1,000. Where only time is limited: what A was charged."""
+    """A: 20 steps of 10; B: 19 of 5; the white box: 1,000. If only time is limited: what A was charged."""
     assert results.budget == 200
     methods = {**SUITE["methods"], "B": {"optimizer": {"method": "random-search"}}}
     timed = all_of({**SUITE, "methods": methods, "base": {"budget": {"queries": None, "seconds": 60}}})

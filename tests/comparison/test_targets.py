@@ -20,7 +20,7 @@ from zip_ray.tasks.builtin.rendered import TASKS, render_split
 
 
 def test_a_tuned_prompt_is_tested_elsewhere(tmp_path: Path) -> None:
-    """Where the target is the task itself, the figure is the run's own; with other classes it is that of `evaluate`."""
+    """If the target is the task itself, the figure is the run's own; with other classes it is that of `evaluate`."""
     targets = {"itself": {}, "counts": {"name": "count", "shots": 1}}
     suite_file(tmp_path, protocol="transfer", targets=targets, seeds=[1], methods={"ZIP": {}})
     run(tmp_path, "compare", "mini.yaml", "--output=out")
@@ -66,7 +66,7 @@ def test_a_readout_serves_on_shifted_images_and_not_for_other_classes(tmp_path: 
 
 
 def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
-    """One label, another target; then fewer targets."""
+    """First a label whose target has changed, then fewer targets."""
     fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}}
     asked: list[str] = []
 
@@ -83,7 +83,7 @@ def test_a_target_that_has_changed_is_tested_again(tmp_path: Path) -> None:
 
 
 def test_a_target_that_cannot_be_read_does_not_take_the_others_with_it(tmp_path: Path) -> None:
-    """It is recorded, the report has the rest, and a later call tests only it: nothing is tuned again."""
+    """The failure is recorded, the report has the rest, and a later call tests only that target, without tuning."""
     targets = {"gone": {"name": "count"}, "broken": {"name": "letter"}, "there": {"name": "shape"}}
     fields = {"protocol": "transfer", "seeds": [1], "methods": {"ZIP": {}}, "targets": targets}
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""The config tree beyond what the command line's tests show."""
+"""Properties of the config tree that the command line's tests do not cover."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page of all options is that of the code."""
+"""The page of all options matches the code."""
 
 from tools import options_page
 

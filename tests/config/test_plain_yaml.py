@@ -1,4 +1,4 @@
-"""YAML without surprises: duplicate keys and misleading scalars are errors with their line."""
+"""YAML without surprises: duplicate keys and misleading scalars are errors that give their line."""
 
 from pathlib import Path
 

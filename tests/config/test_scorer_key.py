@@ -1,4 +1,4 @@
-"""Runs that differ only for the driver share a scorer."""
+"""Runs that differ only in what the driver does share a scorer."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def test_runs_that_differ_for_the_driver_alone_share_a_scorer() -> None:
 
 
 def test_methods_share_a_scorer_from_one_space_and_one_start() -> None:
-    """`auto` begins at the words of the task's template: asks name the template that has been found."""
+    """`auto` starts from the words of the task's template; the asks name the template that was found."""
     space = {"space": "context", "init": "template"}
     one = key(prompt=space)
     rounds = {"mode": "async", "round_share": 0.7}

@@ -1,4 +1,4 @@
-"""How many threads an actor gets, and that a run keeps their number."""
+"""How many threads an actor gets; a run keeps that number."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def test_auto_fills_the_machine_and_no_more(
 
 
 def test_every_blas_of_the_driver_has_one_thread() -> None:
-    """SciPy's too, which a readout loads later; with several threads its bits would depend on the cores."""
+    """Also SciPy's, which a readout loads later; with several threads its bits would depend on the number of cores."""
     code = (
         "from zip_ray.config.threads import one_blas_thread; one_blas_thread(); import scipy.optimize, threadpoolctl; "
         "print({one['num_threads'] for one in threadpoolctl.threadpool_info() if one['user_api'] == 'blas'})"

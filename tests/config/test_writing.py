@@ -1,4 +1,4 @@
-"""A config as readable YAML can be read back."""
+"""A config written as YAML is readable and can be read back."""
 
 from pathlib import Path
 

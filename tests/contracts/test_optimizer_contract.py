@@ -69,7 +69,7 @@ def test_without_the_loss_at_w_a_step_moves_nothing(method: str) -> None:
 @settings(max_examples=60)
 @given(method=st.sampled_from(IN_ROUNDS), rounds=st.lists(st.sets(st.integers(0, 13), max_size=7), max_size=4))
 def test_a_part_of_a_round_makes_a_step(method: str, rounds: list[set[int]]) -> None:
-    """With up to half of the round late: the same step again, finite, and the last whole round lowers the loss."""
+    """With up to half of a round late, the step is reproducible and finite; the last whole round lowers the loss."""
     stepper, twin = (make(options_of(method, **SETTINGS[method])) for _ in range(2))
     for late in rounds:
         asks = [ask for place, ask in enumerate(stepper.ask_step()) if place not in late]

@@ -1,5 +1,5 @@
-"""What every pool keeps: each submitted id answered exactly once, the lowest (priority, id) first, faults of input
-named."""
+"""What every pool guarantees: each submitted id is answered exactly once, the lowest (priority, id) comes first, and
+faults of input are named."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -47,11 +47,11 @@ Opener = Callable[[Callable[[], ScorerLike]], Pool]
 
 KINDS = ["in-process", "ray", "split in-process", "channel in-process"]
 ALL_KINDS = [*KINDS, "split ray", "channel ray"]
-"""Splitting and channels stand on the contract of the pool beneath them: over Ray two tests of theirs are enough."""
+"""Splitting and channels rely on the contract of the pool beneath them, so two of their tests suffice over Ray."""
 
 
 def make_opener(kind: str, request: pytest.FixtureRequest, actors: int = 2) -> Opener:
-    """What opens a pool of that kind; split = 2 sides and 2 class shards, channel = of a hub over the pool."""
+    """Opens pools of this kind; split: 2 sides and 2 class shards; channel: one of a hub over the pool."""
     address = request.getfixturevalue("ray_cluster") if kind.endswith("ray") else None
 
     def opener(build: Callable[[], ScorerLike]) -> Pool:
@@ -70,7 +70,7 @@ def whatever_key(build: Callable[[], ScorerLike], _: str) -> ScorerLike:
 
 
 class LoneChannel(Channel):
-    """A channel that closes hub and pool with itself."""
+    """A channel that also closes its hub and the pool."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool, self._own_hub = pool, PoolHub(pool)
@@ -84,12 +84,12 @@ class LoneChannel(Channel):
 
 @pytest.fixture(params=ALL_KINDS)
 def open_any(request: pytest.FixtureRequest) -> Iterator[Opener]:
-    """Opens a pool with two scorers where it has actors."""
+    """Opens a pool of each kind; those with actors have two scorers."""
     yield from closing_all(make_opener(request.param, request))
 
 
 def closing_all(make: Opener) -> Iterator[Opener]:
-    """An opener whose pools are closed in the end."""
+    """An opener whose pools are closed at the end."""
     pools: list[Pool] = []
 
     def opener(build: Callable[[], ScorerLike]) -> Pool:
@@ -111,7 +111,7 @@ class TestEveryKind(PoolContract):
 
 
 def test_scores_come_back_whole(open_any: Opener) -> None:
-    """All and chosen ones, of pairs and of templates, beside asks that want none."""
+    """All scores and chosen ones, for pairs and for templates, beside asks without scores."""
     pool = open_any(FakeScorer)
     own = FACTS.labels[mini_batch(8, BATCH_SIZE, SEED, 1)][:, None].astype(np.int32)
     wanted = ScoresWanted(), ScoresWanted(own), None
@@ -134,7 +134,7 @@ def test_scores_come_back_whole(open_any: Opener) -> None:
 def test_nothing_is_begun_before_what_ranks_lower_but_what_is_held(
     kind: str, held: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Ids in any order; an actor goes through the works that it holds already."""
+    """Ids are submitted in any order; an actor first finishes the work it already holds."""
     pool = make_opener(kind, request, actors=1)(partial(DiaryScorer, delay=0.05, marks=tmp_path))
     try:
         pool.facts()
@@ -152,7 +152,7 @@ def test_nothing_is_begun_before_what_ranks_lower_but_what_is_held(
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_any_schedule_of_submitting_and_collecting(kind: str, request: pytest.FixtureRequest) -> None:
-    """A number of works submitted (positive), or a collection that may wait for so many hundredths (not positive)."""
+    """Each move submits that many pieces of work (positive) or collects, waiting up to -move hundredths of a second."""
     pool = make_opener(kind, request)(FakeScorer)
 
     @settings(max_examples=15, deadline=None, database=None)

@@ -25,7 +25,7 @@ class TestSmallClip(ScorerContract):
 
 
 class Linear(BlackBoxScorer):
-    """Scores are a fixed random map of the sum of a context, of the image's number and of the class."""
+    """Scores are a fixed random map of the sum of the context, the image's number and the class."""
 
     class Options(ScorerOptions):
         """A black box."""

@@ -1,4 +1,4 @@
-"""Methods of one's own by the name of an entry point, of a distribution that is installed beside zip-ray."""
+"""User-defined methods, named by an entry point of a distribution installed beside zip-ray."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,8 @@ HERE = ("--cluster.pool=in-process", "--tracking.no-enabled", "--validation.ever
 
 @pytest.fixture
 def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The metadata that pip leaves of a package whose entry points are `heavy-ball`, which is the guide's method, and
-    `broken`, whose module is not there."""
+    """The metadata that pip leaves for a package with two entry points: `heavy-ball`, the guide's method, and `broken`,
+    whose module does not exist."""
     site = tmp_path / "site"
     metadata = site / "balls-1.0.dist-info"
     metadata.mkdir(parents=True)

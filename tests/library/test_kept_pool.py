@@ -12,7 +12,7 @@ HERE: dict[str, Any] = {"cluster": {"pool": "in-process"}}
 
 
 def run_of(folder: Path, seed: int) -> dict[str, Any]:
-    """A step of a run of its own images."""
+    """The config of a run of one step, whose images depend on its seed."""
     return {
         "seed": seed,
         "task": {"shots": 1, "batch_size": 10},

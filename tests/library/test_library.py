@@ -24,7 +24,7 @@ QUIET: dict[str, Any] = {"progress": False}
 
 @pytest.fixture(autouse=True)
 def fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of this module have a scorer without a model."""
+    """Runs in this module use a scorer without a model."""
     monkeypatch.setattr("zip_ray.api.open_pool", lambda _: InProcessPool(FakeScorer))
 
 

@@ -1,4 +1,4 @@
-"""Gains that a run chooses by itself (`auto`), against closed forms."""
+"""Gains that a run chooses itself (`auto`), against closed forms."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def bowl(w: Float64) -> float:
 
 
 def calibrated(method: str = "spsa", loss: object = bowl, size: int = SIZE, **settings: object) -> Stepper:
-    """At the first update that has the chosen gains."""
+    """A stepper just before its first update with the chosen gains."""
     stepper = Stepper(options_of(method, **{**AUTO, **settings}), np.zeros(size), seed=7)
     while not stepper.optimizer.chosen(stepper.state):
         stepper.do_step(loss)
@@ -52,7 +52,7 @@ class TestChosenGains(OptimizerContract):
         return make_optimizer(options_of(self.method, **AUTO), seed=3)
 
     def test_asks_of_a_step_are_alike_and_cost_what_is_said(self) -> None:
-        """The ladder is on one mini-batch, so that its quotients differ by the scale alone."""
+        """The whole ladder uses one mini-batch, so its quotients differ only by the scale."""
         stepper, batches = self.stepper(), []
         for _ in range(10):
             asks = stepper.ask_step()
@@ -139,7 +139,7 @@ def test_what_it_costs(pairs: int) -> None:
 @pytest.mark.parametrize("given", ["step_size", "perturbation_scale"])
 @pytest.mark.parametrize("loss", [bowl, lambda _: 1.0])
 def test_a_gain_that_is_given_is_kept(given: str, loss: object) -> None:
-    """Also where there is nothing to measure."""
+    """Even if there is nothing to measure."""
     kept = calibrated(loss=loss, **{given: 0.02})
     assert kept.optimizer.chosen(kept.state)[given] == 0.02
     other = ({"step_size", "perturbation_scale"} - {given}).pop()
@@ -153,7 +153,7 @@ def test_given_gains_are_not_told_as_chosen() -> None:
 
 
 def test_pairs_that_are_asked_before_the_ladder_is_read_are_ordinary_ones() -> None:
-    """In asynchronous mode some are: at the published scale, with directions of their own."""
+    """In asynchronous mode some are: they use the published scale and their own directions."""
     stepper = Stepper(options_of("zip", **AUTO), np.zeros(SIZE), seed=7)
     early = stepper.optimizer.ask(stepper.state, PAIRS + 1)
     assert (early.scale, early.batch, early.perturbation.index) == (0.01, 2, 1)

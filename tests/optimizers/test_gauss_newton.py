@@ -68,12 +68,12 @@ def loss(w: np.ndarray) -> float:
 
 
 def points_of(box: WhiteBox) -> np.ndarray:
-    """All but the centre of the coming round."""
+    """The points of the coming round, without its centre."""
     return np.stack([ask.w for ask in box.asks()[1:]])
 
 
 def metric(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """M, so that damping |a|^2 is damping delta^T M delta at the least a of a step delta: (U^T U)^-1."""
+    """M with damping |a|^2 = damping delta^T M delta for the smallest a that gives a step delta: M = (U^T U)^-1."""
     offsets = points - centre
     u = offsets / np.linalg.norm(offsets, axis=1, keepdims=True) * UNIT * np.sqrt(SIZE)
     return np.asarray(np.linalg.inv(u.T @ u))
@@ -142,11 +142,11 @@ def test_it_goes_down_to_the_minimum_of_targets_that_are_not_certain() -> None:
 
 def test_rounds_that_disagree_do_not_stop_the_steps() -> None:
     box, rng = WhiteBox(), np.random.default_rng(3)
-    for _ in range(30):  # each has scores of its own, so that the point before is the best one again and again
+    for _ in range(30):  # each round has its own scores, so the previous point keeps coming out best
         box.round(linear=rng.standard_normal(LINEAR.shape))
     before = box.state.w
     assert box.state.memory["damping"][0] <= MOST_DAMPING
-    for _ in range(6):  # now they agree
+    for _ in range(6):  # now the rounds agree
         box.round()
     assert loss(box.state.w) < loss(before) - 0.05
 
@@ -161,7 +161,7 @@ def test_the_bound_of_the_damping_is_raised_after_rounds_in_vain_alone() -> None
 
 
 def test_a_centre_without_scores_goes_back_to_the_point_before() -> None:
-    """Where the directions have none either, which begin from it."""
+    """If the directions, which start from the centre, have no scores either."""
     box = WhiteBox()
     box.round()
     before, damping = box.state.memory["others"][2], box.state.memory["damping"][0]
@@ -175,7 +175,7 @@ def test_a_centre_without_scores_goes_back_to_the_point_before() -> None:
 
 @pytest.mark.parametrize(("bad", "late"), [([0], []), ([], [0])], ids=["not finite", "late"])
 def test_for_a_centre_without_scores_the_mean_of_the_directions_stands_in(bad: list[int], late: list[int]) -> None:
-    """In the first round, and with candidates that are all late too: scipy's minimum around that mean."""
+    """In the first round, and in one whose candidates are all late: scipy's minimum around that mean."""
     box = WhiteBox(41)
     for others in ([], [1, 2, 3]):
         around = points_of(box)[len(others) :]

@@ -54,7 +54,7 @@ def test_perturbation_depends_on_its_key_alone(seed: int, step: int, index: int)
 
 @pytest.mark.parametrize(("method", "slope"), [("zip", 0.01), ("zip", 1e4), ("spsa", 1e4)])
 def test_whole_step_equals_a_dense_computation(method: str, slope: float) -> None:
-    """SPSA's is ZIP's, and never clipped."""
+    """SPSA takes the same step as ZIP, without clipping."""
     d, k_pairs = 30, 5
     w = np.random.default_rng(1).standard_normal(d)
 
@@ -92,7 +92,7 @@ def test_momentum_variant_follows_the_released_code() -> None:
     plain = Stepper(options_of("spsa"), np.zeros(3), seed=2)
     heavy = Stepper(options_of("spsa-gc", momentum=0.8), np.zeros(3), seed=2)
 
-    def linear(x: np.ndarray) -> float:  # its estimates do not depend on where they are taken
+    def linear(x: np.ndarray) -> float:  # the estimates do not depend on where they are taken
         return float(x @ np.array([1.0, -2.0, 0.5]))
 
     w, m = np.zeros(3), np.zeros(3)
@@ -179,13 +179,13 @@ def test_the_mean_of_cma_es_is_the_weighted_one_of_the_better_half(covariance: s
 
 
 def noise(ask: Ask) -> float:
-    """A loss that depends on the mini-batch: the same individual has luck with one and none with another."""
+    """A loss that depends on the mini-batch: an individual looks better on some mini-batches than on others."""
     return quadratic(ask.w) + 3 * float(np.sin(7.0 * ask.batch))
 
 
 @pytest.mark.parametrize("batches", ["shared", "own"])
 def test_the_best_individual_of_cma_es_has_the_lowest_running_mean_of_all_generations(batches: str) -> None:
-    """As in BPT-VLM's release: over the first, the first two ... mini-batches of its epoch. After a resume too."""
+    """As in BPT-VLM's release: over the first, the first two, ... mini-batches of its epoch; also after a resume."""
     options = options_of("cma-es", population=6, fitness_batches=3, incumbent="best", batches=batches)
     optimizer = Stepper(options, np.zeros(6), seed=3)
     seen: list[tuple[float, list[float]]] = []
@@ -204,7 +204,7 @@ def test_the_best_individual_of_cma_es_has_the_lowest_running_mean_of_all_genera
 
 
 def test_individuals_of_cma_es_may_have_mini_batches_of_their_own() -> None:
-    """Each an epoch of its own, one after another; the search goes where the shared ones would lead it."""
+    """Each individual has its own epoch, one after another; the search goes where shared mini-batches would lead it."""
     settings = {"population": 6, "fitness_batches": 3}
     own = Stepper(options_of("cma-es", batches="own", **settings), np.zeros(6), seed=3)
     shared = Stepper(options_of("cma-es", **settings), np.zeros(6), seed=3)

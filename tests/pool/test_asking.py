@@ -29,7 +29,7 @@ RIGHT = np.random.default_rng(1).random(2500) < 0.3
 
 
 class ManyImages(FakeScorer):
-    """Right on some of its images, and never asked of more than it can do in time."""
+    """Right on some images; checks that it is never asked for more than it can do in time."""
 
     def answer(self, work: Work) -> Value:
         assert isinstance(work.body, Evaluation)
@@ -59,7 +59,7 @@ def test_answers_to_what_was_given_up_before_are_let_go() -> None:
 
 @pytest.mark.parametrize("space", ["low-rank", "frame"])
 def test_the_figure_is_that_of_one_piece(monkeypatch: pytest.MonkeyPatch, space: str, tmp_path: Path) -> None:
-    """Of texts and of images that are changed; and of all images, not of a part."""
+    """For texts and for prompted images, and over all images, not a part."""
     for colour in COLOURS:
         for part, count in (("train", 8), ("test", 5)):
             for number in range(count):

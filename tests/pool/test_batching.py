@@ -22,7 +22,7 @@ AUTO = {"pairs_per_pass": "auto"}
 
 
 class GpuPool(InProcessPool):
-    """A number of actors, each on a GPU by its own account."""
+    """A number of actors, each of which reports a GPU."""
 
     def __init__(self, actors: int) -> None:
         super().__init__(FakeScorer)
@@ -42,7 +42,7 @@ def pass_sizes(pool: RecordingPool) -> list[int]:
 @pytest.mark.parametrize(
     ("execution", "device", "actors", "wanted"),
     [
-        ({}, GPU, 1, 1),  # the bits of a synchronous run are those of any number of actors
+        ({}, GPU, 1, 1),  # a synchronous run has the same bits for any number of actors
         (AUTO, GPU, 1, 5),
         (AUTO, GPU, 2, 3),
         (AUTO, GPU, 64, 1),
@@ -104,7 +104,7 @@ def test_passes_follow_the_actors(
         if isinstance(event, StepEvent):
             gpus.actors = after
 
-    # The watch looks every two seconds: this clock goes on by one at each reading.
+    # The watch looks every two seconds; this clock advances by one second per reading.
     clock = iter(range(10**6)).__next__
     config = make_config(**sections, budget={"queries": 320})
     Tuning(config, pool, fresh(), change, lambda _: None, clock=clock).run()

@@ -84,7 +84,7 @@ def test_late_work_is_copied_once() -> None:
 
 
 def test_a_copy_that_is_late_too_is_copied_again() -> None:
-    """A node that has fallen silent may hold both."""
+    """A node that has stopped responding may hold both."""
     made = dispatcher(members=4)
     for number in range(4):
         made.submit(numbered_pair(number))
@@ -214,7 +214,7 @@ def test_only_the_work_at_hand_is_blamed_and_none_where_a_node_died() -> None:
         made.join(turn + 1, 0.0)
     assigned(made)
     answer(made, turn + 1, 1, 1.0, 1.0)
-    made.leave(turn + 1, "raised")  # over work 2, for the first time
+    made.leave(turn + 1, "raised")  # the first failure over work 2
     assert len(made.awaited) == 1
 
 
@@ -269,7 +269,7 @@ def slice_works(first: int, passes: int, scorer: str = "") -> list[Work]:
 
 
 def test_slices_count_for_their_share_of_a_pass() -> None:
-    """One partition may follow another: pace and lateness are those of whole passes."""
+    """When one partition follows another, pace and lateness are still those of whole passes."""
     made = dispatcher(members=2, call_seconds=0.02)
     first, second = slice_works(1, passes=1, scorer="a run")[:2]
     made.submit(first)
@@ -286,7 +286,7 @@ def test_slices_count_for_their_share_of_a_pass() -> None:
 
 
 def test_short_passes_share_a_call_as_far_as_there_is_work_for_all() -> None:
-    made = practised(0.01, 0.01, call_seconds=0.02)  # two members: a call ought to be 0.04 s long
+    made = practised(0.01, 0.01, call_seconds=0.02)  # two members: a call should last 0.04 s
     for number in range(3):
         made.submit(numbered_pair(number))
     assert calls(made, 1.0) == [(0, [0]), (1, [1]), (0, [2])], "while works are few they are spread"
@@ -328,7 +328,7 @@ def test_slow_members_and_long_works_travel_alone() -> None:
 
 
 def test_works_that_shared_a_call_that_failed_are_sent_alone() -> None:
-    """Work that crashes its members ends the run; work that shared its first call is completed."""
+    """Work that crashes its members ends the run; work that shared its first call is still completed."""
     made = practised(0.01, call_seconds=0.04)
     for number in range(4):
         made.submit(numbered_pair(number))

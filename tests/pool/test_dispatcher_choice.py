@@ -31,8 +31,8 @@ def test_of_many_members_few_are_compared_for_a_work() -> None:
 
 
 def test_a_round_as_wide_as_the_pool_gives_each_member_one_piece_of_work() -> None:
-    """Also where the members are more than those compared for a work; otherwise half of them would wait for a second
-    piece of work while the others have none."""
+    """Even with more members than are compared for one piece of work; otherwise half of them would queue a second piece
+    while the others have none."""
     made = practised(*[1.0] * 4 * CANDIDATES)
     for number in range(4 * CANDIDATES):
         made.submit(numbered_pair(number))

@@ -70,7 +70,7 @@ def test_a_failure_does_not_overtake_a_copy_that_is_out() -> None:
 @pytest.mark.parametrize("seconds", [0.002, 0.02, 0.05, 0.1, 0.3])
 @pytest.mark.parametrize(("members", "broken"), [(2, 1), (4, 1), (8, 1), (8, 5)])
 def test_members_that_fail_at_once_do_not_swallow_the_work(members: int, broken: int, seconds: float) -> None:
-    """For example on full GPUs: a failure is faster than any result, and a failing member is always free."""
+    """For example on full GPUs: failing is faster than any result, so a failing member is always free."""
     made, healthy = Dispatcher(300.0, 0.006), 0.1
     for member in range(members):
         made.join(member, 0.0)
@@ -114,7 +114,7 @@ def test_a_member_that_fails_is_taken_for_slower_until_it_succeeds() -> None:
 
 
 def test_the_first_of_a_kind_has_a_deadline_too() -> None:
-    """How long it takes is not known, and the answer timeout is long: a resumed run begins with a validation."""
+    """Its duration is not known yet and the answer timeout is long; a resumed run begins with a validation."""
     made = dispatcher(members=2, timeout=300.0)
     made.submit(numbered_evaluation(7))
     ((hung, _),) = assigned(made)

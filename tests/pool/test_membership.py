@@ -1,4 +1,4 @@
-"""Changes of a pool's members are reported immediately, and the rest at intervals."""
+"""Changes of a pool's members are reported immediately, everything else at intervals."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from zip_ray.pool.membership import PoolReport, PoolWatch
 
 
 class ChangingPool(InProcessPool):
-    """Has the members that it is given."""
+    """A pool whose members the test sets."""
 
     def __init__(self) -> None:
         super().__init__(FakeScorer)

@@ -24,7 +24,7 @@ def test_each_work_is_answered_by_the_scorer_of_its_key() -> None:
 
 
 def test_the_scorers_that_were_used_last_are_kept() -> None:
-    """Sixteen: of eight runs at once, each may be at its own scorer, or at one for testing on other data."""
+    """16 scorers suffice for eight runs at once: each may use its own, or one for testing on other data."""
     built: list[str] = []
 
     def build(key: str) -> KeyedScorer:

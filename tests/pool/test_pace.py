@@ -10,7 +10,7 @@ from zip_ray.pool.pace import Load, Paces
 
 
 def learn(paces: Paces, load: Load, times: Sequence[float]) -> None:
-    """A member does one pass after the other, each in so many seconds."""
+    """A member does one pass after another, each in the given number of seconds."""
     for seconds in times:
         paces.learn(load, [numbered_pair(0)], [(value_of(0), seconds)])
 

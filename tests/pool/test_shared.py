@@ -1,4 +1,4 @@
-"""Many runs on one pool: each has the result it has alone, and a fault of one is raised only there."""
+"""Many runs on one pool: each gets the result it gets alone, and a fault of one is raised only there."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -51,13 +51,13 @@ from zip_ray.tuning.state import RunState
 
 @contextmanager
 def hub_over(build: Callable[[str], FakeScorer], *keys: str) -> Iterator[PoolHub]:
-    """A hub over an in-process pool of the scorers of these runs."""
+    """A hub over an in-process pool with the scorers of these runs."""
     with closing(InProcessPool(partial(MultiScorer, build, keys))) as pool, closing(PoolHub(pool)) as hub:
         yield hub
 
 
 def evaluate(channel: Channel) -> float:
-    """The loss of an evaluation that is asked alone."""
+    """The loss of an evaluation submitted alone."""
     work = evaluation_work()
     channel.submit([work])
     (answer,) = drain(channel, 1)
@@ -110,7 +110,7 @@ def test_a_fault_of_one_run_is_raised_there_alone() -> None:
 
 
 class FullAtFirst(KeyedScorer):
-    """Has no memory for its first evaluations: as many as its key says."""
+    """Runs out of memory in its first evaluations, as many as its key says."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -149,7 +149,7 @@ def test_what_would_spoil_the_process_ends_the_pool() -> None:
 
 
 class LostPool(InProcessPool):
-    """Ends when three pieces of work wait, and processes none of them."""
+    """Is lost once three pieces of work are waiting, and processes none of them."""
 
     def __init__(self) -> None:
         super().__init__(FakeScorer)
@@ -201,12 +201,12 @@ def test_a_closed_channel_leaves_the_pool_to_the_others() -> None:
 
 
 def test_of_the_works_of_all_runs_the_lowest_priority_and_id_is_begun_first() -> None:
-    """Evaluations before queries, as in the pool of a single run; a run that is ahead does not starve."""
+    """Evaluations come before queries, as in the pool of a single run; a run that is ahead is not starved."""
     begun: list[tuple[str, int]] = []
     gate = threading.Event()
 
     class GatedScorer(FakeScorer):
-        """Begins when all work is there, and records its order."""
+        """Waits until all work has been submitted, and records the order in which it begins work."""
 
         def answer(self, work: Work) -> Value:
             assert gate.wait(HANG_SECONDS)
@@ -217,7 +217,7 @@ def test_of_the_works_of_all_runs_the_lowest_priority_and_id_is_begun_first() ->
     with hub_over(lambda _: GatedScorer(), "1", "2") as hub:
         first, second = hub.channel("1"), hub.channel("2")
         plug = evaluation_work()
-        first.submit([plug])  # the only one that is begun before the others are there
+        first.submit([plug])  # the only work begun before the rest is submitted
         works = [
             (first, pair_work(900)),
             (second, pair_work(0)),
@@ -263,7 +263,7 @@ def small_config(seed: int) -> Config:
 
 
 def all_of_a_run(config: Config, pool: Pool) -> tuple[list[object], list[np.ndarray]]:
-    """What is found from the zero-shot test to the tuned prompt: figures and events, and tensors."""
+    """Everything a run yields, from the zero-shot test to the tuned prompt: figures and events, and tensors."""
     facts = pool.facts()
     events: list[Event] = []
     state = RunState(OptimizerState(make_space(config.prompt, facts.shape, config.seed).initial()))

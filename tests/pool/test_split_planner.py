@@ -37,7 +37,7 @@ def test_more_actors_than_passes_get_sides_then_shards() -> None:
 
 
 def test_images_are_split_as_evenly_as_they_come() -> None:
-    """Nothing is done again in every shard, so that more than two actors are of use to a single pair."""
+    """Shards of the images repeat no work, so more than two actors are of use to a single pair."""
     partition, rate = choose(8, 0.5, Whole("images", 128), passes=1, synchronous=True)
     assert (partition.over, partition.parts) == ("images", 8)
     assert rate == pytest.approx(8 / 0.5, rel=0.1)
@@ -50,7 +50,7 @@ def test_single_queries_have_no_sides_to_split() -> None:
 
 
 def test_what_a_part_costs_counts() -> None:
-    """Its round trip, and the prefix that every shard of the classes repeats: half a second has two thirds of it."""
+    """Its round trip, and the prefix that every shard of the classes repeats."""
     assert choose(1, 0.002, Whole("classes", 100), passes=1, synchronous=True)[1] == pytest.approx(250, rel=0.1)
     partition, rate = choose(2, 0.5, Whole("classes", 8, sides=1), passes=1, synchronous=True)
     assert partition == Partition(1, 2)
@@ -58,7 +58,7 @@ def test_what_a_part_costs_counts() -> None:
 
 
 def test_a_finer_partition_must_be_worth_it() -> None:
-    """Five shards would be 4% faster than two sides of two, seven 11% than these."""
+    """Five shards would be only 4% faster than two sides of two shards; seven are 11% faster, and worth it."""
     assert choose(5, 0.5, Whole("images", 64), passes=6, synchronous=True)[0] == Partition(2, 2, "images")
     assert choose(7, 0.5, Whole("images", 64), passes=1, synchronous=True)[0] == Partition(1, 7, "images")
 
@@ -95,7 +95,7 @@ def test_auto_splits_single_queries_for_all_actors() -> None:
 
 def test_auto_chooses_again_when_actors_come(caplog: pytest.LogCaptureFixture) -> None:
     class JoinedLater(InProcessPool):
-        """One actor at first, ten later."""
+        """First one actor, later ten."""
 
         answered = asked_for_facts = 0
 
@@ -144,7 +144,7 @@ def test_the_actors_are_looked_at_now_and_then() -> None:
 
 
 class GrowingPool(SimulatedPool):
-    """Six members more after a while, one at a time."""
+    """After a while six more members join, one at a time."""
 
     grown = False
 
@@ -175,7 +175,7 @@ def expected_rate(
 
 
 def test_the_speed_under_one_partition_is_not_taken_for_that_under_another(caplog: pytest.LogCaptureFixture) -> None:
-    """Ten actors at about a second per pass, of which eight have one of the two parts of four passes of two queries."""
+    """Ten actors at about a second per pass; eight of them each have one of two parts of four passes of two queries."""
     four_pairs = {"optimizer": {"pairs_per_step": 4}}
     fresh = expected_rate(caplog, SimulatedPool(1, 10, Faults()), **four_pairs)
     grown = expected_rate(caplog, GrowingPool(1, 4, Faults()), **four_pairs)
@@ -184,7 +184,7 @@ def test_the_speed_under_one_partition_is_not_taken_for_that_under_another(caplo
 
 
 def test_unlike_actors_are_as_fast_as_the_sum_of_their_speeds(caplog: pytest.LogCaptureFixture) -> None:
-    """Nine of 0.1 s and one of 1 s: 91 passes per second in all, of two queries each."""
+    """Nine of 0.1 s and one of 1 s: 91 passes of two queries per second in all."""
     sections = {"execution": {"mode": "async", "in_flight": 40}, "budget": {"queries": 20}}
     assert expected_rate(caplog, PacedPool([1.0, *[0.1] * 9]), **sections) == pytest.approx(2 * 91, rel=0.05)
 

@@ -1,4 +1,4 @@
-"""Sides and shards, put together, are the whole, bit for bit the same each time."""
+"""Sides and shards, put together, equal the whole, bit for bit the same each time."""
 
 import itertools
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ BY_IMAGES = [Partition(sides, shards, "images") for sides, shards in ((1, 1), (1
 @pytest.mark.parametrize("partition", [*PARTITIONS, *BY_IMAGES], ids=str)
 @given(seed=st.integers(0, 10**6), classes=st.integers(3, 12), pairs=st.integers(1, 3))
 def test_parts_give_the_dense_cross_entropy(partition: Partition, seed: int, classes: int, pairs: int) -> None:
-    """Against log-sum-exp and arg-max over all classes at once, ties among the logits included."""
+    """Against log-sum-exp and arg-max over all classes at once, including ties among the logits."""
     draw = np.random.default_rng(seed)
     logits = np.round(draw.normal(0, 3, (pairs, 2, 5, classes)), 1)  # pair, side, image, class
     labels = draw.integers(0, classes, 5)
@@ -60,7 +60,7 @@ def test_parts_give_the_dense_cross_entropy(partition: Partition, seed: int, cla
 @pytest.mark.parametrize("partition", [*PARTITIONS, *BY_IMAGES], ids=str)
 @given(seed=st.integers(0, 10**6), classes=st.integers(3, 12), data=st.data())
 def test_parts_give_the_scores_of_the_whole(partition: Partition, seed: int, classes: int, data: st.DataObject) -> None:
-    """Of an ask that wants all, one that wants some, the rest pooled, and one that wants none."""
+    """For asks that want all scores, chosen scores with the rest pooled, and none."""
     draw = np.random.default_rng(seed)
     logits = draw.normal(0, 9, (3, 2, 5, classes)).astype(np.float32)  # pair, side, image, class
     k = data.draw(st.integers(1, classes - 1))
@@ -127,7 +127,7 @@ def test_a_split_run_learns_the_same_and_is_the_same_in_any_order(partition: Par
 
 
 def split_pool(split: tuple[int, int] = (2, 2), **sections: dict[str, Any]) -> tuple[RecordingPool, SplitPool]:
-    """An in-process pool, and the one that splits for it."""
+    """An in-process pool, and a pool that splits work for it."""
     inner = RecordingPool(InProcessPool(FakeScorer))
     return inner, SplitPool(inner, make_config(execution={"split": split}, **sections))
 
@@ -223,7 +223,7 @@ def test_more_shards_than_there_is_to_share_are_refused(sections: dict[str, Any]
 
 @pytest.mark.parametrize("method", ["zip", "gradient"])
 def test_an_asynchronous_pass_of_one_part_travels_as_it_is(method: str) -> None:
-    """Actors change during the run: whole or in parts, earlier work has the lower id."""
+    """Actors come and go during the run; whole or in parts, earlier work has the lower id."""
 
     class ComingAndGoing(PacedPool):
         submissions = 0
@@ -245,12 +245,12 @@ def test_an_asynchronous_pass_of_one_part_travels_as_it_is(method: str) -> None:
 
 
 def test_all_passes_of_a_submission_are_split_alike() -> None:
-    """Else one that is split would have a higher id than a whole one that was asked after it."""
+    """Otherwise a split pass would get a higher id than a whole pass that was requested after it."""
     config, actors = make_config(execution={"mode": "async", "split": "auto"}), PacedPool([0.5])
     pool, clock = RecordingPool(actors), itertools.count()
 
     def actors_come() -> float:
-        """One second later at each reading."""
+        """A clock that advances one second per reading, while actors come and go."""
         actors.paces = [0.5] * (40 if actors.looks % 2 else 1)
         return float(next(clock))
 

@@ -25,7 +25,7 @@ def shape(c0: np.ndarray) -> ModelShape:
 
 
 def dense_fastfood(rng: np.random.Generator, width: int, x: np.ndarray) -> np.ndarray:
-    """The eight steps of the specification, one by one, with matrices."""
+    """The eight steps of the specification one by one, with matrices."""
     n = 1
     while n < width:
         n *= 2
@@ -90,7 +90,7 @@ def test_parameter_counts(tokens: int, rank: int, dim: int, width: int, expected
     ],
 )
 def test_parameter_counts_of_spaces_and_ablations(prompt: dict, expected: int) -> None:
-    """At width 512, m = 8: 417 = 40 + 5 + 310 + 62 less what a switch takes away."""
+    """At width 512, m = 8: 417 = 40 + 5 + 310 + 62, minus what a switch removes."""
     space = make_space(zip_config({"prompt": prompt}, "test").prompt, shape(np.zeros((8, 512), np.float32)), 1)
     assert space.dimension == space.initial().size == expected
 

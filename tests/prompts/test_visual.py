@@ -48,19 +48,19 @@ def make_clip(size: int, vision: dict, embed: int = 768) -> FrozenClip:
 
 @pytest.fixture(scope="module")
 def clip() -> FrozenClip:
-    """The small CLIP, with moments of the pixels that tell the channels apart."""
+    """The small CLIP, with pixel means and deviations that distinguish the channels."""
     clip = load_clip(ModelConfig(), "cpu")
     return replace(clip, preprocess_config={**clip.preprocess_config, "mean": MEAN, "std": STD})
 
 
 @pytest.fixture(scope="module")
 def published() -> FrozenClip:
-    """Images of 224 x 224 and a feature of 768 numbers, as in the published setting; otherwise tiny."""
+    """Images of 224 x 224 and features of 768 numbers, as in the published setting; otherwise tiny."""
     return make_clip(224, {"patch_size": 56, "width": 32, "layers": 1, "head_width": 16})
 
 
 def make_images(count: int, size: int) -> Tensor:
-    """Normalised images: smooth, with their full range in use."""
+    """Smooth normalised images that use the full range."""
     coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     pixels = functional.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 1)
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
@@ -106,7 +106,7 @@ def test_a_frame_is_what_is_written_out(clip: FrozenClip) -> None:
 
 
 def test_an_image_is_resized_to_the_inside_of_a_frame_at_once(clip: FrozenClip) -> None:
-    """And not to what the model sees before that."""
+    """It is not first resized to the model's input size."""
     rng, (height, width) = np.random.default_rng(0), (50, 40)
     picture = Image.fromarray(rng.integers(0, 256, (height, width, 3)).astype(np.uint8))
     small = picture.resize((28, 35), Image.Resampling.BICUBIC).crop((0, 4, 28, 32))
@@ -145,7 +145,7 @@ def test_a_decoder_is_the_released_one(
     assert (whole - plain(clip, images)).abs().max() > 1e-2
     assert_same(encode_prompted(clip, images, visual, part=slice(1, 3)), whole[1:3])
     assert_same(encode_prompted(clip, images, visual, conditions=seen), whole)
-    # With fixed statistics an image no longer depends on the others.
+    # With fixed statistics an image does not depend on the other images.
     fixed = fix_statistics(visual, encode_conditions(clip, images, "clip"), (size, size))
     assert_same(encode_prompted(clip, images, fixed), whole)
     for stage, norm in enumerate(layer for layer in decoder if isinstance(layer, nn.BatchNorm2d)):
@@ -288,7 +288,7 @@ def test_a_decoder_that_does_not_fit_is_refused(size: int, feature: int, message
 
 
 def test_an_encoder_of_timm_shows_its_class_token(clip: FrozenClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights are not fetched here: the architecture is timm's, the weights are random."""
+    """Its weights are not downloaded here: the architecture is timm's, the weights are random."""
     create: Callable[..., nn.Module] = timm.create_model
     torch.manual_seed(5)
     model = create("vit_tiny_patch16_224", pretrained=False, num_classes=0).eval()
@@ -309,7 +309,7 @@ def create_copy(create: Callable[..., nn.Module], model: nn.Module) -> nn.Module
 
 
 def bicubic_up(source: int, target: int) -> Tensor:
-    """Matrix (target, source) of an enlargement, by the library, row by row."""
+    """The library's matrix (target, source) for enlarging, row by row."""
     unit = torch.eye(source, dtype=torch.float64).reshape(source, 1, 1, source)
     rows = functional.interpolate(unit, (1, target), mode="bicubic", antialias=True)
     return rows.reshape(source, target).T
@@ -322,7 +322,7 @@ def test_an_encoder_that_cannot_be_loaded_is_named(clip: FrozenClip) -> None:
 
 @pytest.mark.parametrize("name", ["frame", "decoder", "tokens"])
 def test_every_visual_space_is_its_seeds(name: str) -> None:
-    """The same seed gives the same start and the same map, another seed others; prompts are float32."""
+    """The same seed gives the same start and map, another seed different ones; prompts are float32."""
     shape = make_shape(32, 128, Patches(128, 0.001, 0.03))
     prompt = {"space": name, **({"tokens": 3, "intrinsic_dimension": 12} if name == "tokens" else {})}
     options = zip_config({"prompt": prompt}, "test").prompt

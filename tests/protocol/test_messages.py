@@ -1,4 +1,4 @@
-"""Work has unique ids; results are marked usable or not; slices have their share of a pass."""
+"""Work has unique ids; results are marked usable or not; each slice has its share of a pass."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor

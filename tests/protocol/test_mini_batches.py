@@ -1,4 +1,4 @@
-"""Mini-batches and chunks: which images an ask is about."""
+"""Mini-batches and chunks: which images an ask covers."""
 
 import numpy as np
 import pytest

@@ -9,7 +9,7 @@ from zip_ray.protocol.readout import Readout, apply
 
 
 def random_case(seed: int, classes: int, prompts: int) -> tuple[Readout, list[np.ndarray]]:
-    """A readout, and scores of five images at the prompt and at each further one."""
+    """A readout, and the scores of five images at the prompt and at each additional one."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(0, 1, ((1 + prompts) * classes, classes)).astype(np.float32)
     bias = rng.normal(0, 1, classes).astype(np.float32)

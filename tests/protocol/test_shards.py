@@ -1,4 +1,4 @@
-"""Shards are nearly equal runs that cover all."""
+"""Shards are contiguous, nearly equal in size, and cover everything."""
 
 import numpy as np
 from hypothesis import given

@@ -9,7 +9,7 @@ LABELS = np.array([0, 1, 1, 0])
 
 
 def test_gain_and_interval_by_hand() -> None:
-    """Two classes with scores (s, 0) for the own class: the cross-entropy is log(1 + exp(-s))."""
+    """Two classes, scores (s, 0) with s for the image's own class: the cross-entropy is log(1 + exp(-s))."""
     own, before = np.array([3.0, 2.0, 1.0, -1.0]), np.array([0.0, 0.5, 1.0, 1.0])
 
     def scores(margins: np.ndarray) -> np.ndarray:

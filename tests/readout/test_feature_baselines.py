@@ -27,10 +27,10 @@ def test_the_probe_is_a_logistic_regression_of_the_penalty_that_validation_choos
         losses.append(-np.mean(theirs.predict_log_proba(scale * val)[np.arange(len(vy)), vy]))
         found.append(theirs.predict_proba(scale * test))
     best = int(np.argmin(losses))
-    assert 0 < best < len(PENALTIES) - 1  # neither end decides
+    assert 0 < best < len(PENALTIES) - 1  # the best strength is at neither end
     made = linear_probe(train, y, val, vy, test)
     own = np.exp(made) / np.exp(made).sum(axis=1, keepdims=True)
-    assert np.abs(own - found[best]).mean() < 0.005  # scikit-learn's bias has no penalty
+    assert np.abs(own - found[best]).mean() < 0.005  # scikit-learn does not penalise the bias
 
 
 def test_tip_adapter_is_its_formula_at_the_best_pair() -> None:

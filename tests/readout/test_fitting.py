@@ -1,4 +1,4 @@
-"""The fit of a readout: never worse than none on held-out images, and independent of the classes' names."""
+"""The fit of a readout: never worse than no readout on held-out images, and independent of the classes' names."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ KINDS: tuple[ReadoutKind, ...] = ("none", "bias", "linear", "auto")
 
 
 def drawn(seed: int, shots: int, classes: int, prompts: int = 3) -> tuple[list[np.ndarray], np.ndarray]:
-    """Scores whose rows are turned and shifted, so that there is something to mend; and labels."""
+    """Scores whose rows are mixed and shifted, so that a readout can improve them; and labels."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), shots)
     hidden = 2 * np.eye(classes)[labels] + rng.standard_normal((len(labels), classes))
@@ -44,11 +44,11 @@ def test_it_mends_scores_and_says_by_what(kind: ReadoutKind) -> None:
 
 
 def test_what_is_said_of_an_image_held_out_does_not_know_its_label() -> None:
-    """On uninformative scores, a fit that had used an image would favour its label."""
+    """On uninformative scores, a fit that had seen an image would favour that image's label."""
     rng = np.random.default_rng(8)
     labels = np.repeat(np.arange(4), 8)
     scores = [rng.standard_normal((32, 4)).astype(np.float32) for _ in range(3)]
-    scores[0] *= 3  # sure of itself for no reason, so that a readout has something to mend
+    scores[0] *= 3  # overconfident, so that a readout can improve them
     found = fit_readout("auto", scores, labels, 1, ["a", "b"])
     assert found.weights[PLAIN] < 1
     assert cross_entropies(found.held_out, labels).mean() == pytest.approx(found.loss)

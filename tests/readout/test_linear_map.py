@@ -1,4 +1,4 @@
-"""Readouts of different prompts in one form."""
+"""Readouts of different kinds of prompt in one form."""
 
 import numpy as np
 from scipy.special import softmax
@@ -18,7 +18,7 @@ def readout(prompts: int) -> Readout:
 
 
 def assert_alike(one: np.ndarray, other: np.ndarray) -> None:
-    """The same probabilities."""
+    """The linear form gives the same probabilities."""
     np.testing.assert_allclose(softmax(one, axis=1), softmax(other, axis=1), atol=1e-5)
 
 

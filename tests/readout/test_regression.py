@@ -51,7 +51,7 @@ def test_scikit_learn_finds_the_same_map(penalty: float) -> None:
 
 
 def test_an_offset_is_learnt_around() -> None:
-    """The same optimum of the sum, moved by what the offset gives already, if the penalty is next to nothing."""
+    """With a negligible penalty the sum has the same optimum, so the weights move by what the offset already gives."""
     x, labels = drawn(3, 60, 2, 3)
     x += 3 * np.random.default_rng(0).standard_normal(x.shape)
     given = np.array([[1.0, -1.0, 0.0], [0.5, 0.0, -0.5]])

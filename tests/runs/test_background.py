@@ -1,4 +1,4 @@
-"""The end of a thread that sends what a run has written elsewhere."""
+"""The end of a thread that sends what a run has written to another place."""
 
 import threading
 
@@ -10,7 +10,7 @@ from zip_ray.runs import background
 
 def test_a_wait_of_seconds_says_what_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     class Slow(threading.Thread):
-        """Ends once its end has been waited for twice."""
+        """Ends at the second call to join."""
 
         waits = 0
 

@@ -27,7 +27,7 @@ def tune(folder: Path, *arguments: str) -> Path:
 
 
 def test_the_default_has_a_readout_and_says_what_speaks_for_it(tmp_path: Path) -> None:
-    """A budget that leaves no round: the start, and a readout of the templates' scores."""
+    """A budget that leaves no room for a round: the start is deployed, with a readout of the templates' scores."""
     folder = tune(tmp_path, "--budget.queries=12")
     start, end, prompt = read_start(folder), read_end(folder), TunedPrompt.load(folder)
     assert end is not None
@@ -98,13 +98,13 @@ def test_baselines_on_image_features_are_tested_where_they_are_asked_for(tmp_pat
     folder = tune(tmp_path, "--budget.queries=12", "--validation.feature-baselines")
     tested = read_start(folder).zero_shot.test
     assert set(FEATURE_BASELINES) < set(tested)
-    for name in FEATURE_BASELINES:  # four images of each digit say more than its name
+    for name in FEATURE_BASELINES:  # four images per digit say more than its name
         assert tested[PLAIN_TEMPLATE] < tested[name] < 1
     assert TunedPrompt.load(folder).card.accuracies[f"test/{LINEAR_PROBE}"] == tested[LINEAR_PROBE]
 
 
 def test_too_few_queries_for_a_readout(tmp_path: Path) -> None:
-    """One chunk of forty images fits, and is the survey's."""
+    """There is room for one chunk of forty images, which the survey takes."""
     folder = tune(tmp_path, "--budget.queries=12", "--task.batch-size=4", "--readout=linear")
     end = read_end(folder)
     assert end is not None

@@ -43,7 +43,7 @@ def is_last_test(body: Body) -> bool:
 
 
 class CutPool(InProcessPool):
-    """Counts the queries that it is sent; its driver is killed when it waits for a certain answer."""
+    """Counts the queries sent to it; kills its driver when it waits for a chosen answer."""
 
     def __init__(self, at: Callable[[Body], bool] = lambda _: False) -> None:
         super().__init__(FakeScorer)
@@ -63,7 +63,7 @@ class CutPool(InProcessPool):
 
 
 def carry_out(config: Config, pool: CutPool) -> RunResult:
-    """Begin, or continue."""
+    """Begin the run, or resume it."""
     assert config.output.dir is not None
     known = (config.output.dir / RECORD).exists()
     go = partial(resume, config.output.dir) if known else tune
@@ -71,7 +71,7 @@ def carry_out(config: Config, pool: CutPool) -> RunResult:
 
 
 def settled(folder: Path, pools: Sequence[CutPool]) -> Account:
-    """The account of the record, which has what the pools were sent."""
+    """The account in the record, checked against what was sent to the pools."""
     end = read_end(folder)
     assert end is not None
     assert end.account.issued == sum(pool.queries for pool in pools)
@@ -110,7 +110,7 @@ def test_an_interrupted_readout_is_wasted_too(tmp_path: Path) -> None:
 
 
 def cut_short(pool: CutPool) -> InProcessPool:
-    """The pool without its fault: it is asked to stop instead."""
+    """The pool without its fault: the run is asked to stop instead."""
     pool.collect = partial(InProcessPool.collect, pool)  # type: ignore[method-assign]
     return pool
 

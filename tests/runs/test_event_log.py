@@ -1,4 +1,4 @@
-"""The record: whole lines, a torn last line tolerated, damage elsewhere reported, truncated on resume."""
+"""The record: whole lines, a torn last line tolerated, other damage reported, truncated on resume."""
 
 import json
 import math

@@ -12,7 +12,7 @@ COMMON = {field.name for field in fields(Moment)}
 
 
 def named(part: str) -> set[str]:
-    """The fields of the tables in a part of the page."""
+    """The fields in the tables of a section of the page."""
     return set(re.findall(r"^\| `(\w+)` \|", part, re.M))
 
 

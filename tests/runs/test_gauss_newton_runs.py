@@ -1,4 +1,4 @@
-"""Runs of the default method: the survey that opens them, the same bits anyhow, and budgets without a round."""
+"""Runs of the default method: the opening survey, identical bits in any setting, and budgets without a round."""
 
 import json
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def test_the_survey_is_charged_told_and_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_prompt_alone_learns_what_a_readout_says_of_images_held_out(kept: bool) -> None:
-    classes = 40 if kept else 3  # with many, only the scores of some travel
+    classes = 40 if kept else 3  # with many classes, only some scores are sent
     labels = np.repeat(np.arange(classes), 6)
     rng = np.random.default_rng(1)
     scores = (2 * np.eye(classes)[labels] + rng.standard_normal((len(labels), classes))).astype(np.float32)
@@ -134,13 +134,13 @@ def test_rounds_that_close_early_outlive_actors_and_drivers(seed: int, tmp_path:
     assert drivers > 1
     assert 400 - 14 < account["charged"] <= 400
     assert account["issued"] == account["completed"] + account["wasted"] > account["charged"] == account["completed"]
-    surveyed, used = 1, 12 * end["step"]  # of each round four fifths, and what is late
+    surveyed, used = 1, 12 * end["step"]  # four fifths of each round, and late results
     assert (account["charged"], end["left_over"]) == (surveyed + used + end["dropped"], 0)
 
 
 @pytest.mark.parametrize("queries", [12, 20])
 def test_a_budget_without_room_for_a_round_deploys_the_start(queries: int, tmp_path: Path) -> None:
-    fewest = {"round_queries": queries}  # all of the budget, of which the survey takes one
+    fewest = {"round_queries": queries}  # the whole budget, of which the survey takes one query
     result = tune(make_config(tmp_path / "run", queries, optimizer=fewest), in_process, never)
     assert result.outcome.finished
     start, *_, end = record(tmp_path / "run")

@@ -31,7 +31,7 @@ SCORERS = VlmScorers()
 
 
 def run(tree: dict[str, Any], folder: Path, actors: int = 1, **sections: Any) -> Config:
-    """A finished run in that folder, over so many scorers that share its images out."""
+    """Finish a run in this folder, with as many scorers as actors sharing its images."""
     rest = {"output": {"dir": str(folder)}, "execution": {"split": [1, 2], "cache": False}}
     config = validate({**tree, **rest, **sections}, "")
     scorers = [SCORERS(config) for _ in range(actors)]

@@ -130,7 +130,7 @@ def test_a_last_test_that_is_cut_off_is_made_up_for(tmp_path: Path) -> None:
         return isinstance(body, Evaluation) and body.split == "test" and not isinstance(body.prompt, str)
 
     class Cut(InProcessPool):
-        """Is lost, or is asked to stop, over the test of the tuned prompt."""
+        """Fails, or is asked to stop, at the test of the tuned prompt."""
 
         def submit(self, works: Sequence[Work]) -> None:
             if any(is_last_test(work.body) for work in works):
@@ -180,7 +180,7 @@ def test_a_disk_that_is_full_at_the_start_leaves_no_folder(tmp_path: Path) -> No
 
 
 class SlowPool(InProcessPool):
-    """Hand-written templates are tested in the time that is given to `pause`."""
+    """Calls `pause` whenever hand-written templates are being tested."""
 
     def __init__(self, pause: Callable[[], None]) -> None:
         super().__init__(FakeScorer)
@@ -236,7 +236,7 @@ def test_a_resume_reads_the_run_only_when_it_holds_it(tmp_path: Path) -> None:
 
 
 class CountedPool(InProcessPool):
-    """Counts the queries it was sent, in pairs."""
+    """Counts the queries sent to it, in pairs."""
 
     queries = 0
 
@@ -272,7 +272,7 @@ def test_what_several_killed_drivers_wasted_stays_in_the_account(tmp_path: Path)
 
 
 def test_the_end_accounts_for_every_answer(tmp_path: Path) -> None:
-    """Asynchronously, eight out at once by threes, none older than a step."""
+    """Asynchronously, with three pairs per step and eight in flight, none more than a step old."""
     execution = {"mode": "async", "max_staleness": 1}
     config = make_config(tmp_path / "run", 200, optimizer={"pairs_per_step": 3}, execution=execution)
     result = tune(config, open_pool, lambda: False)

@@ -1,4 +1,4 @@
-"""Faults of MLflow that have a cause of their own, and are told by it; a new sqlite file that many open at once."""
+"""MLflow faults with a cause of their own, which the message names; a new sqlite file opened by many at once."""
 
 import subprocess
 import sys
@@ -79,7 +79,7 @@ def test_an_experiment_that_another_run_is_making_is_used(tmp_path: Path) -> Non
     client = make_client(resolve_uri(config.address))
 
     class Late:
-        """Sees the experiment only after it has tried to make it itself."""
+        """Does not find the experiment until it has tried to create it."""
 
         def __init__(self) -> None:
             self.blind = True

@@ -1,4 +1,4 @@
-"""What MLflow's own columns show of a run: its user and its gain; and the page that its experiment opens with."""
+"""What MLflow's own columns show of a run (its user and gain), and the page its experiment opens with."""
 
 from getpass import getuser
 from pathlib import Path

@@ -22,7 +22,7 @@ from zip_ray.tuning.events import Event
 
 
 class Server:
-    """An MLflow server over one store, to be killed and started again."""
+    """An MLflow server over one store, which can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -158,7 +158,7 @@ def test_killed_server_delays_nothing_and_replay_completes_without_duplicates(al
 
 
 def test_half_a_batch_on_the_server_is_not_sent_again(alive: Server, tmp_path: Path) -> None:
-    """As after a crash between two requests: some metrics of some steps are there already."""
+    """As after a crash between two requests: some metrics of some steps are already there."""
     write(tmp_path, [start_event(), *step_events(1, 4)])
     config = TrackingConfig(uri=alive.uri)
     mirror = Mirror(tmp_path, config)

@@ -10,7 +10,7 @@ from zip_ray.runs import next_command
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an environment that holds `zip-ray`, `python` and `mlflow`, and which is not on PATH."""
+    """A folder with an environment that has `zip-ray`, `python` and `mlflow` but is not on PATH."""
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
     for name in ("zip-ray", "python", "mlflow"):

@@ -21,7 +21,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_actors_say_what_one_process_does(tuned: Path, ray_cluster: str) -> None:
-    """Predictions and all; the readout is among them."""
+    """Including predictions and the readout."""
     alone = run(tuned, "evaluate", "out", "--output=alone").stdout
     actors = (f"--cluster.address={ray_cluster}", "--cluster.actors=1")
     pooled = run(tuned, "evaluate", "out", "--output=pooled", *actors).stdout

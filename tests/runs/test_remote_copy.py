@@ -122,7 +122,7 @@ def test_the_record_is_copied_with_a_new_checkpoint_and_at_the_end(tmp_path: Pat
 
 
 def test_a_long_record_is_copied_again_only_when_it_has_grown(tmp_path: Path, storage: Any) -> None:
-    """Its checkpoint waits for it: the copy can be resumed from at any moment."""
+    """A checkpoint is copied only after its record: the copy can be resumed at any moment."""
     copies, record = 0, tmp_path / "metrics.jsonl"
     copy = RemoteCopy(tmp_path, URI)
     for checkpoint in range(1000):
@@ -156,7 +156,7 @@ def test_storage_that_fails_or_hangs_holds_nothing_up(
     assert tune(configured(tmp_path / "two", remote=URI), open_pool, never).outcome.finished
     release.set()
     for thread in threading.enumerate():
-        if thread.name == "remote":  # it has the tests' storage in common
+        if thread.name == "remote":  # the thread shares the storage of the tests
             thread.join(HANG_SECONDS)
 
 

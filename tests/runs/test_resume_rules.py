@@ -1,4 +1,4 @@
-"""The fields that may change on resume: not a budget that has cut a generation short."""
+"""Fields that may change on resume, except a budget that has cut a generation short."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Hand-written templates: their accuracy, and the message about a tuned prompt that is below."""
+"""Hand-written templates: their accuracy, and the message when a tuned prompt is worse."""
 
 import io
 import json
@@ -30,7 +30,7 @@ from zip_ray.tuning.events import EndEvent
 
 @dataclass(frozen=True)
 class TemplateScorer(FakeScorer):
-    """Its templates classify so many training, validation and test images correctly."""
+    """Classifies a given number of training, validation and test images correctly for each template."""
 
     right: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
@@ -49,7 +49,7 @@ class TemplateScorer(FakeScorer):
 @pytest.mark.parametrize(
     ("plain", "other", "generic", "best"),
     [
-        ((3, 2, 6), (4, 2, 1), (4, 1, 6), "one {}."),  # not by test images
+        ((3, 2, 6), (4, 2, 1), (4, 1, 6), "one {}."),  # not chosen by test images
         ((3, 2, 6), (3, 3, 1), (8, 0, 2), "a photo of a {}."),
         ((4, 2, 3), (5, 1, 6), (2, 4, 6), "the {}."),
     ],
@@ -80,7 +80,7 @@ def test_zero_shot_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain, 
 def test_zero_shot_that_is_not_above_chance_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, right: tuple[int, int], warns: bool
 ) -> None:
-    """Of six images of two classes, five may be right by chance (95% interval from 43.6%), six not."""
+    """Five of six images of two classes may be right by chance (95% interval from 43.6%), six are not."""
     plain, generic = right
     counts = {"the {}.": (0, 0, plain), "one {}.": (0, 0, 0), "a photo of a {}.": (0, 0, generic)}
     tune(make_config(tmp_path / "run"), lambda _: InProcessPool(lambda: TemplateScorer(right=counts)), lambda: False)
@@ -89,14 +89,14 @@ def test_zero_shot_that_is_not_above_chance_is_told(
 
 
 def test_a_few_points_above_chance_are_above_it_on_many_images() -> None:
-    """Of 1,000 images of ten classes: 11.9% reach down to 10.04%, 11.8% to 9.94%."""
+    """On 1,000 images of ten classes, the interval of 11.9% begins at 10.04%, that of 11.8% at 9.94%."""
     assert at_chance([0.02, 0.119], 1000, 10) == ""
     assert at_chance([0.118, 0.02], 1000, 10).startswith("zero-shot is not above chance (11.8%, 95% interval 9.9% to")
     assert at_chance([0.0], 0, 10) == "", "no test set"
 
 
 def tuned_beside(folder: Path, plain: int, **sections: dict) -> RunResult:
-    """A run at whose end the plain template classifies so many of six test images correctly."""
+    """A run at whose end the plain template classifies that many of six test images correctly."""
     right = {"the {}.": (0, 0, plain), "one {}.": (0, 0, 0), "a photo of a {}.": (0, 0, 6)}
     scorer = TemplateScorer(right=right)
     return tune(make_config(folder, **sections), lambda _: InProcessPool(lambda: scorer), lambda: False)
@@ -158,7 +158,7 @@ def test_the_remedies_are_those_that_the_run_has_not_taken(tmp_path: Path, secti
 
 @dataclass(frozen=True)
 class Worsening(FakeScorer):
-    """The farther from the start, the fewer validation images are classified correctly, and the more test images."""
+    """The farther from the start, the fewer validation images and the more test images are classified correctly."""
 
     start: Float64 = field(default_factory=lambda: np.zeros(8))
 

@@ -81,7 +81,7 @@ def test_the_scale_is_a_factor_of_the_image_that_is_added() -> None:
     clip, rng = load_clip(ModelConfig(), "cpu"), np.random.default_rng(0)
     shape = build_scorer(make_config()).facts().shape
     w = DecoderSpace(DecoderOptions(), shape, 2).initial()
-    images = torch.from_numpy(rng.uniform(-0.2, 0.2, (3, 3, 32, 32))).float()  # far from where it is clamped
+    images = torch.from_numpy(rng.uniform(-0.2, 0.2, (3, 3, 32, 32))).float()  # far from its clamping limits
 
     def added(scale: float) -> Tensor:
         visual = DecoderSpace(DecoderOptions(scale=scale), shape, 2).prompt(w).visual

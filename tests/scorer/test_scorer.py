@@ -188,7 +188,7 @@ def test_views_are_keyed_crops() -> None:
 
 
 def test_a_loaded_model_has_image_features_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tuned prompt is evaluated on the features that it was tuned on."""
+    """A tuned prompt must be evaluated on the features it was tuned on."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     load_clip(ModelConfig(), "cpu")
     assert not torch.backends.cudnn.allow_tf32
@@ -202,7 +202,7 @@ def test_another_local_checkpoint_loads() -> None:
     config = make_config(model={"name": name}, task={"name": "folder", "root": str(root)}, prompt={"init": "template"})
     result = evaluate(build_scorer(config), "test", "a photo of a {}.")
     assert result.images == 1000
-    assert result.accuracy == pytest.approx(0.55, abs=0.01)  # what the model's README says
+    assert result.accuracy == pytest.approx(0.55, abs=0.01)  # stated in the model's README
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_model_that_cannot_be_had_is_named(model: dict, message: str) -> None:
 
 
 def test_a_checkpoint_file_loads(tmp_path: Path) -> None:
-    """By name and file: an architecture of open_clip with weights from disk."""
+    """An architecture of open_clip by name, with weights from a file."""
     model = open_clip.create_model("RN50", pretrained=None)
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     clip = load_clip(ModelConfig(name="RN50", pretrained=str(tmp_path / "weights.pt")), "cpu")

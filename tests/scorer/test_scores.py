@@ -85,7 +85,7 @@ def test_image_features_give_the_scores(built: tuple[Config, Scorer, TextSpace])
 
 
 def space_at(config: Config, scorer: Scorer, start: str) -> PromptSpace:
-    """The prompt space of a start, as the driver makes it."""
+    """The prompt space for a start, built as the driver builds it."""
     return make_space(config.prompt, value_of(scorer, FactsRequest(start), Facts).shape, config.seed)
 
 

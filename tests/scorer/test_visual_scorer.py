@@ -75,12 +75,12 @@ def clip() -> FrozenClip:
 
 
 def seen(clip: FrozenClip, config: Config) -> FrozenClip:
-    """The model, whose images are smaller inside of a frame."""
+    """The model, with smaller images where the prompt is a frame."""
     return inside_frame(clip) if config.prompt.space == "frame" else clip
 
 
 def expected_loss(clip: FrozenClip, task: Task, prompt: Prompt, pixels: Tensor, labels: np.ndarray) -> float:
-    """Cross-entropy from the images themselves, all in one piece, and the plain pass through the text tower."""
+    """Cross-entropy from all images at once, with the plain pass through the text tower."""
     if prompt.context is None:
         texts = [task.template.replace("{}", name) for name in task.classnames]
         text = encode_texts(clip.model, clip.tokenizer, texts)
@@ -111,7 +111,7 @@ def test_losses_are_those_of_prompted_images(built: tuple[Config, Scorer], clip:
 
 
 def test_bytes_are_kept_without_loss(clip: FrozenClip) -> None:
-    """Normalised again, they are the bits that preprocessing gave."""
+    """Normalised again, they equal the output of preprocessing bit for bit."""
     config = make_config("tokens")
     task = load_task(config.task, config.seed)
     batches = PromptedBatches(clip, task.train, config.task, config.prompt, config.seed)
@@ -168,7 +168,7 @@ def test_what_is_deployed_judges_each_image_for_itself(built: tuple[Config, Scor
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of coloured images: six to train on and nine to test on."""
+    """A folder of coloured images: six for training and nine for testing."""
     root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for channel, name in enumerate(("red", "green", "blue")):
         for split, count in (("train", 4), ("test", 3)):
@@ -216,7 +216,7 @@ def test_a_run_from_end_to_end(space: str, images: Path, tmp_path: Path) -> None
 
 
 def test_a_visual_prompt_elsewhere_goes_with_the_text_of_that_task(images: Path, tmp_path: Path) -> None:
-    """As in a suite: what is tested on brings its own template."""
+    """As in a suite, where the target task brings its own template."""
     run("frame", images, tmp_path / "run", (1, 1))
     prompt = TunedPrompt.load(tmp_path / "run")
     for template in ("a photo of {}.", "a sketch of the letter {} in red"):
@@ -226,7 +226,7 @@ def test_a_visual_prompt_elsewhere_goes_with_the_text_of_that_task(images: Path,
 
 
 def test_a_task_without_training_images_is_tested(built: tuple[Config, Scorer], tmp_path: Path) -> None:
-    """As the target of a transfer: the prompt comes from another task."""
+    """A transfer target may lack them: its prompt comes from another task."""
     source, tuned = built
     for colour in COLOURS:
         paint(tmp_path / "test" / colour / "0.png", colour)

@@ -21,7 +21,7 @@ def clone(folder: Path) -> Path:
 
 
 def environment_without_zip_ray(folder: Path) -> Path:
-    """The Python of a new virtual environment, which sees what this one has, except for zip-ray.
+    """The Python of a new virtual environment, which sees this one's packages except zip-ray.
 
     An editable zip-ray is a .pth file, and Python reads those of its own site-packages only.
     """

@@ -22,19 +22,19 @@ from zip_ray.tuning.events import PoolEvent, StepEvent
 
 @dataclass(frozen=True)
 class Done:
-    """What a command line has printed."""
+    """What a command printed."""
 
     stdout: str
     stderr: str
 
 
 def command(*arguments: str) -> list[str]:
-    """The command line for a process of its own: one that is to be killed, stopped or watched."""
+    """The command line for a separate process that is to be killed, stopped or watched."""
     return [sys.executable, str(ROOT / "run.py"), *arguments]
 
 
 def run(cwd: Path, *arguments: str, code: int = 0) -> Done:
-    """Carry out a command line in this process, in a folder."""
+    """Run a command in this process, in a folder."""
     out, err = io.StringIO(), io.StringIO()
     with signals_kept(), working_in(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -65,7 +65,7 @@ def steps_done(folder: Path) -> int:
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[Any]) -> None:
-    """Wait until the run of a process has made so many steps."""
+    """Wait until a process's run has made that many steps."""
 
     def there() -> bool:
         return steps_done(folder) >= step or process.poll() is not None
@@ -83,7 +83,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def essence(folder: Path) -> tuple[dict, list]:
-    """All of a run that must not depend on where and when: tensors, and events without their times."""
+    """Everything in a run that must not depend on where and when it runs: tensors, and events without times."""
     events = read_record(folder / "metrics.jsonl")[1:]
     dull = {"seconds", "queries_per_second", "account", "wasted"}
     return load_file(folder / "tuned_prompt.safetensors"), [

@@ -19,7 +19,7 @@ Fault = str
 
 
 class CompletionsServer(ThreadingHTTPServer):
-    """Answers `/v1/completions`; `faults` befall the next requests, or all if `always`."""
+    """Answers `/v1/completions`; `faults` hit the next requests, or all of them if `always`."""
 
     daemon_threads = True
 
@@ -29,9 +29,9 @@ class CompletionsServer(ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.always: Fault | None = None
         self.asked: list[dict[str, Any]] = []
-        """The requests that came, less their embeddings; with `sequences`, their number, and `bytes`."""
+        """The requests received, without their embeddings; with `sequences`, their number, and `bytes`."""
         self.patience = threading.Event()
-        """Set when the server closes: what is slow waits for it."""
+        """Set when the server closes; slow responses wait for it."""
         self.lock = threading.Lock()
 
     @property

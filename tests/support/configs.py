@@ -1,4 +1,4 @@
-"""Configs of tests of what ZIP's pairs, space and gains are only an example for."""
+"""Configs for tests that need only some example of ZIP's pairs, space and gains."""
 
 from zip_ray.config.merging import Tree, merge
 from zip_ray.config.reading import validate
@@ -6,5 +6,5 @@ from zip_ray.config.tree import Config
 
 
 def zip_config(tree: Tree, source: str = "test") -> Config:
-    """The config of a tree, whose method is ZIP unless it says otherwise."""
+    """The config described by a tree, with ZIP as the default method."""
     return validate(merge({"optimizer": {"method": "zip"}}, tree), source)

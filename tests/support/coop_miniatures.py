@@ -14,7 +14,7 @@ WORDNET = "n01440764 tench\nn02391049 zebra\nn03773504 missile\nn04008634 missil
 
 
 def touch(folder: Path, *names: str) -> None:
-    """Empty files."""
+    """Create empty files."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
@@ -92,7 +92,7 @@ def ucf101(root: Path) -> None:
     write(folder / "ucfTrainTestlist" / "classInd.txt", *(f"{i} {a}" for i, a in enumerate(actions, 1)))
     for file, start in (("trainlist01.txt", 0), ("testlist01.txt", 5)):
         videos = [(a, f"v_{a}_g{i}_c01") for a in actions for i in range(start, start + 5)]
-        videos = [(a, video.replace("HandstandP", "HandStandP")) for a, video in videos]  # as the real ones are
+        videos = [(a, video.replace("HandstandP", "HandStandP")) for a, video in videos]  # as in the real ones
         label = " 1" if file.startswith("train") else ""
         write(folder / "ucfTrainTestlist" / file, *(f"{a}/{video}.avi{label}" for a, video in videos))
         touch(folder / "UCF-101-midframes", *(f"{actions[a]}/{video}.jpg" for a, video in videos))
@@ -104,7 +104,7 @@ def svhn(root: Path) -> None:
 
 
 def blackvips_svhn_split(root: Path, name: str) -> Path:
-    """The split file that BlackVIP's code makes: without test, paths below train/."""
+    """The split file that BlackVIP's code makes: no test part, paths below train/."""
     parts = {"train": range(8), "val": range(8, 10)}
     items = {
         part: [[f"{digit}/{i:04d}.jpg", label, digit] for label, digit in enumerate("019") for i in places]

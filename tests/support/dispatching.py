@@ -6,7 +6,7 @@ from zip_ray.protocol.messages import Answer, Value
 
 
 def dispatcher(members: int = 2, timeout: float = 100.0, call_seconds: float = 0.0) -> Dispatcher:
-    """A dispatcher with members 0, 1, ... that have joined at time 0."""
+    """A dispatcher with members 0, 1, ... that joined at time 0."""
     made = Dispatcher(timeout, call_seconds)
     for number in range(members):
         made.join(number, 0.0)
@@ -14,7 +14,7 @@ def dispatcher(members: int = 2, timeout: float = 100.0, call_seconds: float = 0
 
 
 def practised(*paces: float, call_seconds: float = 0.0) -> Dispatcher:
-    """Members that have each done one pair, in so many seconds."""
+    """Members that have each done one pair, in the given number of seconds."""
     made = dispatcher(len(paces), call_seconds=call_seconds)
     for member in range(len(paces)):
         made.submit(numbered_pair(1000 + member))
@@ -25,17 +25,17 @@ def practised(*paces: float, call_seconds: float = 0.0) -> Dispatcher:
 
 
 def assigned(made: Dispatcher, now: float = 0.0) -> list[tuple[int, int]]:
-    """What is sent now: members, and ids of works."""
+    """What is sent now: pairs of member and work id."""
     return [(member, work.id) for member, works in made.assignments(now) for work in works]
 
 
 def calls(made: Dispatcher, now: float = 0.0) -> list[tuple[int, list[int]]]:
-    """What is sent now: members, and ids of the works of each call."""
+    """What is sent now: members, each with the ids of works in its call."""
     return [(member, [work.id for work in works]) for member, works in made.assignments(now)]
 
 
 def answer(made: Dispatcher, member: int, number: int, seconds: float, now: float) -> list[Answer]:
-    """A member answers a call of one pair, which has taken it so many seconds."""
+    """Have a member answer a call of one pair that took this many seconds."""
     return made.answered(member, number, [(value_of(number), seconds)], now)
 
 

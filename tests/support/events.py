@@ -1,4 +1,4 @@
-"""Events of a run that has not taken place, each field overridable."""
+"""Events of a run that did not take place; each field can be overridden."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def step_event(step: int, **fields: Any) -> StepEvent:
 
 
 def validation_event(step: int, **fields: Any) -> ValidationEvent:
-    """The validation of the parameters of a step."""
+    """The validation of the parameters at a step."""
     defaults: dict[str, Any] = {"queries": 10 * step, "seconds": 0.5 * step, "loss": 0.5, "accuracy": 0.75}
     return ValidationEvent(step=step, **defaults | fields)
 
@@ -73,14 +73,14 @@ def pool_event(**fields: Any) -> PoolEvent:
 
 
 def stall_event(step: int = 50) -> StallEvent:
-    """The loss of a run has not moved up to a step."""
+    """The loss has not moved up to a step."""
     return StallEvent(
         step=step, queries=10 * step, seconds=0.5 * step, steps=step, change=-0.0002, error=0.0001, remedy="raise it"
     )
 
 
 def readout_event(step: int, **fields: Any) -> ReadoutEvent:
-    """Two queries for the readout, after a step."""
+    """Two queries for the readout after a step."""
     return ReadoutEvent(**{"step": step, "queries": 10 * step + 2, "seconds": 0.5 * step, **fields})
 
 

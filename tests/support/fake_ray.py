@@ -23,14 +23,14 @@ class NodeDied(RayActorError):
 
 @dataclass(eq=False)
 class FakeActor:
-    """An actor whose methods are called when their outcome is asked for."""
+    """An actor whose methods run when their outcome is asked for."""
 
     instance: Any
     require_cluster: Callable[[], None]
-    """Raises what a call does once the cluster is lost."""
+    """Raises the error of a call, once the cluster is lost."""
     death: Exception | None = None
     hangs: bool = False
-    """While it loads."""
+    """Whether it hangs while loading."""
 
     def __getattr__(self, method: str) -> Any:
         return SimpleNamespace(remote=lambda *arguments: self._call(method, arguments))
@@ -50,24 +50,24 @@ class FakeRef:
 
 
 class FakeRay:
-    """The module `ray`, and the module `time`, as the pool sees them."""
+    """Stands in for the modules `ray` and `time` in the pool."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, places: int = 100) -> None:
         """Stand in for Ray under `zip_ray.actors.ray_pool`.
 
         Args:
-            monkeypatch: puts the real one back.
-            places: actors that the cluster holds; those beyond wait.
+            monkeypatch: restores the real one.
+            places: actors that the cluster can hold; others wait.
         """
         self.now, self.looks, self.places = 1000.0, 0, places
         self.others = 0
-        """Places that others hold."""
+        """Places held by other programs."""
         self.waits = "waiting for 1 CPU on one node"
-        """What Ray says of an actor without a place."""
+        """What Ray reports for an actor without a place."""
         self.cluster_fault: Exception | None = None
         """What every call raises once the cluster is lost."""
         self.actors: list[FakeActor] = []
-        """Every actor that was asked for, in order."""
+        """Every actor that was requested, in order."""
         monkeypatch.setattr("zip_ray.actors.ray_pool.ray", self)
         monkeypatch.setattr("zip_ray.actors.ray_pool.time", self)
         monkeypatch.setattr("zip_ray.actors.ray_pool.connect", lambda *_: "joined")
@@ -77,11 +77,11 @@ class FakeRay:
         monkeypatch.setattr("zip_ray.actors.ray_pool.free_places", lambda _, most: min(self._free, most))
 
     def pool(self, build: Callable[[], ScorerLike], **cluster: Any) -> RayPool:
-        """A pool over it."""
+        """A pool over this fake Ray."""
         return RayPool(build, ClusterConfig(**cluster))
 
     def lose(self, *actors: FakeActor, death: Exception | None = None) -> None:
-        """These fail."""
+        """Make these actors fail."""
         for actor in actors:
             actor.death = death or RayActorError()
 
@@ -141,7 +141,7 @@ class FakeRay:
         return max(self.places - self.others - len(self._alive), 0)
 
     def _is_done(self, ref: FakeRef) -> bool:
-        """Whether its actor was placed and does not hang on it, or has failed."""
+        """Whether its actor has failed, or is placed and does not hang."""
         placed = self._alive[: self.places - self.others]
         hangs = ref.actor.hangs and ref.method == "load"
         return ref.actor.death is not None or (ref.actor in placed and not hangs)

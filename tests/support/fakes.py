@@ -39,17 +39,17 @@ __all__ = [
 
 
 def numbered_pair(number: int) -> Work:
-    """The pair of that number, whose work has it as its id: not for pools that number works of their own."""
+    """Pair number `number`, whose work has that id: not for pools that number works themselves."""
     return Work(number, Priority.QUERY, Pass((make_pair(number),)))
 
 
 def numbered_evaluation(number: int) -> Work:
-    """An evaluation with this id: not for pools that number works of their own."""
+    """An evaluation with this id: not for pools that number works themselves."""
     return Work(number, Priority.EVALUATION, Evaluation("val", "a photo of a {}."))
 
 
 def uneven_build(scorer: FakeScorer, broken: int, slow: int) -> FakeScorer:
-    """Of the actors of a run, the first `broken` do not start, and the next `slow` are ten times slower."""
+    """Of a run's actors, the first `broken` fail to start, and the next `slow` are ten times slower."""
     assert scorer.marks is not None
     turn = 0
     while not scorer._first(f"built-{turn}"):
@@ -68,7 +68,7 @@ def dying_build() -> FakeScorer:
 
 
 class UnevenScorer(FakeScorer):
-    """The first one built is slow, the others are not; an answer to a pair names the delay as its accuracy."""
+    """The first scorer built is slow; an answer to a pair reports its delay as accuracy."""
 
     def __init__(self, marks: Path, slow: float) -> None:
         super().__init__(marks=marks)
@@ -82,7 +82,7 @@ class UnevenScorer(FakeScorer):
 
 
 def hanging_build(marks: Path) -> FakeScorer:
-    """The first one is never done."""
+    """The first build never finishes."""
     scorer = FakeScorer(marks=marks)
     if scorer._first("built"):
         time.sleep(3600)
@@ -90,7 +90,7 @@ def hanging_build(marks: Path) -> FakeScorer:
 
 
 def build_when_told(marks: Path) -> FakeScorer:
-    """Waits for a file `build` in a folder."""
+    """Waits for a file named `build` in the folder."""
     while not (marks / "build").exists():
         time.sleep(0.05)
     return FakeScorer()

@@ -1,4 +1,4 @@
-"""One test over many things, such as the files of a folder, that reports every fault and not only the first."""
+"""One test over many items, such as the files of a folder, that reports every fault, not only the first."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -7,7 +7,7 @@ Thing = TypeVar("Thing")
 
 
 def check_each(things: Iterable[Thing], check: Callable[[Thing], None]) -> None:
-    """Check all things, of which there is at least one.
+    """Check all items; there must be at least one.
 
     Raises:
         AssertionError: names all things whose check has failed, and why.

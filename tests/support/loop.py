@@ -25,14 +25,14 @@ def make_config(**sections: dict[str, Any]) -> Config:
 
 
 def fresh() -> RunState:
-    """A run that has not begun, of six parameters at zero."""
+    """A run that has not begun, with six parameters at zero."""
     return RunState(OptimizerState(np.zeros(6)))
 
 
 def tune(
     config: Config, pool: Pool | None = None, state: RunState | None = None, **options: Any
 ) -> tuple[Outcome, list[Event]]:
-    """Run to the end; how it ended, and its events."""
+    """Run to the end and return its outcome and events."""
     events: list[Event] = []
     saved: list[RunState] = []
     tuning = Tuning(config, pool or InProcessPool(FakeScorer), state or fresh(), events.append, saved.append, **options)
@@ -47,7 +47,7 @@ def of_kind(events: Iterable[Event], kind: type[E]) -> list[E]:
 
 
 def without_time(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """The results that must not depend on the pool."""
+    """The results that must be independent of the pool."""
     outside = ("seconds", "queries_per_second", "wasted")
     return [
         {"event": type(e), **{k: v for k, v in asdict(e).items() if k not in outside}}
@@ -58,7 +58,7 @@ def without_time(events: Iterable[Event]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Halt:
-    """Asks a run to stop after so many looks."""
+    """Asks a run to stop after a number of checks."""
 
     looks: list[int]
 

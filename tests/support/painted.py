@@ -1,4 +1,4 @@
-"""Images that are their class's colour: what a task shows for a class can be seen."""
+"""Images painted in their class's colour, so that what a task shows for a class can be seen."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where the project and what lies beside it are found."""
+"""Where the project and its neighbours on disk are found."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The library's own forward pass of CLIP: images encoded anew, prompts through a patched token table."""
+"""The library's own forward pass of CLIP: images re-encoded, prompts through a patched token table."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def plain_logits(
             ids = tokenizer([context.replace("{}", one) for one in names])
         else:
             m = len(context)
-            # Words of the vocabulary that no class name uses, given the context's vectors as their embeddings.
+            # Words that no class name uses; the context's vectors become their embeddings.
             unused = list(range(40_000, 40_000 + m))
             ids = tokenizer([f"{' '.join(['x'] * m)} {one}{suffix}" for one in names])
             ids[:, 1 : 1 + m] = torch.tensor(unused)

@@ -18,7 +18,7 @@ POOL_LOST = "no actor is left after 7 failed starts; last: out of luck"
 
 
 class ShuffledPool(InProcessPool):
-    """Returns results in random order and portions; some are late, or marked as issued twice."""
+    """Returns results in random order and batches; some are late, or marked as issued twice."""
 
     def __init__(self, seed: int, scorer: FakeScorer | None = None) -> None:
         super().__init__(lambda: scorer or FakeScorer())
@@ -35,7 +35,7 @@ class ShuffledPool(InProcessPool):
 
 
 class SharingPool(InProcessPool):
-    """Several scorers, each of which answers what a keyed draw gives it, in another order than that of the works."""
+    """Several scorers that share the works by a keyed draw, and answer in a different order from the works."""
 
     def __init__(self, scorers: Sequence[ScorerLike]) -> None:
         super().__init__(lambda: scorers[0])
@@ -51,7 +51,7 @@ class SharingPool(InProcessPool):
 
 
 class ReorderedPool(InProcessPool):
-    """Answers first what an order puts first, whatever its priority."""
+    """Answers in the given order, whatever the priority."""
 
     def __init__(self, order: Callable[[Work], Any], scorer: ScorerLike | None = None) -> None:
         super().__init__(lambda: scorer or FakeScorer())
@@ -70,7 +70,7 @@ class ReorderedPool(InProcessPool):
 
 
 class FailingPool(InProcessPool):
-    """Loses its last scorer after so many answers."""
+    """Loses its last scorer after a given number of answers."""
 
     def __init__(self, answers: int) -> None:
         super().__init__(FakeScorer)
@@ -84,7 +84,7 @@ class FailingPool(InProcessPool):
 
 
 class PacedPool(InProcessPool):
-    """Says that it has actors of these paces (seconds per pass), and a task of so many classes."""
+    """Reports actors of these paces (seconds per pass) and a task with so many classes."""
 
     now = 0.0
 
@@ -129,16 +129,16 @@ class RecordingPool:
 
 
 class CountingPool:
-    """The pool of one driver, and an account of its pairs beside that of the run."""
+    """The pool of one driver, with its own count of pairs, independent of the run's account."""
 
     def __init__(self, pool: Pool, told: Counter[int], asked: int, meanwhile: Callable[[], None] = lambda: None):
         """Wrap a pool.
 
         Args:
             pool: does the work.
-            told: how often each pair has been told, by its index; those of this driver are added.
-            asked: index of the first pair that the driver may ask; from there on, no result has been used that counts.
-            meanwhile: is called before each wait.
+            told: how often each pair's result was returned, by its index; this driver adds its own.
+            asked: index of the first pair that the driver may ask; earlier results from there on do not count.
+            meanwhile: called before each wait.
         """
         self._pool, self._told, self._meanwhile = pool, told, meanwhile
         self._asks: dict[int, tuple[Ask, ...]] = {}
@@ -163,6 +163,6 @@ class CountingPool:
         return answers
 
     def issued(self, config: Config, killed: bool) -> int:
-        """Queries that were put out, as far as it can be known: one that was killed has recorded whole steps only."""
+        """Queries issued, as far as can be known: a killed driver has recorded only whole steps."""
         size = config.optimizer.pairs_per_step
         return 2 * (self._answered // size * size if killed else self._given)

@@ -1,4 +1,4 @@
-"""Ports and other processes, and waiting for either."""
+"""Ports and processes, and waiting for them."""
 
 import contextlib
 import secrets
@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 
 HANG_SECONDS = 600
-"""Seconds that exceed the duration of anything that ends, even on a busy machine."""
+"""Seconds within which anything that is going to end has ended, even on a busy machine."""
 
 
 def free_port() -> int:
-    """A port that nothing listens on, and that no other process is given unasked.
+    """A port on which nothing listens and which the kernel or Ray does not pick by itself.
 
     Below the range from which Linux assigns ephemeral ports (Ray's agents use them), above Ray's range for workers.
     """
@@ -38,12 +38,12 @@ def listens(port: int) -> bool:
 
 
 def wait_for(condition: Callable[[], object], every: float = 0.1, seconds: float = HANG_SECONDS) -> None:
-    """Try until it holds; where it raises OSError, as a connection that is refused, it does not.
+    """Poll until the condition holds; an OSError, such as a refused connection, means not yet.
 
     Args:
-        condition: what is waited for.
-        every: seconds between two tries.
-        seconds: after so many it hangs.
+        condition: what to wait for.
+        every: seconds between checks.
+        seconds: the test fails after this long.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -56,7 +56,7 @@ def wait_for(condition: Callable[[], object], every: float = 0.1, seconds: float
 
 @contextlib.contextmanager
 def meanwhile(act: Callable[[], object]) -> Iterator[None]:
-    """Run a function in a thread during the block; its exceptions are raised here."""
+    """Run a function in a thread during the block and raise its exceptions here."""
     with ThreadPoolExecutor(1) as beside:
         done = beside.submit(act)
         yield
@@ -65,7 +65,7 @@ def meanwhile(act: Callable[[], object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_kept() -> Iterator[None]:
-    """A command line takes Ctrl-C and SIGTERM over: afterwards, what was there."""
+    """Restore the handlers for Ctrl-C and SIGTERM, which a command line replaces."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     try:
@@ -76,7 +76,7 @@ def signals_kept() -> Iterator[None]:
 
 
 def below() -> list[int]:
-    """The processes that this one has started, and those that they have."""
+    """The processes started by this one, and their descendants."""
     return [process.pid for process in psutil.Process().children(recursive=True)]
 
 
@@ -90,6 +90,6 @@ def is_actor(pid: int) -> bool:
 
 
 def require_gone(pids: set[int]) -> None:
-    """That no actor has outlived its pool, or its driver: neither one of these, nor any other below this process."""
+    """Check that no actor has outlived its pool or driver: neither these nor any other below this process."""
     assert pids, "no actor has been seen"
     wait_for(lambda: not any(map(is_actor, pids | set(below()))))

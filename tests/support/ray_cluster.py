@@ -12,13 +12,13 @@ from tests.support.processes import free_port
 
 STORE_BYTES = 80 * 2**20
 START_TRIES = 5
-"""Ray gives a node 30 s to start, which is too little where other programs take the cores."""
+"""Ray gives a node 30 s to start, which is too short while other programs use the cores."""
 
 Started = TypeVar("Started")
 
 
 def start_again(start: Callable[[], Started]) -> Started:
-    """The result of a start; a failed one is retried, and the processes it leaves behind are ended."""
+    """Call `start`, retrying if it fails, and end the processes a failed start leaves behind."""
     for tries in range(1, START_TRIES + 1):
         before = set(psutil.Process().children())
         try:
@@ -39,7 +39,7 @@ def _end(processes: set[psutil.Process]) -> None:
 
 
 def add_node(cluster: Cluster, **resources: int) -> Any:
-    """One more node, with as many `num_cpus` and `num_gpus`."""
+    """Add a node with `num_cpus` and `num_gpus`."""
     return start_again(lambda: cluster.add_node(object_store_memory=STORE_BYTES, **resources))
 
 

@@ -22,14 +22,14 @@ class RayHead:
 
     process: subprocess.Popen[bytes]
     dashboard: str
-    """Where jobs are submitted."""
+    """Address to which jobs are submitted."""
     client: str
-    """Where a driver joins that is not on the cluster."""
+    """Address for a driver outside the cluster."""
     address: str
-    """Where one joins that is."""
+    """Address for a driver on the cluster."""
 
     def kill(self) -> None:
-        """It is lost with all that it started."""
+        """Kill the head and everything it started."""
         subprocess.run(["pkill", "-KILL", "-s", str(self.process.pid)], check=True)
         self.process.wait(HANG_SECONDS)
 
@@ -39,14 +39,14 @@ def ray_head(token: str | None = None) -> Iterator[RayHead]:
     """A running head with 2 CPUs. zip-ray is not installed on it: the code must come with a job or a driver.
 
     Args:
-        token: what whoever joins it must have; None: nothing.
+        token: the token required to join; None: no token.
     """
     dashboard, client, port = free_port(), free_port(), free_port()
     folder = Path(tempfile.mkdtemp(prefix="zr"))
     python = environment_without_zip_ray(folder / "environment")
     path = f"{python.parent}:{os.environ['PATH']}"  # a job's `python` is this one
     environment = {**os.environ, "RAY_TMPDIR": str(folder), "PATH": path}
-    environment["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"  # 30 by default: too little on a busy machine
+    environment["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "300"  # 30 by default, too short on a busy machine
     if token is not None:
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     process = subprocess.Popen(
@@ -73,7 +73,7 @@ def ray_head(token: str | None = None) -> Iterator[RayHead]:
 
 
 def _answers(url: str) -> bool:
-    """Whether a page is served, or would be to whoever has the token."""
+    """Whether a page is served, with or without a token."""
     try:
         return bool(urllib.request.urlopen(url, timeout=1).status == HTTPStatus.OK)
     except urllib.error.HTTPError as error:

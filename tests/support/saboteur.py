@@ -26,13 +26,13 @@ from zip_ray.runs import checkpoint
 from zip_ray.runs.event_log import FILE_NAME as RECORD
 
 MEMBERS = 4
-"""Actors."""
+"""Number of actors."""
 NODES = 2
-"""Nodes that hold them, beside the head, which holds none."""
+"""Number of nodes with actors; the head has none."""
 WRITE_SECONDS = 0.1
-"""What a checkpoint takes, which is about as long as the steps from one to the next."""
+"""Duration of writing a checkpoint, about as long as the steps between two checkpoints."""
 SILENT_SECONDS = 3.0
-"""More than `cluster.answer_timeout` is in these runs."""
+"""Longer than `cluster.answer_timeout` in these runs."""
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def add_actors_node(cluster: Cluster) -> None:
 
 
 class Disk:
-    """The disk of checkpoint and record, which may be full: half of a line is written, then nothing."""
+    """The disk with checkpoint and record; when full, it writes half a line and then nothing."""
 
     def __init__(self) -> None:
         self.full = False
@@ -62,7 +62,7 @@ class Disk:
         return os.write(file, data[: len(data) // 2] if self.full else data)
 
     def write_whole(self, path: Path, data: bytes) -> None:
-        """As `files.write_whole`, slowly: a driver that is killed may leave without its last checkpoint."""
+        """As `files.write_whole`, but slow, so that a killed driver may end before its last checkpoint is written."""
         time.sleep(WRITE_SECONDS)
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -73,7 +73,7 @@ class Disk:
 
     @contextmanager
     def mounted(self) -> Iterator["Disk"]:
-        """Have checkpoint and record on it."""
+        """Keep checkpoint and record on this disk."""
         with (
             mock.patch("zip_ray.runs.event_log.os", self),
             mock.patch("zip_ray.runs.checkpoint.write_whole", self.write_whole),
@@ -85,7 +85,7 @@ WRITE_WHOLE = checkpoint.write_whole
 
 
 def tear(folder: Path) -> None:
-    """The files of a driver killed while writing: a torn line, and part of a checkpoint beside the complete one."""
+    """Leave the files of a driver killed while writing: a torn line, and part of a checkpoint beside a complete one."""
     if (folder / RECORD).exists():
         with (folder / RECORD).open("ab") as file:
             file.write(b'{"event": "st')
@@ -101,13 +101,13 @@ class Saboteur(threading.Thread):
         self._done = threading.Event()
         self._error: Exception | None = None
         self.seen: set[int] = set()
-        """Every process that has been an actor."""
+        """Process ids of all actors seen so far."""
         self.struck: Counter[str] = Counter()
-        """How often a fault came, by kind."""
+        """Number of faults so far, by kind."""
         self._pool_closes = threading.Event()
         self._stopped_at_the_end: list[int] = []
-        """Actors that hang since the pool closes. Ray takes one that has disconnected, and is stopped
-        before it ends, for ended, and leaves it."""
+        """Actors that have hung since the pool began to close. Ray considers an actor ended that has disconnected and
+        is stopped before it ends, and leaves its process behind."""
         self._interrupt = self._kill_driver = False
         self._extra_nodes = 0
 
@@ -118,7 +118,7 @@ class Saboteur(threading.Thread):
             self._error = error
 
     def _strike(self) -> None:
-        """Each strike says whether it has come to anything; the driver's are counted where it meets them."""
+        """Inject a random fault; each returns whether it took effect. The driver's are counted when it meets them."""
         strikes: dict[str, Callable[[], bool]] = {
             "actor killed": self._kill,
             "actor hung": self._stop,
@@ -141,7 +141,7 @@ class Saboteur(threading.Thread):
         """Whether the driver has been asked to stop.
 
         Raises:
-            DriverKilled: it is to end at once; from then on it writes nothing.
+            DriverKilled: the driver must end at once; from then on it writes nothing.
         """
         if self._kill_driver:
             self.struck["driver killed"] += 1
@@ -151,15 +151,15 @@ class Saboteur(threading.Thread):
         return self._interrupt
 
     def close_pool(self) -> None:
-        """Close the pool, and go on striking."""
+        """Close the pool, with faults still being injected."""
         self._pool_closes.set()
         self._pool.close()
 
     def finish(self) -> None:
-        """Strike no more.
+        """Stop injecting faults.
 
         Raises:
-            Exception: whatever went wrong with striking.
+            Exception: an error raised while injecting faults.
         """
         self._done.set()
         if self.ident is not None:
@@ -177,7 +177,7 @@ class Saboteur(threading.Thread):
             raise self._error
 
     def _send(self, what: signal.Signals) -> int | None:
-        """Signal an actor; its process id, None where there is none."""
+        """Send a signal to an actor; returns its process id, or None if there is no actor."""
         pids = sorted(filter(psutil.pid_exists, self._pool.pids()))
         if not pids:
             return None
@@ -189,14 +189,14 @@ class Saboteur(threading.Thread):
         return self._send(signal.SIGKILL) is not None
 
     def _stop(self) -> bool:
-        """It hangs: no response, although its process exists."""
+        """Hang an actor: it does not respond, but its process exists."""
         pid = self._send(signal.SIGSTOP)
         if pid is not None and self._pool_closes.is_set():
             self._stopped_at_the_end.append(pid)
         return pid is not None
 
     def _pause(self) -> bool:
-        """It is slow for a while."""
+        """Make an actor slow for a while."""
         pid = self._send(signal.SIGSTOP)
         time.sleep(0.7)
         if pid is not None and psutil.pid_exists(pid):
@@ -204,14 +204,14 @@ class Saboteur(threading.Thread):
         return pid is not None
 
     def meanwhile(self) -> None:
-        """List the actors, and replace lost nodes, as an autoscaler would."""
+        """Record the actors seen, and replace lost nodes as an autoscaler would."""
         self.seen.update(self._pool.pids())
         self.replace_nodes()
 
     def replace_nodes(self) -> None:
-        """Keep as many nodes as there ought to be; a silent one may have been given up.
+        """Keep the planned number of nodes; one that does not respond may already have been given up.
 
-        For the main thread: Ray starts nodes from no other.
+        Call it from the main thread: Ray starts nodes from no other.
         """
         while sum(map(is_up, list(self._cluster.worker_nodes))) < NODES + self._extra_nodes:
             add_actors_node(self._cluster)
@@ -220,12 +220,12 @@ class Saboteur(threading.Thread):
         return sorted(filter(is_up, self._cluster.worker_nodes), key=lambda node: node.node_id)
 
     def _to_node(self, strike: Callable[[Any], None]) -> bool:
-        if up := self._nodes():  # all may have gone, and none come yet
+        if up := self._nodes():  # none may be left, and none new yet
             strike(self._draw.choice(up))
         return bool(up)
 
     def _lose_node(self, node: Any) -> None:
-        """It is killed, with all that runs on it."""
+        """Kill a node and everything on it."""
         workers = processes(node)[1:]
         self._cluster.remove_node(node, allow_graceful=False)
         for worker in workers:
@@ -233,10 +233,10 @@ class Saboteur(threading.Thread):
                 worker.kill()
 
     def _silence_node(self, node: Any) -> None:
-        """All its processes are stopped, for longer than the answer timeout."""
+        """Stop all its processes for longer than the answer timeout."""
         silent = processes(node)
         for process in silent:
-            with suppress(psutil.NoSuchProcess):  # a worker may just have ended
+            with suppress(psutil.NoSuchProcess):  # a worker may have just ended
                 process.suspend()
         self._done.wait(SILENT_SECONDS)
         for process in silent:
@@ -244,7 +244,7 @@ class Saboteur(threading.Thread):
                 process.resume()
 
     def _drain_node(self, node: Any) -> None:
-        """Its removal is announced, and after a second it ends in order."""
+        """Announce a node's removal; a second later it ends gracefully."""
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         client = ray._raylet.GcsClient(address=self._cluster.address)
         client.drain_node(node.node_id, reason, "chaos", int(1000 * (time.time() + 1)))
@@ -264,7 +264,7 @@ class Saboteur(threading.Thread):
         return False
 
     def _fill_disk(self) -> bool:
-        """For a while, or until the driver ends."""
+        """Fill the disk for a while, or until the driver ends."""
         self._disk.full = True
         self._done.wait(0.5)
         self._disk.full = False
@@ -272,7 +272,7 @@ class Saboteur(threading.Thread):
 
 
 def is_up(node: Any) -> bool:
-    """Whether a node's raylet is there."""
+    """Whether a node's raylet is running."""
     raylets = node.all_processes.get("raylet")
     return bool(raylets) and raylets[0].process.poll() is None
 

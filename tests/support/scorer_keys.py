@@ -8,12 +8,11 @@ from zip_ray.protocol.facts import Facts
 from zip_ray.protocol.messages import Evaluation, EvaluationResult, Value, Work
 
 NO_IMAGES, BUGGY, STUCK = "no images", "buggy", "stuck"
-"""Keys of a run whose task cannot be loaded, of one whose scorer has a fault of its own, and of one that makes the
-whole process useless."""
+"""Keys of three runs: the task cannot be loaded; the scorer itself has a fault; the whole process becomes useless."""
 
 
 class KeyedScorer(FakeScorer):
-    """Says which key it was built for: as its template, and, where it is a number, as the loss of evaluations."""
+    """Reports the key it was built for as its template and, if that is a number, as the loss of evaluations."""
 
     def __init__(self, key: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Asks of a scorer at given parameters, made by hand, and their results."""
+"""Hand-made asks of a scorer at given parameters, and their results."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,13 +38,13 @@ V = TypeVar("V", bound=Value)
 
 
 def pair_at(w: Float64, index: int = 0, batch: int = 1, scale: float = 0.01, features: Float32 | None = None) -> Pair:
-    """The pair of that number, of random signs, on a mini-batch."""
+    """Pair number `index`, with random signs, on a mini-batch."""
     key = Perturbation("random-sign", 1, 1, index)
     return Pair(index=index, step=1, version=0, w=w, batch=batch, scale=scale, perturbation=key, features=features)
 
 
 def query_at(w: Float64, index: int = 0, batch: int = 1, chunk: int | None = None) -> Query:
-    """The query of that number, on a mini-batch or a chunk."""
+    """Query number `index`, on a mini-batch or a chunk."""
     return Query(index=index, step=1, version=0, w=w, batch=batch, chunk=chunk)
 
 
@@ -60,21 +60,21 @@ def gradient_at(w: Float64, batch: int = 1) -> Gradient:
 
 
 def value_of(scorer: ScorerLike, body: Body, kind: type[V]) -> V:
-    """What a scorer answers, which must be of a kind."""
+    """A scorer's answer, which must be of the given type."""
     value = scorer.answer(new_work(body, Priority.QUERY))
     assert isinstance(value, kind)
     return value
 
 
 def score(scorer: ScorerLike, *asks: Ask) -> tuple[AskResult, ...]:
-    """The results of asks that share a pass."""
+    """The results of asks in one pass."""
     results: tuple[AskResult, ...] = value_of(scorer, Pass(asks), tuple)
     assert len(results) == len(asks)
     return results
 
 
 def answer_slices(scorer: ScorerLike, parts: Sequence[Slice]) -> list[SliceResult]:
-    """What a scorer answers to slices."""
+    """A scorer's answers to slices."""
     return [value_of(scorer, part, SliceResult) for part in parts]
 
 
@@ -84,17 +84,17 @@ def evaluate(scorer: ScorerLike, split: Split, prompt: Float64 | str | Prompt) -
 
 
 def encode(scorer: ScorerLike, w: Float64) -> EncodingResult:
-    """The prompt at parameters, and its text features."""
+    """The prompt at these parameters, and its text features."""
     return value_of(scorer, Encoding(w), EncodingResult)
 
 
 def wanting(ask: Ask, classes: np.ndarray | None = None) -> Ask:
-    """The ask, with all scores, or those of chosen classes."""
+    """The ask with all scores, or with those of chosen classes."""
     return replace(ask, scores=ScoresWanted(classes))
 
 
 def scores_of(result: AskResult) -> np.ndarray:
-    """Scores that must be there, as they are to travel."""
+    """The scores, which must be present and in the form in which they are sent."""
     assert result.scores is not None
     assert result.scores.dtype == np.float32
     assert result.scores.flags.c_contiguous
@@ -102,13 +102,13 @@ def scores_of(result: AskResult) -> np.ndarray:
 
 
 def labels_of(config: Config, scorer: ScorerLike, ask: Ask) -> np.ndarray:
-    """Classes of the images of an ask, from the facts."""
+    """Classes of the images an ask covers, from the facts."""
     labels = scorer.facts().labels
     return labels[asked_images(ask, len(labels), config.task.batch_size, config.seed)]
 
 
 def chosen_with(labels: np.ndarray, k: int, seed: int = 3) -> np.ndarray:
-    """The image's own class among k different ones, in any order."""
+    """The image's own class and k - 1 others, in any order."""
     rng = np.random.default_rng(seed)
     others = [rng.permutation(np.delete(np.arange(10), own))[: k - 1] for own in labels]
     return np.stack([rng.permutation([own, *rest]) for own, rest in zip(labels, others, strict=True)]).astype(np.int32)

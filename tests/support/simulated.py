@@ -14,7 +14,7 @@ from zip_ray.protocol.messages import Answer, Work
 
 
 class DriverKilled(Exception):
-    """The driver ends without saving its state."""
+    """Ends the driver without saving its state."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Faults:
     hang: float = 0.0
     """A member never answers again."""
     slow: float = 0.0
-    """A member becomes ten times slower, for good."""
+    """A member becomes ten times slower, permanently."""
     fail: float = 0.0
-    """A member raises at its next work."""
+    """A member raises at its next piece of work."""
     kill_driver: float = 0.0
     """The driver ends immediately."""
     stop_driver: float = 0.0
@@ -39,7 +39,7 @@ class Faults:
 
 
 KINDS = ("kill", "kill_node", "hang", "slow", "fail", "kill_driver", "stop_driver")
-"""Of faults."""
+"""Kinds of faults."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class _Worker:
 
 
 class SimulatedPool:
-    """Members with a service time of about 1, whose answers are those of a scorer without a model by default."""
+    """Members with a service time of about 1, whose answers come from a scorer without a model by default."""
 
     LOAD = 5.0
     ANSWER_TIMEOUT = 60.0
@@ -66,22 +66,22 @@ class SimulatedPool:
         call_seconds: float = 0.0,
         scorer: ScorerLike | None = None,
     ) -> None:
-        """Members that load, and faults to come.
+        """Create the members, still loading, and the schedule of faults.
 
         Args:
-            seed: of all chances.
-            members: how many there are when none is lost.
+            seed: of all random events.
+            members: their number when none is lost.
             faults: what happens to them.
             paces: seconds per pass, by the number of the member.
             start: virtual time now.
-            call_seconds: of the driver's time that a call may take.
+            call_seconds: of the driver's time that one call may take.
             scorer: computes the answers; None for a `FakeScorer`.
         """
         self.now = start
         self.done: list[tuple[float, int]] = []
-        """When each answer to pairs was handed out, and whose it was."""
+        """Time and member of each returned answer to pairs."""
         self.struck: Counter[str] = Counter()
-        """The faults that have come, by kind."""
+        """Faults so far, by kind."""
         self._random = random.Random(seed)
         self._faults, self._paces = faults, paces
         self._dispatcher = Dispatcher(self.ANSWER_TIMEOUT, call_seconds)

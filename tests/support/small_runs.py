@@ -10,12 +10,12 @@ from zip_ray.pool.in_process import InProcessPool
 
 
 def make_config(folder: Path, queries: int = 12, **sections: Any) -> Config:
-    """A run into that folder, one step of ten queries, no tracking; each section overridable."""
+    """Config of a run into this folder: one step of ten queries, no tracking; each section can be overridden."""
     prompt = sections.pop("prompt", {"intrinsic_dimension": 8, "rank": 1})
     rest = {"output": {"dir": str(folder)}, "tracking": {"enabled": False}, "budget": {"queries": queries}}
     return zip_config({"prompt": prompt, **rest, **sections}, "test")
 
 
 def open_pool(_: Config) -> InProcessPool:
-    """In process, without faults."""
+    """Open a fault-free pool in this process."""
     return InProcessPool(FakeScorer)

@@ -17,13 +17,13 @@ from zip_ray.runs.lifecycle import Listener
 from zip_ray.tuning.events import Event, StepEvent
 
 SMALLER = {**BASE, "prompt": {"intrinsic_dimension": 12}}
-"""For scorers without a model."""
+"""A config for scorers without a model."""
 
 
 def carry_out(
     folder: Path, build: Callable[[Config], ScorerLike], stop_after: float = math.inf, **fields: object
 ) -> SuiteOutcome:
-    """A suite in this process, over scorers without a model; asked to stop after so many steps of all its runs."""
+    """Run a suite in this process over scorers without a model; asks it to stop after this many steps in all runs."""
     suite = load_suite(folder / suite_file(folder, **{"base": SMALLER, **fields}))
     steps: list[Event] = []
 
@@ -41,7 +41,7 @@ def carry_out(
 
 
 def by_key(build: Callable[[Config], ScorerLike]) -> Callable[[str], ScorerLike]:
-    """The same, given the key of a run."""
+    """The same function, taking a run's key."""
     return lambda key: build(Config.model_validate_json(key))
 
 

@@ -60,7 +60,7 @@ MODELS: dict[str, nn.Module] = {}
 
 
 def model_of(name: str) -> nn.Module:
-    """Built once; its weights are spread, so that attention has something to choose between."""
+    """Built once, with its weights spread so that attention has something to choose between."""
     if name not in MODELS:
         torch.manual_seed(0)
         model = TOWERS[name]().float().eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Generative models of a few thousand random weights, one for each family, with processors made here."""
+"""Generative models of a few thousand random weights, one per family, with processors built here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ Made = tuple[Any, Any]
 
 
 def tokenizer(**special: str) -> PreTrainedTokenizerFast:
-    """A token per byte, and the special ones."""
+    """One token per byte, plus the special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: place for place, token in enumerate([*SPECIAL, *alphabet])}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -61,12 +61,12 @@ def tokenizer(**special: str) -> PreTrainedTokenizerFast:
 
 
 def token(name: str) -> int:
-    """Number of a special token."""
+    """The id of a special token."""
     return SPECIAL.index(name)
 
 
 def chat(image: str) -> str:
-    """A chat template whose image is that text."""
+    """A chat template whose image is this text."""
     return CHAT.replace("IMAGE", image)
 
 
@@ -203,7 +203,7 @@ def internvl() -> Made:
 
 
 def _split_images() -> Any:
-    """A processor that cuts images into tiles; SmolVLM's own needs one more package, for videos."""
+    """A processor that cuts images into tiles; SmolVLM's own needs another package, for videos."""
     return tf.Idefics3Processor(
         tf.Idefics3ImageProcessor(size={"longest_edge": 32}, max_image_size={"longest_edge": 16}),
         tokenizer(),
@@ -263,7 +263,7 @@ def gemma3() -> Made:
         chat_template=chat("<start_of_image>"),
     )
     model = tf.Gemma3ForConditionalGeneration(config)
-    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # made as zeros
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # zero at creation
     return model, processor
 
 
@@ -297,14 +297,14 @@ FAMILIES = {**EQUAL, "paligemma": paligemma}
 
 
 def make(family: str, seed: int = 0) -> Made:
-    """A random model of a family, and its processor."""
+    """A random model of a family and its processor."""
     torch.manual_seed(seed)
     model, processor = FAMILIES[family]()
     return model.eval(), processor
 
 
 def save(family: str, folder: Path, seed: int = 0) -> str:
-    """Write one to a folder; the name by which it is loaded."""
+    """Write one to a folder; returns the name it is loaded by."""
     model, processor = make(family, seed)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

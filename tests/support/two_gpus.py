@@ -1,7 +1,7 @@
-"""Two GPUs that are not there: tensors with values that say where they are, and refuse to meet one of elsewhere.
+"""Two fake GPUs: tensors with values that record where they are, and refuse to meet tensors from elsewhere.
 
-`main` runs in a process of its own, since PyTorch registers a backend once and for all: it scores images with a tiny
-model of each family spread over them, and prints how far that is from the same model in one place.
+`main` runs in a separate process, since PyTorch cannot unregister a backend: it scores images with a tiny model of each
+family spread over both GPUs, and prints how far the scores are from those of the same model on one device.
 """
 
 import json
@@ -28,12 +28,12 @@ from zip_ray.vlm.frozen_vlm import FrozenVlm, _in_float32_linear, in_float32, lo
 ops = torch.ops.aten
 COPIES = (ops.copy_.default, ops._to_copy.default)
 INDEXED = (ops.index.Tensor, ops.index_put.default, ops.index_put_.default)
-"""Of which indices may be on the CPU."""
+"""Operations whose indices may be on the CPU."""
 CPU = torch.device("cpu")
 
 
 class Hooks(torch._C._acc.PrivateUse1Hooks):  # type: ignore[name-defined, misc]
-    """What PyTorch asks a backend."""
+    """What PyTorch asks of a backend."""
 
     def is_available(self) -> bool:
         return False
@@ -46,7 +46,7 @@ class Hooks(torch._C._acc.PrivateUse1Hooks):  # type: ignore[name-defined, misc]
 
 
 class Placed(Tensor):
-    """A tensor on a GPU: its value is one of the CPU."""
+    """A tensor on a fake GPU, whose value is held on the CPU."""
 
     value: Tensor
 
@@ -69,7 +69,7 @@ class Placed(Tensor):
 
 
 class TwoGpus(TorchDispatchMode):
-    """Tensors are made where they are asked for."""
+    """Creates tensors on the device they are requested for."""
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return carry_out(func, args, kwargs or {})
@@ -80,10 +80,10 @@ def put(value: Tensor, device: torch.device) -> Tensor:
 
 
 def carry_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """An operation on the values; its result is where the operands are.
+    """An operation on the values, with a result on the operands' device.
 
     Raises:
-        RuntimeError: they are in several places.
+        RuntimeError: the operands are on several devices.
     """
     operands = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
     places = {one.device for one in operands if one.ndim or isinstance(one, Placed)}
@@ -101,7 +101,7 @@ def carry_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def tensor_maker(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`torch.tensor`, which asks the backend's own memory otherwise."""
+    """A replacement for `torch.tensor`, which would otherwise use the backend's own memory."""
 
     def tensor(data: Any, dtype: torch.dtype | None = None, device: Any = CPU) -> Tensor:
         plain = tree_map(lambda one: one.item() if isinstance(one, Placed) else one, data)
@@ -111,7 +111,7 @@ def tensor_maker(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def spread(model: Any, devices: tuple[torch.device, torch.device]) -> Any:
-    """A model that goes on elsewhere behind its decoder's first layer; accelerate's hooks move what goes there.
+    """Spread a model over two devices, switching after the decoder's first layer; accelerate's hooks move the data.
 
     Args:
         model: on the CPU.
@@ -160,8 +160,7 @@ main()
 
 
 def main() -> None:
-    """Print for each family, as JSON: the largest differences of its scores, how the start check judges, and where the
-    layers are."""
+    """Print per family, as JSON: the largest differences of scores, the start check's verdict, the layers' devices."""
     images, begun = painted(3), []
     with TemporaryDirectory() as place:
         for family in sys.argv[1:]:
@@ -176,7 +175,7 @@ def main() -> None:
             model = spread(vlm.model, devices)
             for layer in model.modules():
                 if isinstance(layer, nn.Linear) and layer.weight.dtype == torch.bfloat16:
-                    layer.forward = partial(_in_float32_linear, layer)  # which replaces the hooks, as in `load_vlm`
+                    layer.forward = partial(_in_float32_linear, layer)  # this replaces the hooks, as in `load_vlm`
             there = replace(vlm, model=model, device=devices[0])
             one = answering(there)
             found = [scored(one, asked, CANDIDATES, images) for _ in range(2)]  # computed, and from host memory

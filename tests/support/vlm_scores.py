@@ -22,14 +22,14 @@ def answering(vlm: FrozenVlm, scoring: str = "sum", memory: int = 2**30, folder:
 
 
 def painted(count: int) -> list[Image.Image]:
-    """Of several sizes: some families cut them into more tiles or patches."""
+    """Images of several sizes: some families cut them into more tiles or patches."""
     rng = np.random.default_rng(0)
     sizes = [(20, 20), (20, 20), (16, 40), (40, 24)]
     return [Image.fromarray(rng.integers(0, 255, (*sizes[k % 4], 3), dtype=np.uint8)) for k in range(count)]
 
 
 def prompts(vlm: FrozenVlm, count: int = 2) -> list[Prompt]:
-    """Soft prompts of several lengths, with and without a question behind them."""
+    """Soft prompts of several lengths, with and without a question after them."""
     width = vlm.embed(torch.tensor([3])).shape[1]
     rng = np.random.default_rng(1)
     drawn = [0.3 * rng.standard_normal((3 + k, width)).astype(np.float32) for k in range(count)]

@@ -1,8 +1,8 @@
 """The chaos harness: seeded schedules of faults over a run, simulated and real. `python -m tests.system.chaos --help`.
 
-Of each schedule it is asserted that the run ends, that no more is charged than the budget allows and all of it is told
-once, that the result is the undisturbed one bit for bit (synchronous mode) or within the spread of undisturbed ones
-(asynchronous mode), and, on a real cluster, that no process is left behind.
+Each schedule asserts that the run ends; that it charges no more than the budget, and uses each charged result once;
+that its result equals that of an undisturbed run bit for bit (synchronous mode) or is within the spread of undisturbed
+runs (asynchronous mode); and, on a real cluster, that no process is left behind.
 """
 
 import logging
@@ -48,7 +48,7 @@ from zip_ray.tuning.loop import Outcome, Tuning
 from zip_ray.tuning.state import RunState
 
 PAIRS = 153
-"""In a budget of 307 queries, which leaves one over."""
+"""Pairs in a budget of 307 queries, which leaves one query over."""
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"mode": "sync", "pairs_per_step": 5},
     {"mode": "sync", "pairs_per_step": 3},
@@ -62,17 +62,17 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Story:
-    """The outcome of a schedule."""
+    """The outcome of one schedule."""
 
     outcome: Outcome
     drivers: int
-    """1, and one more for each time that the driver was lost or asked to stop."""
+    """One, plus one for each time that a driver was lost or asked to stop."""
     told: Counter[int]
     """How often each pair was used, over all drivers; pairs that a new driver repeats do not count."""
     issued: int
-    """Queries that the pools received and the drivers can have recorded: a lower bound of those issued."""
+    """Queries received by the pools that the drivers can have recorded: a lower bound on those issued."""
     struck: Counter[str] = field(default_factory=Counter)
-    """The faults that came, by kind."""
+    """Faults that occurred, by kind."""
 
 
 def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> Config:
@@ -91,18 +91,18 @@ def make_config(setting: dict[str, Any], pass_size: int = 1, **others: Any) -> C
 
 
 def start(config: Config) -> RunState:
-    """Where a run of this config begins."""
+    """The initial state of a run with this config."""
     return RunState(OptimizerState(make_space(config.prompt, FACTS.shape, config.seed).initial()))
 
 
 def live(config: Config, state: RunState, open_pool: Callable[[int, float], SimulatedPool]) -> Story:
-    """Run to the end, with a new driver from the last checkpoint whenever the driver or the pool is lost, or the driver
-    is asked to stop.
+    """Run to the end, starting a new driver from the last checkpoint whenever the driver or the pool is lost, or the
+    driver is asked to stop.
 
     Args:
         config: the run.
-        state: where it begins.
-        open_pool: makes the pool of the driver of that number, at that time.
+        state: its initial state.
+        open_pool: makes the pool of a driver, given its number and the time at which it starts.
     """
     drivers, now, issued = 0, 0.0, 0
     told, struck = Counter[int](), Counter[str]()
@@ -137,7 +137,7 @@ def _as_resumed(state: RunState, events: list[Event]) -> RunState:
 
 
 def judge(config: Config, story: Story, nan_at: tuple[int, ...] = ()) -> None:
-    """Whether the account holds and the result is what it ought to be; `nan_at` are pairs without a finite loss."""
+    """Check the account and the result; `nan_at` are the pairs without a finite loss."""
     state, size = story.outcome.state, 2 * config.optimizer.pairs_per_step
     account = state.account
     assert list(story.outcome.reasons) == ["queries"], story.outcome.reasons
@@ -158,14 +158,14 @@ def judge(config: Config, story: Story, nan_at: tuple[int, ...] = ()) -> None:
 
 @cache
 def undisturbed(config: Config, nan_at: tuple[int, ...]) -> np.ndarray:
-    """Where the run ends without a pool that could fail."""
+    """The final parameters of a run whose pool cannot fail."""
     pool = split_if_asked(InProcessPool(partial(FakeScorer, nan_at=nan_at)), config)
     return Tuning(config, pool, start(config), lambda _: None, lambda _: None).run().state.optimizer.w
 
 
 @cache
 def spread(config: Config) -> tuple[float, float]:
-    """The range of final losses over 40 seeds and pools without faults, widened by half of it on either side.
+    """The range of final losses over 40 seeds and fault-free pools, widened by half of it on either side.
 
     A new driver does not repeat queries that were in flight when the old one ended: it draws other perturbations.
     """
@@ -180,7 +180,7 @@ def spread(config: Config) -> tuple[float, float]:
 
 
 def simulated_schedule(seed: int) -> Story:
-    """One schedule in virtual time."""
+    """Run one schedule in virtual time."""
     draw = random.Random(seed)
     config = make_config(draw.choice(SETTINGS), pass_size=draw.choice((1, 1, 2, 4)))
     chosen = draw.sample(KINDS, draw.randint(1, len(KINDS)))
@@ -196,7 +196,7 @@ def simulated_schedule(seed: int) -> Story:
 
 
 def real_schedule(seed: int, cluster: Cluster) -> Story:
-    """One schedule over a real cluster, from the run folder to its end; the drivers are this process, in turn."""
+    """Run one schedule over a real cluster, from the run folder to its end; this process is each driver in turn."""
     draw = random.Random(seed)
     config = make_config(draw.choice(SETTINGS))
     nan_at = tuple(draw.sample(range(PAIRS), draw.choice((0, 0, 2))))
@@ -250,14 +250,14 @@ def real_schedule(seed: int, cluster: Cluster) -> Story:
         struck["tracking server down"] = int(tracked)
         struck += scorer_faults(marks, broken, slow)
     require_gone(seen)
-    # A full disk also loses lines of the record, and the next driver lacks their content.
+    # A full disk also loses lines of the record, so the next driver lacks their content.
     story = Story(outcome, drivers, told, 0 if struck["disk full"] else issued, struck)
     judge(config, story, nan_at)
     return story
 
 
 def scorer_faults(marks: Path, broken: int, slow: int) -> Counter[str]:
-    """The faults of scorers that came, by the marks that they have left."""
+    """The scorers' faults that occurred, counted from the marks they left."""
     left = Counter(mark.name.split("-")[0] for mark in marks.iterdir())
     return Counter(
         {
@@ -270,34 +270,34 @@ def scorer_faults(marks: Path, broken: int, slow: int) -> Counter[str]:
 
 
 def asked_before(folder: Path) -> int:
-    """Number of the next pair, as the run in a folder stands."""
+    """Number of the next pair, according to a run folder."""
     path = folder / CHECKPOINT
     return load_checkpoint(path).asked if path.exists() else 0
 
 
 def drive(config: Config, pool: Pool, interrupted: Callable[[], bool]) -> Outcome:
-    """The task of one driver: begin, or continue from the state of its predecessor."""
+    """One driver's task: start the run, or continue from its predecessor's state."""
     folder = config.output.dir
     assert folder is not None
     if (folder / CHECKPOINT).exists():
         return resume(folder, config, lambda _: pool, interrupted).outcome
-    shutil.rmtree(folder, ignore_errors=True)  # it was lost before it had anything to go on with
+    shutil.rmtree(folder, ignore_errors=True)  # the driver was lost before it had saved anything to continue from
     return tune(config, lambda _: pool, interrupted).outcome
 
 
 @dataclass
 class Tally:
-    """The outcome of the schedules of a kind, printed as they end, so that an interrupted run shows how many passed."""
+    """The outcomes of one kind of schedule, printed as they end, so that an interrupted run shows how many passed."""
 
     kind: str
     every: int
-    """Schedules between two lines."""
+    """Number of schedules per printed line."""
     stories: list[Story] = field(default_factory=list)
     failed: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def attempt(self, seed: int, schedule: Callable[[int], Story]) -> None:
-        """Try one schedule."""
+        """Run one schedule."""
         try:
             self.stories.append(schedule(seed))
         except Exception as error:
@@ -323,12 +323,12 @@ class Tally:
 
 
 def main(simulated: int = 2000, real: int = 100, first: int = 0) -> int:
-    """Run schedules, and report; exit code 1 when one of them failed.
+    """Run the schedules and report; returns exit code 1 if one of them failed.
 
     Args:
         simulated: schedules in virtual time.
         real: schedules over a real cluster of three nodes.
-        first: seed of the first; a long run may be had in parts.
+        first: seed of the first; lets a long session be run in parts.
     """
     isolate_environment()
     logging.getLogger("zip_ray.pool.split_planner").setLevel(logging.ERROR)  # the planner logs each choice

@@ -27,7 +27,7 @@ HOSTS = {"zr-head": "10.77.0.10", "zr-one": "10.77.0.11", "zr-two": "10.77.0.12"
 HEAD = "zr-head"
 PORT = 6379
 START_SECONDS = 120
-"""For a node to start; a busy machine takes its time."""
+"""Time for a node to start; a busy machine is slow."""
 RUN = ("configs/methods/zip-tuned.yaml", "--budget.queries", "4000", "--tracking.no-enabled")
 
 
@@ -63,12 +63,12 @@ def link(host: str) -> str:
 
 
 def ray_folder(host: str) -> Path:
-    """Where Ray has its files on a host: the name must be short, sockets lie in it."""
+    """Ray's folder on a host: its name must be short because it holds sockets."""
     return Path(tempfile.gettempdir()) / host
 
 
 def lose(host: str) -> None:
-    """Kill all that runs on a host."""
+    """Kill everything running on a host."""
     found = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True, check=True)
     for pid in found.stdout.split():
         os.kill(int(pid), signal.SIGKILL)
@@ -81,13 +81,13 @@ def on(host: str, *command: str) -> "subprocess.Popen[bytes]":
 
 
 def start_ray(host: str, *options: str) -> None:
-    """Start a node of the cluster on a host; it does not come back before the node is there."""
+    """Start a cluster node on a host, and return once it is up."""
     done = on(host, RAY, "start", f"--node-ip-address={HOSTS[host]}", "--object-store-memory=80000000", *options)
     assert done.wait(START_SECONDS) == 0, f"no node on {host}"
 
 
 def run(folder: Path, *strikes: tuple[float, str, str]) -> int:
-    """A run from the head, new or gone on with, struck so many seconds after its steps began; the driver's exit code.
+    """Start or resume a run from the head, and strike this long after its steps began; returns the driver's exit code.
 
     Args:
         folder: the run folder.
@@ -122,12 +122,12 @@ STRIKES = {
 
 
 def main() -> int:
-    """Try all; exit code."""
+    """Run all the scenarios; returns the exit code."""
     if os.getuid() != 0:
         print("needs root: network namespaces are made and removed")
         return 1
     isolate_environment()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends it finds the namespaces removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a terminated test still removes the namespaces
     with tempfile.TemporaryDirectory() as place:
         alone = Path(place) / "alone"
         sh(sys.executable, "run.py", "tune", *RUN, "--cluster.pool", "in-process", "--output.dir", str(alone))

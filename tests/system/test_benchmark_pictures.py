@@ -40,7 +40,7 @@ def draw_staleness(path: Path) -> None:
 def test_curves_can_be_told_apart_without_colour(
     draw: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of colour, marker and dashes any two share at most one; legends lie off the axes; no tick is a power of ten."""
+    """Any two curves share at most one of colour, marker and dashes; legends lie off the axes; no tick is 10^n."""
     kept: list[Any] = []
 
     def keep(figure: Any, _dpi: int) -> bytes:

@@ -32,7 +32,7 @@ SLOW = {"memory", "query", "rounds", "scaling", "startup", "stragglers"}
 def test_quick_prints_a_table_and_its_figure_last(
     program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ray_cluster: str
 ) -> None:
-    """On the cluster of the tests: most time of a small measurement would be that in which Ray starts."""
+    """Uses the tests' cluster, because a small measurement would otherwise spend most of its time starting Ray."""
 
     def join(cluster: ClusterConfig, _: object) -> str:
         return connect(cluster.model_copy(update={"address": ray_cluster}))
@@ -49,7 +49,7 @@ def test_quick_prints_a_table_and_its_figure_last(
 
 
 def test_a_program_runs_as_its_page_says() -> None:
-    """From the project's root, with jobs in processes of their own."""
+    """Runs from the project's root, with jobs in their own processes."""
     command = [sys.executable, "benchmarks/accuracy.py", "--quick", "--processes", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -110,7 +110,7 @@ def test_gains_are_chosen_for_a_model_and_images_of_ones_own(monkeypatch: pytest
 
 @pytest.mark.parametrize("method", gains.GRIDS)
 def test_what_the_grids_hold(method: gains.Method) -> None:
-    """The choice that a file carries, and the configuration of ZIP's authors."""
+    """A file's choice, and the configuration of ZIP's authors."""
     fields = gains.GRIDS[method]
     published = load_config(ROOT / "configs" / "methods" / f"{method}.yaml")
     for config in (gains.shipped(method), published):

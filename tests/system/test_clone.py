@@ -1,4 +1,4 @@
-"""A clone in which nothing is installed but the dependencies: its links make one package of its folders."""
+"""A clone with only its dependencies installed: its links turn its folders into one package."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ def test_a_link_in_the_package_leads_to_the_folder(name: str) -> None:
 
 
 def test_the_package_is_found_in_a_clone_and_nowhere_else(tmp_path: Path) -> None:
-    """So that a job or an actor can find it only if it was sent there."""
+    """So a job or an actor can find the package only if it was sent there."""
     python = environment_without_zip_ray(tmp_path / "environment")
     project = clone(tmp_path / "clone")
 

@@ -1,4 +1,4 @@
-"""configs/cluster/: launcher file and Slurm script run on this machine; the manifest is checked by its content."""
+"""configs/cluster/: the launcher file and Slurm script run on this machine; the manifest's content is checked."""
 
 import contextlib
 import json
@@ -36,13 +36,13 @@ SMALL = ("--budget.queries", "100", "--cluster.actors", "1", "--tracking.no-enab
 
 
 def parses(command: list[str]) -> None:
-    """Whether run.py understands a command line, down to its last option."""
+    """Whether run.py accepts a command line, down to its last option."""
     assert "--budget.queries" in run(ROOT, *command, "--help").stdout
     bound(command[0], command[1:])
 
 
 def submitted() -> list[str]:
-    """run.py's part of the command in the launcher file, as given in the project's root."""
+    """run.py's part of the launcher file's command, as run from the project's root."""
     submit = next(line for line in (CLUSTER / "launcher.yaml").read_text().splitlines() if "ray submit" in line)
     return shlex.split(submit.split("run.py", 1)[1].replace("zip-ray/configs", "configs"))
 
@@ -56,7 +56,7 @@ def test_launcher_file_fits_rays_schema() -> None:
 
 
 def test_the_launchers_command_begins_without_a_gpu_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The head has no GPU, and there are no workers: an actor that waits brings the first, a boot and a load later."""
+    """The head has no GPU and there are no workers: a waiting actor brings up the first, after a boot and a load."""
     monkeypatch.chdir(ROOT)
     command, *arguments = submitted()
     cluster = settings.of_file(**bound(command, arguments)).cluster
@@ -73,14 +73,14 @@ def test_the_launchers_command_begins_without_a_gpu_node(monkeypatch: pytest.Mon
 
 PLAYED = {
     "ssh": 'while [[ "$1" != *@* ]]; do shift; done; shift; cd "$HOST_HOME"; HOME="$HOST_HOME" exec bash -c "$*"',
-    # Only what the launcher uses: a folder or a file, to a path of the "host", without what is excluded at its top.
+    # Only what the launcher uses: a folder or a file, copied to a path of the "host", minus its top-level exclusions.
     "rsync": """
         skip=(); while [[ "$1" == -* ]]; do case "$1" in --exclude) skip+=("--exclude=.$2"); shift 2;;
         --rsh | --filter) shift 2;; *) shift;; esac; done
         to="${2#*:}"; to="${to/#\\~/$HOST_HOME}"; mkdir -p "$(dirname "$to")"
         if [[ -d "$1" ]]; then mkdir -p "$to"; tar -C "$1" "${skip[@]}" -cf - . | tar -C "$to" -xf -
         else cp "$1" "$to"; fi""",
-    # `stop` would end every cluster of this machine; a node that is started stays a process that can be ended.
+    # `stop` would end every cluster on this machine; a started node stays a process that can be ended.
     "ray": """
         [[ "$1" == stop ]] && exit 0
         [[ "$1" == start ]] || exec "$REAL_RAY" "$@"
@@ -90,7 +90,7 @@ PLAYED = {
     "python": 'exec "$REAL_PYTHON" "$@"',
     "python3": '[[ "$*" == *pip* ]] || exec "$REAL_PYTHON" "$@"',
 }
-"""Commands of the launcher and of its hosts, for a host that is this machine, with a home of its own."""
+"""Fake commands for the launcher and its hosts: each host is this machine, with another home folder."""
 
 
 def play(folder: Path, commands: dict[str, str]) -> None:
@@ -100,7 +100,7 @@ def play(folder: Path, commands: dict[str, str]) -> None:
 
 
 def running(pid: int) -> bool:
-    """Whether a process that is not ours is running; in a container it may stay a zombie forever."""
+    """Whether a foreign process is running; in a container it may remain a zombie forever."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -108,13 +108,13 @@ def running(pid: int) -> bool:
 
 
 def test_launcher_file_on_one_machine(tmp_path: Path) -> None:
-    """`ray up` and `ray submit` themselves, with ssh and rsync played: token, files, start of the head, the run."""
+    """Real `ray up` and `ray submit`, with fake ssh and rsync: token, files, start of the head, the run."""
     home, port = tmp_path / "home", free_port()
     for name in ("bin", "home", "own"):
         (tmp_path / name).mkdir()
     play(tmp_path / "bin", PLAYED)
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    # A login shell sets the path anew; where pip would install the project, it is found by name.
+    # A login shell resets PATH; PYTHONPATH stands in for pip installing the project.
     (home / ".bashrc").write_text(f"export PATH={shlex.quote(path)} PYTHONPATH=$HOME/zip-ray\n")
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     environment = {
@@ -185,7 +185,7 @@ def test_ray_job_manifest() -> None:
 
 
 def on_slurm(folder: Path, python: Path) -> dict[str, str]:
-    """The environment of a job, with Slurm's commands played by small scripts in a folder."""
+    """A job's environment, with small scripts in a folder standing in for Slurm's commands."""
     srun = 'while [[ "$1" == --* ]]; do shift; done; exec "$@"'
     play(folder, {"scontrol": "echo 127.0.0.1; echo 127.0.0.2", "srun": srun})
     return {
@@ -202,7 +202,7 @@ def on_slurm(folder: Path, python: Path) -> dict[str, str]:
 
 
 def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
-    """Beside Slurm's commands, everything is real: Ray head, worker, driver, token."""
+    """Except for Slurm's commands everything is real: Ray head, worker, driver, token."""
     folder = tmp_path / "run"
     command = [CLUSTER / "slurm.sh", "configs/methods/zip-tuned.yaml", *SMALL, "--output.dir", folder]
     process = subprocess.Popen(
@@ -217,7 +217,7 @@ def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
     try:
         output, _ = process.communicate(timeout=HANG_SECONDS)
     finally:
-        with contextlib.suppress(ProcessLookupError):  # it has ended all that it started
+        with contextlib.suppress(ProcessLookupError):  # the script has ended everything it started
             os.killpg(process.pid, signal.SIGTERM)
     assert process.returncode == 0, output
     assert isinstance(read_record(folder / "metrics.jsonl")[-1], EndEvent)
@@ -225,7 +225,7 @@ def test_slurm_script_on_one_machine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("starts", [True, False])
 def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
-    """Worker and driver start when the head, slow here, is a node; not at all where it ends before."""
+    """Worker and driver wait for the (here slow) head to be up; if it ends first, they do not start at all."""
     ray = """
         case "$*" in
         "start --head "*) [[ "$STARTS" == True ]] || exit 1; until [[ -e "$CALLS.asked" ]]; do sleep 0.1; done
@@ -254,7 +254,7 @@ def test_slurm_script_waits_for_its_head(tmp_path: Path, starts: bool) -> None:
 
 
 def test_each_opens_with_the_command_that_runs_it() -> None:
-    """The dashboard of Grafana is imported there, and JSON has no comments."""
+    """Except the dashboard, which is imported in Grafana: JSON has no comments."""
     check_each((path for path in CLUSTER.iterdir() if path.suffix != ".json"), opens_with_the_command_that_runs_it)
 
 

@@ -1,4 +1,4 @@
-"""Dockerfile, its scripts and .dockerignore, as far as a machine without a container daemon can run them."""
+"""Dockerfile, its scripts and .dockerignore, as far as they run without a container daemon."""
 
 import os
 import re
@@ -18,7 +18,7 @@ ALLOWED = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines(
 
 
 def play(folder: Path, *names: str) -> dict[str, str]:
-    """Commands that print how they are called, for a user without a home; the environment that has them first."""
+    """Create commands that print their calls; the environment, without a home, has them first on PATH."""
     for name in names:
         (folder / name).write_text('#!/bin/sh\necho "$(basename "$0") $*"\n')
         (folder / name).chmod(0o755)
@@ -41,7 +41,7 @@ def test_all_that_is_copied_exists_and_is_not_ignored() -> None:
 
 
 def test_what_is_copied_is_enough_to_install_and_import(tmp_path: Path) -> None:
-    """In a folder of its own with the copied files alone: metadata, package data through the links, the command."""
+    """In its own folder with only the copied files: metadata, package data through the links, the command."""
     for source in COPIED:
         if "/" not in source:
             subprocess.run(["cp", "-a", str(ROOT / source), str(tmp_path)], check=True)
@@ -97,7 +97,7 @@ def test_a_worker_without_a_head_is_refused(tmp_path: Path) -> None:
 
 
 def test_install_takes_the_locked_versions(tmp_path: Path) -> None:
-    """For a CPU, torch comes from an index of its own first, in the versions of constraints.txt."""
+    """For a CPU, torch comes from its own index first, in the versions of constraints.txt."""
     own = "pip install --no-cache-dir -c constraints.txt -e ."
     assert call(INSTALL, tmp_path, "gpu", "").stdout.splitlines() == [own]
     first, second = call(INSTALL, tmp_path, "cpu", "INDEX").stdout.splitlines()

@@ -1,4 +1,4 @@
-"""docs/guides/extend.md is true: each class runs as its commands say, from an installed wheel, and on a Ray cluster."""
+"""docs/guides/extend.md holds: each class runs as its commands say, from an installed wheel and on a Ray cluster."""
 
 import json
 import os
@@ -26,7 +26,7 @@ QUIET = ("--tracking.no-enabled", "--validation.every-queries=20")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the modules of the page, and nothing else."""
+    """A folder that holds only the page's modules."""
     for name, code in MODULES.items():
         (tmp_path / name).write_text(code)
     return tmp_path
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def service() -> Iterator[str]:
-    """A model behind HTTP: 64 numbers per word, and scores that a context of ones makes right."""
+    """A model behind HTTP: 64 numbers per word, and scores that are right for a context of ones."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -65,7 +65,7 @@ def service() -> Iterator[str]:
 
 
 def call(program: Path, folder: Path, *arguments: str) -> str:
-    """A program of the environment with the wheel, in that folder; what it prints."""
+    """Run a program of the wheel's environment in that folder; returns its output."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [str(program), *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -74,7 +74,7 @@ def call(program: Path, folder: Path, *arguments: str) -> str:
 
 
 def run(installed: Path, folder: Path, *arguments: str) -> str:
-    """A command of the installed wheel."""
+    """Run a command of the installed wheel."""
     return call(installed.with_name("zip-ray"), folder, *arguments)
 
 
@@ -93,7 +93,7 @@ for arguments in json.loads(sys.argv[1]):
 
 
 def test_its_commands_run_from_a_wheel(installed: Path, folder: Path, service: str) -> None:
-    """In one process, since most of the time of a short run is that of its imports."""
+    """In one process, since most of a short run's time is its imports."""
     lines = [shlex.split(line.replace("SERVICE", service)) for line in COMMANDS]
     assert {program for program, *_ in lines} == {"zip-ray"}
     commands = [[*arguments, *QUIET, "--cluster.pool=in-process"] for _, *arguments in lines]
@@ -114,7 +114,7 @@ def test_options_of_ones_own_are_validated_and_shown(installed: Path, folder: Pa
 
 @pytest.fixture(scope="module")
 def two_nodes() -> Iterator[str]:
-    """Address of a cluster of two nodes with one CPU each: two actors of one CPU are on both."""
+    """Address of a cluster of two nodes with one CPU each, so that two one-CPU actors use both."""
     with running_cluster(num_cpus=1) as cluster:
         add_node(cluster, num_cpus=1)
         yield str(cluster.address)
@@ -123,7 +123,7 @@ def two_nodes() -> Iterator[str]:
 def test_they_run_on_actors_of_two_nodes_that_find_them_by_their_path(
     installed: Path, folder: Path, two_nodes: str
 ) -> None:
-    """On a cluster that is joined from elsewhere: a method, a space and a task in a suite beside a built-in method."""
+    """On a cluster joined from elsewhere: a method, a space and a task in a suite beside a built-in method."""
     base = {
         "budget": {"queries": 20},
         "validation": {"every_queries": 20},

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py: on a CPU, with only the packages that it names; an error or a hang in a part stops no other."""
+"""benchmarks/gpu.py on a CPU, with only the packages it names; an error or hang in one part does not stop others."""
 
 import json
 import re
@@ -19,9 +19,9 @@ NAMED = (
     *("torch", "timm", "torchvision", "transformers", "accelerate", "numpy", "scipy", "safetensors", "pillow"),
     *("matplotlib", "open_clip_torch", "ftfy", "wcwidth", "threadpoolctl", "pydantic"),
 )
-"""Distributions in the program's first lines."""
+"""Distributions named in the program's docstring."""
 PARTS = ["a", "c", "e"]
-"""The others need no more, and take longer."""
+"""The other parts need no further packages, and take longer."""
 NEVER = {"ray", "mlflow", "tyro", "rich", "sklearn", "pandas"}
 BLOCKED = """
 import runpy, sys
@@ -44,7 +44,7 @@ def normal(name: str) -> str:
 
 
 def brought_by(names: tuple[str, ...]) -> set[str]:
-    """Distributions, and all that these require."""
+    """Distributions, and everything they require."""
     found: set[str] = set()
     waiting = [normal(name) for name in names]
     while waiting:
@@ -54,7 +54,7 @@ def brought_by(names: tuple[str, ...]) -> set[str]:
         found.add(name)
         try:
             needs = [Requirement(line) for line in metadata.requires(name) or ()]
-        except metadata.PackageNotFoundError:  # of another platform
+        except metadata.PackageNotFoundError:  # for another platform
             continue
         waiting += [normal(need.name) for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
     return found

@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py: an error or a hang in a part stops no other."""
+"""benchmarks/gpu.py: an error or a hang in one part does not stop the others."""
 
 import time
 from collections.abc import Iterator

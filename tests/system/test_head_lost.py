@@ -1,4 +1,4 @@
-"""The head of the cluster is lost while a driver runs elsewhere: it saves its state, reports it, and can resume."""
+"""The cluster's head is lost while a driver runs elsewhere: the driver saves its state, reports it, and can resume."""
 
 import os
 import subprocess

@@ -1,5 +1,5 @@
-"""Ray jobs from a clone, on a real head with a dashboard where nothing is installed: submitted, followed, stopped,
-resumed; fleeting outputs refused."""
+"""Ray jobs from a clone, on a real head with a dashboard where nothing is installed: submitted, followed, stopped and
+resumed; output that would be lost with the job is refused."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ from zip_ray.errors import InputError
 from zip_ray.runs.checkpoint import load_checkpoint
 
 QUERIES = 1000
-"""Enough for the run to be on its way when it is stopped."""
+"""Enough queries for the run to be under way when it is stopped."""
 TUNE = (
     *("tune", "configs/methods/zip-tuned.yaml", "--budget.queries", str(QUERIES), "--validation.every-queries", "500"),
     *("--execution.threads", "1", "--tracking.no-enabled", "--output.checkpoint-every-steps", "1"),
@@ -40,7 +40,7 @@ class Jobs:
     project: Path
 
     def begin(self, *command: str, name: str) -> JobSubmissionClient:
-        """Submit a job and do not wait; as `ray job submit --no-wait`, less the seconds that a program takes to start.
+        """Submit a job without waiting, as `ray job submit --no-wait` but without the program's start-up time.
 
         Returns:
             What `ray job stop` and `ray job status` call.
@@ -51,7 +51,7 @@ class Jobs:
         return client
 
     def submit(self, *command: str, name: str) -> tuple[JobStatus, str]:
-        """Submit a job and wait for its end: how it ended, and what it printed."""
+        """Submit a job, wait for its end, and return how it ended and what it printed."""
         client = self.begin(*command, name=name)
         wait_for(lambda: client.get_job_status(name).is_terminal())
         return client.get_job_status(name), client.get_job_logs(name)
@@ -97,7 +97,7 @@ def test_outputs_that_the_job_would_take_with_it_are_refused(jobs: Jobs) -> None
 )
 def test_fleeting_paths(monkeypatch: pytest.MonkeyPatch, folder: Path | None, uri: str, field: str) -> None:
     config = validate({"tracking": {"uri": uri}}, "test")
-    require_lasting(config, folder)  # no job, no matter
+    require_lasting(config, folder)  # outside a job, anything is allowed
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(InputError, match=field):
         require_lasting(config, folder)
@@ -127,7 +127,7 @@ def test_commands_refuse_fleeting_folders_before_they_begin(
 def test_a_job_without_a_working_directory_of_its_own_may_write_where_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brought: bool, lasts: bool
 ) -> None:
-    """As in a container that begins in /, or on a shared disk."""
+    """As in a container whose working directory is /, or on a shared disk."""
     monkeypatch.chdir(tmp_path)
     with_it = {"working_dir": "gcs://_ray_pkg_0.zip"} if brought else {}
     job = {"runtime_env": {"env_vars": {}, **with_it}, "metadata": {}}
@@ -171,11 +171,11 @@ def test_a_copy_elsewhere_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_fleeting_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, uri: str, lasts: bool) -> None:
-    """Wherever the run folder is: a copy that was asked for must outlive the job."""
+    """Wherever the run folder is: a requested copy must outlive the job."""
     monkeypatch.chdir(tmp_path)
     uri = uri.replace("HERE", str(tmp_path))
     config = validate({"output": {"remote": uri}, "tracking": {"enabled": False}}, "test")
-    require_lasting(config, folder)  # no job, no matter
+    require_lasting(config, folder)  # outside a job, anything is allowed
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {"working_dir": "gcs://pkg.zip"}}))
     refused = pytest.raises(InputError, match=f"^output.remote: '{re.escape(uri)}' .* URI of lasting storage.*disk")
     with contextlib.nullcontext() if lasts else refused:

@@ -1,4 +1,4 @@
-"""The method files: each is valid, has the parameters and the cost of its table, and runs on the small CLIP."""
+"""Each method file is valid, has the parameters and cost its table gives, and runs on the small CLIP."""
 
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from zip_ray.tuning.state import RunState
 
 FILES = sorted((ROOT / "configs" / "methods").glob("*.yaml"))
 SIZES = {
-    "gauss-newton": (7 * 128, 12),  # of the smallest round
+    "gauss-newton": (7 * 128, 12),  # that of the smallest round
     "zip": (417, 10),
     "zip-tuned": (5 * (7 + 1 + 42) + 42, 2),  # seven words stand before {} in the digits' template
     "spsa": (8 * 128, 10),

@@ -1,4 +1,4 @@
-"""README and docs are true: their commands run, in their order, in a copy of the project; so does their Python."""
+"""README and docs hold: their commands and their Python run in order in a copy of the project."""
 
 import re
 import shlex
@@ -29,7 +29,7 @@ PAGES = (
     "docs/guides/large-models.md",
     "docs/reference/python.md",
 )
-"""In the order in which a new user reads them: later commands use the runs of earlier ones."""
+"""In the order in which a new user reads them, since later commands use the runs of earlier ones."""
 TESTED_ELSEWHERE = {"docs/guides/extend.md": "test_extend.py"}
 
 
@@ -43,7 +43,7 @@ IN_PROCESS = ("--cluster.pool", "in-process")
 
 
 def starts_ray(line: str) -> bool:
-    """Whether a command has actors on a Ray of its own."""
+    """Whether a command starts its own Ray with actors."""
     return bool(re.match(r"zip-ray (tune|resume|compare) ", line)) and "--cluster.address" not in line
 
 
@@ -54,12 +54,12 @@ def shortened(line: str) -> tuple[str, ...]:
     if " vlm-quickstart " in line:
         return (*IN_PROCESS, "--budget.queries", "40", "--task.shots", "4")
     if "--cluster.actors auto" in line:
-        return ("--cluster.cpus-per-actor", "2")  # two actors on the cluster of the tests, not four
+        return ("--cluster.cpus-per-actor", "2")  # two actors on the tests' cluster instead of four
     return IN_PROCESS if starts_ray(line) else ()
 
 
 INSTALLED = ("zip-ray doctor",)
-"""Commands that run as a user runs them, with a Ray of their own, as `make quickstart` does in CI; other `zip-ray`
+"""Commands that run as a user runs them, with their own Ray, as `make quickstart` does in CI; other `zip-ray`
 commands run in this process, without actors of their own."""
 
 
@@ -80,7 +80,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(project: Path) -> Path:
-    """The folder of the programs that `make install` puts into the copy's own environment."""
+    """The folder for the programs that `make install` puts into the copy's environment."""
     python = environment_without_zip_ray(project / ".venv")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--python", str(python))
     subprocess.run([*pip, "install", "--no-deps", "--no-build-isolation", "--editable", str(project)], check=True)
@@ -88,7 +88,7 @@ def programs(project: Path) -> Path:
 
 
 def serve(command: list[str], cwd: Path) -> None:
-    """Start a command that serves, wait until it responds, and stop it."""
+    """Start a serving command, wait until it responds, and stop it."""
     port = free_port()
     line = [sys.executable, "-m", *command, "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(line, cwd=cwd, start_new_session=True)
@@ -101,7 +101,7 @@ def serve(command: list[str], cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that is kept after the jobs."""
+    """A folder that outlives the jobs."""
     return tmp_path_factory.mktemp("shared")
 
 
@@ -176,7 +176,7 @@ def test_pages_that_configs_and_code_name_are_there() -> None:
 
 
 def test_the_papers_tables_are_one_command(tmp_path: Path) -> None:
-    """Every suite of the papers, including those after one that fails; and the failure is reported."""
+    """Runs every suite of the papers, even after one that fails, and reports the failure."""
     program, log = tmp_path / "bin/zip-ray", tmp_path / "log"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\necho "$@" >> {log}\ncase "$2" in suites/paper) exit 1;; esac\n')

@@ -1,4 +1,4 @@
-"""Settings called published are those of ZIP's release; deviations are documented."""
+"""Settings called published match ZIP's release; deviations are documented."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The rooms of the design: which may import which, and which files must not exist."""
+"""The rooms of the design: which rooms may import which, and which files must not exist."""
 
 import ast
 import re
@@ -115,6 +115,6 @@ def test_nothing_is_pickled_and_files_of_weights_are_tensors_alone() -> None:
 
 
 def test_no_two_modules_share_a_name() -> None:
-    """A name is used once in the project."""
+    """Each module name is used once in the project."""
     stems = [path.stem for path in LIBRARY if path.stem not in ("__init__", "__main__", "base", "load")]
     assert sorted(set(stems)) == sorted(stems)

@@ -69,7 +69,7 @@ def test_wanted_zero_shot_accuracies(figures: dict[str, dict[str, float]]) -> No
     assert sum(0.3 <= accuracy <= 0.8 for task, accuracy in plain.items() if task != "digits") >= 4
     for task, accuracy in plain.items():
         chance = 1 / len(TASKS[task].classnames) if task in TASKS else 0.1
-        assert chance + 0.05 < accuracy < 0.92, task  # 0.05 is four standard deviations of 500 guesses at 0.1
+        assert chance + 0.05 < accuracy < 0.92, task  # 0.05 is four standard deviations of 500 random guesses at 0.1
 
 
 @settings(max_examples=30)
@@ -90,7 +90,7 @@ def test_a_scene_is_what_its_key_says(index: int) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_every_content_shows_in_every_style(style: str) -> None:
-    """No content is drawn as nothing: an image of it differs from one of bare paper by more than noise."""
+    """No content is drawn invisibly: its image differs from one of blank paper by more than noise."""
     scenes = [Scene("digit", d, style, "white", "black") for d in draw.DIGITS]
     scenes += [Scene("letter", c, style, "black", "white") for c in draw.LETTERS[::5]]
     scenes += [Scene("shape", s, style, "red", "white") for s in draw.SHAPES]
@@ -120,7 +120,7 @@ def test_fonts_all_have_the_characters() -> None:
 
 
 def test_equal_captions_are_each_others_positives() -> None:
-    """With a perfect model of two captions the loss is at its least, however often each recurs."""
+    """A perfect model of two captions reaches the lowest loss, however often each caption recurs."""
     torch.manual_seed(0)
     model = open_clip.model.CLIP(**MODEL_CONFIG).eval()
     tokenizer = open_clip.SimpleTokenizer(context_length=32)

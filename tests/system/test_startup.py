@@ -1,4 +1,4 @@
-"""The imports of each process, which cost time at every start: help, driver and actor."""
+"""Each process's imports, which cost time at every start: help, driver and actor."""
 
 import json
 import os
@@ -14,7 +14,7 @@ SLOW = {
     *("torch", "open_clip", "ray", "mlflow", "matplotlib", "sklearn", "pandas", "PIL"),
     *("scipy.optimize", "scipy.ndimage", "zip_ray.comparison", "zip_ray.actors"),
 }
-"""Without transformers, which open_clip imports wherever it is installed."""
+"""Does not include transformers, which open_clip imports wherever it is installed."""
 HELP = """
 from zip_ray.cli.main import main
 main(["tune", "--help"])
@@ -50,7 +50,7 @@ def test_a_process_imports_what_it_needs(tmp_path: Path, code: str, needed: set[
 
 
 def modules(code: str, folder: Path) -> set[str]:
-    """The modules that a separate process has imported after running some code."""
+    """The modules that a separate process has imported after running this code."""
     report = f"{code}\nimport json, sys\nprint()\nprint(json.dumps(list(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", report]

@@ -11,7 +11,7 @@ TESTS = ROOT / "tests"
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Dotted names of what a file imports; `from a import b` may be of a module a.b."""
+    """Dotted names of a file's imports; `from a import b` may import a module a.b."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -20,7 +20,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def holds_tests_or_fixtures(name: str) -> bool:
-    """Whether a dotted name is of a test module or of conftest."""
+    """Whether a dotted name is that of a test module or of conftest."""
     return any(part == "conftest" or part.startswith("test_") for part in name.split(".")[1:3])
 
 
@@ -34,6 +34,6 @@ def test_no_test_module_is_imported() -> None:
 
 
 def test_every_room_of_tests_is_a_package() -> None:
-    """Two rooms may hold files of one name, and all find `tests.support`."""
+    """Two rooms may then hold files of the same name, and all of them can import `tests.support`."""
     rooms = [path for path in TESTS.iterdir() if path.is_dir() and path.name != "__pycache__"]
     assert not [room.name for room in rooms if not (room / "__init__.py").is_file()]

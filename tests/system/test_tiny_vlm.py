@@ -42,7 +42,7 @@ def test_its_image_tower_is_the_small_clips(shipped) -> None:
 
 
 def test_its_command_line_makes_the_shipped_files() -> None:
-    """By default: the settings that the file was trained with."""
+    """By default with the settings the model file was trained with."""
     facts = json.loads((TINY_VLM / "training.json").read_text(encoding="utf-8"))
     options = asdict(Options())
     assert {name: facts[name] for name in options.keys() & facts.keys()} == {
@@ -71,7 +71,7 @@ def test_an_image_takes_65_tokens(shipped) -> None:
 
 
 def test_the_packed_questions_of_training_are_those_of_the_plain_pass() -> None:
-    """The mean cross-entropy of the answers' tokens, each question in a sequence of its own."""
+    """The mean cross-entropy of the answers' tokens, each question in a separate sequence."""
     rng = generator(1, Stream.TRAINING, 5)
     asked = [ask(random_scene(rng), rng) for _ in range(3)]
     tokenizer = make_tokenizer([f"{one.text}\n{one.answer}" for questions in asked for one in questions])

@@ -1,4 +1,4 @@
-"""`prompt.init: PATH`: a run that starts from a prompt tuned before, on other classes."""
+"""`prompt.init: PATH`: a run that starts from an earlier prompt, tuned on other classes."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ QUIET: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run on digits, with a context that has moved."""
+    """The folder of a run on digits whose context has moved."""
     folder = tmp_path_factory.mktemp("first") / "run"
     spsa = {"optimizer": {"step_size": 0.05}, "validation": {"deploy": "last"}}
     zip_ray.tune("digits", method="spsa", queries=40, prompt={"init": "template"}, output=str(folder), **spsa, **QUIET)
@@ -52,7 +52,7 @@ def test_it_starts_where_the_first_run_ended(first: Path) -> None:
 
 
 def test_it_goes_on_with_other_classes_and_the_default_method(first: Path, tmp_path: Path) -> None:
-    """The file or its folder, from any working directory."""
+    """Give the file or its folder, from any working directory."""
     found = zip_ray.tune(
         "shape",
         queries=60,

@@ -1,4 +1,4 @@
-"""The pool in virtual time of benchmarks/rounds.py: order, one result each, and its clock."""
+"""The virtual-time pool of benchmarks/rounds.py: order, one result each, and its clock."""
 
 import pytest
 
@@ -12,7 +12,7 @@ SECONDS = 0.05
 
 
 def collect_all(pool: VirtualPool, count: int) -> list[tuple[float, Answer]]:
-    """Answers with the time at which each came."""
+    """The answers, each with its time of arrival."""
     found: list[tuple[float, Answer]] = []
     while len(found) < count:
         found += [(pool.now, answer) for answer in pool.collect(0.5)]

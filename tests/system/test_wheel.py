@@ -1,4 +1,4 @@
-"""The wheel: installed into an environment without a clone, it works from any folder."""
+"""The wheel, installed into an environment without a clone, works from any folder."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def run(installed: Path, tmp_path: Path) -> Run:
 
 
 def test_nothing_else_is_installed(installed: Path) -> None:
-    """Above all no top-level package `actors` or `tests`, and no program that trains the shipped model."""
+    """In particular no top-level package `actors` or `tests`, and no program that trains the shipped model."""
     (site,) = installed.parent.parent.glob("lib/python*/site-packages")
     assert {path.name for path in site.iterdir()} == {
         "dependencies.pth",
@@ -140,5 +140,5 @@ def test_a_folder_of_images_from_a_sweep_to_a_classifier(run: Run) -> None:
 
 
 def test_the_mlflow_model_and_the_prompt_classify_files_from_elsewhere(run: Run) -> None:
-    """Models from code: no clone is available."""
+    """The MLflow model is logged as code, and must work without a clone."""
     assert run("python", "-c", CLASSIFY).endswith("classified\n")

@@ -1,4 +1,4 @@
-"""The data sets of the papers: each layout in miniature, with its oddities, and Caltech101 as it is."""
+"""The papers' data sets: each layout in miniature, with its oddities, and the real Caltech101."""
 
 import json
 import os
@@ -28,7 +28,7 @@ DATA = SHARED / "data"
 
 
 def names_of(source: Source, part: str) -> list[tuple[str, str]]:
-    """Class and file name of each image of a part."""
+    """Class and file name of each image in a part."""
     images = getattr(source, part)
     assert all(os.path.isfile(path) for path in images.paths)
     return [(source.classnames[c], os.path.basename(p)) for c, p in zip(images.labels, images.paths, strict=True)]
@@ -70,7 +70,7 @@ def test_a_missing_split_is_made_once_and_read_from_then_on(name: str, tmp_path:
     assert (tmp_path / "there" / path.relative_to(tmp_path / "here")).read_bytes() == kept, "no seed, no place"
     split = json.loads(kept)
     assert split.keys() == {"train", "val", "test"}
-    for part in split:  # what is on the disk decides
+    for part in split:  # the file on disk decides
         split[part].reverse()
     path.write_text(json.dumps(split))
     assert names_of(coop(name, tmp_path / "here"), "test") == names_of(first, "test")[::-1]
@@ -79,7 +79,7 @@ def test_a_missing_split_is_made_once_and_read_from_then_on(name: str, tmp_path:
 
 @pytest.mark.parametrize("name", ["split_SVHN.json", "split_mlai_SVHN.json"])
 def test_svhn_as_blackvips_code_splits_it(name: str, tmp_path: Path) -> None:
-    """Training and validation images alone, with paths below train/; the first name goes before what we made."""
+    """Training and validation images only, with paths below train/; BlackVIP's file takes precedence over ours."""
     LAYOUTS["svhn"](tmp_path)
     own = tmp_path / "svhn" / "split_mlai_SVHN.json"
     if name != own.name:
@@ -99,7 +99,7 @@ def test_svhn_as_blackvips_code_splits_it(name: str, tmp_path: Path) -> None:
 
 
 def test_official_lists_are_kept_apart(tmp_path: Path) -> None:
-    """Class and file agree with the list that an image stands in."""
+    """Class and file match the list that contains the image."""
     for name in ("oxford_pets", "sun397", "ucf101", "clevr", "fgvc_aircraft", "svhn"):
         LAYOUTS[name](tmp_path)
     assert {file for _, file in names_of(coop("oxford_pets", tmp_path), "test")} == {
@@ -128,7 +128,7 @@ def test_divide_shares_every_class_out(sizes: list[int]) -> None:
     for label, size in enumerate(sizes):
         counts = [sum(item[1] == label for item in part) for part in parts]
         assert counts[:2] == [round(size * 0.5), round(size * 0.2)]
-    # Neither the order of the classes nor the others change a class's split.
+    # A class's split depends neither on the order of the classes nor on the other classes.
     first = [item for item in items if item[1] == 0]
     among = divide(items[sizes[0] :] + first, 0.5, 0.2)
     assert divide(first, 0.5, 0.2) == [[item for item in part if item[1] == 0] for part in among]
@@ -258,7 +258,7 @@ def test_what_is_wrong_with_a_split_is_named(tmp_path: Path, spoil: Callable[[Pa
 
 
 def unsort(root: Path) -> None:
-    """The files of a user that has unpacked only the validation images."""
+    """The files of a user who has unpacked only the validation images."""
     val = root / "imagenet" / "images" / "val"
     val.unlink()
     touch(val, "ILSVRC2012_val_00000001.JPEG")
@@ -354,7 +354,7 @@ def test_caltech101_as_it_is() -> None:
 
 @pytest.mark.parametrize("parts", [("train",), ("val",), ("train", "val")])
 def test_an_imagenet_without_a_class_is_refused(tmp_path: Path, parts: tuple[str, ...]) -> None:
-    """In both parts it would shift all later labels, and nothing else would tell."""
+    """Missing in both parts, it would shift all later labels without any other sign."""
     LAYOUTS["imagenet"](tmp_path)
     for part in parts:
         shutil.rmtree(tmp_path / "elsewhere" / part / "n02391049")

@@ -13,7 +13,7 @@ from zip_ray.tasks.coop.data_sets import SETS
 FILE = ROOT / "configs" / "coop.yaml"
 COMMENT = " ".join(line.removeprefix("#") for line in FILE.read_text(encoding="utf-8").splitlines() if line[:1] == "#")
 TRAINED = {name for name, (_, _, images) in EXPECTED.items() if images[0]}
-"""The sets that are not for testing only."""
+"""The data sets that have training images."""
 
 
 def test_every_set_has_a_miniature() -> None:

@@ -1,4 +1,4 @@
-"""`task.draw: coop` against CoOp's law, written out with Python's global generator, over a split file."""
+"""`task.draw: coop` against CoOp's procedure, written out with Python's global generator, over a split file."""
 
 import json
 import os
@@ -23,7 +23,7 @@ SPLIT = "dtd/split_zhou_DescribableTextures.json"
 
 @pytest.fixture
 def global_generator() -> Iterator[None]:
-    """Left as it was."""
+    """Restore Python's global generator."""
     before = random.getstate()
     yield
     random.setstate(before)
@@ -31,9 +31,9 @@ def global_generator() -> Iterator[None]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes of textures, mixed in the split file, the second with three images for validation."""
+    """Two classes of textures, interleaved in the split file; the second has three validation images."""
     LAYOUTS["dtd"](tmp_path)
-    load_task(TaskConfig(name="coop:dtd", root=tmp_path), 1)  # makes the split file
+    load_task(TaskConfig(name="coop:dtd", root=tmp_path), 1)  # writes the split file
     split = json.loads((tmp_path / SPLIT).read_text())
     for items in split.values():
         np.random.default_rng(6).shuffle(items)
@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def by_hand(items: list[list], shots: int) -> list[str]:
-    """The paths that CoOp's code draws of a part, in its order."""
+    """The paths that CoOp's code draws from a part, in its order."""
     classes: dict[int, list[str]] = defaultdict(list)
     for path, label, _ in items:
         classes[label].append(path)
@@ -79,7 +79,7 @@ def test_the_images_are_those_of_coops_code(root: Path, seed: int, shots: int) -
 
 
 def source(images: int) -> Source:
-    """Two classes without a validation part, like ImageNet."""
+    """Two classes without a validation part, as in ImageNet."""
     labels = np.arange(2 * images) % 2
     pool = ArrayImages(np.arange(2 * images, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(3, axis=3), labels)
     return Source(("even", "odd"), ("a {}.",), pool, pool)

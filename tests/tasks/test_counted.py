@@ -1,4 +1,4 @@
-"""Long work on images says how far it is."""
+"""Long work on images reports its progress."""
 
 from collections.abc import Iterator
 

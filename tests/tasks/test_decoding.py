@@ -25,7 +25,7 @@ def shown(image: Image.Image) -> np.ndarray:
 
 
 def in_mode(mode: str) -> Image.Image:
-    """The greys in a mode: those of more than 8 bits over its whole range."""
+    """The grey levels in a mode: those of more than 8 bits span the mode's whole range."""
     if mode == "F":
         return Image.fromarray(GREYS.astype(np.float32) / 255)
     if mode == "I" or mode.startswith("I;16"):
@@ -124,7 +124,7 @@ TURNS = {
     7: lambda a: a[::-1, ::-1].T,
     8: lambda a: np.rot90(a),
 }
-"""What EXIF's orientations ask for, written down from its standard."""
+"""What each EXIF orientation requires, according to its standard."""
 
 
 @pytest.mark.parametrize("orientation", TURNS)
@@ -155,7 +155,7 @@ def test_published_lists_keep_their_protocol(tmp_path: Path) -> None:
 
 
 def test_kept_features_of_an_earlier_law_are_not_found(tmp_path: Path) -> None:
-    """A digest of the bytes alone would find features of what was clipped, or not turned."""
+    """A digest of the bytes alone would find features of an image that was decoded clipped or unrotated."""
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     images = FileImages((str(tmp_path / "a.png"),), np.arange(1))
     bytes_alone = hashlib.sha256(hashlib.sha256((tmp_path / "a.png").read_bytes()).digest()).hexdigest()

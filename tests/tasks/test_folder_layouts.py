@@ -20,14 +20,14 @@ from zip_ray.tasks.source import Lists, listed
 
 
 def noise(path: Path, key: int) -> Path:
-    """A picture of its own."""
+    """Write an image that differs from all others."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(key).integers(0, 255, (6, 5, 3), dtype=np.uint8)).save(path)
     return path
 
 
 def lay_out(root: Path, **parts: int) -> Path:
-    """Folders of two classes with that many images each."""
+    """Folders of two classes with this many images each."""
     for number, (part, count) in enumerate(parts.items()):
         for label, name in enumerate(("cat", "dog")):
             for i in range(count):
@@ -100,7 +100,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     lay_out(tmp_path, train=3, test=2)
     scandir = os.scandir
 
-    def refuse(path: str) -> object:  # root may read everything
+    def refuse(path: str) -> object:  # root can read everything
         if Path(path).name == "dog":
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
@@ -171,7 +171,7 @@ def test_images_that_are_there_twice_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_task_has_an_identity(tmp_path: Path) -> None:
-    """Adding, removing, replacing or renaming changes it; moving the whole folder does not."""
+    """Adding, removing, replacing or renaming a file changes it; moving the whole folder does not."""
     lay_out(tmp_path / "a", train=4, test=3)
     before = identity(task_of(tmp_path / "a"))
     shutil.copytree(tmp_path / "a", tmp_path / "b")

@@ -1,4 +1,4 @@
-"""Data sets that other libraries hold: torchvision, Hugging Face, webdataset."""
+"""Data sets from other libraries: torchvision, Hugging Face, webdataset."""
 
 import builtins
 import gzip
@@ -87,7 +87,7 @@ def test_real_mnist_and_dtd(tmp_path: Path) -> None:
     raw.mkdir(parents=True)
     for kind in ("images-idx3", "labels-idx1"):
         data = gzip.decompress((SHARED / "data" / "mnist" / f"t10k-{kind}-ubyte.gz").read_bytes())
-        for part in ("train", "t10k"):  # the test set twice: the training set is not here
+        for part in ("train", "t10k"):  # the test set twice, since the training set is not available
             (raw / f"{part}-{kind}-ubyte").write_bytes(data)
     mnist = load("torchvision:MNIST", tmp_path)
     assert np.bincount(mnist.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -110,7 +110,7 @@ def encoded(colour: str) -> bytes:
 
 
 def hub_folder(folder: Path, parts: dict[str, int], withheld: dict[str, int | None] | None = None) -> None:
-    """So many images per class; a part whose labels are withheld has another value in their place."""
+    """This many images per class; if a part's labels are withheld, each label is replaced by the given value."""
     datasets = pytest.importorskip("datasets", reason="datasets is not installed: an extra")
     features = datasets.Features({"id": datasets.Value("int64"), "picture": datasets.Image()})
     features["colour"] = datasets.ClassLabel(names=list(COLOURS))
@@ -129,7 +129,7 @@ def hub_folder(folder: Path, parts: dict[str, int], withheld: dict[str, int | No
     ("parts", "sizes"),
     [
         ({"train": 5, "validation": 3, "test": 2}, (12, 9, 6)),
-        ({"train": 8, "validation": 3}, (12, 12, 9)),  # what is held out is for testing
+        ({"train": 8, "validation": 3}, (12, 12, 9)),  # held-out images become the test set
     ],
 )
 def test_huggingface(tmp_path: Path, parts: dict[str, int], sizes: tuple[int, int, int]) -> None:

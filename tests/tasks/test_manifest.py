@@ -23,7 +23,7 @@ from zip_ray.tasks.images import ArrayImages, LazyImages
 
 
 def table(root: Path) -> list[dict[str, str]]:
-    """Rows of three classes, 6 images of train, 2 of val and 3 of test each; labels have a gap."""
+    """Rows of three classes with 6 train, 2 val and 3 test images each; the labels have a gap."""
     rows = []
     for colour, label in (("blue", 7), ("red", 0), ("green", 2)):
         for split, count in (("train", 6), ("val", 2), ("test", 3)):
@@ -59,7 +59,7 @@ def test_manifest(tmp_path: Path, write: Callable[[Path, list[dict[str, str]]], 
 
 
 def test_rows_end_where_their_format_says(tmp_path: Path) -> None:
-    """Not at all that Python takes for the end of a line; and after "\\r\\n" too."""
+    """Not at every character that Python takes as the end of a line; and also after "\\r\\n"."""
     rows = [{**row, "classname": row["classname"] + "\u2028\x0cish"} for row in table(tmp_path)]
     path = tmp_path / "a.jsonl"
     lines = [json.dumps({**row, "label": int(row["label"])}, ensure_ascii=False) for row in rows]

@@ -1,4 +1,4 @@
-"""Manifests whose images have questions, with options of their own or without, and runs over them."""
+"""Manifests whose images have questions, with or without options of their own, and runs on them."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ NAMES = list(COLOURS)
 
 
 def rows(root: Path, options: bool) -> list[dict[str, Any]]:
-    """Ten images of train and six of test, some of two options and some of three."""
+    """Ten train and six test images, some with two options and some with three."""
     made = []
     for place in range(16):
         colour = NAMES[place % 3]

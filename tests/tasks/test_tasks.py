@@ -1,4 +1,4 @@
-"""Tasks: few-shot draws, the fixed test half of digits, folders in every state a user may bring them in."""
+"""Tasks: few-shot draws, the fixed test half of digits, and folders in every state in which users may provide them."""
 
 import os
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_few_shot_draws(sizes: list[int], shots: int, seed: int) -> None:
     assert np.bincount(labels[val]).tolist() == [min(shots, 4)] * len(sizes)
     again, _ = few_shot(labels, names, shots, seed)
     np.testing.assert_array_equal(again, train)
-    # A class's draw does not depend on the classes after it.
+    # A class's draw does not depend on the classes that follow.
     first = labels == 0
     alone, _ = few_shot(labels[first], names[:1], shots, seed)
     np.testing.assert_array_equal(alone, train[:shots])
@@ -154,14 +154,14 @@ def test_shifted_digits_are_what_they_say() -> None:
         digits(name)[1].pixels[..., 0].astype(int) for name in known_test_sets("digits")
     )
     np.testing.assert_array_equal(inverted, 255 - test)
-    middle = (test > 120) & (test < 136)  # three deviations from being cut off
+    middle = (test > 120) & (test < 136)  # greys so far from 0 and 255 that the noise is not cut off
     assert np.std((noisy - test)[middle]) == pytest.approx(40, rel=0.05)
     framed = np.pad(test, ((0, 0), (1, 1), (1, 1)))
     corners = np.stack([framed[:, y : y + 8, x : x + 8] for y in (0, 2) for x in (0, 2)])
     places = (corners == moved).all(axis=(2, 3))
     assert (places.sum(axis=0) == 1).all()
     assert (places.sum(axis=1) > 180).all(), "each corner about as often"
-    # About the centre a turn keeps the ink, nearly, and moves it.
+    # Near the centre a rotation moves the ink but keeps almost all of it.
     centre = (slice(None), slice(2, 6), slice(2, 6))
     assert rotated[centre].mean() == pytest.approx(test[centre].mean(), rel=0.05)
     assert (rotated != test).any(axis=(1, 2)).all()

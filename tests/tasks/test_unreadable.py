@@ -24,7 +24,7 @@ def lay_out(root: Path, train: int, test: int) -> Path:
 
 
 def spoil(path: Path) -> str:
-    """Cut a file off in its middle, as a copy that was interrupted."""
+    """Cut a file off in the middle, as an interrupted copy would."""
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     return str(path)
@@ -70,7 +70,7 @@ def test_images_of_another_library_are_left_out_too() -> None:
 
 
 def test_doctor_opens_the_images(tmp_path: Path) -> None:
-    """It says what a run would stop at, and how to go on."""
+    """The doctor reports what would stop a run, and how to continue."""
     bad = spoil(lay_out(tmp_path, train=2, test=2) / "test" / "red" / "1.png")
     tree = {"task": {"name": "folder", "root": str(tmp_path), "shots": 1}}
     with pytest.raises(InputError, match=r"1 of the 12 images .* --task.unreadable skip leaves .*red/1.png: unreadab"):

@@ -59,7 +59,7 @@ def test_every_charged_pair_is_used_dropped_or_left_over(in_flight: int, pairs: 
 
 
 class CrowdedPool(ShuffledPool):
-    """Counts how many asks are in flight, at most."""
+    """Records the largest number of asks in flight."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -103,14 +103,14 @@ def test_every_answer_is_used_once_and_the_budget_holds(
 
 
 def test_a_validation_does_not_hold_up_the_pairs() -> None:
-    """It is answered when nothing else is left to do."""
+    """The validation is answered only when nothing else is left to do."""
     pool = ReorderedPool(lambda work: (isinstance(work.body, Evaluation), work.id))
     outcome, events = tune(make_async(), pool)
     assert outcome.state.account.charged == 300
     validations = of_kind(events, ValidationEvent)
     assert [event.step for event in validations] == [0, 25, 50, 75, 100, 125, 150]
     assert events.index(validations[1]) > events.index(of_kind(events, StepEvent)[-1])
-    # Each is of the parameters at the step that it names, however late it comes.
+    # Each validates the parameters of the step it names, however late it arrives.
     straight = of_kind(tune(make_async())[1], ValidationEvent)
     assert without_time(validations) == without_time(straight)
 
@@ -124,7 +124,7 @@ class IndifferentScorer(FakeScorer):
 
 
 def test_of_equally_good_iterates_the_earliest_is_the_best_whichever_is_answered_first() -> None:
-    """Everything else is answered before the validations, and of those the last before the first."""
+    """Validations are answered after everything else, the last one first."""
 
     def last_first(work: Work) -> tuple[bool, int]:
         is_validation = isinstance(work.body, Evaluation)
@@ -140,7 +140,7 @@ def test_of_equally_good_iterates_the_earliest_is_the_best_whichever_is_answered
 @pytest.mark.parametrize("views", [0, "fresh"])
 @pytest.mark.parametrize("after", [0, 1, 5, 17, 60])
 def test_interrupted_and_resumed_keeps_the_account(after: int, views: int | str) -> None:
-    config = make_async(task={"views": views})  # with crops, of mini-batches that lie behind those given up
+    config = make_async(task={"views": views})  # with crops, of mini-batches beyond those that were given up
     looks = itertools.count()
     first, _ = tune(config, interrupted=lambda: next(looks) >= after)
     assert first.reasons == {"interrupted": "on request"}

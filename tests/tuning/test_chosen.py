@@ -1,4 +1,4 @@
-"""A run whose method chooses gains by itself says so, once."""
+"""A run whose method chooses gains itself says so, once."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_the_gains_are_told_once_and_charged(execution: dict[str, object]) -> No
 
 @pytest.mark.parametrize("looks", [5, 100])
 def test_a_resumed_run_does_not_tell_them_again(looks: int) -> None:
-    """Stopped before and after they are chosen."""
+    """Interrupt the run before and after the gains are chosen."""
     config = make_config(optimizer=AUTO, budget={"queries": 300})
     _, whole = tune(config)
     cut, before = tune(config, interrupted=Halt([looks]))

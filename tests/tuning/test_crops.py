@@ -9,7 +9,7 @@ from zip_ray.tuning.crops import CropStream
 
 
 class Sent:
-    """The requests of a stream; results arrive on demand."""
+    """The requests of a stream; the test decides when results arrive."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []

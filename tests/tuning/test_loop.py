@@ -157,7 +157,7 @@ def test_a_validation_that_was_lost_with_its_driver_is_made_at_its_own_step() ->
 def test_lost_pool_ends_the_run_with_its_state() -> None:
     outcome, _ = tune(make_config(), FailingPool(answers=18))
     assert outcome.reasons == {"pool": POOL_LOST}
-    assert outcome.state.optimizer.steps == 3  # one validation and 17 of 20 pairs were answered
+    assert outcome.state.optimizer.steps == 3  # one validation and 17 of 20 pairs had been answered
     rest, _ = tune(make_config(), state=outcome.state)
     np.testing.assert_array_equal(rest.state.optimizer.w, tune(make_config())[0].state.optimizer.w)
 
@@ -190,7 +190,7 @@ def test_nan_losses_are_counted_and_end_the_run_when_they_persist() -> None:
     outcome, events = tune(make_config(), InProcessPool(lambda: FakeScorer(nan_from=12)))
     assert outcome.finished
     assert "10 steps in a row" in outcome.reasons["nonfinite"]
-    assert outcome.state.optimizer.steps == 13  # three with finite pairs, ten without
+    assert outcome.state.optimizer.steps == 13  # three steps with finite pairs, ten without
     assert outcome.state.nonfinite_results == 3 + 50
     assert np.isfinite(outcome.state.optimizer.w).all()
     assert of_kind(events, StepEvent)[2].nonfinite == 3
@@ -235,7 +235,7 @@ OTHER_METHODS = [
 @pytest.mark.parametrize("batches", ["shared", "own"])
 @pytest.mark.parametrize("incumbent", ["best", "last"])
 def test_a_generation_that_the_budget_cuts_short_is_asked_too(batches: str, incumbent: str) -> None:
-    """Where an individual is deployed: 25 generations of 12 queries, and 7 more, on any pool, resumed or not."""
+    """If an individual is deployed: 25 generations of 12 queries, and 7 more, on any pool, resumed or not."""
     optimizer = {"method": "cma-es", "population": 6, "fitness_batches": 2, "batches": batches, "incumbent": incumbent}
     sections: dict[str, Any] = {"optimizer": optimizer, "budget": {"queries": 307}, "task": {"views": "fresh"}}
     pool, config = RecordingPool(InProcessPool(FakeScorer)), make_config(**sections)

@@ -25,7 +25,7 @@ def asynchronous(in_flight: int, max_staleness: int = 256) -> ExecutionConfig:
 
 
 class Run:
-    """An optimiser whose asks and results pass through a queue, by hand."""
+    """Passes an optimiser's asks and results through a queue, by hand."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class Run:
         return self.queue.next_pass(self.state, most, crops)
 
     def ask_all(self, most: int = 1) -> list[tuple[Ask, ...]]:
-        """All passes that can be asked now."""
+        """All passes that can be requested now."""
         return list(iter(lambda: self.ask(most), ()))
 
     def take(self, *asks: Ask, attempts: int = 1) -> list[StepResults]:
-        """The results to a pass come, and the optimiser makes the steps that they complete."""
+        """Deliver the results of a pass, and make the steps they complete."""
         steps = []
         for results in self.queue.take(asks, [answer(ask) for ask in asks], attempts):
             self.state, _ = self.optimizer.tell(self.state, results.told)
@@ -101,7 +101,7 @@ def test_asynchronously_so_many_are_in_flight_and_any_results_make_a_step() -> N
 
 
 def test_asynchronously_passes_are_whole_as_far_as_the_budget_allows() -> None:
-    """Results arrive one pass at a time, so that smaller passes would stay small from then on."""
+    """Results arrive one pass at a time, so smaller passes would stay small."""
     run = Run(asynchronous(in_flight=8), budget=22, pairs_per_step=1)
     passes = run.ask_all(most=3)
     assert numbers(passes) == [[0, 1, 2], [3, 4, 5]], "two more are no whole pass"
@@ -126,7 +126,7 @@ def test_results_that_are_too_stale_are_charged_and_dropped() -> None:
 
 
 def in_rounds(share: float) -> dict[str, Any]:
-    """Of twelve queries each, asynchronously."""
+    """Settings of asynchronous rounds of twelve queries."""
     execution = ExecutionConfig(mode="async", round_share=share)
     return {"execution": execution, "method": "gauss-newton", "round_queries": 12}
 
@@ -174,7 +174,7 @@ def test_a_round_takes_whole_passes() -> None:
 def test_every_answer_of_a_round_is_used_or_dropped(
     seed: int, share: float, most: int, budget: int | None, last_step: int | None
 ) -> None:
-    """In any order of arrival, where late answers may lie behind for several rounds."""
+    """Results arrive in any order; late ones may be several rounds behind."""
     draw = random.Random(seed)
     run = Run(**in_rounds(share), budget=budget, last_step=last_step)
     out, used, dropped = list[tuple[Ask, ...]](), 0, 0
@@ -258,7 +258,7 @@ def test_what_was_dropped_is_asked_again_where_steps_are_the_budget() -> None:
 
 @pytest.mark.parametrize(("asked", "next_number"), [(0, 0), (5, 5), (6, 10), (10, 10)])
 def test_a_resumed_run_continues_with_the_numbers_of_the_next_step(asked: int, next_number: int) -> None:
-    """Those that were in flight are lost: their numbers are not given again."""
+    """Asks in flight are lost, and their numbers are not reused."""
     run = Run(asynchronous(in_flight=3), asked=asked, steps=1, pairs_per_step=5)
     passes = run.ask_all()
     assert [asks[0].index for asks in passes] == [next_number, next_number + 1, next_number + 2]
@@ -293,7 +293,7 @@ def test_synchronously_no_pass_spans_two_mini_batches(ready: list[int]) -> None:
 
 @pytest.mark.parametrize("pairs", [1, 3])
 def test_an_asynchronous_update_equals_a_hand_written_one(pairs: int) -> None:
-    """Out of order, of three versions of w: each estimate at its own w and c, one mean, one step size."""
+    """Out of order, from three versions of w: each estimate uses its own w and c; one mean, one step size."""
     run = Run(asynchronous(in_flight=9), method="spsa", pairs_per_step=pairs, step_size=0.5)
     slope = np.arange(1.0, 7.0)
     w, steps, asked = np.zeros(6), 0, list[Pair]()

@@ -20,11 +20,11 @@ from zip_ray.tuning.ledger import Account
 from zip_ray.tuning.loop import Outcome
 
 EACH = 14
-"""Queries of a round."""
+"""Queries per round."""
 
 
 def make_rounds(share: float | None = 0.8, **sections: Any) -> Config:
-    """Twenty rounds by default, asynchronous ones where a share is given."""
+    """A run of twenty rounds by default, asynchronous if a share is given."""
     execution = {} if share is None else {"mode": "async", "round_share": share}
     method = {"method": "gauss-newton", "round_queries": EACH}
     own = {"execution": execution, "budget": {"queries": 20 * EACH}, "validation": {"every_queries": 1}}
@@ -36,7 +36,7 @@ def run(config: Config, pool: Pool | None = None, **options: Any) -> tuple[Outco
 
 
 def used(outcome: Outcome, share: float) -> int:
-    """Answers that made the steps, where each pass is one query."""
+    """Answers used by the steps, with one query per pass."""
     return math.ceil(share * EACH) * outcome.state.optimizer.steps
 
 
@@ -66,7 +66,7 @@ def test_the_order_of_arrival_decides_and_nothing_else() -> None:
 
 
 def test_a_late_answer_of_a_round_long_gone_is_charged_and_dropped() -> None:
-    """The first query, at the centre of the first round, is answered when nothing else is left."""
+    """The first query, at the centre of the first round, is answered after everything else."""
     pool = ReorderedPool(lambda work: (isinstance(work.body, Pass) and work.body.asks[0].index == 0, work.id))
     outcome, events = run(make_rounds(), pool)
     assert outcome.state.account == Account(20 * EACH, 20 * EACH, 20 * EACH)
@@ -87,7 +87,7 @@ def test_a_validation_does_not_hold_up_the_rounds() -> None:
 
 @pytest.mark.parametrize(("pace", "least"), [(10.0, 2.5), (1e9, 4.0)], ids=["slow", "dead"])
 def test_a_slow_or_dead_actor_holds_no_round(pace: float, least: float) -> None:
-    """One of 16, where a query takes the others a second; synchronously a round waits until it is known to be late."""
+    """One of 16 actors is slow, the others take 1 s per query; a synchronous round waits until it is found late."""
 
     def longest_round(share: float | None) -> float:
         pool = SimulatedPool(3, 16, Faults(), paces=lambda number: pace if number == 1 else 1.0)

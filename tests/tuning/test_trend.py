@@ -1,4 +1,4 @@
-"""A run whose loss does not move says so, once; one that moves says nothing."""
+"""A run whose loss does not move says so, once; any other says nothing."""
 
 import numpy as np
 import pytest

@@ -22,7 +22,7 @@ from zip_ray.vlm.questions import templates_of
 
 
 class AnswerClassifier(Classifier):
-    """By a generative model of transformers."""
+    """A classifier that uses a generative model of transformers."""
 
     def __init__(self, prompt: TunedPrompt, classnames: Sequence[str] | None = None) -> None:
         """Load the model, on the GPU where there is one; arguments and errors as of `classifier_of`."""
@@ -61,7 +61,7 @@ def answer_scores(prompt: TunedPrompt, task: Task, question: str | None) -> dict
 
 
 def prompts_of(prompt: TunedPrompt) -> list[Prompt | str]:
-    """What a readout's scores are of: the prompt, and its further ones."""
+    """The prompts whose scores a readout takes: the prompt itself, then the further ones."""
     return [prompt.prompt, *(prompt.readout.prompts if prompt.readout is not None else ())]
 
 

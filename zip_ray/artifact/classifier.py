@@ -40,7 +40,7 @@ class Classifier(ABC):
     """A tuned prompt with its frozen model: images in, class names and probabilities out."""
 
     classnames: tuple[str, ...]
-    """What it chooses from."""
+    """Class names to choose from."""
 
     def __call__(self, images: Given | Iterable[Given]) -> list[Prediction]:
         """The class of each image, in their order; those of a folder in the order of their names.
@@ -68,11 +68,11 @@ class Classifier(ABC):
 
     @abstractmethod
     def _probabilities(self, opened: list[Image.Image]) -> list[list[float]]:
-        """Of open images, shape (images, classes)."""
+        """Class probabilities of open images, shape (images, classes)."""
 
 
 class ClipClassifier(Classifier):
-    """By a model of open_clip."""
+    """A classifier that uses a model of open_clip."""
 
     def __init__(self, prompt: TunedPrompt, classnames: Sequence[str] | None = None) -> None:
         """Load the model, on the GPU where there is one.
@@ -101,7 +101,7 @@ class ClipClassifier(Classifier):
 
 
 def classifier_of(prompt: TunedPrompt, classnames: Sequence[str] | None = None) -> Classifier:
-    """The classifier of a tuned prompt, whatever model it is of.
+    """The classifier of a tuned prompt, whatever kind of model it was tuned on.
 
     Args:
         prompt: a tuned prompt.

@@ -21,7 +21,7 @@ KEPT_CLASSES = 5
 
 
 def write_test(test: ScoredTest, folder: Path, form: RowFormat) -> list[Path]:
-    """Write what the tuned prompt made of the test images; the paths.
+    """Write the tuned prompt's results on the test images; returns the paths.
 
     Raises:
         InputError: there are no classes.
@@ -65,7 +65,7 @@ def _classes(classnames: tuple[str, ...], matrix: Int64) -> Iterator[Row]:
 
 
 def _confusion(classnames: tuple[str, ...], matrix: Int64) -> Iterator[Row]:
-    """Rows: the true class; columns: the predicted one."""
+    """The confusion matrix as rows: one row per true class, one column per predicted class."""
     for name, row in zip(classnames, matrix.tolist(), strict=True):
         yield {"true class": name, **dict(zip(classnames, row, strict=True))}
 

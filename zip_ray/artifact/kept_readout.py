@@ -46,7 +46,7 @@ class ReadoutCard(BaseModel):
         return ReadoutCard(kind=kind, images=images, queries=queries, prompts=prompts)
 
     def readout(self, tensors: dict[str, npt.NDArray[Any]]) -> Readout:
-        """The readout of which these are the tensors.
+        """The readout stored in these tensors.
 
         Raises:
             KeyError: one is missing.

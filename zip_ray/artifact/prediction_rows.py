@@ -25,7 +25,7 @@ def ranked(probabilities: Mapping[str, float], count: int) -> dict[str, str | fl
 
 
 def write_rows(file: TextIO, rows: Iterable[Row], form: RowFormat) -> int:
-    """Write rows with the same columns as they come; how many there were."""
+    """Write rows with the same columns as they come; returns their number."""
     count, table = 0, csv.writer(file, lineterminator="\n")
     for count, row in enumerate(rows, 1):
         if form == "jsonl":

@@ -1,4 +1,4 @@
-"""Class scores of test images, and what is made of them."""
+"""Class scores of test images, and the results computed from them."""
 
 from dataclasses import dataclass, field
 
@@ -33,24 +33,24 @@ class ScoredTest:
 
     @property
     def confusion(self) -> Int64:
-        """Images by true class and by the class of what is deployed, shape (classes, classes)."""
+        """Images counted by true class and by the deployed classifier's class, shape (classes, classes)."""
         classes = len(self.classnames)
         pairs = self.labels * classes + self.deployed.argmax(axis=1)
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
     def top(self, count: int) -> float:
-        """Share of the images whose class is among so many with the highest scores of what is deployed."""
+        """Share of the images whose class is among that many with the highest scores of the deployed classifier."""
         best = np.argsort(-self.deployed, axis=1, kind="stable")[:, :count]
         return float(np.mean((best == self.labels[:, None]).any(axis=1)))
 
     @property
     def deployed(self) -> Float32:
-        """Logits of what the tuned prompt classifies with, shape (n, classes)."""
+        """Logits the tuned prompt classifies with, shape (n, classes)."""
         return self.scores.get(READ_OUT, self.scores[TUNED])
 
 
 def scored(scores: dict[str, Float32], data: Task) -> ScoredTest:
-    """Class scores by name, with what the data say of the test images."""
+    """Class scores by name, with the labels and names of the test images."""
     own_options = isinstance(data.test, QuestionImages) and any(one.options for one in data.test.asked)
     classnames = () if own_options else data.classnames
     return ScoredTest(classnames, data.test.labels, tuple(places(data.test)), scores, data.notes)

@@ -34,7 +34,7 @@ FROZEN, VISUAL, READOUT = "frozen.", "visual.", "readout."
 
 
 def deployed(accuracies: dict[str, float]) -> float:
-    """The accuracy of what a run ends with: of the tuned prompt, with its readout if it has one; 0 without either."""
+    """The accuracy of the deployed classifier: the tuned prompt, with its readout if it has one; 0 without either."""
     return accuracies.get(READ_OUT, accuracies.get(TUNED, 0.0))
 
 
@@ -79,7 +79,7 @@ class PromptCard(BaseModel):
     """Preprocessing of images, as open_clip describes it."""
     logit_scale: float = 1.0
     answer: AnswerCard | None = None
-    """Of a generative model."""
+    """How a generative model is asked; None for other models."""
     method: str
     seed: int
     prompt: dict[str, Any]
@@ -269,10 +269,10 @@ class TunedPrompt:
                 found = encoder.encode(torch.from_numpy(np.array(context)).unsqueeze(0))[0]
         finally:
             model.train(training)
-        return found.clone()  # of an inference tensor: one that autograd takes
+        return found.clone()  # autograd does not take a tensor made in inference mode
 
 
 def _pop(tensors: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
-    """Take out the tensors of that prefix, by their names without it."""
+    """Remove the tensors with that prefix, and return them by their names without it."""
     names = [name for name in tensors if name.startswith(prefix)]
     return {name.removeprefix(prefix): tensors.pop(name) for name in names}

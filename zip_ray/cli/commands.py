@@ -27,7 +27,7 @@ console = Console(markup=False, highlight=False)
 
 @dataclass(frozen=True)
 class Command:
-    """A command, with the facts that its help shows."""
+    """A command, with what its help shows."""
 
     run: Callable[..., int]
     paths: Paths = tuple
@@ -37,7 +37,7 @@ class Command:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Those paths, with the fields of the user's own classes that have been imported."""
+        """Those paths, and the fields of the user's own classes imported so far."""
         return self.paths()
 
 

@@ -27,12 +27,12 @@ def examine(checks: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
             yield Finding(name, True, check())
         except (InputError, PoolError) as error:
             yield Finding(name, False, str(error))
-        except Exception as error:  # of any library: this one is not explained, the other checks still tell
+        except Exception as error:  # from any library: it is not explained, but the other checks still run
             yield Finding(name, False, f"{one_line(error)}: not expected; please report it")
 
 
 def show_findings(console: Console, findings: Iterator[Finding]) -> int:
-    """Print each as soon as it is there; the exit code."""
+    """Print each finding as soon as it is there; returns the exit code."""
     healthy = True
     for finding in findings:
         mark = Text(" ok    ", "green") if finding.healthy else Text(" fault ", "red")

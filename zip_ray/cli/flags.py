@@ -36,7 +36,7 @@ def _typed(paths: Iterable[str]) -> Any:
     sections: dict[str, dict[str, Any]] = {}
     for path in paths:
         section, _, name = path.rpartition(".")
-        annotation: Any = str if path in CHOICES else expected(path)  # a choice of all classes, not of one
+        annotation: Any = str if path in CHOICES else expected(path)  # any of the classes may be meant, not just one
         if path in ONE_OR_TWO:
             annotation = Annotated[Any, _AS_YAML]
         short = tuple(flag for flag, long in SHORT_FORMS.items() if long == path)
@@ -54,7 +54,7 @@ def form(path: str) -> str:
 
 
 def kind(annotation: Any) -> str:
-    """The same for a type; None is left out."""
+    """The same for a type, leaving out None."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return kind(parts[0])
@@ -72,7 +72,7 @@ def kind(annotation: Any) -> str:
 
 
 def with_pairs_joined(arguments: list[str]) -> list[str]:
-    """A line in which each option takes one word: what takes a word or two numbers would else take the next, too."""
+    """A line in which each option takes one word: one of a word or two numbers would otherwise take the next word."""
     joined: list[str] = []
     for word in arguments:
         is_second = word.isdecimal() and joined[-1:] != [] and joined[-1].isdecimal()

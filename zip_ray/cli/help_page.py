@@ -93,7 +93,7 @@ def _option(path: str, field: Any, value: object) -> _Entry:
 
 
 def _parameters(run: Callable[..., int]) -> Iterator[_Entry]:
-    """The positionals and the options of a command that are no fields of the config."""
+    """The positionals, and the options of a command that are not fields of the config."""
     _, texts = _described(run)
     for name, annotation in get_type_hints(run, include_extras=True).items():
         if name in texts:
@@ -110,7 +110,7 @@ def _described(run: Callable[..., int]) -> tuple[str, dict[str, str]]:
 
 
 def _first_sentence(text: str | None) -> str:
-    """The rest is for the reference; a user's own field may have no description."""
+    """The first sentence: the rest is for the reference. A user's own field may have no description."""
     return re.split(r"(?<=[.!?])\s", " ".join((text or "").split()), maxsplit=1)[0].removesuffix(".")
 
 

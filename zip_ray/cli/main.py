@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `head` has closed the pipe of `zip-ray ... | head`; Python would flush once more at exit
+    except BrokenPipeError:  # `head` closed the pipe of `zip-ray ... | head`; Python would flush again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -111,7 +111,7 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _config_of_help(name: str, arguments: list[str]) -> Config:
-    """The values that the options of a command start from, as far as the line is complete."""
+    """The values that the options of a command start from, as far as the line can be parsed."""
     start = COMMANDS[name].start
     if start is None:
         return Config()
@@ -124,7 +124,7 @@ def _config_of_help(name: str, arguments: list[str]) -> Config:
 
 
 def _first_two(parameters: dict[str, Any]) -> tuple[Any, Any]:
-    """The positional, where there is one, and what is given of the config."""
+    """The positional, if there is one, and the config's given values."""
     return parameters.get(next(iter(parameters))), parameters["given"]
 
 

@@ -35,7 +35,7 @@ def of_file(config: str | None, given: Tree) -> Config:
 
 
 def introduce(arguments: Sequence[str]) -> None:
-    """Import the user's own classes that a line, or the config in it, refers to, so that their options are recognised.
+    """Import the user's own classes that a line or its config refers to, so that their options are recognised.
 
     Raises:
         InputError: it cannot be imported.

@@ -1,4 +1,4 @@
-"""Checkpoint files as people have them, brought into the form that open_clip reads."""
+"""Checkpoint files in the forms users have, converted to the form that open_clip reads."""
 
 import json
 import re
@@ -93,15 +93,15 @@ def is_archive(path: Path) -> bool:
 
 def _archive(path: Path) -> dict[str, Tensor]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated, the archives remain
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated, but the archives still exist
         state = torch.jit.load(str(path), map_location="cpu").state_dict()
-    return {name: tensor for name, tensor in state.items() if tensor.ndim or name == "logit_scale"}  # less its sizes
+    return {name: tensor for name, tensor in state.items() if tensor.ndim or name == "logit_scale"}  # no sizes
 
 
 def _load(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
-    # Mapped, since open_clip reads a file that needs no change once more; the format before torch 1.6 cannot be.
+    # Mapped, since open_clip rereads a file that needs no change; files from before torch 1.6 cannot be mapped.
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 

@@ -143,7 +143,7 @@ class Texts:
 
 
 def _kind(prompt: Prompt | str) -> object:
-    """The same of prompts whose texts can go through the tower together."""
+    """A key that is equal for prompts whose texts can go through the tower together."""
     if isinstance(prompt, str):
         return prompt
     return None if prompt.context is None else (len(prompt.context), prompt.suffix)

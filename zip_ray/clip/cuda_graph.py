@@ -94,7 +94,7 @@ class Recorded:
         return expected
 
     def forget(self) -> None:
-        """Drop the recordings, if the tensors they read have moved or their memory is needed."""
+        """Drop the recordings, for example when the tensors they read have moved or their memory is needed."""
         self._recordings = {}
 
     def _checked(self, x: Tensor, expected: Tensor) -> Recording:

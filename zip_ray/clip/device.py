@@ -21,7 +21,7 @@ def choose_device(config: Config) -> str:
 
 
 def describe(device: torch.device) -> str:
-    """The device with the model of its processor, for comparisons of times."""
+    """The device with its processor's model, for comparing times."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return f"{device} ({name})"
 

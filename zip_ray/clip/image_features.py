@@ -37,7 +37,7 @@ def encode_images(clip: FrozenClip, images: Iterable[Tensor]) -> Tensor:
             chunk = []
     if chunk:
         features.append(_encode(clip, chunk))
-    if not features:  # the training images of a data set for testing only
+    if not features:  # in a data set for testing only
         return torch.empty(0, 0)
     return functional.normalize(torch.cat(features), dim=-1)
 

@@ -33,7 +33,7 @@ def model_shape(clip: FrozenClip, initial_context: Float32, prompt: SpaceOptions
 
 
 def _patches(visual: Any) -> Patches | None:
-    """Towers of open_clip's own that have a class token cut patches with `conv1`; in a ResNet it is something else."""
+    """open_clip's own towers with a class token cut patches with `conv1`; in a ResNet `conv1` is something else."""
     if not hasattr(visual, "class_embedding"):
         return None
     weight = visual.conv1.weight

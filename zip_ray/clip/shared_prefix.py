@@ -86,7 +86,7 @@ class CausalEncoder:
             self._shrink(len(contexts))
 
     def _shrink(self, prompts: int) -> None:
-        """Halve what goes through at once."""
+        """Halve the size of a pass."""
         if self._prompts > 1:
             self._prompts = (min(self._prompts, prompts) + 1) // 2
         else:
@@ -101,7 +101,7 @@ class CausalEncoder:
         self._layouts = [lay_out(self._tower, ids, self._prefix) for ids in self._plain.ids.split(self._classes)]
 
     def _rows(self) -> int:
-        """Rows of the largest pass of one prompt, without those of the prefix."""
+        """Rows of the largest pass for one prompt, excluding the prefix."""
         return max(len(layout.rows) for layout in self._layouts)
 
     def _passes(self, contexts: Tensor) -> Tensor:

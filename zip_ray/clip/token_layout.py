@@ -11,7 +11,7 @@ from zip_ray.clip.plain_text import ROWS_PER_PASS
 
 
 class Unsupported(Exception):
-    """The tower needs the plain pass; the message says why."""
+    """Raised if the tower needs the plain pass; the message says why."""
 
 
 class TokenLayout(NamedTuple):

@@ -1,4 +1,4 @@
-"""Parts of configs as plain values, put together before they are validated: a method's file, what is changed of it."""
+"""Parts of configs as plain values, merged before they are validated: a method's file, and the changes to it."""
 
 from collections.abc import Set
 from typing import Any
@@ -25,14 +25,14 @@ def read_method(file: object | None) -> Tree:
 
 
 def file_budget(method: Tree, fields: Set[str]) -> Tree:
-    """Those limits that a method's file sets."""
+    """Those of these limits that a method's file sets."""
     budget = read_method(method.get(FILE)).get("budget")
     found = budget if isinstance(budget, dict) else {}
     return {"budget": {key: limit for key, limit in found.items() if key in fields}}
 
 
 def capped(changes: Tree, limits: Tree) -> Tree:
-    """A method's changes, by task too, with no budget above those limits."""
+    """A method's changes, including those by task, with no budget above the limits."""
     lowered = dict(changes)
     if isinstance(own := changes.get("budget"), dict):
         lowered["budget"] = own | {key: _lower(own[key], limit) for key, limit in limits.items() if key in own}
@@ -42,7 +42,7 @@ def capped(changes: Tree, limits: Tree) -> Tree:
 
 
 def _lower(own: Any, limit: float | None) -> Any:
-    """The smaller of two limits, None being none; what is no number stays, to be refused where it is validated."""
+    """The smaller of two limits, None being no limit; a value that is not a number is left to the validation."""
     if own is None or limit is None:
         return limit if own is None else own
     return min(own, limit) if isinstance(own, int | float) else own

@@ -1,4 +1,4 @@
-"""The runs that a suite comes to: each a config of its own, with what its tuned prompt is tested on besides."""
+"""The runs of a suite: each has its own config, and the targets its tuned prompt is tested on."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ class Planned:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """A name for display."""
         return f"{self.task}, {self.shots} shots, {self.method}, seed {self.seed}"
 
 

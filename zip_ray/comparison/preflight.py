@@ -93,7 +93,7 @@ def _ask(channel: Channel) -> Channel:
 
 
 def _first_of(runs: Iterable[Planned], what: Callable[[Planned], str]) -> dict[str, Planned]:
-    """The first run of each value."""
+    """The first run with each value of `what`."""
     found: dict[str, Planned] = {}
     for run in runs:
         found.setdefault(what(run), run)

@@ -28,7 +28,7 @@ from zip_ray.runs.lifecycle import Listener, resume, tune
 from zip_ray.runs.progress import accuracy_text
 
 ALIKE = 4
-"""Runs in a row, of several tasks and methods, whose same fault stops the suite."""
+"""Consecutive runs, of several tasks and methods, whose identical fault stops the suite."""
 POLL_SECONDS = 0.5
 """Longest time before signals and idle actors are looked at again."""
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Runner:
         self._alike: list[tuple[Planned, str]] = []
         """The latest runs that ended, as far back as they failed for the same reason."""
         self._fault: OutputError | PoolError | None = None
-        """What concerns all runs."""
+        """An error that affects all runs."""
 
     def go(self, runs: Sequence[Planned], refused: Mapping[str, str] = MappingProxyType({})) -> SuiteOutcome:
         """Run these; a run that fails does not end the others, but a fault of all runs does.

@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class SuiteFacts:
-    """What is known of a suite besides its runs."""
+    """Facts about a suite besides its runs."""
 
     revisions: list[str] = field(default_factory=list)
     """Revisions of the code that ran it."""
@@ -34,7 +34,7 @@ class SuiteFacts:
 
 
 def read_facts(folder: Path) -> SuiteFacts:
-    """What is known of a suite; nothing before it has been run."""
+    """The facts about a suite; empty before it has been run."""
     path = folder / FACTS
     if not path.is_file():
         return SuiteFacts()

@@ -11,7 +11,7 @@ PLAIN = re.compile(r"[-+]?(0|[1-9][0-9_]*|0[xb][0-9a-fA-F_]+)")
 
 
 class YamlFault(ValueError):
-    """What is wrong, and in which line, from 1."""
+    """What is wrong in a YAML text, and in which line, counted from 1."""
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(problem)

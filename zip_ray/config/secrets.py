@@ -1,4 +1,5 @@
-"""Secrets of a config are used in requests, and never written or shown: this module removes them.
+"""Secrets of a config are used in requests and never written or shown; this module removes them.
+A run resumed from its folder takes them from the environment or the command line.
 
 A run that is resumed from its folder takes them from the environment, or from the command line.
 """

@@ -17,7 +17,7 @@ SCALES = tuple(float(scale) for scale in 0.001 * 10 ** (np.arange(8) / 2))
 DIRECTIONS = 5
 """Directions along which each is tried."""
 PAIRS = len(SCALES) * DIRECTIONS
-"""That a calibration takes."""
+"""Pairs that a calibration takes."""
 DISAGREEMENT = 0.5
 """Change of the difference quotients, relative to their root mean square, up to which a larger scale is still taken."""
 
@@ -27,7 +27,7 @@ class Trial(NamedTuple):
 
     scale: float
     direction: float
-    """Its number."""
+    """Number of its direction."""
     quotient: float
     """(L(w + c z) - L(w - c z)) / (2 c)."""
     loss: float

@@ -139,7 +139,7 @@ class _Search:
     """pycma's search distribution."""
 
     def __init__(self, options: CmaEsOptions, seed: int, start: Float64) -> None:
-        import cma  # imported here, since actors import this package without needing pycma
+        import cma  # imported here, so that actors that import this package do not need pycma
 
         self.start = start
         self._seed, self._generations = seed, 0
@@ -152,7 +152,7 @@ class _Search:
                 "popsize": options.population,
                 "CMA_diagonal": options.covariance == "diagonal",
                 "randn": lambda *shape: self._random.standard_normal(shape),
-                "seed": np.nan,  # leaves numpy's global generator alone
+                "seed": np.nan,  # does not touch numpy's global generator
                 "verbose": -9,
                 "verb_log": 0,
             },

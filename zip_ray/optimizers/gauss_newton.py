@@ -27,7 +27,7 @@ PATIENCE = 12
 """Consecutive rounds without gain after which the largest damping is raised: the scores are then nonlinear, rather than
 the mini-batches different."""
 OTHERS = 3
-"""Points beside the centre that a round tries: a smaller and a larger damping, and the point before."""
+"""Points that a round tries beside the centre: with a smaller and a larger damping, and the previous point."""
 LEAST_ROUND = 1 + OTHERS + 8
 """Queries of the smallest round: fewer than eight directions give too little information about the scores."""
 
@@ -74,15 +74,15 @@ class _Point(NamedTuple):
 
 
 class _Damping(NamedTuple):
-    """lambda, as the rounds have left it."""
+    """lambda after the previous rounds."""
 
     value: float
     most: float
     failures: int = 0
-    """Rounds in a row in which the point before was the best."""
+    """Consecutive rounds in which the previous point was the best."""
 
     def after(self, best: int) -> "_Damping":
-        """The damping of the next round, after one in which a place was the best."""
+        """The damping of the next round, given the best point's place in this one."""
         failures, most = self.failures + 1 if best == OTHERS else 0, self.most
         if failures == PATIENCE:
             failures, most = 0, SPREAD * most
@@ -195,7 +195,7 @@ class GaussNewton(Optimizer):
     def _back(self, state: OptimizerState, found: Mapping[int, object]) -> Move | None:
         """To a candidate that has scores, with more damping, where neither the centre nor a direction has."""
         others = state.memory.get("others", ())
-        for place in range(len(others), 0, -1):  # the point before comes last, and is the safest
+        for place in range(len(others), 0, -1):  # the previous point comes last, and is the safest
             if place in found:
                 damping = np.array(self._damping(state).after(OTHERS))
                 return Move(others[place - 1], {"others": np.empty((0, state.w.size)), "damping": damping})

@@ -18,7 +18,7 @@ class RandomSearchOptions(PivotOptions):
 
 
 class RandomSearch(Pivot):
-    """Moves to the best of K points w + sigma z, z ~ N(0, I), where it is better than w on the same mini-batch."""
+    """Moves to the best of K points w + sigma z, z ~ N(0, I), if it is better than w on the same mini-batch."""
 
     Options = RandomSearchOptions
     remedy = "lower optimizer.step_std"

@@ -19,7 +19,7 @@ STEPS = 50
 HALVINGS = 12
 """Maximum of step halvings before the solve ends."""
 SLOW = 0.1
-"""A step that promises more than this share of what the step before promised calls for a new matrix."""
+"""If a step promises more than this share of the previous step's promise, the matrix is computed anew."""
 TOLERANCE = 1e-9
 """Relative decrease of the objective that the last step of a solve promises."""
 

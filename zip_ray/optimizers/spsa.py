@@ -161,7 +161,7 @@ class Spsa(Optimizer):
         return Move(state.w - step_size * direction, memory, norm, clipped)
 
     def _gains(self, state: OptimizerState) -> _Gains | None:
-        """Those of the config, or those found; None while they are not."""
+        """The config's gains, or those the run found; None until it has found them."""
         o = self._options
         if o.step_size != "auto" and o.perturbation_scale != "auto":
             return _Gains(o.step_size, o.perturbation_scale)
@@ -171,7 +171,7 @@ class Spsa(Optimizer):
         return _Gains(step_size, perturbation_scale, int(steps))
 
     def _calibrate(self, state: OptimizerState, told: Sequence[Told]) -> Move:
-        """Stay, and note the pairs of the ladder; after the last, the gains."""
+        """Do not move, but record the pairs of the ladder; after the last pair, choose the gains."""
         before = state.memory.get("trials", np.empty((0, 4)))
         rows = [
             calibration.Trial(pair.scale, pair.perturbation.index, slope, one.result.loss)
@@ -195,7 +195,7 @@ class Spsa(Optimizer):
             return _Gains(o.step_size, scale, steps)
         drawn = {number: self._drawn(number, size) for number in found.quotients}
         squares = [float(np.sum((slope / drawn[number]) ** 2)) for number, slope in found.quotients.items()]
-        norm = math.sqrt(float(np.mean(squares)) / self.asks_per_step)  # of the mean of a step's estimates
+        norm = math.sqrt(float(np.mean(squares)) / self.asks_per_step)  # norm of the mean of a step's estimates
         square = float(np.mean([z.dot(z) for z in drawn.values()]))
         distance = scale * math.sqrt(square)
         if found.curvature > 0:
@@ -290,4 +290,4 @@ class SpsaGc(Spsa):
         return gradient + b * momentum, {"momentum": momentum}, False
 
     def _reach(self, norm: float, size: int) -> float:  # noqa: ARG002
-        return norm / (1 - self._momentum)  # g + b m, of every m that g is still part of
+        return norm / (1 - self._momentum)  # g + b m, summed over every m that contains g

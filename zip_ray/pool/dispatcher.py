@@ -29,7 +29,7 @@ FAILURES_PER_WORK = 4
 
 @dataclass
 class Awaited:
-    """A work that was submitted and is not answered."""
+    """Submitted work that has not been answered."""
 
     work: Work
     copies: int = 0
@@ -43,7 +43,7 @@ class Awaited:
 
 
 class Dispatcher:
-    """The state of all work that is in flight."""
+    """The state of all work in flight."""
 
     def __init__(self, answer_timeout: float, call_seconds: float) -> None:
         """Start without members.
@@ -163,7 +163,7 @@ class Dispatcher:
         return [number for number, load in self._members.items() if self._paces.is_hung(load, now)]
 
     def held(self, member: int) -> int:
-        """Works that a member holds."""
+        """Number of pieces of work a member holds."""
         return len(self._members[member].held)
 
     def pace(self, member: int) -> float | None:
@@ -210,7 +210,7 @@ class Dispatcher:
         """
         # The fastest, were it full, would do it as its third; all together will be through by the second.
         enough = max((PREFETCH + 1) * self._fastest, len(self.awaited) / self._speed)
-        is_new = first.copies == 1 and not first.failures  # held by no member, and refused to none
+        is_new = first.copies == 1 and not first.failures  # held by no member, and not refused to any
         if not is_new or self._refused_soonest <= enough:
             self._reconsider()
         paces, free, refused = self._paces, chain(self._idle, self._room), list[int]()
@@ -241,7 +241,7 @@ class Dispatcher:
         self._refused_soonest = soonest
 
     def _reconsider(self) -> None:
-        """Offer work again to the members that were refused."""
+        """Offer work again to members that were passed over."""
         for member in list(self._refused):
             self._file(member)
         self._refused_soonest = float("inf")
@@ -293,7 +293,7 @@ class Dispatcher:
                 heapq.heappush(self._waiting, (awaited.work.priority, identity))
 
     def _is_tried_again(self, awaited: Awaited, member: int, failure: Failure) -> bool:
-        """Whether what has failed may succeed on another member."""
+        """Whether failed work may succeed on another member."""
         if failure.is_input:
             return False
         awaited.failures += 1

@@ -32,7 +32,7 @@ class MultiScorer:
         self._scorers: OrderedDict[str, ScorerLike] = OrderedDict()
 
     def facts(self) -> Facts:
-        """Those of the first run that can be scored here.
+        """The facts of the first run that can be scored here.
 
         Raises:
             InputError: none can be; the fault of the last.

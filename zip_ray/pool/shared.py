@@ -104,7 +104,7 @@ class PoolHub:
             while not self._closing:
                 self._look()
                 self._send(wait=not self._owners)
-                if self._closing:  # what has just come in is refused, and not begun
+                if self._closing:  # work that arrives now is refused, not begun
                     break
                 for answer in self._pool.collect(WAIT_SECONDS) if self._owners else ():
                     self._owners.pop(answer.id).take(answer)

@@ -51,7 +51,7 @@ class Whole(NamedTuple):
 
     @property
     def most_shards(self) -> int:
-        """Beyond which a shard is too small to be worth it."""
+        """The number of shards beyond which a shard is too small to be worth it."""
         fewest = FEWEST_CLASSES if self.over == "classes" else FEWEST_IMAGES
         return max(1, self.size // fewest)
 

@@ -139,7 +139,7 @@ class SplitPool:
         return facts
 
     def submit(self, works: Sequence[Work]) -> None:
-        # One partition for all: a whole pass behind one in parts, which get new ids, would be begun before it.
+        # One partition for all: otherwise parts, which get new ids, would begin after a whole pass asked later.
         partition = self._partition() if any(map(_has_parts, works)) else None
         require_new(works, {split.id for split, _ in self._parts.values()})
         parts: dict[int, tuple[_Split, int]] = {}
@@ -159,7 +159,7 @@ class SplitPool:
         self._pool.close()
 
     def _split(self, work: Work, partition: Partition | None, to_come: dict[int, tuple[_Split, int]]) -> list[Work]:
-        """The works that a work comes to; its parts are added to those to come."""
+        """The pieces of work that a pass becomes; its parts are added to those to come."""
         if partition is None or not _has_parts(work):
             return [work]
         # Synchronously even an unsplit pass is processed as parts: its bits must not depend on the plan.

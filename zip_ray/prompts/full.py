@@ -1,4 +1,4 @@
-"""ZIP's space without the low rank: what its factors stand for."""
+"""ZIP's space without the low rank: W itself instead of its factors."""
 
 from typing import Literal
 

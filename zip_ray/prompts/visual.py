@@ -295,7 +295,7 @@ class TokensSpace:
         return Prompt(text, VisualPrompt("tokens", {"tokens": visual}))
 
     def tensors(self) -> dict[str, Float64]:
-        """None: both projections take 100 MB for ViT-B/16, and the tokens that a tuned prompt carries do without."""
+        """None: both projections take 100 MB for ViT-B/16, and the tokens in a tuned prompt do not need them."""
         return {}
 
 

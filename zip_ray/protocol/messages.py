@@ -37,7 +37,7 @@ class ScoresWanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What all that an optimiser asks has in common."""
+    """What all asks of an optimiser have in common."""
 
     queries: ClassVar[int] = 1
     """Queries charged for it."""
@@ -107,12 +107,12 @@ class AskResult:
 
     @property
     def loss(self) -> float:
-        """Mean over the points."""
+        """The mean loss over the points."""
         return sum(self.losses) / len(self.losses)
 
     @property
     def finite(self) -> bool:
-        """Whether it can be used."""
+        """Whether the result can be used."""
         slope = 0.0 if self.gradient is None else float(abs(self.gradient).max())
         scores = self.scores is None or bool(np.isfinite(self.scores).all())
         return scores and all(map(math.isfinite, (*self.losses, slope)))

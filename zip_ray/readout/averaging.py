@@ -40,7 +40,7 @@ class Average:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A learner at a penalty."""
+    """A learner with one penalty."""
 
     learner: Learner
     penalty: float

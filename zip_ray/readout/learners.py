@@ -12,7 +12,7 @@ from zip_ray.readout.regression import Floats, solve
 
 @dataclass(frozen=True)
 class Correction:
-    """What is added to the scores: values weights + bias."""
+    """The correction that is added to the scores: values weights + bias."""
 
     weights: Float64
     """Shape (k, classes)."""
@@ -22,7 +22,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class Learner:
-    """What is learnt from."""
+    """The features that a learner learns from."""
 
     name: str
     features: Features

@@ -36,11 +36,11 @@ class LinearMap:
         return LinearMap(found.matrices, readout.bias.astype(np.float64))
 
     def mean_with(self, other: "LinearMap") -> "LinearMap":
-        """Half of each."""
+        """The average of the two maps."""
         return LinearMap((self.matrices + other.matrices) / 2, (self.bias + other.bias) / 2)
 
     def of(self, scores: Sequence[Float32]) -> Float64:
-        """What the map makes of the scores of the prompts, each (n, classes): shape (n, classes)."""
+        """The corrected scores, shape (n, classes), from the prompts' scores, each (n, classes)."""
         made: Float64 = sum((centred(one) @ m for one, m in zip(scores, self.matrices, strict=True)), self.bias)
         return made
 

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Classifier:
-    """What is deployed."""
+    """The deployed classifier."""
 
     w: Float64
     step: int
@@ -115,7 +115,7 @@ def _score(
     """The scores of the iterate, of the templates that were surveyed, and of further prompts; queries charged now."""
     start, images, size = begun.template, begun.facts.images["train"], config.task.batch_size
     points = [w, *_around(config, begun)]
-    if begun.survey is None:  # which has the start's scores
+    if begun.survey is None:  # without a survey, the start has no scores yet
         points.insert(1, begun.space.initial())
     queries = chunks(images, size) * len(points)
     asking(queries)

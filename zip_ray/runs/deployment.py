@@ -132,7 +132,7 @@ def _left_over(run: OpenRun, state: RunState, charged: int) -> int:
 
 
 def _of_clip(facts: ClipFacts) -> dict[str, Any]:
-    """What classifying images takes; the folder of a model is one from any working directory."""
+    """What classifying images needs; the paths of local models are made absolute."""
     kind, colon, place = facts.model.partition(":")
     model = f"{kind}:{Path(place).absolute()}" if colon and kind == "local-dir" else facts.model
     file = Path(facts.pretrained or "")
@@ -146,7 +146,7 @@ def _of_clip(facts: ClipFacts) -> dict[str, Any]:
 
 
 def _of_vlm(facts: VlmFacts) -> dict[str, Any]:
-    """What asking it takes."""
+    """What is needed to ask a generative model."""
     answer = AnswerCard(scoring=facts.scoring, before=facts.before, question=facts.question, answers=facts.answers)
     return {"model": facts.model, "answer": answer}
 

@@ -137,7 +137,7 @@ def resume(
             begun = begin(pool, config, facts, plan, surveyed, silently)
             with needing_room(folder, config):
                 state = _cut_back(folder, state)
-                write_config(folder, config)  # a later resume, and `status`, have its budget
+                write_config(folder, config)  # a later resume, and `status`, use its budget
             return _carry_out(OpenRun(folder, config, pool, begun, start), state, interrupted, listen)
 
 

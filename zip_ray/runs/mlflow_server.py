@@ -208,7 +208,7 @@ def _status(uri: str, error: Exception) -> int | None:
         return int(told.group(1))
     if not isinstance(error, RestException):
         return None
-    with suppress(Exception):  # it has answered, but does not any more
+    with suppress(Exception):  # the server answered before, but does not any more
         path, first = "/api/2.0/mlflow/experiments/search", {"max_results": 1}
         answer = http_request(get_default_host_creds(uri), path, "GET", params=first, raise_on_status=False)
         return int(answer.status_code) if answer.status_code >= 400 else None
@@ -216,5 +216,5 @@ def _status(uri: str, error: Exception) -> int | None:
 
 
 def error_line(error: Exception) -> str:
-    """An error as one line, without user name and password."""
+    """An error as one line, without user names and passwords."""
     return str(without_secrets(one_line(error)))

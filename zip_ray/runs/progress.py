@@ -28,12 +28,12 @@ class Summary:
 
     @property
     def seconds_left(self) -> float:
-        """Until the nearest budget is used up; infinite while unknown."""
+        """Seconds until the nearest budget is used up; infinite while unknown."""
         return min(self._remaining(), default=(float("inf"), ""))[0]
 
     @property
     def done(self) -> float:
-        """Share of the nearest budget."""
+        """Share of the nearest budget that is used up."""
         if self._step is None:
             return 0.0
         nearest = min(self._remaining())[1]
@@ -79,7 +79,7 @@ class Summary:
         return [head, f"{pace}{stale}{wasted}{dropped}", *self._said(), *self._actors()]
 
     def _parts(self) -> str:
-        """How far a test is that the run waits for."""
+        """Progress of the test that the run is waiting for."""
         done, total = self._asked or (0, 0)
         return "" if total < 2 else f": {done:,} of {total:,} parts"
 
@@ -96,7 +96,7 @@ class Summary:
         return [counts, pool.waits] if pool.waits else [counts]
 
     def _said(self) -> list[str]:
-        """What the run has said once."""
+        """The run's one-time messages."""
         chosen = [chosen_text(self._chosen)] if self._chosen else []
         return chosen + ([stall_text(self._stall)] if self._stall else [])
 
@@ -133,7 +133,7 @@ def accuracy_text(end: EndEvent) -> str:
 
 
 def stall_text(stall: StallEvent) -> str:
-    """That the loss has not moved, in numbers, and what to do."""
+    """A message that the loss has not moved, with the numbers and the remedy."""
     numbers = f"{stall.change:+.2g} with a standard error of {stall.error:.1g}"
     return f"the loss has not moved in {stall.steps} steps ({numbers}): {stall.remedy}"
 

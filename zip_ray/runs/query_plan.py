@@ -39,7 +39,7 @@ def plan_queries(config: Config, facts: Facts) -> QueryPlan:
     budget = math.inf if config.budget.queries is None else config.budget.queries
     templates = _surveyed(config, facts, budget, each)
     left = budget - each * len(templates)
-    needed = each if templates else 2 * each  # the start's scores too, which no survey has
+    needed = each if templates else 2 * each  # the start's scores too, since no survey has them
     for_tuned = needed if config.readout != "none" and left >= needed else 0
     if isinstance(config.optimizer, GaussNewtonOptions):
         further, round_queries = _plan_rounds(config, config.optimizer, left, for_tuned, each)
@@ -77,6 +77,6 @@ def _round(config: Config, optimizer: GaussNewtonOptions, queries: float) -> int
     """Queries of a round: as many as the actors do at a time, within limits; of a budget, equal parts."""
     if optimizer.round_queries != "auto":
         return optimizer.round_queries
-    actors = (config.cluster.most or 1) - 1  # one of them runs the validation meanwhile
+    actors = (config.cluster.most or 1) - 1  # one actor runs the validation at the same time
     wanted = min(max(actors, FEWEST_IN_ROUND), MOST_IN_ROUND)
     return wanted if queries == math.inf else int(queries // math.ceil(queries / wanted))

@@ -178,13 +178,13 @@ class BlackBoxScorer(ABC):
         return AskResult(tuple(losses), accuracy, scores=kept)
 
     def _wanted(self, ask: Ask, found: Float64, places: slice = slice(None)) -> Float64 | None:
-        """Those of logits (points, images, classes) that an ask wants; `places` of these images among its own."""
+        """The logits (points, images, classes) that an ask wants; `places` are these images' places in the ask."""
         if ask.scores is None or ask.scores.classes is None:
             return None if ask.scores is None else found
         return _pooled(found, ask.scores.classes[places])
 
     def _shards(self, part: Slice) -> Iterator[ShardStatistics]:
-        """What a shard of the images answers to each ask of a slice."""
+        """The answer of a shard of the images to each ask of a slice."""
         for ask, (found, images) in zip(part.asks, self._asked(part.asks, part), strict=True):
             labels, maxima = self.task.train.labels[images], found.max(axis=2)
             places = slice(*shard_bounds(len(self._images(ask, None)), part.shard, part.shards))

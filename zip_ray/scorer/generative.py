@@ -95,12 +95,12 @@ class VlmScorer(BlackBoxScorer):
         return self.embed(words), behind
 
     def scores(self, prompts: Sequence[Prompt | str], split: Split, images: Int64) -> Float64:
-        """Scores of candidates; an image with fewer than others has scores of no weight behind its own."""
+        """Scores of candidates; an image with fewer candidates is padded with scores that carry no weight."""
         whole = [self._whole(prompt) for prompt in prompts]
         return scores_on(self._answering, whole, self.splits[split], self.task.classnames, images.tolist(), split)
 
     def facts(self, start: str | None = None) -> Facts:
-        """As of any scorer, with what a generative model adds."""
+        """The facts of any scorer, and those of the generative model."""
         answering, options, facts = self._answering, self.options, super().facts(start)
         return replace(
             facts,

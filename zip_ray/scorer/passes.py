@@ -94,7 +94,7 @@ class Passes:
         context = torch.from_numpy(space.context(ask.w)).requires_grad_()
         images, labels = self._images.asked(ask)
         encoder = self._texts.plain(len(context), self._starts.prompt(ask.w, ask.start).suffix)
-        # Features come from inference mode; autograd keeps only what does not.
+        # The clone leaves inference mode, since autograd keeps no tensors made in it.
         found = logits(self._scale, images.clone(), encoder.differentiable(context.unsqueeze(0)))
         loss, accuracy = judge(found, labels, self._loss)[:, 0]
         (gradient,) = torch.autograd.grad(loss, context)

@@ -51,7 +51,7 @@ def draw(source: Source, shots: int, seed: int, law: DrawLaw = "keyed") -> tuple
 
 
 def _draw_of_answers(pool: ImageSet, answers: int, shots: int, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Up to so many images of each answer, without overlap: few answers of free text have many."""
+    """Up to `shots` images of each answer, without overlap: most answers of free text have only a few."""
     train = _up_to(shots, pool.labels, answers, seed, 0)
     rest = np.setdiff1d(np.arange(len(pool)), train)
     held_out = _up_to(min(shots, VALIDATION_SHOTS), pool.labels[rest], answers, seed, 1)
@@ -96,7 +96,9 @@ def _up_to(count: int, labels: Int64, classes: int, seed: int, part: int) -> Int
 
 
 def _draw_as_coop(source: Source, pool: ImageSet, shots: int, rng: random.Random) -> tuple[ImageSet, ImageSet]:
-    """As CoOp's code: one generator of Python's, first for the training images, then for those of validation.
+    """As in CoOp's code: one Python generator draws the training images first, then the validation images.
+    Without a validation part, CoOp validates on test images; here they are drawn from the unused training images,
+    after the training images, which stay the same as CoOp's.
 
     CoOp validates on the test images where a source has no validation part. Here they are drawn from what the training
     images leave, after these, which are CoOp's all the same.

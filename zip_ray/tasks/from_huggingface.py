@@ -53,7 +53,7 @@ def from_huggingface(name: str, root: Path | None) -> Source:
 
 def _labels(rows: Any, column: str) -> Int64 | None:
     """The labels of a part; None if any is withheld (-1, or empty)."""
-    found = rows[column][:]  # at once, not row by row
+    found = rows[column][:]  # all at once, not row by row
     return None if None in found or -1 in found else np.asarray(found, dtype=np.int64)
 
 

@@ -38,7 +38,7 @@ def from_torchvision(name: str, root: Path) -> Source:
     classnames = CLASSNAMES.get(name) or getattr(train, "classes", None)
     if classnames is None:
         raise InputError(f"task.name: torchvision's {name} does not name its classes: use manifest")
-    names = tuple((n if isinstance(n, str) else n[0]).replace("_", " ") for n in classnames)  # or synonyms
+    names = tuple((n if isinstance(n, str) else n[0]).replace("_", " ") for n in classnames)  # or a tuple of synonyms
     return Source(names, (PHOTO,), _images(test), _images(train))
 
 

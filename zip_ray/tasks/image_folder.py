@@ -87,7 +87,7 @@ def list_images(path: Path) -> list[Path]:
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folders of the parts, by part. One of such a name beside classes that holds no folders is a class itself."""
+    """The folders of the parts, by part. One with a part's name, beside classes and without folders, is a class."""
     found: dict[str, Path] = {}
     folders = [place for place in sorted(root.iterdir()) if place.is_dir() and not place.name.startswith(".")]
     parts = [next((part for part, names in PARTS.items() if place.name.lower() in names), None) for place in folders]

@@ -50,7 +50,7 @@ def readable(source: Source, drawn: Callable[[Source], tuple[ImageSet, ImageSet]
 
 
 def sample(images: ImageSet, count: int) -> ImageSet:
-    """At most so many images, evenly spread over the set."""
+    """At most `count` images, evenly spread over the set."""
     if len(images) <= count:
         return images
     return images.subset(np.linspace(0, len(images) - 1, count).astype(np.int64))

@@ -52,7 +52,7 @@ class DataSet(Protocol):
 
 @dataclass(frozen=True)
 class Lists:
-    """The images of a data set's three parts; a part that it does not have is empty."""
+    """The images of a data set's three parts; a missing part is empty."""
 
     train: Sequence[Item]
     val: Sequence[Item]

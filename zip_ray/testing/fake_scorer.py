@@ -175,7 +175,7 @@ def accuracy(w: Float64) -> float:
 
 
 def make_pair(index: int, step: int = 1, size: int = 6) -> Pair:
-    """The pair of that number."""
+    """Pair number `index`."""
     return Pair(
         index=index,
         step=step,
@@ -188,17 +188,17 @@ def make_pair(index: int, step: int = 1, size: int = 6) -> Pair:
 
 
 def pair_work(index: int, step: int = 1, size: int = 6) -> Work:
-    """A pass of the pair of that number, with an id of its own."""
+    """A pass of pair `index`, with a new id."""
     return new_work(Pass((make_pair(index, step, size),)), Priority.QUERY)
 
 
 def evaluation_work(split: Split = "val", prompt: str = "a photo of a {}.") -> Work:
-    """An evaluation with an id of its own."""
+    """An evaluation with a new id."""
     return new_work(Evaluation(split, prompt), Priority.EVALUATION)
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch's, without torch."""
+    """Stands in for torch's error of that name, without torch."""
 
 
 def refused_build() -> FakeScorer:

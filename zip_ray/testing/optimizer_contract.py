@@ -14,17 +14,17 @@ from zip_ray.tuning.state import RunState
 
 
 class OptimizerContract:
-    """Tests of a method; the steps that it makes are on a quadratic of six parameters, from 0."""
+    """Tests of a method, stepping on a quadratic of six parameters from 0."""
 
     steps = 200
     """Steps within which the loss falls to a twentieth."""
 
     def make_optimizer(self) -> Optimizer:
-        """The method with some settings and a seed; the same at each call."""
+        """The method with some settings and a seed; identical at each call."""
         raise NotImplementedError
 
     def stepper(self, state: OptimizerState | None = None) -> Stepper:
-        """One at the start, or at a state."""
+        """A stepper at the start, or at a given state."""
         stepper = Stepper(self.make_optimizer(), np.zeros(6))
         stepper.state = state or stepper.state
         return stepper
@@ -36,7 +36,7 @@ class OptimizerContract:
         assert quadratic(stepper.state.w) < 0.05 * quadratic(np.zeros(6))
 
     def test_ask_and_tell_depend_on_their_arguments_alone(self) -> None:
-        """Asked twice, told twice, from older states and by another instance: always the same; no state is changed."""
+        """Asked and told twice, from older states and another instance: always the same result; no state changes."""
         straight, other = self.stepper(), self.stepper()
         states = [straight.state]
         for _ in range(4):
@@ -60,7 +60,7 @@ class OptimizerContract:
             whole.do_step()
         for _ in range(5):
             first.do_step()
-        first.ask_step()  # lost with the driver
+        first.ask_step()  # these asks are lost with the driver
         save_checkpoint(tmp_path / "c", RunState(first.state))
         second = self.stepper(load_checkpoint(tmp_path / "c").optimizer)
         assert_same(second.state, first.state)
@@ -131,7 +131,7 @@ class OptimizerContract:
 
 
 def assert_same(one: OptimizerState, other: OptimizerState) -> None:
-    """Bit for bit."""
+    """Assert that two states are equal bit for bit."""
     np.testing.assert_array_equal(one.w, other.w)
     assert (one.steps, one.nonfinite_streak) == (other.steps, other.nonfinite_streak)
     assert one.memory.keys() == other.memory.keys()

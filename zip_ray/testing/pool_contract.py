@@ -138,7 +138,7 @@ class PoolContract:
         assert sorted(answer.id for answer in drain(pool, 8)) == [work.id for work in works]
 
     def test_of_works_that_are_refused_none_is_taken(self) -> None:
-        """One that is given twice, or is in flight, among others that are not."""
+        """Work given twice or already in flight, among work that is not."""
         pool = self.pool(partial(FakeScorer, delay=0.05))
         first, other, evaluation = pair_work(0), pair_work(1), evaluation_work()
         with pytest.raises(ValueError, match=f"work {other.id} is in flight already"):
@@ -176,7 +176,7 @@ class PoolContract:
 
 
 def drain(pool: Pool, count: int) -> list[Answer]:
-    """So many answers, or what has come of them within ten minutes."""
+    """That many answers, or those that have arrived within ten minutes."""
     answers: list[Answer] = []
     for _ in range(1200):
         if len(answers) >= count:
@@ -187,7 +187,7 @@ def drain(pool: Pool, count: int) -> list[Answer]:
 
 @dataclass(frozen=True)
 class DiaryScorer(FakeScorer):
-    """Writes down what it begins, in a file: several parts of one pass in a row are one."""
+    """Logs the work it begins in a file; consecutive parts of one pass count as one."""
 
     def answer(self, work: Work) -> Value:
         assert self.marks is not None
@@ -197,7 +197,7 @@ class DiaryScorer(FakeScorer):
 
 
 def name_of(work: Work) -> str:
-    """What it is, and which."""
+    """The work's kind and number."""
     match work.body:
         case Pass(asks) | Slice(asks):
             return f"pass {asks[0].index}"
@@ -209,13 +209,13 @@ def name_of(work: Work) -> str:
 
 
 def diary(marks: Path) -> list[str]:
-    """What was begun, in order."""
+    """The work begun, in order."""
     lines = (marks / "diary").read_text().splitlines()
     return [line for place, line in enumerate(lines) if place == 0 or line != lines[place - 1]]
 
 
 def begins(works: Iterable[Work]) -> list[str]:
-    """In which order works that wait are to be begun."""
+    """The order in which waiting work must begin."""
     return [name_of(work) for work in sorted(works, key=lambda work: (work.priority, work.id))]
 
 

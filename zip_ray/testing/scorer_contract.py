@@ -43,7 +43,7 @@ class ScorerContract:
     """The config of the run that is scored, as plain values."""
 
     def make_scorer(self, config: Config) -> ScorerLike:
-        """The scorer of that run."""
+        """The scorer of a run with this config."""
         raise NotImplementedError
 
     def scorer(self) -> tuple[Config, ScorerLike, Float64]:
@@ -130,26 +130,26 @@ class ScorerContract:
 
     @staticmethod
     def common(w: Float64) -> dict[str, Any]:
-        """What the asks have in common."""
+        """Fields common to all the asks."""
         return {"index": 0, "step": 1, "version": 0, "w": w, "batch": 1}
 
     @staticmethod
     def result(scorer: ScorerLike, ask: Ask) -> AskResult:
-        """What a scorer says to one ask."""
+        """A scorer's answer to one ask."""
         found = scorer.answer(new_work(Pass((ask,)), Priority.QUERY))
         assert isinstance(found, tuple)
         return found[0]
 
     @staticmethod
     def evaluated(scorer: ScorerLike, evaluation: Evaluation) -> EvaluationResult:
-        """What a scorer says to an evaluation."""
+        """A scorer's answer to an evaluation."""
         found = scorer.answer(new_work(evaluation, Priority.EVALUATION))
         assert isinstance(found, EvaluationResult)
         return found
 
     @staticmethod
     def labels(config: Config, scorer: ScorerLike, ask: Ask) -> Int64:
-        """Classes of the images of an ask, from the facts."""
+        """Classes of the images an ask covers, from the facts."""
         labels = scorer.facts().labels
         return labels[asked_images(ask, len(labels), config.task.batch_size, config.seed)]
 

@@ -44,16 +44,16 @@ class Stepper:
     """An optimiser with its state, synchronously."""
 
     def __init__(self, optimizer: Optimizer, w: Float64) -> None:
-        """At the parameters `w`, before the first step."""
+        """Start at the parameters `w`, before the first step."""
         self.optimizer, self.state = optimizer, OptimizerState(w)
 
     def ask_step(self) -> list[Ask]:
-        """The asks of the coming step."""
+        """The asks of the next step."""
         each = self.optimizer.asks_per_step
         return [self.optimizer.ask(self.state, self.state.steps * each + place) for place in range(each)]
 
     def tell(self, asks: Sequence[Ask], results: Sequence[AskResult]) -> StepReport:
-        """Make the step of these results."""
+        """Make the step that these results determine."""
         told = [Told(ask, result) for ask, result in zip(asks, results, strict=True)]
         self.state, report = self.optimizer.tell(self.state, told)
         return report

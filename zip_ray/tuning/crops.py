@@ -1,4 +1,4 @@
-"""Fresh crops of the coming mini-batches, asked for ahead of the loop: their order does not depend on `w`."""
+"""Fresh crops of coming mini-batches, requested ahead of the loop: their order does not depend on `w`."""
 
 from collections.abc import Callable
 from functools import partial

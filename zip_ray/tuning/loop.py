@@ -171,7 +171,7 @@ class Tuning:
             if self._interrupted():
                 raise Interrupted
             for answer in self._pool.collect(POLL_SECONDS):
-                if handle := self._expected.pop(answer.id, None):  # else it was asked before this run
+                if handle := self._expected.pop(answer.id, None):  # otherwise it was asked before this run
                     handle(answer)
 
     def _reasons(self) -> dict[str, str]:
@@ -193,7 +193,7 @@ class Tuning:
     def _ask(self) -> None:
         """Send as many passes as the queue gives."""
         if self._synchronous and self._validating and self._config.budget.target_accuracy is not None:
-            return  # it may end the run
+            return  # the validation may end the run
         most = self._together or asks_per_pass(self._config, self._device, self._watch.ready)
         crops = self._crops.get if self._crops else None
         while asks := self._queue.next_pass(self._state.optimizer, most, crops):
@@ -206,7 +206,7 @@ class Tuning:
         self._outbox.append(work)
 
     def _take_results(self, asks: Sequence[Ask], answer: Answer) -> None:
-        if self._synchronous and self._validating:  # so that the record, and what a resume finds, has one order
+        if self._synchronous and self._validating:  # keeps one order in the record and for a resume
             self._held.append((asks, answer))
             return
         assert isinstance(answer.value, tuple)
@@ -304,7 +304,7 @@ class Tuning:
         ):
             best = Best(result.accuracy, result.loss, step, asked.optimizer.deployed)
         self._state = replace(self._state, best=best)
-        if step >= self._state.validated_step:  # with several in flight, an older one may come in late
+        if step >= self._state.validated_step:  # with several in flight, an older one may arrive late
             self._state = replace(self._state, validated_step=step, accuracy=result.accuracy)
         self._emit(
             ValidationEvent(
@@ -317,7 +317,7 @@ class Tuning:
         )
 
     def _merit(self, accuracy: float, loss: float, step: int) -> tuple[float, int]:
-        """By which the best iterate is found; the earliest of equals."""
+        """The value by which the best iterate is chosen; the earliest wins ties."""
         by_loss = self._config.validation.deploy == "lowest-loss"
         return (-loss if by_loss else accuracy), -step
 

@@ -76,7 +76,7 @@ class Queue:
 
     @property
     def room(self) -> int:
-        """Asks that may go out now."""
+        """Asks that may be sent now."""
         if self._in_rounds:
             return (self._steps + 1) * self._each - self.asked
         return self._execution.in_flight - self.out
@@ -154,7 +154,7 @@ class Queue:
 
     @property
     def _needed(self) -> int:
-        """Results that make the step, at least; the end of the budget may leave fewer."""
+        """The results that a step needs at least; fewer if the budget ends."""
         if not self._optimizer.cuts_last_step:
             return self._least
         asked = self.asked - self._steps * self._each

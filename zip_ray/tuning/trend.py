@@ -33,7 +33,7 @@ class Trend:
     """Sum of (loss - its mean)^2."""
 
     def after(self, step: int, loss: float) -> "Trend":
-        """With the loss of another step; as it is where that is not finite."""
+        """The line with the loss of another step; unchanged if that is not finite."""
         if not math.isfinite(loss):
             return self
         steps, by_step, by_loss = self.steps + 1, step - self.mean_step, loss - self.mean_loss
@@ -50,12 +50,12 @@ class Trend:
 
     @property
     def change(self) -> float:
-        """What the line rises by over the steps; negative where the loss falls. Two steps at least."""
+        """How much the line rises over the steps; negative if the loss falls. Needs two steps."""
         return self.products / self.step_squares * (self.steps - 1)
 
     @property
     def error(self) -> float:
-        """Standard error of the change. Three steps at least."""
+        """Standard error of the change. Needs three steps."""
         residuals = max(self.loss_squares - self.products**2 / self.step_squares, 0.0)
         return math.sqrt(residuals / (self.steps - 2) / self.step_squares) * (self.steps - 1)
 

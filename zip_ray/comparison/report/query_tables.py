@@ -54,7 +54,7 @@ def queries_needed(results: Results, shots: int) -> tuple[list[tuple[str, float]
 
 
 def complete(results: Results, shots: int) -> list[list[Finished]]:
-    """The runs of each task and seed that all methods have finished, of those that have finished any."""
+    """The runs of each task and seed that every method with a finished run has finished."""
     groups: dict[tuple[str, int], list[Finished]] = {}
     at = [one for one in results.finished if one.run.shots == shots]
     for one in at:

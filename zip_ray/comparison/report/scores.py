@@ -26,7 +26,7 @@ class Score(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it lacks no run: only then may it be compared."""
+        """Whether no run is missing; only then may it be compared."""
         return self.runs == self.wanted
 
     def text(self, sign: str) -> str:

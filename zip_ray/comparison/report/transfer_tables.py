@@ -56,7 +56,7 @@ def applied_table(results: Results, shots: int) -> Table:
 
 
 def _by_row(results: Results, shots: int) -> dict[str, Tested]:
-    """By row: zero-shot, of all runs, then the methods."""
+    """Results by row: zero-shot from all runs, then the methods."""
     at = [one for one in results.finished if one.run.shots == shots]
     plain = [_tested(one, PLAIN_TEMPLATE, one.zero_shot[PLAIN_TEMPLATE]) for one in at]
     tuned = [_tested(one, TUNED, one.accuracy) for one in at]

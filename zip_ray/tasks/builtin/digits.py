@@ -14,7 +14,7 @@ from zip_ray.tasks.images import ArrayImages
 
 CLASSNAMES = tuple("0123456789")
 TEMPLATES = (
-    'a photo of the number: "{}".',  # CLIP's own for MNIST (Radford et al., 2021): seven words to tune
+    'a photo of the number: "{}".',  # CLIP's own template for MNIST (Radford et al., 2021), with seven words to tune
     "a photo of the digit {}.",
     "a handwritten photo of the digit {}.",
     "a pixelated photo of the digit {}.",

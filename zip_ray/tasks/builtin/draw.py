@@ -48,7 +48,7 @@ def glyph(character: str, rng: Rng) -> Float64:
 
 
 def handwriting(character: str, rng: Rng) -> Float64:
-    """A character as by hand: digits by their strokes mostly, others from a thinned or thickened font, all warped."""
+    """A character as if handwritten: digits mostly by strokes, others from a thinned or thickened font, all warped."""
     if character in DIGITS and rng.random() < 0.85:
         mask = _strokes(handwritten_digit(character, rng), rng)
     else:
@@ -120,7 +120,7 @@ def _strokes(curves: list[Float64], rng: Rng) -> Float64:
     for curve in curves:
         points = [(float(px), float(py)) for px, py in (curve - 0.5) * size + SIZE / 2]
         draw.line(points, fill=255, width=width, joint="curve")
-        for px, py in (points[0], points[-1]):  # round ends, as of a pen
+        for px, py in (points[0], points[-1]):  # round ends, like a pen's
             draw.ellipse((px - width / 2, py - width / 2, px + width / 2, py + width / 2), fill=255)
     return as_mask(image)
 
