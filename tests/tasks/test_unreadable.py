@@ -39,7 +39,7 @@ def test_unreadable_images_are_left_out_and_others_are_drawn(tmp_path: Path) -> 
     assert (len(task.train), len(task.val), len(task.test)) == (6, 6, 8)
     assert_images_are_of_their_class(task)
     (note,) = task.notes
-    assert note.startswith("3 unreadable images are left out: ")
+    assert note.startswith("3 unreadable images left out: ")
     assert all(path in note for path in bad)
     again = load("folder", tmp_path, shots=2, unreadable="skip")
     assert (again.train.paths, again.val.paths, again.test.paths) == (
@@ -66,7 +66,7 @@ def test_images_of_another_library_are_left_out_too() -> None:
     source = readable(Source(("a", "b"), ("{}",), images, memory), lambda one: (one.train, one.train.subset([])))
     assert source.test.places.tolist() == [0, 1, 2, 4]
     assert len(source.train) == 2
-    assert source.notes == ("1 unreadable images are left out: 3",)
+    assert source.notes == ("1 unreadable image left out: 3",)
 
 
 def test_doctor_opens_the_images(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_doctor_opens_the_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 of the 12 images .* --task.unreadable skip leaves .*red/1.png: unreadab"):
         check_task(validate(tree, ""))
     tree["task"]["unreadable"] = "skip"
-    assert f"1 unreadable images are left out: {bad}" in check_task(validate(tree, ""))
+    assert f"1 unreadable image left out: {bad}" in check_task(validate(tree, ""))
 
 
 def test_a_sample_spreads_over_a_large_set() -> None:

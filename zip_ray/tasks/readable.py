@@ -77,4 +77,5 @@ def _without(source: Source, left_out: Collection[Place]) -> Source:
 
 def _remark(found: dict[Place, str]) -> str:
     names = ", ".join(str(place) for place in [*found][:NAMED])
-    return f"{len(found)} unreadable images are left out: {names}{', ...' if len(found) > NAMED else ''}"
+    images = "image" if len(found) == 1 else "images"
+    return f"{len(found)} unreadable {images} left out: {names}{', ...' if len(found) > NAMED else ''}"
