@@ -30,7 +30,7 @@ PLAIN = {
     "a valid tuple": "a list",
     r", unable to parse string as an? \w+": "",
 }
-"""Patterns in those messages that say something only to those who know Python, with what replaces them."""
+"""Patterns of Python's own terms in those messages, with what replaces them."""
 
 
 def load_config(path: Path) -> Config:
