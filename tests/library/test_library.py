@@ -68,7 +68,7 @@ def test_a_config_comes_in_any_form(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("config", "options", "said"),
     [
-        ("quikstart", {}, "quikstart: No such file or directory; give a file"),
+        ("quikstart", {}, "quikstart: No such file or directory; did you mean quickstart?"),
         (None, {"quieries": 10}, "quieries: unknown option: known are seed, task, "),
         (None, {"queries": 0}, "budget.queries: 0: Input should be greater than or equal to 1"),
         (None, {"optimizer": {"step_siez": 1}}, "optimizer.step_siez: unknown key; known with optimizer.method gauss-"),
